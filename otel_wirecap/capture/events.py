@@ -1,0 +1,78 @@
+"""What crosses from the host to the writer: one tuple for each thing that happened on the wire.
+
+A payload event is ``(kind, subject, time_ns, value)``; ``subject`` is the Exchange (for ANNOTATE the Flow) it
+belongs to and ``time_ns`` a moment of the host's monotonic clock. Tuples and immutable values only: the host may
+change its own objects right after the call.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.exchange import Exchange, Flow
+
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+Leg: TypeAlias = Literal["client", "backend"]
+Outcome: TypeAlias = Literal["complete", "closed", "client_disconnect", "cancelled", "error", "abandoned"]
+IncompleteReason: TypeAlias = Literal["withheld", "undecodable", "not_read", "cut", "dropped"]
+
+
+class EventKind(enum.IntEnum):
+    """What happened. The value type that goes with it stands beside."""
+
+    BEGIN = 0  # RequestHead
+    REQUEST_CHUNK = 1  # bytes of the request body
+    REQUEST_RESTART = 2  # None: the body is being sent anew, from its beginning
+    REQUEST_END = 3  # IncompleteReason, or None when the body is whole
+    RESPONSE = 4  # ResponseHead
+    CHUNK = 5  # bytes of the response body, as one hook call delivered them
+    END = 6  # End
+    ANNOTATE = 7  # dict of annotations
+
+
+class RequestHead(NamedTuple):
+    """A request as it begins. ``body`` is the whole body where it is already in memory, else None."""
+
+    method: str
+    url: str
+    headers: Headers
+    http_version: str | None = None
+    client_host: str | None = None
+    body: bytes | None = None
+    redirect_of: str | None = None
+
+
+class ResponseHead(NamedTuple):
+    """A response's status line and headers.
+
+    ``request_headers`` are the request's headers as they stand now, where they are no longer those of its head (a
+    transport may add its own).
+    """
+
+    status_code: int
+    reason: str | None
+    headers: Headers
+    http_version: str | None = None
+    request_headers: Headers | None = None
+
+
+class ErrorInfo(NamedTuple):
+    """What went wrong: the exception's type name and text (not yet redacted)."""
+
+    type: str
+    message: str
+
+
+class End(NamedTuple):
+    """How an exchange ended. ``lost_chunks`` counts chunks of the response that found no room in the queue."""
+
+    outcome: Outcome
+    error: ErrorInfo | None = None
+    lost_chunks: int = 0
+
+
+Value: TypeAlias = RequestHead | ResponseHead | End | bytes | str | dict[str, object] | None
+Event: TypeAlias = "tuple[EventKind, Exchange | Flow, int, Value]"

@@ -1,0 +1,264 @@
+"""The settings of a capture, and the only place that reads the environment and YAML.
+
+Every setting has one name, the same everywhere: a keyword argument of ``otel_wirecap.instrument()``, an entry of
+the ``logging:`` section of a YAML file, a command-line option (dashes for underscores) and an environment variable
+(``WIRE_CAPTURE_`` and the name without its ``capture_``). Arguments win over the environment, the environment over
+the file, the file over the defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from otel_wirecap.capture.identity import DEFAULT_SESSION_HEADERS
+from otel_wirecap.errors import ConfigurationError
+
+CONFIG_FILE_VARIABLE = "WIRE_CAPTURE_CONFIG"
+FORMATS = ("jsonl",)
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", re.IGNORECASE)
+_SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+class Kind(NamedTuple):
+    """How one kind of setting is read: ``parse`` raises ValueError or TypeError on what it cannot use."""
+
+    parse: Callable[[Any], Any]
+    expected: str
+
+
+def _parse_path(value: Any) -> Path | None:
+    if value is None or value == "":
+        return None
+    return Path(os.fspath(value))
+
+
+def _parse_size(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError
+    if isinstance(value, int):
+        size = value
+    else:
+        match = _SIZE.fullmatch(value)
+        if match is None:
+            raise ValueError
+        size = int(float(match[1]) * _SIZE_UNITS[match[2].lower()])
+    if size < 1:
+        raise ValueError
+    return size
+
+
+def _parse_count(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != float(value) or int(value) < 0:
+        raise ValueError
+    return int(value)
+
+
+def _parse_positive_count(value: Any) -> int:
+    count = _parse_count(value)
+    if count < 1:
+        raise ValueError
+    return count
+
+
+def _parse_seconds(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    seconds = float(value)
+    if not 0.001 <= seconds <= 3600:
+        raise ValueError
+    return seconds
+
+
+def _parse_switch(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in {"true", "1", "yes", "on"}:
+            return True
+        if word in {"false", "0", "no", "off"}:
+            return False
+    raise ValueError
+
+
+def _parse_format(value: Any) -> str:
+    if value not in FORMATS:
+        raise ValueError
+    return str(value)
+
+
+def _parse_names(value: Any) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else list(value)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def _parse_mapping(value: Any) -> dict[str, str]:
+    if isinstance(value, str):
+        pairs = [item.partition("=") for item in value.split(",") if item.strip()]
+        if not all(separator and key.strip() and name.strip() for key, separator, name in pairs):
+            raise ValueError
+        return {key.strip().lower(): name.strip() for key, _, name in pairs}
+    if not all(isinstance(key, str) and isinstance(name, str) for key, name in value.items()):
+        raise TypeError
+    return {key.lower(): name for key, name in value.items()}
+
+
+PATH = Kind(_parse_path, "a file path")
+SIZE = Kind(_parse_size, "a size of at least 1 byte, such as 104857600, 64KB or 100MB")
+COUNT = Kind(_parse_count, "a whole number, 0 or more")
+POSITIVE_COUNT = Kind(_parse_positive_count, "a whole number, 1 or more")
+SECONDS = Kind(_parse_seconds, "a number of seconds from 0.001 to 3600")
+SWITCH = Kind(_parse_switch, "true or false")
+FORMAT = Kind(_parse_format, "one of: " + ", ".join(FORMATS))
+NAMES = Kind(_parse_names, "a list of names (in an environment variable: separated by commas)")
+MAPPING = Kind(_parse_mapping, "a map of host to name (in an environment variable: host=name,host:port=name)")
+
+
+def _setting(default: Any, kind: Kind, description: str) -> Any:
+    metadata = {"kind": kind, "description": description}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureConfig:
+    """All settings of one capture, parsed and checked. Sizes are bytes, times seconds."""
+
+    capture_file: Path | None = _setting(None, PATH, "the capture file; without it capture is off")
+    capture_format: str = _setting("jsonl", FORMAT, "how records become bytes")
+    capture_buffer_size: int = _setting(65536, SIZE, "bytes that make a batch")
+    capture_flush_interval: float = _setting(1.0, SECONDS, "seconds a record may wait to be written")
+    capture_max_entries_per_flush: int = _setting(100, POSITIVE_COUNT, "events that make a batch")
+    capture_max_bytes: int = _setting(100 << 20, SIZE, "bytes of a file before it is rotated")
+    capture_max_files: int = _setting(5, COUNT, "rotated files that are kept")
+    capture_total_max_bytes: int = _setting(500 << 20, SIZE, "bytes of the live and all rotated files")
+    capture_max_payload_bytes: int = _setting(10 << 20, SIZE, "bytes of one body; a longer one is truncated")
+    capture_max_queue_bytes: int = _setting(64 << 20, SIZE, "bytes that may wait in memory for the writer")
+    capture_assemble_streams: bool = _setting(
+        True, SWITCH, "whether a stream is followed by the message that its events add up to"
+    )
+    capture_session_headers: tuple[str, ...] = _setting(
+        DEFAULT_SESSION_HEADERS, NAMES, "request headers that name the session, first wins"
+    )
+    capture_backends: dict[str, str] = _setting({}, MAPPING, "names of backends by host or host:port")
+    capture_redact_values: tuple[str, ...] = _setting(
+        (), NAMES, "further literal secrets, of 8 characters or more, that are never written"
+    )
+
+    def public(self) -> dict[str, object]:
+        """The settings as a JSON object for ``system_start``; literal secrets are only counted."""
+        shown: dict[str, object] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "capture_redact_values":
+                value = len(value)
+            shown[field.name] = str(value) if isinstance(value, Path) else value
+        return shown
+
+
+def setting_fields() -> tuple[dataclasses.Field[Any], ...]:
+    """The settings in documented order; ``metadata`` holds ``kind`` and ``description``."""
+    return dataclasses.fields(CaptureConfig)
+
+
+def environment_variable(setting: str) -> str:
+    """The environment variable of a setting: ``capture_file`` is ``WIRE_CAPTURE_FILE``."""
+    return "WIRE_CAPTURE_" + setting.removeprefix("capture_").upper()
+
+
+def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | None = None) -> CaptureConfig:
+    """Reads the settings from arguments, environment, YAML file and defaults, in this order of rank.
+
+    Args:
+        arguments: settings by name; None means "not given". ``config`` names a YAML file.
+        environ: environment variables; default: this process's.
+
+    Raises:
+        ConfigurationError: a setting is unknown or has a value that cannot be used, or the file cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    kinds = {field.name: field.metadata["kind"] for field in setting_fields()}
+    given = {name: value for name, value in arguments.items() if value is not None}
+    file = given.pop("config", None) or environ.get(CONFIG_FILE_VARIABLE) or None
+    _refuse_unknown(given, kinds, "an argument")
+
+    values: dict[str, Any] = {}
+    if file is not None:
+        section = _read_file(file)
+        for name, value in section.items():
+            values[name] = _parse(kinds[name], name, value, f"in {file}")
+    for name, kind in kinds.items():
+        variable = environment_variable(name)
+        if environ.get(variable):
+            values[name] = _parse(kind, name, environ[variable], f"from {variable}")
+    for name, value in given.items():
+        values[name] = _parse(kinds[name], name, value, "given as an argument")
+    return CaptureConfig(**values)
+
+
+def service_name(environ: Mapping[str, str] | None = None) -> str | None:
+    """The OpenTelemetry service name that the environment gives this process, if any."""
+    environ = os.environ if environ is None else environ
+    if environ.get("OTEL_SERVICE_NAME"):
+        return environ["OTEL_SERVICE_NAME"]
+    for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+        key, _, value = pair.partition("=")
+        if key.strip() == "service.name" and value.strip():
+            return value.strip()
+    return None
+
+
+def environment() -> Mapping[str, str]:
+    """This process's environment as it is now."""
+    return os.environ
+
+
+def _parse(kind: Kind, name: str, value: object, origin: str) -> Any:
+    try:
+        return kind.parse(value)
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        raise ConfigurationError(f"{name}: {value!r} ({origin}) cannot be used; expected {kind.expected}") from None
+
+
+def _refuse_unknown(given: Mapping[str, object], known: Mapping[str, object], what: str) -> None:
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else "known settings: " + ", ".join(known)
+            raise ConfigurationError(f"{name}: no such setting ({what}); {hint}")
+
+
+def _read_file(file: object) -> dict[str, object]:
+    """The capture settings of a YAML file: the ``capture_*`` entries of its ``logging:`` section."""
+    path = Path(os.fspath(file))  # type: ignore[call-overload]  # anything else is told by fspath itself
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(f"config: {str(path)!r} cannot be read: {reason}; expected a YAML file") from None
+    section = document.get("logging") if isinstance(document, dict) else None
+    if section is None and isinstance(document, dict | None):
+        return {}
+    if not isinstance(section, dict):
+        raise ConfigurationError(f"config: {str(path)!r} has no usable 'logging:' section; expected a map of settings")
+    # The section may be shared with the application's own logging settings: only capture_* is ours.
+    ours = {str(name): value for name, value in section.items() if str(name).startswith(("capture_", "cbor_capture_"))}
+    _refuse_unknown(ours, {field.name: None for field in setting_fields()}, f"in {path}")
+    return {name: value for name, value in ours.items() if value is not None}
+
+
+def option_names() -> Sequence[str]:
+    """The names of all settings, for the command line."""
+    return [field.name for field in setting_fields()]
