@@ -14,6 +14,7 @@ Pure: moments (``now``, nanoseconds of a monotonic clock) and identifiers come i
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from typing import TypeAlias
@@ -112,7 +113,7 @@ class Exchange:
         began_unix_ns: int,
         began_ns: int,
         emit: Emit,
-        on_failure: Callable[[BaseException], None],
+        on_failure: Callable[[Exception], None],
         on_end: Callable[[int, dict[str, object]], None] | None = None,
     ) -> None:
         self.id = exchange_id
@@ -210,6 +211,11 @@ class Exchange:
         except Exception as error:  # noqa: BLE001  # the host is never harmed
             self._fail(error)
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: Exception) -> None:
+        """Turns this exchange off; what was recorded of it so far still gets its end."""
         self._off = True
+        self._ends.clear()
+        with contextlib.suppress(Exception):
+            failure = ErrorInfo("CaptureFailure", "the capture of this exchange failed and was turned off")
+            self._emit(_END, self, self.began_ns, End("error", failure), HEAD_SIZE)
         self._on_failure(error)

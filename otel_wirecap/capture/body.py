@@ -1,0 +1,189 @@
+"""A body as it is collected and as it is recorded: capped, decoded, classified, redacted."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+import orjson
+
+from otel_wirecap.capture.decoding import ContentDecoder, UndecodableError, cut_text, needs_decoding
+from otel_wirecap.capture.record import Payload, RawJSON
+from otel_wirecap.capture.redaction.redactor import Redactor
+
+
+NOT_JSON = object()
+"""The value of a body that is no JSON (JSON's null is None)."""
+
+
+class BodyCollector:
+    """Collects one body, content-decoded as it comes, and keeps no more than ``limit`` bytes of it.
+
+    Args:
+        limit: bytes that are kept; what follows is only counted and hashed.
+        content_encoding: the body's ``content-encoding`` header, "" where there is none.
+    """
+
+    def __init__(self, limit: int, content_encoding: str = "") -> None:
+        self._limit = limit
+        self._content_encoding = content_encoding
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets what was collected: the body comes anew."""
+        self.length = 0
+        self.wire_length = 0
+        self.kept = 0
+        self.undecodable = False
+        self._parts: list[bytes] = []
+        self._hash: Any = None
+        self._decoder: ContentDecoder | None = None
+        if needs_decoding(self._content_encoding):
+            try:
+                self._decoder = ContentDecoder(self._content_encoding)
+            except UndecodableError:
+                self._give_up_decoding()
+
+    @property
+    def decoded(self) -> bool:
+        """Whether the body was compressed on the wire."""
+        return self._decoder is not None or self.undecodable
+
+    def add(self, data: bytes) -> None:
+        """Takes the next bytes of the wire."""
+        self.wire_length += len(data)
+        if self._decoder is not None:
+            try:
+                data = self._decoder.decode(data)
+            except UndecodableError:
+                self._give_up_decoding()
+        if self.undecodable:
+            self._hash.update(data)
+            return
+        self.length += len(data)
+        if self._hash is not None:
+            self._hash.update(data)
+        elif self.kept + len(data) <= self._limit:
+            self._parts.append(data)
+            self.kept += len(data)
+        else:
+            self._hash = hashlib.sha256(self.content())
+            self._hash.update(data)
+            self._parts.append(data[: self._limit - self.kept])
+            self.kept = self._limit
+
+    @property
+    def truncated(self) -> dict[str, object] | None:
+        """``metadata.truncated`` of a body over the limit, else None."""
+        if self._hash is None or self.undecodable:
+            return None
+        return {"original_length": self.length, "sha256": self._hash.hexdigest()}
+
+    def undecodable_facts(self) -> dict[str, object]:
+        """What can be said of a body that could not be decoded."""
+        return {"wire_length": self.wire_length, "sha256": self._hash.hexdigest()}
+
+    def content(self) -> bytes:
+        """The kept bytes, content-decoded."""
+        if len(self._parts) != 1:
+            self._parts = [b"".join(self._parts)]
+        return self._parts[0]
+
+    def _give_up_decoding(self) -> None:
+        self._decoder = None
+        self.undecodable = True
+        self.kept = 0
+        self._parts = []
+        self._hash = hashlib.sha256()
+
+
+class RecordedBody(NamedTuple):
+    """A body ready for a record: its payload, its true length, its part of the metadata, and its JSON value or NOT_JSON."""
+
+    payload: Payload
+    length: int
+    metadata: dict[str, Any]
+    value: Any
+
+
+def record_body(
+    body: BodyCollector,
+    *,
+    content_type: str,
+    content_encoding: str,
+    incomplete: str | None,
+    redactor: Redactor,
+    counts: dict[str, int],
+    credentials: tuple[str, ...],
+) -> RecordedBody:
+    """Classifies a collected body and redacts it. ``counts`` is ``metadata.redactions`` and is added to."""
+    metadata: dict[str, Any] = {}
+    if body.decoded:
+        metadata["content_encoding"] = content_encoding
+        metadata["wire_length"] = body.wire_length
+    if body.undecodable:
+        if not body.wire_length:
+            return RecordedBody(None, 0, {}, NOT_JSON)
+        return RecordedBody(
+            None, body.wire_length, metadata | body.undecodable_facts() | {"incomplete": "undecodable"}, NOT_JSON
+        )
+    if incomplete is not None:
+        metadata["incomplete"] = incomplete
+    content = body.content()
+    if not content:
+        return RecordedBody(None, 0, metadata, NOT_JSON)
+    truncated = body.truncated
+    if truncated is not None:
+        metadata["truncated"] = truncated
+    whole = truncated is None and incomplete is None
+    value = parse_json(content, content_type) if whole else NOT_JSON
+    try:
+        if value is not NOT_JSON:
+            payload: Payload = _redact_json(content, redactor, counts, credentials)
+        else:
+            text = cut_text(content) if truncated is not None else text_or_bytes(content)
+            payload = redact_text(text, redactor, counts, credentials)
+    except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not written
+        counts["withheld"] = counts.get("withheld", 0) + 1
+        return RecordedBody(None, body.length, metadata | {"incomplete": "withheld"}, value)
+    return RecordedBody(payload, body.length, metadata, value)
+
+
+def parse_json(content: bytes, content_type: str) -> Any:
+    """The JSON value of a body, NOT_JSON where it is none: said by its type, or an object or array by its looks."""
+    if "json" not in content_type and content.lstrip(b" \t\r\n")[:1] not in (b"{", b"["):
+        return NOT_JSON
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return NOT_JSON
+
+
+def text_or_bytes(content: bytes) -> str | bytes:
+    """The text of ``content`` where it is UTF-8, else the bytes themselves."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content
+
+
+def redact_text(
+    content: str | bytes, redactor: Redactor, counts: dict[str, int], credentials: tuple[str, ...]
+) -> str | bytes:
+    """The redacted text or bytes."""
+    if isinstance(content, str):
+        return redactor.text(content, counts, credentials)
+    return redactor.bytes_(content, counts, credentials)
+
+
+def _redact_json(
+    content: bytes, redactor: Redactor, counts: dict[str, int], credentials: tuple[str, ...]
+) -> RawJSON:
+    """A valid JSON document as it stands, redacted, less the newlines between its tokens.
+
+    Inside a string a raw newline is no JSON, so every one that is here may go.
+    """
+    document = redactor.json(content, counts, credentials)
+    if b"\n" in document or b"\r" in document:
+        document = document.translate(None, b"\r\n")
+    return RawJSON(document)

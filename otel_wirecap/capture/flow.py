@@ -1,0 +1,56 @@
+"""What the recorder remembers of a flow: who asked, in which session, under which annotations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.recording import ExchangeRecording
+
+IDENTITY_ANNOTATIONS = ("session_id", "backend", "model", "key_name")
+
+
+class FlowRecording:
+    """The state of one flow. Owned by the recorder; ``client`` facts come from the client's request.
+
+    Attributes:
+        session_id: None until the flow's first request is recorded.
+        session_source: how ``session_id`` was found.
+        client: the schema's name of the client, ``127.0.0.1(Cline/1.0)``; None where there is no client leg.
+        backend: the backend of the latest attempt, or the one annotated; None as long as none is known.
+        credentials: the secrets sent with the flow's requests, masked in all of its records.
+        identity: annotations that rule identity, redacted strings.
+        annotations: metadata keys of the application's own.
+        held: the client's request that waits for the annotations of the application.
+    """
+
+    __slots__ = (
+        "annotations",
+        "backend",
+        "client",
+        "client_metadata",
+        "credentials",
+        "held",
+        "id",
+        "identity",
+        "session_id",
+        "session_source",
+    )
+
+    def __init__(self, flow_id: str) -> None:
+        self.id = flow_id
+        self.session_id: str | None = None
+        self.session_source = "request"
+        self.client: str | None = None
+        self.client_metadata: dict[str, Any] = {}
+        self.backend: str | None = None
+        self.credentials: tuple[str, ...] = ()
+        self.identity: dict[str, str] = {}
+        self.annotations: dict[str, Any] = {}
+        self.held: ExchangeRecording | None = None
+
+    def add_credentials(self, values: list[str]) -> None:
+        """Adds what a request of this flow was signed with, longest first, so that no part of one is left over."""
+        new = {value for value in values if value and value not in self.credentials}
+        if new:
+            self.credentials = tuple(sorted({*self.credentials, *new}, key=len, reverse=True))
