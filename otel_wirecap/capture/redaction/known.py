@@ -1,0 +1,89 @@
+"""Secrets known by their value, in the spellings that they travel in."""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Final
+from urllib.parse import quote, quote_plus
+
+from ahocorasick_rs import AhoCorasick, MatchKind
+
+from otel_wirecap.capture.redaction.patterns import MAX_LITERALS
+from otel_wirecap.capture.redaction.spans import Span
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]+")  # the same in JSON, in URLs and in bytes
+
+
+@lru_cache(maxsize=4096)
+def spellings(value: str) -> tuple[str, ...]:
+    r"""The ways to write a value, itself first.
+
+    As it is; within JSON, with and without ``\u`` escapes and ``\/``, and within JSON within JSON;
+    percent-encoded, with capital and small digits, slashes and spaces either way; and, for texts decoded
+    as latin-1, its UTF-8 bytes.
+    """
+    if _PLAIN.fullmatch(value):
+        return (value,)
+    try:
+        latin = value.encode("utf-8", "surrogateescape").decode("latin-1")
+    except UnicodeEncodeError:  # not the escape of any byte: cannot be on the wire
+        return ()
+    found = [value, latin]
+    inner = value
+    for _ in range(2):
+        forms = [json.dumps(inner, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True)]
+        found += forms
+        found += [form.replace("/", "\\/") for form in forms]
+        inner = forms[0]
+    for safe in ("", "/"):
+        for encode in (quote, quote_plus):
+            encoded = encode(value, safe=safe, errors="surrogateescape")
+            found += [encoded, re.sub("%[0-9A-F]{2}", lambda digits: digits[0].lower(), encoded)]
+    return tuple(dict.fromkeys(form for form in found if not _SURROGATE.search(form)))
+
+
+def occurrences(text: str, forms: Iterable[str], rule: str) -> list[Span]:
+    """Every place where one of the forms stands in the text; places of one form that overlap are one span."""
+    spans: list[Span] = []
+    for form in forms:
+        start = place = text.find(form)
+        while place >= 0:
+            end = place + len(form)
+            place = text.find(form, place + 1)
+            if not 0 <= place < end:
+                spans.append(Span(start, end, rule))
+                start = place
+    return spans
+
+
+class KnownValues:
+    """A fixed set of secret values, searched for in one pass per 60 spellings.
+
+    Attributes:
+        values: The values.
+        non_ascii: Whether one of them is not all ASCII.
+    """
+
+    __slots__ = ("_searches", "non_ascii", "values")
+
+    def __init__(self, values: frozenset[str]) -> None:
+        self.values = values
+        self.non_ascii = not all(map(str.isascii, values))
+        forms = sorted({form for value in values for form in spellings(value)})
+        self._searches: list[tuple[Callable[[str], list[tuple[int, int, int]]], list[str]]] = []
+        for first in range(0, len(forms), MAX_LITERALS):
+            batch = forms[first : first + MAX_LITERALS]
+            automaton = AhoCorasick(batch, matchkind=MatchKind.LeftmostFirst)
+            self._searches.append((automaton.find_matches_as_indexes, batch))
+
+    def spans(self, text: str) -> list[Span]:
+        """Every place where a value stands in the text, in any of its spellings."""
+        spans: list[Span] = []
+        for search, forms in self._searches:
+            # The automaton tells which forms are there at all; a form that overlaps one of those may be
+            # missing from its answer, so the rare text with a hit is searched for every form.
+            if search(text):
+                spans += occurrences(text, forms, "known")
+        return spans

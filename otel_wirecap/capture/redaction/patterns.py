@@ -1,0 +1,146 @@
+"""Secrets known by their shape: a literal prefix, then a run of characters.
+
+One automaton finds the prefixes in a single pass, and a regular expression confirms each at its place.
+
+Invariants, each held by a test:
+
+- At most 60 literals: above that the automaton falls back to a several times slower search.
+- No literal begins inside another at a place where it could be confirmed, so that the automaton's
+  non-overlapping hits are all there are.
+- Every expression is linear: what can fail after a run is bounded, what is unbounded cannot fail.
+- Upper bounds are open: vendors lengthen their tokens, and a fixed length would leave the tail in clear.
+
+The shapes are those of the vendors' documentation and of tokens they issue. Keys without a signature
+(Mistral, Cohere, 32 hex digits of Azure, AWS secret keys) cannot be found here, only by value or by name.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from ahocorasick_rs import AhoCorasick, MatchKind
+
+from otel_wirecap.capture.redaction.spans import Span
+
+MAX_LITERALS: Final = 60
+
+_W: Final = "[A-Za-z0-9_-]"
+# Words have neither digits nor capitals; tokens do. CSS classes (sk-toggleable__label-arrow) begin like keys.
+_MIXED: Final = "(?=[a-z_-]{0,63}[A-Z0-9])"
+
+# A token begins where no word runs on. A letter that ends an escape (JSON's \n, \u000a; %3D) is no such word.
+_LEFT: Final = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))")
+
+_PEM_BODY: Final = r"[A-Za-z0-9+/=\s\\:,]"  # base64, RFC 1421 headers, and newlines written \n or \\n
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One form of secret.
+
+    Attributes:
+        rule: The id that findings are counted under.
+        literals: What it begins with; one of them.
+        body: Expression for what follows the literal.
+        lead: Characters of the secret that stand before the literal.
+        bounded: Whether it counts only where no word runs on; the same for all shapes of a literal.
+    """
+
+    rule: str
+    literals: tuple[str, ...]
+    body: str
+    lead: str = ""
+    lead_length: int = 0
+    bounded: bool = True
+
+    def expression(self, literal: str) -> re.Pattern[str]:
+        """The expression that confirms the literal, to be matched ``lead_length`` before it."""
+        return re.compile(self.lead + re.escape(literal) + self.body)
+
+
+SHAPES: Final = (
+    Shape("anthropic", ("sk-",), rf"ant-{_W}{{20,}}(?:\.{_W}+)*"),
+    Shape("openrouter", ("sk-",), rf"or-{_MIXED}{_W}{{20,}}"),
+    Shape("langfuse", ("sk-",), rf"lf-{_MIXED}{_W}{{20,}}"),
+    Shape("openai", ("sk-",), rf"{_MIXED}{_W}{{20,}}"),  # DeepSeek, LiteLLM and others have the same shape
+    Shape("google", ("AIza",), rf"{_W}{{35,}}"),
+    Shape("google", ("AQ.",), rf"{_MIXED}{_W}{{30,}}"),
+    Shape("google", ("ya29.",), r"[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]+)*"),
+    Shape("google", ("1//0",), rf"{_W}{{30,}}"),
+    Shape("google", ("GOCSPX-",), rf"{_W}{{20,}}"),
+    Shape("aws", ("AKIA", "ASIA", "ABIA", "ACCA"), r"[A-Z0-9]{16,}"),
+    Shape("aws", ("ABSK",), r"[A-Za-z0-9+/]{60,}={0,2}"),
+    Shape("aws", ("bedrock-api-key-",), r"[A-Za-z0-9+/=_-]{20,}"),
+    Shape("azure", ("QQJ99",), r"[A-Za-z0-9]{10}AC[A-Za-z0-9]{14,}", "[A-Za-z0-9]{52}J", 53, bounded=False),
+    Shape("huggingface", ("hf_", "api_org_"), r"[A-Za-z0-9]{30,}"),
+    Shape("groq", ("gsk_",), r"[A-Za-z0-9]{40,}"),
+    Shape("xai", ("xai-",), r"[A-Za-z0-9_]{40,}"),
+    Shape("perplexity", ("pplx-",), r"[A-Za-z0-9]{40,}"),
+    Shape("replicate", ("r8_",), r"[A-Za-z0-9]{36,}"),
+    Shape("nvidia", ("nvapi-",), rf"{_W}{{40,}}"),
+    Shape("together", ("tgp_v1_",), rf"{_W}{{40,}}"),
+    Shape("fireworks", ("fw_",), rf"{_MIXED}[A-Za-z0-9]{{22,}}"),
+    Shape("cerebras", ("csk-",), r"[a-z0-9]{40,}"),
+    Shape("langsmith", ("lsv2_pt_", "lsv2_sk_"), r"[a-f0-9_]{32,}"),
+    Shape("logfire", ("pylf_v",), r"[0-9]+_[A-Za-z0-9_]{20,}"),
+    Shape("elevenlabs", ("sk_",), r"[a-f0-9]{40,}"),
+    Shape("databricks", ("dapi",), r"[a-f0-9]{32,}(?:-[0-9]+)?"),
+    Shape(
+        "github",
+        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+        r"[A-Za-z0-9_-]{36,}(?:\.[A-Za-z0-9_-]+)*",
+    ),
+    Shape("gitlab", ("glpat-",), rf"{_W}{{20,}}(?:\.{_W}+)*"),
+    Shape("slack", ("xoxb-", "xoxp-", "xoxa-", "xoxr-", "xoxs-", "xoxe-", "xapp-"), r"[A-Za-z0-9-]{20,}"),
+    Shape("stripe", ("sk_live_", "sk_test_", "rk_live_", "rk_test_"), r"[A-Za-z0-9]{16,}"),
+    Shape("npm", ("npm_",), r"[A-Za-z0-9]{36,}"),
+    Shape("pypi", ("pypi-AgE",), rf"{_W}{{50,}}"),
+    # The header's bound, possessive, keeps a text of nothing but beginnings linear.
+    Shape("jwt", ("eyJ",), rf"{_W}{{10,2048}}+\.eyJ{_W}{{10,}}(?:\.{_W}*){{0,3}}"),
+    Shape(
+        "pem",
+        ("-BEGIN ",),
+        r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+        rf"{_PEM_BODY}*+(?:-(?!----END ){_PEM_BODY}*+)*+(?:-----END [A-Z0-9 ]{{0,40}}(?:-----)?)?",
+        "----",
+        4,
+        bounded=False,
+    ),
+)
+
+# Longer literals first: of those that begin at one place, the first one in the list wins, and sk_live_ must
+# not be hidden by sk_.
+LITERALS: Final = sorted(
+    {literal for shape in SHAPES for literal in shape.literals}, key=lambda text: (-len(text), text)
+)
+
+_CONFIRM: Final = tuple(
+    tuple(
+        (shape.expression(literal), shape.lead_length, shape.rule)
+        for shape in SHAPES
+        if literal in shape.literals
+    )
+    for literal in LITERALS
+)
+
+_BOUNDED: Final = tuple(
+    all(shape.bounded for shape in SHAPES if literal in shape.literals) for literal in LITERALS
+)
+
+find_literals: Final = AhoCorasick(LITERALS, matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
+"""Text to hits ``(index of the literal, start, end)``, for ``confirmed``."""
+
+
+def confirmed(text: str, hits: list[tuple[int, int, int]]) -> list[Span]:
+    """Keeps the hits that are secrets, each with its whole run; hits inside a secret belong to it."""
+    spans: list[Span] = []
+    done = 0
+    for index, start, _ in hits:
+        if start < done or (_BOUNDED[index] and not _LEFT.match(text, start)):
+            continue
+        for expression, lead, rule in _CONFIRM[index]:
+            if start >= lead and (match := expression.match(text, start - lead)):
+                done = match.end()
+                spans.append(Span(match.start(), done, rule))
+                break
+    return spans

@@ -1,0 +1,227 @@
+"""The gate: texts, JSON documents, bytes, headers and URLs go in, the same without secrets comes out.
+
+Invariants:
+
+- What holds no secret comes back as the very same object.
+- Where a secret stood there is the fixed marker; nothing of the secret is left, its length included.
+- A secret is found by its value (known ones, and the credentials of the request at hand), by its shape, or
+  by the
+  name of the header or parameter that holds it.
+- Time is linear in the length of the text (times the number of credentials).
+- The set of known values is swapped as a whole, so that a call sees either the old one or the new one.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+from urllib.parse import unquote, unquote_plus
+
+import orjson
+
+from otel_wirecap.capture.redaction.known import KnownValues, occurrences, spellings
+from otel_wirecap.capture.redaction.names import header_rule, query_is_secret
+from otel_wirecap.capture.redaction.patterns import confirmed, find_literals
+from otel_wirecap.capture.redaction.spans import MARKER, Span, masked
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+# The tokens of a valid JSON document that can hold a value: strings and numbers.
+_JSON_TOKEN: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]*+')
+
+_URL: Final = re.compile(r"(?P<scheme>(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?(?P<rest>.*)", re.DOTALL)
+_URL_HEADERS: Final = frozenset({"referer", "location", "content-location", "origin", "operation-location"})
+
+
+class Redactor:
+    """Masks secrets.
+
+    Args:
+        known_values: Secret values to be masked wherever they stand.
+        min_length: Known values and credentials shorter than this many characters are not searched for: they
+            would mangle harmless text.
+
+    Every method takes ``counts``, the record's ``metadata.redactions``, and adds to it: rule to number of
+    markers. The rules are ``credential``, ``known``, ``header``, ``cookie``, ``query``, ``userinfo``, and
+    the ids of the table of shapes (``openai``, ``aws``, ``jwt``, …). ``credentials`` are the values that
+    the request at hand was sent with.
+    """
+
+    __slots__ = ("_known", "_min_length")
+
+    def __init__(self, *, known_values: Iterable[str] = (), min_length: int = 8) -> None:
+        self._min_length = min_length
+        self._known = KnownValues(self._usable(known_values))
+
+    def replace_known_values(self, values: Iterable[str]) -> None:
+        """Sets the known values; nothing is rebuilt when they are the same as before."""
+        usable = self._usable(values)
+        if usable != self._known.values:
+            self._known = KnownValues(usable)
+
+    def text(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
+        """Masks the secrets in a text: the same object when it has none."""
+        spans = self._spans(text, credentials)
+        return masked(text, spans, counts) if spans else text
+
+    def json(self, raw: bytes, counts: dict[str, int], credentials: Sequence[str] = ()) -> bytes | None:
+        r"""Masks the secrets in the strings of a JSON document, keys and values alike.
+
+        A number that as a whole is a known value becomes the marker, as a string.
+
+        Args:
+            raw: One valid JSON document, UTF-8.
+            counts: Rule to number of markers; added to.
+            credentials: The values that the request was sent with.
+
+        Returns:
+            The same object when it has none. Else the document with the strings concerned rewritten and
+            every other byte kept. None when it is no such document.
+        """
+        try:
+            return self._json(raw, counts, credentials)
+        except (UnicodeDecodeError, orjson.JSONDecodeError):
+            return None
+
+    def bytes_(self, data: bytes, counts: dict[str, int], credentials: Sequence[str] = ()) -> bytes:
+        """Masks the secrets in binary data, read as latin-1: the same object when it has none."""
+        text = data.decode("latin-1")
+        clean = self.text(text, counts, credentials)
+        return data if clean is text else clean.encode("latin-1")
+
+    def headers(
+        self, headers: Sequence[tuple[str, str]], counts: dict[str, int], credentials: Sequence[str] = ()
+    ) -> list[list[str]]:
+        """Masks headers: whole values by their name, secrets within the others.
+
+        Returns:
+            ``[name, value]`` in wire order.
+        """
+        return [self._header(name, value, counts, credentials) for name, value in headers]
+
+    def url(self, url: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
+        """Masks a URL, or the path and query of one.
+
+        User and password go, parameters by their name, and secrets wherever else they stand.
+        """
+        parts = _URL.fullmatch(url)
+        assert parts is not None  # noqa: S101  # every part is optional
+        scheme, rest = parts["scheme"] or "", parts["rest"]
+        if scheme:
+            authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
+            userinfo, _, _ = authority.rpartition("@")
+            if userinfo:
+                _count(counts, "userinfo")
+                rest = MARKER + rest[len(userinfo) :]
+        rest, hash_, fragment = rest.partition("#")
+        path, mark, query = rest.partition("?")
+        path = "/".join(self._encoded(segment, counts, credentials) for segment in path.split("/"))
+        query = self._query(query, counts, credentials)
+        fragment = self._query(fragment, counts, credentials)
+        clean = self.text(f"{scheme}{path}{mark}{query}{hash_}{fragment}", counts, credentials)
+        return url if clean == url else clean
+
+    def _spans(self, text: str, credentials: Sequence[str]) -> list[Span]:
+        """The secrets in a text; those that stand earlier in the list name what several rules found."""
+        spans: list[Span] = []
+        for credential in credentials:
+            if len(credential) >= self._min_length:
+                for form in spellings(credential):
+                    if form in text:
+                        spans += occurrences(text, (form,), "credential")
+        try:
+            hits = find_literals(text)
+            spans += self._known.spans(text)
+        except UnicodeEncodeError:
+            # Lone surrogates have no UTF-8. The stand-in has the same length, so that places stay the same.
+            text = _SURROGATE.sub("\ufffd", text)
+            hits = find_literals(text)
+            spans += self._known.spans(text)
+        if hits:
+            spans += confirmed(text, hits)
+        return spans
+
+    def _json(self, raw: bytes, counts: dict[str, int], credentials: Sequence[str]) -> bytes:
+        text = raw.decode()
+        seen = bool(self._spans(text, credentials))
+        if not seen and not (self._may_hide(raw, credentials) and self._hidden(text, credentials)):
+            return raw
+
+        def rewritten(token: re.Match[str]) -> str:
+            spelled = token[0]
+            if spelled[0] != '"':
+                return self._number(spelled, counts, credentials)
+            value = orjson.loads(spelled) if "\\" in spelled else spelled[1:-1]
+            clean = self.text(value, counts, credentials)
+            return spelled if clean is value else orjson.dumps(clean).decode()
+
+        result = _JSON_TOKEN.sub(rewritten, text)
+        return raw if result == text else result.encode()
+
+    def _may_hide(self, raw: bytes, credentials: Sequence[str]) -> bool:
+        r"""Whether a JSON document may spell a secret so that a search of the raw text misses it.
+
+        ASCII hides in ``\u00xx`` and ``\/`` only; the other escapes are among the spellings.
+        """
+        if b"\\" not in raw:
+            return False
+        if b"\\u00" in raw or b"\\/" in raw:
+            return True
+        odd = self._known.non_ascii or not all(map(str.isascii, credentials))
+        return odd and b"\\u" in raw
+
+    def _hidden(self, text: str, credentials: Sequence[str]) -> bool:
+        """Whether the strings of a JSON document hold a secret once their escapes are read."""
+        escaped = [token for token in _JSON_TOKEN.findall(text) if "\\" in token]
+        strings = orjson.loads(f"[{','.join(escaped)}]")
+        return bool(self._spans("\0".join(strings), credentials))
+
+    def _number(self, spelled: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
+        rule = "credential" if spelled in credentials else "known" if spelled in self._known.values else None
+        if rule is None or len(spelled) < self._min_length:
+            return spelled
+        _count(counts, rule)
+        return f'"{MARKER}"'
+
+    def _header(self, name: str, value: str, counts: dict[str, int], credentials: Sequence[str]) -> list[str]:
+        rule = header_rule(name)
+        if rule is not None:
+            if value:
+                _count(counts, rule)
+                value = MARKER
+            return [self.text(name, counts, credentials), value]
+        if name.lower() in _URL_HEADERS:
+            return [name, self.url(value, counts, credentials)]
+        if self._spans(f"{name}: {value}", credentials):
+            return [self.text(name, counts, credentials), self.text(value, counts, credentials)]
+        return [name, value]
+
+    def _query(self, query: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
+        return "&".join(self._parameter(pair, counts, credentials) for pair in query.split("&"))
+
+    def _parameter(self, pair: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
+        name, equals, value = pair.partition("=")
+        if value and query_is_secret(unquote_plus(name)):
+            _count(counts, "query")
+            value = MARKER
+        name = self._encoded(name, counts, credentials)
+        return f"{name}{equals}{self._encoded(value, counts, credentials)}"
+
+    def _encoded(self, part: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
+        """Masks the whole of a part whose percent-encoding hides a secret from a search of it as it is."""
+        if "%" not in part and "+" not in part:
+            return part
+        clean = self.text(part, counts, credentials)
+        for decode in (unquote, unquote_plus):
+            spans = self._spans(decode(clean), credentials)
+            if spans:
+                for span in spans[:1]:
+                    _count(counts, span.rule)
+                return MARKER
+        return clean
+
+    def _usable(self, values: Iterable[str]) -> frozenset[str]:
+        return frozenset(value for value in map(str.strip, values) if len(value) >= self._min_length)
+
+
+def _count(counts: dict[str, int], rule: str) -> None:
+    counts[rule] = counts.get(rule, 0) + 1

@@ -1,0 +1,653 @@
+"""No secret passes, and nothing else is changed."""
+
+import base64
+import json
+import re
+import secrets
+import string
+import time
+from urllib.parse import quote, quote_plus
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otel_wirecap.capture.redaction import MARKER, Redactor
+from otel_wirecap.capture.redaction.known import spellings
+from otel_wirecap.capture.redaction.names import header_rule, query_is_secret
+from otel_wirecap.capture.redaction.patterns import LITERALS, MAX_LITERALS, SHAPES
+
+ALNUM = string.ascii_letters + string.digits
+
+
+def run(length: int, alphabet: str = ALNUM) -> str:
+    """Random characters that hold a digit and a capital, as tokens do."""
+    return "".join(secrets.choice(alphabet) for _ in range(length - 2)) + "7A"
+
+
+def digits(length: int) -> str:
+    return secrets.token_hex(length)[:length]
+
+
+def pem(newline: str = "\n") -> str:
+    lines = [base64.b64encode(secrets.token_bytes(48)).decode() for _ in range(6)]
+    return newline.join(
+        ["-----BEGIN RSA " + "PRIVATE KEY-----", *lines, "-----END RSA " + "PRIVATE KEY-----"]
+    )
+
+
+def jwt() -> str:
+    def part(size: int) -> str:
+        return base64.urlsafe_b64encode(b'{"a' + secrets.token_bytes(size)).decode().rstrip("=")
+
+    return f"{part(20)}.{part(60)}.{secrets.token_urlsafe(32)}"
+
+
+EXAMPLES = [
+    ("openai", lambda: "sk-" + run(48)),
+    ("openai", lambda: "sk-" + secrets.token_hex(24)),
+    ("openai", lambda: "sk-proj-" + secrets.token_urlsafe(90)),
+    ("openai", lambda: "sk-svcacct-" + run(120)),
+    ("anthropic", lambda: "sk-ant-api03-" + secrets.token_urlsafe(80)),
+    ("anthropic", lambda: "sk-ant-oat01-" + run(30) + "." + run(30)),
+    ("openrouter", lambda: "sk-or-v1-" + digits(64)),
+    ("langfuse", lambda: "sk-lf-" + "-".join(digits(n) for n in (8, 4, 4, 4, 12))),
+    ("google", lambda: "AIza" + run(35)),
+    ("google", lambda: "ya29." + run(60)),
+    ("google", lambda: "AQ." + run(50)),
+    ("google", lambda: "GOCSPX-" + run(28)),
+    ("google", lambda: "1//0" + run(60)),
+    ("aws", lambda: "AKIA" + run(16, string.ascii_uppercase + "234567")),
+    ("aws", lambda: "ABSK" + run(100)),
+    ("aws", lambda: "bedrock-api-key-" + run(100)),
+    ("azure", lambda: run(52) + "JQQJ99" + run(10) + "AC" + run(14)),
+    ("huggingface", lambda: "hf_" + run(34)),
+    ("groq", lambda: "gsk_" + run(52)),
+    ("xai", lambda: "xai-" + run(80)),
+    ("perplexity", lambda: "pplx-" + run(48)),
+    ("replicate", lambda: "r8_" + run(37)),
+    ("nvidia", lambda: "nvapi-" + run(64)),
+    ("together", lambda: "tgp_v1_" + run(43)),
+    ("fireworks", lambda: "fw_" + run(24)),
+    ("cerebras", lambda: "csk-" + digits(48)),
+    ("langsmith", lambda: "lsv2_pt_" + digits(32) + "_" + digits(10)),
+    ("logfire", lambda: "pylf_v1_" + run(43)),
+    ("elevenlabs", lambda: "sk_" + digits(48)),
+    ("databricks", lambda: "dapi" + digits(32) + "-2"),
+    ("github", lambda: "ghp_" + run(36)),
+    ("github", lambda: "github_pat_" + run(22) + "_" + run(59)),
+    ("github", lambda: "ghs_" + run(200) + "." + run(200) + "." + run(100)),
+    ("gitlab", lambda: "glpat-" + run(20)),
+    ("slack", lambda: "xoxb-1234567890-" + run(24)),
+    ("stripe", lambda: "sk_live_" + run(24)),
+    ("npm", lambda: "npm_" + run(36)),
+    ("pypi", lambda: "pypi-AgE" + run(150)),
+    ("jwt", jwt),
+    ("pem", pem),
+]
+
+HARMLESS = [
+    '<div class="sk-toggleable__label sk-toggleable__label-arrow sk-estimator-doc-link">',
+    "use the task-management-system-2025-edition and a disk-encryption-utility-v2-final",
+    "4f9c2b1e-7a3d-4c58-9b0e-1f2d3c4b5a69 is a UUID",
+    "commit 9fceb02d0ae598e95dc970b74767f19372d61af8",
+    'usage: {"prompt_tokens": 12, "max_tokens": 4096, "token": " Hello"}',
+    "session timed out for the author; see the cookie recipe, the secret sauce and the password policy",
+    "hf_hub_download(repo_id) and fw_version_string_of_the_firmware_in_question",
+    "sk-your-api-key-goes-right-here-please",
+    "AKIA is a prefix, sk- too, and -----BEGIN CERTIFICATE-----",
+    "eyJhbGciOiJIUzI1NiJ9 alone is no token",
+    "data:image/png;base64," + base64.b64encode(bytes(range(256)) * 40).decode(),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "make"), EXAMPLES, ids=lambda value: value if isinstance(value, str) else ""
+)
+@pytest.mark.parametrize(
+    "around", ["{}", "key={} and more", '"{}"', "\\n{}\\n", "%3D{}&", "日本語{}。", "({})", "a-{}"]
+)
+def test_every_shape_is_masked_whole_wherever_it_stands(rule, make, around):
+    secret, counts = make(), {}
+    before, after = around.split("{}")
+    if (rule, before) == ("azure", "a-"):
+        assert MARKER in Redactor().text(around.format(secret), counts)
+        return
+    assert Redactor().text(before + secret + after, counts) == before + MARKER + after
+    assert counts == {rule: 1}
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_harmless_texts_come_back_as_they_are(text):
+    counts: dict[str, int] = {}
+    assert Redactor().text(text, counts) is text
+    assert counts == {}
+
+
+def test_a_shape_within_a_word_is_not_a_secret():
+    text = "x" + "hf_" + run(34)
+    assert Redactor().text(text, {}) is text
+
+
+def test_longer_tokens_than_today_are_swallowed_whole():
+    assert Redactor().text("ghp_" + run(5000) + " end", {}) == f"{MARKER} end"
+
+
+def test_a_private_key_without_its_end_and_with_escaped_newlines_is_masked():
+    whole = pem("\\n")
+    assert Redactor().text(f'"{whole}"', {}) == f'"{MARKER}"'
+    assert Redactor().text(f'"{whole[:200]}"', {}) == f'"{MARKER}"'
+    assert (
+        Redactor().text(f"{pem()}\nThis is the key - keep it.", {}) == f"{MARKER}\nThis is the key - keep it."
+    )
+
+
+def test_the_table_keeps_its_invariants():
+    assert len(LITERALS) <= MAX_LITERALS
+    bounded = {literal: shape.bounded for shape in SHAPES for literal in shape.literals}
+    for shape in SHAPES:
+        assert all(bounded[literal] == shape.bounded for literal in shape.literals)
+    leads = {"-BEGIN ": "-", "QQJ99": "J"}
+    assert {literal for literal in LITERALS if not bounded[literal]} == set(leads)
+    for outer in LITERALS:
+        for inner in LITERALS:
+            for place in range(1, len(outer)):
+                rest = outer[place:]
+                if inner.startswith(rest) or rest.startswith(inner):
+                    # Something that runs on, or is not what must stand before it, rules it out there.
+                    before = outer[place - 1]
+                    assert before.isalnum() if bounded[inner] else before not in leads[inner]
+
+
+ADVERSARIAL = [
+    "sk-",
+    "-sk-",
+    "-sk-ant-",
+    "-eyJ",
+    "-eyJaaaaaaaaaaaa.",
+    "-----BEGIN ",
+    "-----BEGIN RSA PRIVATE KEY",
+    "-" + "-----BEGIN " + "PRIVATE KEY-----",
+    "-AKIA",
+    "JQQJ99",
+    "A" * 60 + "JQQJ99",
+    "_fw_",
+    "-ya29.",
+    "-",
+    "a",
+    '\\"',
+    "\\n",
+]
+
+
+@pytest.mark.parametrize("piece", ADVERSARIAL)
+def test_time_grows_with_the_length_and_not_with_its_square(piece):
+    redactor = Redactor(known_values=["a" * 8, "-" * 9 + "x"])
+
+    def seconds(size: int) -> float:
+        text = (piece * (size // len(piece) + 1))[:size]
+        best = float("inf")
+        for _ in range(3):
+            start = time.process_time()
+            redactor.text(text, {}, ["a" * 9])
+            best = min(best, time.process_time() - start)
+        return best
+
+    # Sixteen times the length: linear is 16 times the time, quadratic 256.
+    assert seconds(16 * 40_000) < 90 * max(seconds(40_000), 0.0005)
+
+
+# --- known values and credentials ---
+
+
+def test_known_values_are_masked_and_short_ones_are_not():
+    value = secrets.token_hex(16)
+    redactor, counts = Redactor(known_values=[value, "abc", f"  {value}\n"]), {}
+    assert redactor.text(f"abc {value}{value}", counts) == f"abc {MARKER}{MARKER}"
+    assert counts == {"known": 2}
+
+
+def test_known_values_can_be_replaced():
+    old, new = secrets.token_hex(16), secrets.token_hex(16)
+    redactor = Redactor(known_values=[old])
+    built = redactor._known
+    redactor.replace_known_values([old, "short"])
+    assert redactor._known is built
+    redactor.replace_known_values([new])
+    assert redactor.text(f"{old} {new}", {}) == f"{old} {MARKER}"
+
+
+def test_many_known_values_are_all_found():
+    values = [secrets.token_hex(8) for _ in range(3 * MAX_LITERALS)]
+    assert Redactor(known_values=values).text(" ".join(values), {}) == " ".join([MARKER] * len(values))
+
+
+def test_known_values_that_overlap_leave_nothing():
+    first, second = "abcdefgh12", "gh12345678"
+    counts: dict[str, int] = {}
+    redactor = Redactor(known_values=[first, second, "h123"])
+    assert redactor.text("_abcdefgh12345678_", counts) == f"_{MARKER}_"
+    assert counts == {"known": 1}
+    assert Redactor(known_values=["abcabcab"]).text("abcabcabcabcab!", {}) == f"{MARKER}!"
+
+
+def test_a_known_value_within_a_longer_token_does_not_leave_the_tokens_ends():
+    middle = secrets.token_hex(8)
+    assert Redactor(known_values=[middle]).text(f"sk-A{middle}{middle[::-1]}", {}) == MARKER
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['pa"ss\\wo/rd é', "a+b/c==&d e%", "line one\nline two", "日本語の秘密の言葉", "tab\tbell\x07esc\x1b~"],
+)
+def test_the_spellings_of_a_known_value_are_found(value):
+    redactor = Redactor(known_values=[value])
+    forms = [
+        value,
+        json.dumps(value),
+        json.dumps(value, ensure_ascii=False),
+        orjson.dumps(value).decode(),
+        json.dumps(value).replace("/", "\\/"),
+        json.dumps(json.dumps(value, ensure_ascii=False), ensure_ascii=False),
+        quote(value),
+        quote(value, safe=""),
+        quote_plus(value),
+        quote(value, safe="").lower() if value.isascii() and value.islower() else quote(value, safe=""),
+        value.encode().decode("latin-1"),
+    ]
+    for form in forms:
+        assert MARKER in redactor.text(f"<{form}>", {}), form
+        assert MARKER in Redactor().text(f"<{form}>", {}, [value]), form
+    assert (
+        redactor.bytes_(b"\x00\xff" + value.encode() + b"\x00", {}) == b"\x00\xff" + MARKER.encode() + b"\x00"
+    )
+
+
+def test_the_credentials_of_the_request_are_masked_and_short_ones_are_not():
+    value = secrets.token_hex(16)
+    counts: dict[str, int] = {}
+    assert Redactor().text(f"echo {value} ab", counts, [value, "ab"]) == f"echo {MARKER} ab"
+    assert counts == {"credential": 1}
+
+
+def test_what_several_rules_find_is_one_marker_counted_once():
+    value = "sk-" + secrets.token_hex(24)
+    counts: dict[str, int] = {}
+    assert Redactor(known_values=[value]).text(value, counts, [value]) == MARKER
+    assert counts == {"credential": 1}
+
+
+def test_lone_surrogates_do_not_hide_anything():
+    value = secrets.token_hex(16)
+    redactor = Redactor(known_values=[value, "\ud800" * 10, "caf\udce9-secret"])
+    assert redactor.text(f"\ud800{value}\udfff", {}) == f"\ud800{MARKER}\udfff"
+    assert redactor.bytes_(b"<caf\xe9-secret>", {}) == f"<{MARKER}>".encode()
+
+
+@given(st.text())
+def test_a_text_without_a_secret_comes_back_as_the_same_object(text):
+    counts: dict[str, int] = {}
+    assert Redactor(known_values=[secrets.token_hex(16)]).text(text, counts, [secrets.token_hex(16)]) is text
+    assert counts == {}
+
+
+PLAIN = st.text(st.characters(codec="utf-8", exclude_characters=ALNUM), max_size=12)
+ODD_VALUES = (
+    st.text(st.characters(codec="utf-8"), min_size=8, max_size=24)
+    .map(str.strip)
+    .filter(lambda v: len(v) >= 8)
+)
+
+
+@given(PLAIN, st.sampled_from(EXAMPLES), PLAIN)
+def test_a_planted_shape_never_survives_in_text_or_bytes(before, example, after):
+    secret = example[1]()
+    text = f"{before}.{secret} {after}"
+    clean = Redactor().text(text, {})
+    assert MARKER in clean
+    assert not shares(clean.replace(MARKER, "\0"), secret)
+    assert not shares(Redactor().bytes_(text.encode(), {}).decode("utf-8", "replace"), secret)
+
+
+def shares(text: str, secret: str, length: int = 12) -> bool:
+    """Whether any 12 characters of the secret are in the text."""
+    return any(secret[place : place + length] in text for place in range(len(secret) - length + 1))
+
+
+@given(PLAIN, ODD_VALUES, PLAIN)
+def test_a_known_value_never_survives_whatever_its_characters(before, value, after):
+    text = before + value + after
+    redactor = Redactor(known_values=[value])
+    if value not in MARKER:
+        assert value not in redactor.text(text, {})
+        assert value.encode() not in redactor.bytes_(text.encode(), {})
+
+
+# --- JSON ---
+
+
+def test_a_clean_document_is_the_same_object():
+    raw = b'{ "a" : [1.0, 1e5, 123456789012345678901234567890, -0.0, true, null, "\\u00e9\\/\\n" ] }\n'
+    assert Redactor(known_values=["q" * 9]).json(raw, {}) is raw
+
+
+def test_only_the_strings_concerned_are_rewritten():
+    secret = "sk-" + secrets.token_hex(24)
+    raw = (
+        '{ "n":1.0,"big":123456789012345678901234567890, "k":"é \\u00e9 \\/","a":[ "x %s \\n y" ],"n":1E+5 }'
+    )
+    counts: dict[str, int] = {}
+    clean = Redactor().json((raw % secret).encode(), counts)
+    assert clean == (raw % MARKER).encode()
+    assert counts == {"openai": 1}
+
+
+def test_keys_are_redacted_too():
+    secret = "hf_" + run(34)
+    assert (
+        Redactor().json(json.dumps({secret: {secret: 1}}).encode(), {})
+        == b'{"[REDACTED]": {"[REDACTED]": 1}}'
+    )
+
+
+def test_secrets_hidden_in_escapes_are_found():
+    secret = "sk-" + secrets.token_hex(24)
+    hidden = "".join(f"\\u{ord(letter):04X}" for letter in secret)
+    assert Redactor().json(f'["{hidden}"]'.encode(), {}) == b'["[REDACTED]"]'
+    assert Redactor().json(f'["a\\u006e{hidden[:6]}{secret[1:]}"]'.encode(), {}) is not None
+    path = "ab/cd/" + secrets.token_hex(8)
+    raw = f'["{path.replace("/", chr(92) + "/")}", "\\\\u0041"]'.encode()
+    assert Redactor(known_values=[path]).json(raw, {}) == b'["[REDACTED]", "\\\\u0041"]'
+    assert Redactor().json(raw, {}, [path]) == b'["[REDACTED]", "\\\\u0041"]'
+
+
+def test_a_secret_hidden_under_a_key_that_is_repeated_is_found():
+    secret = "\\u0073k-" + secrets.token_hex(24)
+    assert Redactor().json(f'{{"a":"{secret}","a":1}}'.encode(), {}) == b'{"a":"[REDACTED]","a":1}'
+
+
+def test_a_number_that_is_a_known_value_is_masked_and_one_that_contains_it_is_not():
+    counts: dict[str, int] = {}
+    raw = b'[1234567890, 12345678901, -1234567890, "1234567890", 1.5]'
+    clean = Redactor(known_values=["1234567890"]).json(raw, counts)
+    assert clean == b'["[REDACTED]", 12345678901, -1234567890, "[REDACTED]", 1.5]'
+    assert counts == {"known": 2}
+
+
+def test_a_known_value_that_only_matches_across_strings_leaves_the_document_alone():
+    raw = b'{"a":"b","c":"d"}'
+    assert Redactor(known_values=['"b","c":"']).json(raw, {}) is raw
+
+
+def test_what_is_no_utf8_is_withheld():
+    assert Redactor().json(b'"\xff"', {}) is None
+
+
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**30), 10**30),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(codec="utf-8"), max_size=20),
+)
+DOCUMENTS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=8), inner, max_size=4),
+    ),
+    max_leaves=12,
+)
+
+
+def planted(document: object, secret: str, data: st.DataObject) -> object:
+    """The document with the secret put into one of its strings, keys or places."""
+    if isinstance(document, list):
+        place = data.draw(st.integers(0, len(document)))
+        if place < len(document) and data.draw(st.booleans()):
+            return [*document[:place], planted(document[place], secret, data), *document[place + 1 :]]
+        return [*document[:place], secret, *document[place:]]
+    if isinstance(document, dict) and document and data.draw(st.booleans()):
+        key = data.draw(st.sampled_from(sorted(document)))
+        return {k: planted(v, secret, data) if k == key else v for k, v in document.items()}
+    if isinstance(document, dict):
+        return {**document, data.draw(st.sampled_from(["", "é ", "\n"])) + secret: 1}
+    if isinstance(document, str):
+        return data.draw(st.sampled_from([document + " " + secret, secret + "\n" + document]))
+    return {"a": document, "b": secret}
+
+
+def expected(document: object, secret: str) -> object:
+    if isinstance(document, str):
+        return document.replace(secret, MARKER)
+    if isinstance(document, list):
+        return [expected(item, secret) for item in document]
+    if isinstance(document, dict):
+        return {key.replace(secret, MARKER): expected(value, secret) for key, value in document.items()}
+    return document
+
+
+def escaped_at_random(raw: str, data: st.DataObject) -> str:
+    """The same document with some characters of its strings written as escapes."""
+    share = data.draw(st.sampled_from([0, 1, 3]))
+
+    def rewrite(token: re.Match[str]) -> str:
+        return re.sub(
+            r"\\u....|\\.|[A-Za-z0-9/-]",
+            lambda one: (
+                one[0]
+                if one[0][0] == "\\" or data.draw(st.integers(0, 3)) >= share
+                else ("\\/" if one[0] == "/" else f"\\u{ord(one[0]):04x}")
+            ),
+            token[0],
+        )
+
+    return re.sub(r'"(?:[^"\\]|\\.)*"', rewrite, raw) if share else raw
+
+
+@settings(max_examples=150)
+@given(DOCUMENTS, st.booleans(), st.booleans(), st.sampled_from(["shape", "known", "credential"]), st.data())
+def test_a_secret_planted_in_a_document_never_survives_and_the_rest_stays(
+    document, ascii_only, compact, how, data
+):
+    secret = {
+        "shape": "hf_" + run(34),
+        "known": 'k"\\/\n\x1b é' + secrets.token_hex(8),
+        "credential": "c/+" + secrets.token_hex(8),
+    }[how]
+    redactor = Redactor(known_values=[secret] if how == "known" else [])
+    document = planted(document, secret, data)
+    separators = (",", ":") if compact else (", ", ": ")
+    raw = escaped_at_random(json.dumps(document, ensure_ascii=ascii_only, separators=separators), data)
+    assert json.loads(raw) == document
+    counts: dict[str, int] = {}
+    clean = redactor.json(raw.encode(), counts, [secret] if how == "credential" else [])
+    assert clean is not None
+    assert json.loads(clean) == expected(document, secret)
+    assert [*map(str, numbers(clean.decode()))] == [*map(str, numbers(raw))]
+    assert counts == {"huggingface" if how == "shape" else how: 1}
+
+
+def numbers(raw: str) -> list[str]:
+    found: list[str] = []
+    json.loads(raw, parse_int=found.append, parse_float=found.append)
+    return found
+
+
+@given(DOCUMENTS)
+def test_a_document_without_a_secret_comes_back_as_the_same_object(document):
+    raw = json.dumps(document).encode()
+    assert Redactor(known_values=[secrets.token_hex(16)]).json(raw, {}, [secrets.token_hex(16)]) is raw
+
+
+# --- headers ---
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization",
+        "Proxy-Authorization",
+        "X-Api-Key",
+        "api-key",
+        "X-Goog-Api-Key",
+        "X-Amz-Security-Token",
+        "X-Auth-Token",
+        "X-CSRF-Token",
+        "Ocp-Apim-Subscription-Key",
+        "X-LiteLLM-Api-Key",
+        "xi-api-key",
+        "Helicone-Auth",
+        "X-Client-Secret",
+        "X-Hub-Signature-256",
+        "apikey",
+        "x-functions-key",
+        "x_api_key",
+    ],
+)
+def test_secret_headers_are_masked_whole(name):
+    counts: dict[str, int] = {}
+    assert Redactor().headers([(name, "ab")], counts) == [[name, MARKER]]
+    assert counts == {"header": 1}
+
+
+@pytest.mark.parametrize("name", ["Cookie", "Set-Cookie", "X-Cookie"])
+def test_cookies_are_masked_whole(name):
+    counts: dict[str, int] = {}
+    assert Redactor().headers([(name, "a=b")], counts) == [[name, MARKER]]
+    assert counts == {"cookie": 1}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Idempotency-Key",
+        "Sec-WebSocket-Key",
+        "x-ratelimit-remaining-tokens",
+        "anthropic-ratelimit-input-tokens-remaining",
+        "x-token-count",
+        "Access-Control-Allow-Credentials",
+        "WWW-Authenticate",
+        "Content-Type",
+        "X-Session-Id",
+        "author",
+        "x-monkey",
+        "x-stainless-retry-count",
+    ],
+)
+def test_harmless_headers_are_kept(name):
+    counts: dict[str, int] = {}
+    assert Redactor().headers([(name, "value-1")], counts) == [[name, "value-1"]]
+    assert counts == {}
+
+
+def test_headers_keep_their_order_and_case_and_secrets_within_others_are_masked():
+    secret, known = "sk-" + secrets.token_hex(24), secrets.token_hex(16)
+    headers = [
+        ("X-B", "1"),
+        ("Sec-WebSocket-Protocol", f"realtime, openai-insecure-api-key.{secret}"),
+        ("x-b", f"{known}"),
+        (f"X-{known}", "2"),
+        ("Referer", f"https://u:p@h.example/?key=12&q={known}"),
+        ("Authorization", ""),
+    ]
+    assert Redactor(known_values=[known]).headers(headers, {}) == [
+        ["X-B", "1"],
+        ["Sec-WebSocket-Protocol", f"realtime, openai-insecure-api-key.{MARKER}"],
+        ["x-b", MARKER],
+        [f"X-{MARKER}", "2"],
+        ["Referer", f"https://{MARKER}@h.example/?key={MARKER}&q={MARKER}"],
+        ["Authorization", ""],
+    ]
+
+
+def test_names_are_judged_by_whole_segments():
+    assert header_rule("x-api-key") == "header"
+    assert header_rule("x-apikeys-count") is None
+    for name in (
+        "key",
+        "apiKey",
+        "api_key",
+        "access_token",
+        "accessToken",
+        "sig",
+        "X-Amz-Signature",
+        "client_secret",
+        "code",
+    ):
+        assert query_is_secret(name), name
+    for name in (
+        "pageToken",
+        "next_page_token",
+        "max_tokens",
+        "monkey",
+        "alt",
+        "api-version",
+        "keyword",
+        "codec",
+        "q",
+    ):
+        assert not query_is_secret(name), name
+
+
+# --- URLs ---
+
+
+def test_a_clean_url_is_the_same_object():
+    url = "https://api.example/v1/a%20b?x=1&y=a+b&&z#top"
+    assert Redactor(known_values=["q" * 9]).url(url, {}) is url
+
+
+def test_user_parameters_and_fragment_are_masked_by_name_and_counted():
+    counts: dict[str, int] = {}
+    url = "https://me:p%40ss@api.example:8443/v1/x?alt=sse&key=abc&api%5Fkey=x&X-Amz-Credential=A%2Fb&empty=#access_token=t&b=1"
+    assert Redactor().url(url, counts) == (
+        f"https://{MARKER}@api.example:8443/v1/x?alt=sse&key={MARKER}&api%5Fkey={MARKER}&X-Amz-Credential={MARKER}"
+        f"&empty=#access_token={MARKER}&b=1"
+    )
+    assert counts == {"userinfo": 1, "query": 4}
+
+
+def test_a_path_with_a_query_is_masked_too():
+    assert (
+        Redactor().url("/v1beta/models/g:generateContent?key=1", {})
+        == f"/v1beta/models/g:generateContent?key={MARKER}"
+    )
+    assert Redactor().url("//u@h/x@y", {}) == f"//{MARKER}@h/x@y"
+
+
+@given(ODD_VALUES, st.sampled_from(["/a/{}/b", "/a?q={}", "/a?{}=1", "https://h/#x={}", "//h/{}"]), st.data())
+def test_a_known_value_never_survives_in_a_url_however_it_is_percent_encoded(value, shape, data):
+    encoded = "".join(
+        chr(byte)
+        if chr(byte) in ALNUM and data.draw(st.integers(0, 5))
+        else (f"%{byte:02X}" if data.draw(st.booleans()) else f"%{byte:02x}")
+        for byte in value.encode()
+    )
+    counts: dict[str, int] = {}
+    assert Redactor(known_values=[value]).url(shape.format(encoded), counts) == shape.format(MARKER)
+    assert counts == {"known": 1}
+
+
+def test_a_shape_in_a_url_is_masked():
+    secret = "hf_" + run(34)
+    for url in (
+        f"https://h/{secret}/x",
+        f"https://h/?q={secret}&r=1",
+        f"https://h/?q=a%20{secret}",
+        f"https://{secret}.h/",
+    ):
+        assert secret not in Redactor().url(url, {})
+    assert Redactor().url("https://h/?q=h" + "%66" + secret[2:], {}) == f"https://h/?q={MARKER}"
+
+
+# --- spellings ---
+
+
+@given(st.text(min_size=8))
+def test_spellings_begin_with_the_value_and_can_all_be_searched_for(value):
+    forms = spellings(value)
+    assert forms == () or forms[0] == value
+    for form in forms:
+        form.encode()
