@@ -81,7 +81,7 @@ SHAPES: Final = (
     Shape("together", ("tgp_v1_",), rf"{_W}{{40,}}"),
     Shape("fireworks", ("fw_",), rf"{_MIXED}[A-Za-z0-9]{{22,}}"),
     Shape("cerebras", ("csk-",), r"[a-z0-9]{40,}"),
-    Shape("langsmith", ("lsv2_pt_", "lsv2_sk_"), r"[a-f0-9_]{32,}"),
+    Shape("langsmith", ("lsv2_",), r"(?:pt|sk)_[a-f0-9_]{32,}"),
     Shape("logfire", ("pylf_v",), r"[0-9]+_[A-Za-z0-9_]{20,}"),
     Shape("elevenlabs", ("sk_",), r"[a-f0-9]{40,}"),
     Shape("databricks", ("dapi",), r"[a-f0-9]{32,}(?:-[0-9]+)?"),
