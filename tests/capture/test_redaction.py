@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from otel_wirecap.capture.redaction import MARKER, Redactor
@@ -619,6 +619,7 @@ def test_a_path_with_a_query_is_masked_too():
 
 @given(ODD_VALUES, st.sampled_from(["/a/{}/b", "/a?q={}", "/a?{}=1", "https://h/#x={}", "//h/{}"]), st.data())
 def test_a_known_value_never_survives_in_a_url_however_it_is_percent_encoded(value, shape, data):
+    assume(not query_is_secret(value))  # else the name it is put into masks its parameter
     encoded = "".join(
         chr(byte)
         if chr(byte) in ALNUM and data.draw(st.integers(0, 5))
