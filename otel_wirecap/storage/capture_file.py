@@ -1,0 +1,284 @@
+"""The capture file: whole records appended by any number of processes, within its caps.
+
+Invariants:
+
+- Everything is done under an exclusive ``flock`` of the live file itself, verified after locking: the path
+  still names the inode that is locked. No lock file can go stale; the kernel frees a dead process's lock.
+- Whoever gets the lock finds whole records only, or a torn tail that a killed writer left, which it cuts
+  away before it writes. It leaves whole records only: what a failed write left of a record is cut away
+  under the same lock.
+- Room is made before it is used: the live file and the rotated files together never grow past
+  ``total_max_bytes``, and a live file never past ``max_bytes``. A live file that was larger when it was
+  found is rotated, not thrown away, as long as the total allows it.
+- ``_rotated_bytes`` is never less than what the rotated files hold: only a rotation adds to them, and that
+  gives the path a new inode, after which they are counted anew. None means: not counted yet.
+- ``_fd`` is set to -1 before the descriptor is closed: a fork between the two must not have the child close
+  a number that is another file's by then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from bisect import bisect_right
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_wirecap.errors import CaptureFileError
+from otel_wirecap.storage.opening import open_private
+from otel_wirecap.storage.rotation import RotatedFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MAX_REOPENS = 1000
+"""Times in a row that the file may have been rotated, moved or removed while we waited for the lock."""
+
+_LOOK_BACK = 64 * 1024
+"""Bytes read at once when the last newline is looked for."""
+
+_REOPEN_AFTER = frozenset({errno.EIO, errno.ESTALE})
+"""Errors that belong to the open file rather than to the disk: the next call opens it anew."""
+
+
+class AppendResult(NamedTuple):
+    """What became of an ``append``.
+
+    Attributes:
+        written: how many of the lines, from the first on, are in the capture now, whole.
+        torn_bytes: bytes of torn records, left by killed writers, that were cut away; 0 if there were none.
+        error: why it stopped early; None when all lines were written.
+    """
+
+    written: int
+    torn_bytes: int
+    error: OSError | None
+
+
+class CaptureFile:
+    """One capture: the live file and its rotated files, shared by any number of processes.
+
+    Not thread-safe: it has one owner. Several objects may share a path, in one process as in many.
+    An existing file that does not end in a newline loses its last, torn record at the first ``append``.
+
+    Args:
+        path: the live file; relative to the working directory of this moment.
+        max_bytes: bytes of one file; more than ``total_max_bytes`` means ``total_max_bytes``.
+        max_files: rotated files to keep, ``FILE.1`` being the newest; with 0 a full live file is deleted.
+        total_max_bytes: bytes of all files together, the live one included.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, max_bytes: int, max_files: int, total_max_bytes: int
+    ) -> None:
+        self._path = Path(path).absolute()
+        self._name = str(self._path)
+        self._max_bytes = min(max_bytes, total_max_bytes)
+        self._total_max_bytes = total_max_bytes
+        self._rotated = RotatedFiles(self._path, max_files=max_files)
+        self._rotated_bytes: int | None = None
+        self._fd = -1
+        self._identity = (0, 0)
+
+    def append(self, lines: Sequence[bytes]) -> AppendResult:
+        """Appends whole records in order, as many as can be written; waits for the lock.
+
+        An ``OSError`` is returned, not raised. A line longer than ``max_bytes`` cannot be kept: it stops the
+        call with ``EFBIG``.
+
+        Args:
+            lines: records, each ending in a newline.
+        """
+        batch = _Batch(lines)
+        try:
+            while batch.written < len(lines):
+                self._append_under_lock(batch)
+        except OSError as error:
+            if error.errno in _REOPEN_AFTER:
+                self.close()
+            return AppendResult(batch.written, batch.torn_bytes, error)
+        return AppendResult(batch.written, batch.torn_bytes, None)
+
+    def check(self) -> None:
+        """Opens the file, making it and missing directories, so that a bad path is told at start.
+
+        Raises:
+            CaptureFileError: the file cannot be opened or locked; the text names it and the reason.
+        """
+        try:
+            if not self._descriptor_is_ours():
+                self._open()
+            with contextlib.suppress(BlockingIOError):  # another writer has it: so it can be locked
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+        except OSError as error:
+            self.close()
+            raise CaptureFileError(
+                f"cannot write the capture file {self._name}: {error.strerror or error}"
+            ) from error
+
+    def close(self) -> None:
+        """Closes the file; a later ``append`` opens it again."""
+        descriptor, self._fd = self._fd, -1
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):
+                # A forked child may still hold a copy of this descriptor; closing ours would not unlock.
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def forget(self) -> None:
+        """In a forked child: closes the inherited descriptor; the lock is the parent's and stays."""
+        descriptor, self._fd = self._fd, -1
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    # -- the lock ------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._rotated_bytes = None
+        descriptor, status = open_private(self._path)
+        self._fd = descriptor
+        self._identity = (status.st_dev, status.st_ino)
+
+    def _lock(self) -> int:
+        """Locks the file that the path names now, opened anew where that is another one; returns its size."""
+        for _ in range(_MAX_REOPENS):
+            if not self._descriptor_is_ours():
+                self._open()
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                status = os.lstat(self._name)
+                if (status.st_dev, status.st_ino) == self._identity:
+                    return status.st_size
+            self.close()
+        raise OSError(errno.EBUSY, "the path names another file all the time", self._name)
+
+    def _descriptor_is_ours(self) -> bool:
+        """Whether the file is open and its descriptor still our file's.
+
+        A host that becomes a daemon closes every descriptor; the number may be its database's now.
+        """
+        if self._fd < 0:
+            return False
+        try:
+            status = os.fstat(self._fd)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+        else:
+            if (status.st_dev, status.st_ino) == self._identity:
+                return True
+        self._fd = -1  # not ours to close
+        return False
+
+    def _unlock(self) -> None:
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    # -- under the lock ------------------------------------------------------------------------------
+
+    def _append_under_lock(self, batch: _Batch) -> None:
+        """Writes until the batch is done or the live file was rotated away."""
+        size = self._lock()
+        try:
+            if size and os.pread(self._fd, 1, size - 1) != b"\n":
+                size = self._cut_torn_tail(batch)
+            rotated_bytes = self._rotated_bytes
+            if rotated_bytes is None:
+                rotated_bytes = self._keep_within(self._total_max_bytes - size)
+            while batch.written < len(batch.lines):
+                room = min(self._max_bytes, self._total_max_bytes - rotated_bytes) - size
+                stop = batch.fitting(room)
+                if stop > batch.written:
+                    size += self._write(batch, stop)
+                    continue
+                needed = size + batch.next_length()
+                if needed > self._max_bytes:
+                    self._rotate(batch.next_length())
+                    return
+                rotated_bytes = self._keep_within(self._total_max_bytes - needed)
+        finally:
+            self._unlock()
+
+    def _keep_within(self, max_bytes: int) -> int:
+        self._rotated_bytes = None  # unknown, should this fail half-way
+        self._rotated_bytes = self._rotated.keep_within(max_bytes)
+        return self._rotated_bytes
+
+    def _rotate(self, next_length: int) -> None:
+        if next_length > self._max_bytes:
+            raise OSError(
+                errno.EFBIG, f"a record of {next_length} bytes, {self._max_bytes} are allowed", self._name
+            )
+        self._rotated_bytes = None
+        self._rotated.rotate()
+        self.close()
+
+    def _write(self, batch: _Batch, stop: int) -> int:
+        """Writes the lines up to ``stop``; returns the bytes that were kept, all of them whole records.
+
+        Raises:
+            OSError: not all lines could be written; those that were are counted in ``batch``.
+        """
+        lines = batch.lines[batch.written : stop]
+        # One buffer, not writev: as fast for records of usual sizes, and no limit on how many.
+        data = lines[0] if len(lines) == 1 else b"".join(lines)
+        done = 0
+        try:
+            done = os.write(self._fd, data)
+            while done < len(data):  # a short write: what hinders it, the next one tells
+                done += os.write(self._fd, memoryview(data)[done:])
+        except OSError:
+            torn = batch.count(done)
+            if torn:
+                # From the end, not from the start: an outsider may have truncated the file meanwhile.
+                os.ftruncate(self._fd, max(0, os.fstat(self._fd).st_size - torn))
+            raise
+        batch.written = stop
+        return done
+
+    def _cut_torn_tail(self, batch: _Batch) -> int:
+        """Cuts the file back to its last newline; returns its size then."""
+        size = os.fstat(self._fd).st_size
+        whole = size
+        while whole > 0:
+            start = max(0, whole - _LOOK_BACK)
+            newline = os.pread(self._fd, whole - start, start).rfind(b"\n")
+            whole = start + newline + 1
+            if newline >= 0:
+                break
+        os.ftruncate(self._fd, whole)
+        batch.torn_bytes += size - whole
+        return whole
+
+
+class _Batch:
+    """The lines of one ``append`` and how far it has come."""
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self.lines = lines
+        self.written = 0
+        self.torn_bytes = 0
+        self._ends = list(accumulate(map(len, lines)))
+
+    def fitting(self, room: int) -> int:
+        """The index after the last line that still fits into ``room`` bytes."""
+        return bisect_right(self._ends, self._bytes_written() + room, lo=self.written)
+
+    def next_length(self) -> int:
+        return self._ends[self.written] - self._bytes_written()
+
+    def count(self, size: int) -> int:
+        """Counts the lines that are whole in ``size`` more bytes; returns the bytes that are left over."""
+        end = self._bytes_written() + size
+        self.written = bisect_right(self._ends, end, lo=self.written)
+        return end - self._bytes_written()
+
+    def _bytes_written(self) -> int:
+        return self._ends[self.written - 1] if self.written else 0
