@@ -1,0 +1,166 @@
+"""Gemini's streamGenerateContent, of the Gemini API and of Vertex AI.
+
+Every event is a whole answer with the next parts. Sources: https://ai.google.dev/api/generate-content and
+https://ai.google.dev/gemini-api/docs/thought-signatures
+"""
+
+from typing import Any, Final
+
+from otel_wirecap.llm.assembly.interface import Json
+from otel_wirecap.llm.assembly.text import GrowingText, keep_newest
+
+_TEXT_MEMBERS: Final = frozenset({"text", "thought", "thoughtSignature"})
+"""The members of a part that is nothing but text."""
+
+_MEMBER: Final = 64  # about what a member or a part takes beside its value
+
+
+class GeminiGenerate:
+    """Adds streamed answers up to one generateContent answer."""
+
+    __slots__ = ("_answer", "_candidates", "_envelope", "model", "size")
+
+    def __init__(self) -> None:
+        self.model: str | None = None
+        self.size = 0
+        self._envelope: Json | None = None  # of Code Assist, which has the answer in a member "response"
+        self._answer: Json = {}
+        self._candidates: dict[int, _Candidate] = {}
+
+    def add(self, event: Json, size: int) -> None:
+        """See `WireFormat.add`."""
+        inner = event.get("response")
+        if isinstance(inner, dict):
+            if self._envelope is None:
+                self._envelope = {key: value for key, value in event.items() if key != "error"}
+                self.size += size
+            event = inner
+        for key, value in event.items():
+            if key == "candidates":
+                if isinstance(value, list):
+                    self._add_candidates(value, size)
+            elif key != "error" and value is not None:
+                if key not in self._answer:
+                    self.size += _MEMBER
+                keep_newest(self._answer, key, value)
+        if self.model is None:
+            model = self._answer.get("modelVersion")
+            self.model = model if isinstance(model, str) and model else None
+
+    def message(self) -> Json | None:
+        """See `WireFormat.message`."""
+        if not self._answer and not self._candidates:
+            return None
+        answer: Json = {}
+        if self._candidates:
+            answer["candidates"] = [self._candidates[index].value() for index in sorted(self._candidates)]
+        answer.update(self._answer)
+        return answer if self._envelope is None else {**self._envelope, "response": answer}
+
+    def _add_candidates(self, candidates: list[Any], size: int) -> None:
+        for position, candidate in enumerate(candidates):
+            if not isinstance(candidate, dict):
+                continue
+            index = candidate.get("index")
+            if not isinstance(index, int):
+                index = position
+            known = self._candidates.get(index)
+            if known is None:
+                known = self._candidates[index] = _Candidate()
+                self.size += _MEMBER
+            self.size += known.add(candidate, size)
+
+
+class _Candidate:
+    """One candidate: the parts of its content and what stands beside them."""
+
+    __slots__ = ("_content", "_logprobs", "_members", "_parts")
+
+    def __init__(self) -> None:
+        self._members: Json = {}
+        self._logprobs: dict[str, list[Any]] = {}
+        self._content: Json | None = None
+        self._parts: list[Json | _TextPart] = []
+
+    def add(self, candidate: Json, size: int) -> int:
+        """Takes the candidate's next parts; returns about by how much this grew."""
+        grown = 0
+        for key, value in candidate.items():
+            if value is None:
+                continue
+            if key == "content" and isinstance(value, dict):
+                grown += self._add_content(value, size)
+            elif key == "logprobsResult" and isinstance(value, dict):
+                grown += self._add_logprobs(value, size)
+            else:
+                grown += 0 if key in self._members else _MEMBER
+                keep_newest(self._members, key, value)
+        return grown
+
+    def value(self) -> Json:
+        """The candidate as a non-streaming answer has it."""
+        if self._content is None:
+            return dict(self._members)
+        parts = [part.value() if isinstance(part, _TextPart) else part for part in self._parts]
+        content = {**self._content, "parts": parts} if parts else self._content
+        return {"content": content, **self._members}
+
+    def _add_content(self, content: Json, size: int) -> int:
+        if self._content is None:
+            self._content = {}
+        grown = 0
+        for key, value in content.items():
+            if key == "parts" and isinstance(value, list):
+                grown += sum(self._add_part(part, size) for part in value if isinstance(part, dict))
+            elif key != "parts" and value is not None:
+                keep_newest(self._content, key, value)
+        return grown
+
+    def _add_part(self, part: Json, size: int) -> int:
+        text = part.get("text")
+        if type(text) is not str or not part.keys() <= _TEXT_MEMBERS:
+            self._parts.append(part)
+            return size
+        last = self._parts[-1] if self._parts else None
+        if isinstance(last, _TextPart) and last.takes(part):
+            last.add(part, text)
+            return len(text)
+        if not text and last is not None and not part.get("thoughtSignature"):
+            return 0  # an empty end of a part, not a part
+        self._parts.append(_TextPart(part, text))
+        return _MEMBER + len(text)
+
+    def _add_logprobs(self, result: Json, size: int) -> int:
+        """Takes the log probabilities of the new parts' tokens."""
+        for key, value in result.items():
+            if isinstance(value, list):
+                self._logprobs.setdefault(key, []).extend(value)
+        rest = {key: value for key, value in result.items() if not isinstance(value, list)}
+        self._members["logprobsResult"] = {**rest, **self._logprobs}
+        return size
+
+
+class _TextPart:
+    """A part of nothing but text, which the next events may continue until a signature closes it."""
+
+    __slots__ = ("_members", "_text")
+
+    def __init__(self, part: Json, text: str) -> None:
+        self._members = part
+        self._text = GrowingText(text)
+
+    def takes(self, part: Json) -> bool:
+        """Whether a part is the continuation of this one."""
+        return not self._members.get("thoughtSignature") and bool(part.get("thought")) == bool(
+            self._members.get("thought")
+        )
+
+    def add(self, part: Json, text: str) -> None:
+        """Takes the continuation."""
+        self._text.write(text)
+        if part.get("thoughtSignature"):
+            self._members = {**self._members, "thoughtSignature": part["thoughtSignature"]}
+
+    def value(self) -> Json:
+        """The part as a non-streaming answer has it."""
+        return {**self._members, "text": self._text.getvalue()}

@@ -1,0 +1,238 @@
+"""OpenAI's Responses stream.
+
+Its last event brings the whole response. Until then (a stream may be cut, and some servers leave the last
+response's output empty) the output is put together from the items, their parts and their deltas.
+
+Source: https://platform.openai.com/docs/api-reference/responses-streaming
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from otel_wirecap.llm.assembly.interface import Json
+from otel_wirecap.llm.assembly.text import GrowingText
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # places are told apart by identity, which hashes fastest
+class _Place:
+    """Where in an output item a text grows.
+
+    Attributes:
+        parts: The item's list of parts; None when the text is a member of the item itself.
+        type: The type of the part, or of the item.
+        member: The member that the text is.
+        index: The member of an event that numbers the part.
+    """
+
+    parts: str | None
+    type: str
+    member: str
+    index: str = "content_index"
+
+
+_DELTAS: Final = {
+    "response.output_text": _Place("content", "output_text", "text"),
+    "response.refusal": _Place("content", "refusal", "refusal"),
+    "response.reasoning_text": _Place("content", "reasoning_text", "text"),
+    "response.reasoning_summary_text": _Place("summary", "summary_text", "text", "summary_index"),
+    "response.function_call_arguments": _Place(None, "function_call", "arguments"),
+    "response.mcp_call_arguments": _Place(None, "mcp_call", "arguments"),
+    "response.custom_tool_call_input": _Place(None, "custom_tool_call", "input"),
+    "response.code_interpreter_call_code": _Place(None, "code_interpreter_call", "code"),
+}
+_PLACES: Final = {f"{name}.delta": place for name, place in _DELTAS.items()}
+_WHOLE: Final = {f"{name}.done": place for name, place in _DELTAS.items()}
+_PARTS: Final = {
+    "response.content_part.added": ("content", "content_index"),
+    "response.content_part.done": ("content", "content_index"),
+    "response.reasoning_summary_part.added": ("summary", "summary_index"),
+    "response.reasoning_summary_part.done": ("summary", "summary_index"),
+}
+_FINAL: Final = frozenset(
+    {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done"}
+)
+_MESSAGE_PARTS: Final = frozenset({"output_text", "refusal"})
+_MEMBER: Final = 64  # about what a text or a part takes beside its value
+
+
+class OpenAIResponses:
+    """Adds Responses events up to a response."""
+
+    __slots__ = ("_base_size", "_final", "_items", "_response", "model", "size")
+
+    def __init__(self) -> None:
+        self.model: str | None = None
+        self.size = 0
+        self._base_size = 0
+        self._response: Json = {}
+        self._final = False
+        self._items: dict[int, _Item] = {}
+
+    def add(self, event: Json, size: int) -> None:
+        """See `WireFormat.add`."""
+        kind = event.get("type")
+        if not isinstance(kind, str):
+            return
+        place = _PLACES.get(kind)
+        if place is not None:
+            delta = event.get("delta")
+            if isinstance(delta, str):
+                index = event.get(place.index)
+                item = self._item(event)
+                self.size += item.grow(place, index if type(index) is int else 0, delta)
+            return
+        response = event.get("response")
+        if isinstance(response, dict):
+            self._add_response(response, size, final=kind in _FINAL)
+        elif kind in _WHOLE:
+            whole = _WHOLE[kind]
+            text = event.get(whole.member)
+            if isinstance(text, str):
+                item = self._item(event)
+                self.size += item.settle(whole, _number(event, whole.index), text)
+        else:
+            self._add_structure(kind, event, size)
+
+    def message(self) -> Json | None:
+        """See `WireFormat.message`."""
+        if not self._response and not self._items:
+            return None
+        if self._final and not self._items:
+            return dict(self._response)
+        known = self._response.get("output")
+        output = dict(enumerate(known)) if isinstance(known, list) else {}
+        output |= {index: item.value() for index, item in self._items.items()}
+        return {
+            "object": "response",
+            **self._response,
+            "output": [output[index] for index in sorted(output)],
+        }
+
+    def _add_response(self, response: Json, size: int, *, final: bool) -> None:
+        """Takes a response as it stands; each one is newer than the last, and the final one is all."""
+        if self._final and not final:
+            return
+        self._response = response
+        self._final = final
+        if final and response.get("output"):
+            self._items.clear()
+            self.size = size
+        else:
+            self.size += size - self._base_size
+        self._base_size = size
+        model = response.get("model")
+        if isinstance(model, str) and model:
+            self.model = model
+
+    def _add_structure(self, kind: str, event: Json, size: int) -> None:
+        """Takes an item, a part of one, or an annotation."""
+        if kind in {"response.output_item.added", "response.output_item.done"}:
+            value = event.get("item")
+            if isinstance(value, dict):
+                item = self._item(event)
+                self.size += item.renew(value, size)
+        elif kind in _PARTS:
+            parts, index = _PARTS[kind]
+            value = event.get("part")
+            if isinstance(value, dict):
+                self.size += self._item(event).renew_part((parts, _number(event, index)), value, size)
+        elif kind == "response.output_text.annotation.added":
+            key = ("content", _number(event, "content_index"))
+            self.size += self._item(event).annotate(key, event.get("annotation"), size)
+
+    def _item(self, event: Json) -> "_Item":
+        index = _number(event, "output_index")
+        item = self._items.get(index)
+        if item is None:
+            item = self._items[index] = _Item()
+            self.size += _MEMBER
+        return item
+
+
+class _Item:
+    """One output item: its newest form, with the texts and parts that came since."""
+
+    __slots__ = ("_annotations", "_parts", "_size", "_texts", "_value")
+
+    def __init__(self) -> None:
+        self._value: Json = {}
+        self._size = 0
+        self._parts: dict[tuple[str, int], Json] = {}
+        self._annotations: dict[tuple[str, int], list[Any]] = {}
+        self._texts: dict[tuple[_Place, int], GrowingText] = {}
+
+    def grow(self, place: _Place, index: int, delta: str) -> int:
+        """Takes a text's next piece; returns, as all the methods do, about by how much this grew."""
+        text = self._texts.get((place, index))
+        grown = len(delta)
+        if text is None:
+            text = self._texts[place, index] = GrowingText()
+            grown += _MEMBER
+        text.write(delta)
+        self._size += grown
+        return grown
+
+    def settle(self, place: _Place, index: int, whole: str) -> int:
+        """Takes a text that is complete."""
+        text = self._texts.get((place, index))
+        grown = len(whole) + (_MEMBER if text is None else -text.tell())
+        self._texts[place, index] = GrowingText(whole)
+        self._size += grown
+        return grown
+
+    def renew(self, value: Json, size: int) -> int:
+        """Takes the item as it stands now, in place of all that came before."""
+        grown = size - self._size
+        self._value = value
+        self._size = size
+        self._parts.clear()
+        self._annotations.clear()
+        self._texts.clear()
+        return grown
+
+    def renew_part(self, key: tuple[str, int], part: Json, size: int) -> int:
+        """Takes a part as it stands now."""
+        grown = size
+        for known in [known for known in self._texts if (known[0].parts, known[1]) == key]:
+            grown -= self._texts.pop(known).tell()
+        self._annotations.pop(key, None)
+        self._parts[key] = part
+        self._size += grown
+        return grown
+
+    def annotate(self, key: tuple[str, int], annotation: object, size: int) -> int:
+        """Takes an annotation of a part."""
+        self._annotations.setdefault(key, []).append(annotation)
+        self._size += size
+        return size
+
+    def value(self) -> Json:
+        """The item as a response has it."""
+        value = dict(self._value)
+        parts: dict[str, dict[int, Json]] = {}
+        for name in ("content", "summary"):
+            known = value.get(name)
+            if isinstance(known, list):
+                parts[name] = {i: dict(part) for i, part in enumerate(known) if isinstance(part, dict)}
+        for (name, index), part in self._parts.items():
+            parts.setdefault(name, {})[index] = dict(part)
+        for (place, index), text in self._texts.items():
+            if place.parts is None:
+                value.setdefault("type", place.type)
+                value[place.member] = text.getvalue()
+            else:
+                value.setdefault("type", "message" if place.type in _MESSAGE_PARTS else "reasoning")
+                part = parts.setdefault(place.parts, {}).setdefault(index, {"type": place.type})
+                part[place.member] = text.getvalue()
+        for (name, index), annotations in self._annotations.items():
+            part = parts.setdefault(name, {}).setdefault(index, {"type": "output_text"})
+            known = part.get("annotations")
+            part["annotations"] = [*(known if isinstance(known, list) else []), *annotations]
+        for name, by_index in parts.items():
+            value[name] = [by_index[index] for index in sorted(by_index)]
+        return value
+
+
+def _number(event: Json, key: str) -> int:
+    number = event.get(key)
+    return number if isinstance(number, int) else 0
