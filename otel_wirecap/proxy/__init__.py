@@ -1,0 +1,1 @@
+"""The ready-made capturing proxy, and a backend to try it on."""

@@ -1,0 +1,78 @@
+"""``otel-wirecap proxy``: a ready-made proxy in front of LLM backends that captures what passes."""
+
+from __future__ import annotations
+
+import argparse
+
+import otel_wirecap
+from otel_wirecap.cli.options import add_capture_options, capture_settings
+from otel_wirecap.cli.run import DEFAULT_CAPTURE_FILE
+from otel_wirecap.config import environment, load_config
+from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.proxy.backends import backends_from
+
+MAX_PORT = 65535
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers the command."""
+    parser = subparsers.add_parser(
+        "proxy",
+        help="run a capturing proxy",
+        description="Runs a transparent proxy in front of LLM backends and captures what passes. A path that "
+        "begins with a backend's name (/anthropic/v1/messages) goes there, every other one to the default "
+        "backend. Requests without a credential get the backend's key from the environment.",
+    )
+    parser.add_argument(
+        "--default-backend",
+        default="openai",
+        metavar="NAME",
+        help="the backend for paths that begin with no backend's name (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--backend",
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help="adds a backend, or puts another URL in a known one's place; may be repeated",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port",
+        default=4000,
+        type=_port,
+        help="the port to listen on; 0 takes a free one (default: %(default)s)",
+    )
+    add_capture_options(parser)
+    parser.set_defaults(func=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the proxy until it is interrupted or terminated.
+
+    Raises:
+        ConfigurationError: an option or a setting cannot be used, or the proxy's libraries are not installed.
+    """
+    backends = backends_from(arguments.backend, arguments.default_backend)
+    settings = capture_settings(arguments)
+    if load_config(settings).capture_file is None:
+        settings["capture_file"] = DEFAULT_CAPTURE_FILE
+    otel_wirecap.instrument(**settings)
+    try:
+        # Only now: what is imported after instrument() is captured from its first moment.
+        from otel_wirecap.proxy.app import create_app
+        from otel_wirecap.proxy.server import serve
+    except ImportError as error:
+        raise ConfigurationError(
+            f"proxy: {error.name} is not installed; install it with: pip install 'otel-wirecap[proxy]'"
+        ) from None
+    app = create_app(backends, arguments.default_backend, environ=environment())
+    serve(app, arguments.host, arguments.port, default_backend=arguments.default_backend)
+    return 0
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text} is no port; expected 0 to {MAX_PORT}")
+    return port
