@@ -26,14 +26,22 @@ SHUTDOWN_SECONDS = 5
 """What running exchanges get to end when the proxy is told to stop."""
 
 
-def serve(app: ASGIApp, host: str, port: int, *, default_backend: str) -> None:
+def serve(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    *,
+    default_backend: str | None = None,
+    what: str = "otel-wirecap proxy",
+) -> None:
     """Serves ``app`` until SIGINT or SIGTERM; says on stderr, in one line, where it is once it answers.
 
     Args:
-        app: the proxy.
+        app: the proxy, or another application to be served as transparently.
         host: the address to listen on.
         port: the port; 0 takes a free one.
         default_backend: its name, for that line.
+        what: what is served, for that line.
 
     Raises:
         SystemExit: the address cannot be listened on; uvicorn has logged why.
@@ -42,7 +50,8 @@ def serve(app: ASGIApp, host: str, port: int, *, default_backend: str) -> None:
     logging.getLogger("uvicorn.error").addFilter(_break_off_in_one_line)
 
     def ready(address: str) -> None:
-        print(f"otel-wirecap proxy on {address} → {default_backend}", file=sys.stderr, flush=True)  # noqa: T201
+        target = "" if default_backend is None else f" → {default_backend}"
+        print(f"{what} on {address}{target}", file=sys.stderr, flush=True)  # noqa: T201  # this is a command
 
     _Server(config, ready).run()
 

@@ -1,0 +1,241 @@
+"""A fake LLM backend for demonstrations: OpenAI chat and responses, Anthropic messages, Gemini, on one port.
+
+The model's name says what happens:
+
+- ``demo-small``, ``demo-large``: a reply, or a call of the first tool that the request offers;
+- ``demo-endless``: a stream of some seconds, to be left in the middle;
+- ``demo-overloaded-stream``: a stream that ends in the provider's own error event;
+- ``demo-rate-limited``: status 429 in the provider's own shape;
+- any other name: status 404 in the provider's own shape.
+
+``python -m otel_wirecap.proxy.demo_backend [--port PORT]`` runs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import secrets
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
+
+from otel_wirecap.proxy import demo_replies as replies
+from otel_wirecap.proxy.demo_replies import Body, Reply, Tool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+MODELS = frozenset({"demo-small", "demo-large", "demo-endless", "demo-overloaded-stream"})
+RATE_LIMITED = "demo-rate-limited"
+ENDLESS_ROUNDS = 20
+BYTES_A_TOKEN = 4
+PACE_SECONDS = 0.012
+
+LIMIT_REACHED = "Rate limit reached for requests. Please try again in 1s."
+
+
+class _Refused(Exception):  # noqa: N818  # an answer of its own
+    """The request gets an error: status 404 or 429."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class _Asked(NamedTuple):
+    """What a request asks for."""
+
+    body: Body
+    reply: Reply
+
+
+def create_demo_backend(*, pace: float = PACE_SECONDS) -> Starlette:
+    """The fake backend as an ASGI application.
+
+    Args:
+        pace: seconds between two events of a stream.
+    """
+    backend = _Backend(pace)
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", backend.chat_completions, methods=["POST"]),
+            Route("/v1/responses", backend.responses, methods=["POST"]),
+            Route("/v1/messages", backend.messages, methods=["POST"]),
+            Route("/{version}/models/{model}:generateContent", backend.generate_content, methods=["POST"]),
+            Route(
+                "/{version}/models/{model}:streamGenerateContent", backend.generate_content, methods=["POST"]
+            ),
+        ]
+    )
+
+
+class _Backend:
+    def __init__(self, pace: float) -> None:
+        self._pace = pace
+
+    async def chat_completions(self, request: Request) -> Response:
+        """OpenAI's ``POST /v1/chat/completions``."""
+        try:
+            body, reply = await _asked(request, lambda tool: tool.get("function"), "parameters")
+        except _Refused as refused:
+            return _openai_refusal(refused)
+        if not body.get("stream"):
+            return _json(replies.chat_completion(reply))
+        include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        return self._stream(replies.chat_events(reply, include_usage=include_usage))
+
+    async def responses(self, request: Request) -> Response:
+        """OpenAI's ``POST /v1/responses``."""
+        try:
+            body, reply = await _asked(request, lambda tool: tool, "parameters")
+        except _Refused as refused:
+            return _openai_refusal(refused)
+        if not body.get("stream"):
+            return _json(replies.response(reply))
+        return self._stream(replies.response_events(reply))
+
+    async def messages(self, request: Request) -> Response:
+        """Anthropic's ``POST /v1/messages``."""
+        try:
+            body, reply = await _asked(request, lambda tool: tool, "input_schema")
+        except _Refused as refused:
+            kind = "rate_limit_error" if refused.status == 429 else "not_found_error"
+            return _json(replies.anthropic_error(refused.message, kind), refused.status)
+        if not body.get("stream"):
+            return _json(replies.message(reply))
+        return self._stream(replies.message_events(reply))
+
+    async def generate_content(self, request: Request) -> Response:
+        """Gemini's ``:generateContent`` and ``:streamGenerateContent``."""
+        try:
+            _, reply = await _asked(
+                request,
+                _first_declaration,
+                "parameters",
+                "parametersJsonSchema",
+                "parameters_json_schema",  # protobuf JSON knows both spellings; Google's SDK sends this one
+                model=request.path_params["model"],
+            )
+        except _Refused as refused:
+            status = "RESOURCE_EXHAUSTED" if refused.status == 429 else "NOT_FOUND"
+            return _json(replies.gemini_error(refused.status, refused.message, status), refused.status)
+        if request.url.path.endswith(":generateContent"):
+            return _json(replies.generated_content(reply))
+        parts = replies.generated_parts(reply)
+        if request.query_params.get("alt") == "sse":
+            return self._stream(map(replies.gemini_event, parts))
+        return self._stream(_array(parts), "application/json")
+
+    def _stream(self, events: Iterable[bytes], media_type: str = "text/event-stream") -> Response:
+        headers = {"x-request-id": "req_" + secrets.token_hex(8), "cache-control": "no-cache"}
+        return StreamingResponse(self._paced(events), media_type=media_type, headers=headers)
+
+    async def _paced(self, events: Iterable[bytes]) -> AsyncIterator[bytes]:
+        for event in events:
+            for part in _cut_in_a_character(event):
+                yield part
+                await asyncio.sleep(self._pace)
+
+
+async def _asked(
+    request: Request,
+    function_of: Callable[[Body], Body | None],
+    *schema: str,
+    model: str | None = None,
+) -> _Asked:
+    """Reads a request.
+
+    Args:
+        request: the request.
+        function_of: finds the function in an entry of ``tools``.
+        schema: where the function may have the schema of its arguments.
+        model: the model where the path names it; default: the body's.
+
+    Raises:
+        _Refused: this model gets an error.
+    """
+    raw = await request.body()
+    try:
+        body: Any = json.loads(raw)
+    except ValueError:
+        body = {}
+    if not isinstance(body, dict):
+        body = {}
+    name = str(model or body.get("model", ""))
+    if name == RATE_LIMITED:
+        raise _Refused(429, LIMIT_REACHED)
+    if name not in MODELS:
+        raise _Refused(404, f"The model `{name}` does not exist or you do not have access to it.")
+    tools = body.get("tools") or []
+    function = function_of(tools[0]) if tools else None
+    reply = Reply(
+        model=name,
+        id=secrets.token_hex(12),
+        input_tokens=max(1, len(raw) // BYTES_A_TOKEN),
+        pieces=replies.PIECES * (ENDLESS_ROUNDS if name == "demo-endless" else 1),
+        tool=_call(function, schema) if function else None,
+        breaks=name == "demo-overloaded-stream",
+    )
+    return _Asked(body, reply)
+
+
+def _call(function: Body, schema: tuple[str, ...]) -> Tool:
+    found = (function[name] for name in schema if name in function)
+    return Tool.of(str(function.get("name")), next(found, None))
+
+
+def _first_declaration(tool: Body) -> Body | None:
+    declarations = tool.get("functionDeclarations") or tool.get("function_declarations") or [None]
+    found: Body | None = declarations[0]
+    return found
+
+
+def _openai_refusal(refused: _Refused) -> Response:
+    if refused.status == 429:
+        body = replies.openai_error(refused.message, "requests", "rate_limit_exceeded")
+    else:
+        body = replies.openai_error(refused.message, "invalid_request_error", "model_not_found")
+    return _json(body, refused.status)
+
+
+def _json(body: Body, status: int = 200) -> Response:
+    headers = {"x-request-id": "req_" + secrets.token_hex(8)}
+    if status == 429:
+        headers["retry-after"] = "1"
+    return JSONResponse(body, status, headers)
+
+
+def _array(parts: Iterable[Body]) -> Iterator[bytes]:
+    """The parts as one JSON array, which is how Gemini streams without ``alt=sse``."""
+    before = b"["
+    for part in parts:
+        yield before + json.dumps(part, ensure_ascii=False).encode()
+        before = b"\r\n,\r\n"
+    yield b"]"
+
+
+def _cut_in_a_character(event: bytes) -> tuple[bytes, ...]:
+    """An event with a character of several bytes goes out in two chunks, cut within it, as networks do."""
+    place = next((number for number, byte in enumerate(event) if byte > 0x7F), None)
+    return (event,) if place is None else (event[: place + 1], event[place + 1 :])
+
+
+def main() -> None:
+    """Runs the backend on a loopback port, until it is told to stop."""
+    from otel_wirecap.proxy.server import serve
+
+    parser = argparse.ArgumentParser(prog="otel_wirecap.proxy.demo_backend")
+    parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    serve(create_demo_backend(), "127.0.0.1", parser.parse_args().port, what="otel-wirecap demo backend")
+
+
+if __name__ == "__main__":
+    main()
