@@ -30,7 +30,8 @@ class EventKind(enum.IntEnum):
     RESPONSE = 4  # ResponseHead
     CHUNK = 5  # bytes of the response body, as one hook call delivered them
     END = 6  # End
-    ANNOTATE = 7  # dict of annotations
+    ANNOTATE = 7  # a JSON object as bytes
+    DOCUMENT = 8  # a record as a JSON object, from elsewhere; the subject is None
 
 
 class RequestHead(NamedTuple):
@@ -74,5 +75,5 @@ class End(NamedTuple):
     lost_chunks: int = 0
 
 
-Value: TypeAlias = RequestHead | ResponseHead | End | bytes | str | dict[str, object] | None
-Event: TypeAlias = "tuple[EventKind, Exchange | Flow, int, Value]"
+Value: TypeAlias = RequestHead | ResponseHead | End | bytes | str | None
+Event: TypeAlias = "tuple[EventKind, Exchange | Flow | None, int, Value]"

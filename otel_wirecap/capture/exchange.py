@@ -31,7 +31,7 @@ from otel_wirecap.capture.events import (
     Value,
 )
 
-Emit: TypeAlias = Callable[[EventKind, "Exchange | Flow", int, Value, int], bool]
+Emit: TypeAlias = Callable[[EventKind, "Exchange | Flow | None", int, Value, int], bool]
 """Takes an event with the bytes it holds; False where there was no room for it."""
 
 _BEGIN = EventKind.BEGIN
@@ -151,7 +151,7 @@ class Exchange:
             if not self._emit(_BEGIN, self, self.began_ns, head, HEAD_SIZE + (len(body) if body else 0)):
                 self._off = True
         except Exception as error:  # noqa: BLE001  # the host is never harmed
-            self._fail(error)
+            self.fail(error)
 
     def request_chunk(self, now: int, data: bytes) -> None:
         """Bytes of the request's body pass."""
@@ -161,7 +161,7 @@ class Exchange:
             if not self._emit(_REQUEST_CHUNK, self, now, data, len(data)):
                 self.request_end(now, "dropped")
         except Exception as error:  # noqa: BLE001
-            self._fail(error)
+            self.fail(error)
 
     def request_restart(self, now: int) -> None:
         """The body is read anew from its beginning (a transport sends it again)."""
@@ -190,7 +190,7 @@ class Exchange:
             if not self._emit(_CHUNK, self, now, data, len(data)):
                 self._lost_chunks += 1
         except Exception as error:  # noqa: BLE001
-            self._fail(error)
+            self.fail(error)
 
     def end(self, now: int, outcome: Outcome, error: ErrorInfo | None = None) -> None:
         """The exchange is over; only the first call counts."""
@@ -199,6 +199,8 @@ class Exchange:
         except IndexError:
             return
         if self._off:
+            if self.on_end is not None:  # nobody else will end the span
+                self.on_end(self.began_unix_ns + now - self.began_ns, {"outcome": outcome})
             return
         if not self._request_ended:
             # A response that ended well while the body was not read to its end: the application did not want it.
@@ -209,10 +211,10 @@ class Exchange:
         try:
             self._emit(kind, self, now, value, HEAD_SIZE)
         except Exception as error:  # noqa: BLE001  # the host is never harmed
-            self._fail(error)
+            self.fail(error)
 
-    def _fail(self, error: Exception) -> None:
-        """Turns this exchange off; what was recorded of it so far still gets its end."""
+    def fail(self, error: Exception) -> None:
+        """Something of ours went wrong: turns this exchange off; what was recorded so far still gets its end."""
         self._off = True
         self._ends.clear()
         with contextlib.suppress(Exception):

@@ -21,6 +21,7 @@ class FlowRecording:
         credentials: the secrets sent with the flow's requests, masked in all of its records.
         identity: annotations that rule identity, redacted strings.
         annotations: metadata keys of the application's own.
+        client_recording: the recording of the client's exchange, as long as that lasts.
         held: the client's request that waits for the annotations of the application.
     """
 
@@ -29,6 +30,7 @@ class FlowRecording:
         "backend",
         "client",
         "client_metadata",
+        "client_recording",
         "credentials",
         "held",
         "id",
@@ -43,6 +45,7 @@ class FlowRecording:
         self.session_source = "request"
         self.client: str | None = None
         self.client_metadata: dict[str, Any] = {}
+        self.client_recording: ExchangeRecording | None = None
         self.backend: str | None = None
         self.credentials: tuple[str, ...] = ()
         self.identity: dict[str, str] = {}

@@ -1,0 +1,57 @@
+"""Records that come from elsewhere as JSON objects: payload events of finished spans."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import orjson
+
+from otel_wirecap.capture.record import Payload, RawJSON, Record
+from otel_wirecap.capture.redaction.redactor import Redactor
+
+_NUMBERS = ("process", "pid", "seq")
+
+
+def record_of(document: str, redactor: Redactor) -> Record:
+    """The record that a JSON object of the schema describes, redacted anew.
+
+    Its numbers were another process's: they are kept as ``metadata.imported``, and it gets new ones.
+
+    Raises:
+        ValueError: it is no record.
+    """
+    try:
+        counts: dict[str, int] = {}
+        told = orjson.loads(redactor.json(document.encode(), counts))
+        metadata = dict(told["metadata"])
+        payload = _payload(told)
+        numbers = {name: metadata.pop(name) for name in _NUMBERS if name in metadata}
+        if numbers:
+            metadata["imported"] = numbers
+        if counts:
+            metadata["redactions"] = counts | metadata.get("redactions", {})
+        return Record(
+            time_ns=round(told["timestamp_unix"] * 1_000_000) * 1000,
+            direction=str(told["direction"]),
+            source=str(told["source"]),
+            destination=str(told["destination"]),
+            session_id=told["session_id"],
+            backend=str(told["backend"]),
+            model=told["model"],
+            key_name=told["key_name"],
+            content_length=int(told["content_length"]),
+            payload=payload,
+            metadata=metadata,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no capture record: {type(error).__name__}") from None
+
+
+def _payload(told: dict[str, Any]) -> Payload:
+    payload = told["payload"]
+    if told["content_type"] == "json":
+        return RawJSON(orjson.dumps(payload))
+    if told["content_type"] == "bytes":
+        return base64.b64decode(payload["data"])
+    return None if payload is None else str(payload)

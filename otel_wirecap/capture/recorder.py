@@ -1,0 +1,188 @@
+"""Payload events in, records out: the pure heart of the writer.
+
+Invariants:
+
+- Events of one exchange come in the order in which they happened; those of an exchange that never began here (a
+  parent process's, after a fork) are ignored.
+- Every exchange that began gets its request's record before any other and its end record last.
+- A client's request is held back until the next event of its flow, or at most ``hold_ns``, so that what the
+  application annotates first thing stands on it too; it never overtakes or follows another record of its flow.
+- An error in recording one exchange ends that exchange's capture, is told by ``on_failure``, and touches no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+
+from otel_wirecap.capture.events import End, Event, EventKind, RequestHead, ResponseHead
+from otel_wirecap.capture.imported import record_of
+from otel_wirecap.capture.flow import IDENTITY_ANNOTATIONS, FlowRecording
+from otel_wirecap.capture.recording import ExchangeRecording, Recording
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.exchange import Exchange, Flow
+
+
+class Recorder:
+    """Makes records of payload events.
+
+    Args:
+        shared: what all recordings share, the function that takes finished records among it.
+        hold_ns: how long a client's request may wait for the next event of its flow.
+        on_failure: is told of an error inside the recording, with the exchange it belonged to.
+    """
+
+    def __init__(
+        self, shared: Recording, *, hold_ns: int, on_failure: Callable[[Exchange, Exception], None]
+    ) -> None:
+        self._shared = shared
+        self._hold_ns = hold_ns
+        self._on_failure = on_failure
+        self._open: dict[str, tuple[Exchange, ExchangeRecording]] = {}
+        self._held: dict[str, int] = {}
+        self._handlers: dict[EventKind, Callable[[ExchangeRecording, int, Any], None]] = {
+            EventKind.REQUEST_CHUNK: lambda recording, _now, data: recording.request_chunk(data),
+            EventKind.REQUEST_RESTART: lambda recording, _now, _none: recording.request_restart(),
+            EventKind.REQUEST_END: self._request_end,
+            EventKind.RESPONSE: self._response,
+            EventKind.CHUNK: lambda recording, now, data: recording.chunk(now, data),
+        }
+
+    @property
+    def open_exchanges(self) -> int:
+        """Exchanges that have begun and not ended."""
+        return len(self._open)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of bodies that are being collected."""
+        return sum(recording.held_bytes for _, recording in self._open.values())
+
+    def feed(self, event: Event) -> None:
+        """Takes one event; writes the records that it completes."""
+        kind, subject, now_ns, value = event
+        if kind is EventKind.ANNOTATE:
+            self._annotate(cast("Flow", subject), cast("bytes", value))
+            return
+        if kind is EventKind.DOCUMENT:
+            self._shared.write(record_of(cast("str", value), self._shared.redactor))
+            return
+        exchange = cast("Exchange", subject)
+        if kind is EventKind.BEGIN:
+            self._guarded(exchange, self._begin, exchange, now_ns, cast("RequestHead", value))
+            return
+        entry = self._open.get(exchange.id)
+        if entry is None:
+            return
+        recording = entry[1]
+        if recording.flow.held is not None:
+            self._release(recording.flow)
+        if kind is EventKind.END:
+            self._end(exchange, recording, now_ns, cast("End", value))
+            return
+        self._guarded(exchange, self._handlers[kind], recording, now_ns, value)
+
+    def tick(self, now_ns: int, *, everything: bool = False) -> None:
+        """Releases the requests that have waited long enough, or ``everything``."""
+        due = [key for key, since in self._held.items() if everything or now_ns - since >= self._hold_ns]
+        for key in due:
+            entry = self._open.get(key)
+            if entry is not None:
+                self._release(entry[1].flow)
+            self._held.pop(key, None)
+
+    def close(self, now_ns: int) -> None:
+        """Ends every exchange that is still open: the process ends."""
+        for exchange, recording in list(self._open.values()):
+            if recording.flow.held is not None:
+                self._release(recording.flow)
+            self._end(exchange, recording, now_ns, End("abandoned"))
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def _begin(self, exchange: Exchange, now_ns: int, head: RequestHead) -> None:
+        flow = self._flow(exchange.flow)
+        if flow.held is not None:
+            self._release(flow)
+        recording = ExchangeRecording(self._shared, exchange, flow, head)
+        self._open[exchange.id] = (exchange, recording)
+        if recording.request_complete:
+            self._complete_request(exchange.id, recording, now_ns)
+
+    def _request_end(self, recording: ExchangeRecording, now_ns: int, incomplete: Any) -> None:
+        if recording.request_recorded:
+            return
+        recording.request_complete = True
+        recording.request_incomplete = incomplete
+        self._complete_request(recording.exchange_id, recording, now_ns)
+
+    def _complete_request(self, exchange_id: str, recording: ExchangeRecording, now_ns: int) -> None:
+        if recording.is_client:
+            recording.flow.held = recording
+            self._held[exchange_id] = now_ns
+        else:
+            recording.record_request()
+
+    def _release(self, flow: FlowRecording) -> None:
+        recording, flow.held = flow.held, None
+        if recording is not None:
+            self._held.pop(recording.exchange_id, None)
+            entry = self._open.get(recording.exchange_id)
+            if entry is not None:
+                self._guarded(entry[0], recording.record_request)
+
+    def _response(self, recording: ExchangeRecording, now_ns: int, head: ResponseHead) -> None:
+        recording.record_request()
+        recording.response(now_ns, head)
+
+    def _end(self, exchange: Exchange, recording: ExchangeRecording, now_ns: int, end: End) -> None:
+        self._open.pop(exchange.id, None)
+        if recording.flow.client_recording is recording:
+            recording.flow.client_recording = None
+        facts: dict[str, object] = {"outcome": end.outcome}
+        try:
+            recording.record_request()
+            facts = recording.end(now_ns, end)
+        except Exception as error:  # noqa: BLE001  # one exchange's trouble is its own
+            with contextlib.suppress(Exception):
+                recording.record_failure()
+            self._on_failure(exchange, error)
+        if exchange.on_end is not None:
+            with contextlib.suppress(Exception):  # the user's span processors are not ours to mend
+                exchange.on_end(exchange.began_unix_ns + now_ns - exchange.began_ns, facts)
+
+    def _annotate(self, subject: Flow, document: bytes) -> None:
+        flow = self._flow(subject)
+        annotations = orjson.loads(self._shared.redactor.json(document, {}, flow.credentials))
+        for name, value in annotations.items():
+            if name in IDENTITY_ANNOTATIONS:
+                flow.identity[name] = str(value)
+            else:
+                flow.annotations[name] = value
+        if "session_id" in flow.identity:
+            flow.session_id, flow.session_source = flow.identity["session_id"], "annotation"
+        if "backend" in flow.identity:
+            flow.backend = flow.identity["backend"]
+
+    def _flow(self, flow: Flow) -> FlowRecording:
+        if not isinstance(flow.recording, FlowRecording):
+            flow.recording = FlowRecording(flow.id)
+        return flow.recording
+
+    def _guarded(self, exchange: Exchange, action: Callable[..., None], *arguments: object) -> None:
+        try:
+            action(*arguments)
+        except Exception as error:  # noqa: BLE001  # one exchange's trouble is its own
+            self._fail(exchange, error)
+
+    def _fail(self, exchange: Exchange, error: Exception) -> None:
+        """Ends the capture of an exchange whose recording failed; its end is told as far as that works."""
+        entry = self._open.pop(exchange.id, None)
+        if entry is not None:
+            with contextlib.suppress(Exception):
+                entry[1].record_failure()
+        self._on_failure(exchange, error)

@@ -1,0 +1,126 @@
+"""The response stream of one exchange: its chunks as text or bytes, and what its events say.
+
+Invariant: the chunk payloads, joined, are the bytes of the content-decoded body (before redaction); every chunk that
+came in comes out once, in order; leftover bytes of a cut character come out as a last chunk.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from otel_wirecap.capture.decoding import ContentDecoder, TextSplitter, UndecodableError, needs_decoding
+from otel_wirecap.llm.assembly import ProviderError, StreamAssembly
+from otel_wirecap.llm.sse import SSEParser
+
+if TYPE_CHECKING:
+    from otel_wirecap.llm.sse import SSEEvent
+
+STREAM_TYPES = frozenset(
+    {
+        "text/event-stream",
+        "application/x-ndjson",
+        "application/jsonl",
+        "application/json-seq",
+        "application/vnd.amazon.eventstream",
+    }
+)
+BINARY_TYPES = frozenset({"application/vnd.amazon.eventstream", "application/octet-stream"})
+
+_EVENTS_THAT_NAME_THE_MODEL = 8
+
+
+class StreamDecoder:
+    """Makes chunk payloads of what came over the wire.
+
+    Attributes:
+        total_bytes: content-decoded bytes so far.
+        wire_length: bytes on the wire so far.
+        undecodable: whether the bytes turned out not to be what ``content-encoding`` says.
+    """
+
+    __slots__ = ("_decoder", "_splitter", "compressed", "total_bytes", "undecodable", "wire_length")
+
+    def __init__(self, *, binary: bool, content_encoding: str) -> None:
+        self.total_bytes = 0
+        self.wire_length = 0
+        self.undecodable = False
+        self.compressed = needs_decoding(content_encoding)
+        self._decoder: ContentDecoder | None = None
+        self._splitter = None if binary else TextSplitter()
+        if self.compressed:
+            try:
+                self._decoder = ContentDecoder(content_encoding)
+            except UndecodableError:
+                self.undecodable = True
+
+    def decode(self, data: bytes) -> bytes | None:
+        """The content-decoded bytes of one chunk; None where they cannot be told."""
+        self.wire_length += len(data)
+        if self._decoder is not None:
+            try:
+                data = self._decoder.decode(data)
+            except UndecodableError:
+                self._decoder = None
+                self.undecodable = True
+        if self.undecodable:
+            return None
+        self.total_bytes += len(data)
+        return data
+
+    def payload(self, decoded: bytes) -> str | bytes:
+        """The chunk's payload: text less a character that its end cuts, or bytes."""
+        return decoded if self._splitter is None else self._splitter.feed(decoded)
+
+    def rest(self) -> bytes:
+        """The bytes that are left over when the stream ends."""
+        return b"" if self._splitter is None else self._splitter.rest()
+
+
+class StreamReader:
+    """Reads the server-sent events of a stream: the answered model, the provider's error, the assembled message.
+
+    Args:
+        assemble: whether the events are added up to a message; otherwise only events that may name the model or an
+            error are looked into.
+        max_bytes: the most that the assembly keeps.
+    """
+
+    __slots__ = ("_assemble", "_assembly", "_looks", "_parser")
+
+    def __init__(self, *, assemble: bool, max_bytes: int) -> None:
+        self._parser = SSEParser(max_event_bytes=max_bytes)
+        self._assembly = StreamAssembly(max_bytes=max_bytes)
+        self._assemble = assemble
+        self._looks = _EVENTS_THAT_NAME_THE_MODEL
+
+    @property
+    def model(self) -> str | None:
+        """The answered model, as soon as it is known."""
+        return self._assembly.model
+
+    @property
+    def error(self) -> ProviderError | None:
+        """The error event that the provider sent within the stream."""
+        return self._assembly.error
+
+    def feed(self, decoded: bytes) -> None:
+        """Takes the next content-decoded bytes."""
+        self._take(self._parser.feed(decoded))
+
+    def close(self) -> dict[str, Any] | None:
+        """The stream is over: the assembled message, where there is one and it is wanted."""
+        self._take(self._parser.close())
+        return self._assembly.message() if self._assemble else None
+
+    def _take(self, events: list[SSEEvent]) -> None:
+        add = self._assembly.add
+        if self._assemble:
+            for event in events:
+                add(event)
+            return
+        for event in events:
+            if self._looks > 0:
+                self._looks = 0 if self._assembly.model is not None else self._looks - 1
+                add(event)
+            elif b"error" in event.data or event.name == "error":
+                add(event)

@@ -1,0 +1,119 @@
+"""The client of the demonstration: a dozen exchanges with the proxy, some at once, some going wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import httpx2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+QUESTION = "Does every byte arrive as it was sent? Zażółć gęślą jaźń 漢字 🙂"
+PARAMETERS = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "description": "The city"}, "days": {"type": "integer"}},
+    "required": ["city"],
+}
+CHUNKS_UNTIL_HANG_UP = 12
+SECONDS = 30.0
+
+
+class Step(NamedTuple):
+    """One request of the demonstration.
+
+    Attributes:
+        what: what it shows.
+        path: at the proxy; its first segment may name a backend.
+        body: JSON.
+        hangs_up: whether the client leaves in the middle of the response.
+    """
+
+    what: str
+    path: str
+    body: dict[str, Any]
+    hangs_up: bool = False
+
+
+def drive(proxy: str, say: Callable[[str], None]) -> None:
+    """Sends all requests, and tells what became of each.
+
+    Args:
+        proxy: its URL.
+        say: takes a line of progress.
+    """
+    asyncio.run(_drive(proxy, say))
+
+
+async def _drive(proxy: str, say: Callable[[str], None]) -> None:
+    headers = {"user-agent": "otel-wirecap-demo/1.0", "x-session-id": "demo-conversation"}
+    async with httpx2.AsyncClient(
+        base_url=proxy, headers=headers, timeout=SECONDS, trust_env=False
+    ) as client:
+        for steps in _rounds():
+            for told in await asyncio.gather(*(_take(client, step) for step in steps)):
+                say(told)
+
+
+async def _take(client: httpx2.AsyncClient, step: Step) -> str:
+    chunks = 0
+    try:
+        async with client.stream("POST", step.path, json=step.body) as response:
+            async for _ in response.aiter_raw():
+                chunks += 1
+                if step.hangs_up and chunks == CHUNKS_UNTIL_HANG_UP:
+                    break
+    except httpx2.HTTPError as error:
+        return f"{step.what}: {type(error).__name__}"
+    return f"{step.what}: {response.status_code}, {chunks} chunk{'' if chunks == 1 else 's'}"
+
+
+def _rounds() -> tuple[tuple[Step, ...], ...]:
+    """The requests; those of one round are sent at once."""
+    chat, messages, gemini = "/v1/chat/completions", "/anthropic/v1/messages", "/gemini/v1beta/models/"
+    contents = {"contents": [{"role": "user", "parts": [{"text": QUESTION}]}]}
+    usage = {"stream_options": {"include_usage": True}}
+    chat_tool = {"type": "function", "function": {"name": "get_weather", "parameters": PARAMETERS}}
+    message_tool = {"name": "get_weather", "input_schema": PARAMETERS}
+    return (
+        (Step("a chat completion", chat, _chat("demo-small")),),
+        (
+            Step("a streamed chat completion", chat, _chat("demo-small", stream=True, **usage)),
+            Step("a streamed Anthropic message", messages, _message("demo-large", stream=True)),
+            Step(
+                "a streamed Gemini response",
+                gemini + "demo-large:streamGenerateContent?alt=sse",
+                contents,
+            ),
+            Step(
+                "a streamed OpenAI response",
+                "/v1/responses",
+                {"model": "demo-large", "input": QUESTION, "stream": True},
+            ),
+        ),
+        (
+            Step("an Anthropic message", messages, _message("demo-small")),
+            Step("a Gemini response", gemini + "demo-small:generateContent", contents),
+            Step("an OpenAI response", "/v1/responses", {"model": "demo-small", "input": QUESTION}),
+        ),
+        (
+            Step("a tool call", chat, _chat("demo-small", tools=[chat_tool])),
+            Step("a streamed tool call", messages, _message("demo-small", stream=True, tools=[message_tool])),
+        ),
+        (
+            Step("a rate limit", chat, _chat("demo-rate-limited")),
+            Step("an error in mid-stream", messages, _message("demo-overloaded-stream", stream=True)),
+            Step("a client that hangs up", chat, _chat("demo-endless", stream=True), hangs_up=True),
+        ),
+    )
+
+
+def _chat(model: str, **further: Any) -> dict[str, Any]:
+    system = {"role": "system", "content": "You are exact."}
+    return {"model": model, "messages": [system, {"role": "user", "content": QUESTION}], **further}
+
+
+def _message(model: str, **further: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": QUESTION}]
+    return {"model": model, "max_tokens": 200, "system": "You are exact.", "messages": messages, **further}

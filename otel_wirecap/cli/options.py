@@ -1,0 +1,26 @@
+"""The capture's settings as command-line options: their names with dashes."""
+
+from __future__ import annotations
+
+import argparse
+
+from otel_wirecap.config import option_names, setting_fields
+
+
+def add_capture_options(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--config`` and an option for every setting."""
+    group = parser.add_argument_group("capture settings (they win over WIRE_CAPTURE_* variables and --config)")
+    group.add_argument("--config", metavar="FILE", help="a YAML file with a logging: section")
+    for field in setting_fields():
+        kind = field.metadata["kind"]
+        group.add_argument(
+            "--" + field.name.replace("_", "-"),
+            metavar=field.name.rpartition("_")[2].upper(),
+            help=f"{field.metadata['description']}; {kind.expected}".replace("%", "%%"),
+        )
+
+
+def capture_settings(arguments: argparse.Namespace) -> dict[str, object]:
+    """The settings that were given as options, by name, as ``instrument()`` takes them."""
+    given = {name: getattr(arguments, name) for name in [*option_names(), "config"]}
+    return {name: value for name, value in given.items() if value is not None}

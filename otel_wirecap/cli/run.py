@@ -1,0 +1,106 @@
+"""``otel-wirecap run [options] -- CMD…``: captures any Python command without changing it.
+
+The command gets the settings through the environment and our start-up module through ``PYTHONPATH``, so that child
+processes of its own (workers, reloaders) are captured too. No OpenTelemetry SDK set-up is involved: whatever exporters
+are installed or missing, the command starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+from otel_wirecap.cli.options import add_capture_options, capture_settings
+from otel_wirecap.config import CONFIG_FILE_VARIABLE, environment, environment_variable, load_config
+
+ATTACH = Path(__file__).parent / "attach"
+DEFAULT_CAPTURE_FILE = "wire_capture.log"
+NOT_FOUND = 127
+NOT_EXECUTABLE = 126
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers the command."""
+    parser = subparsers.add_parser(
+        "run",
+        help="capture a Python command",
+        description="Runs a Python command and captures its LLM traffic; returns the command's exit code.",
+        usage="otel-wirecap run [options] -- COMMAND [ARGUMENT ...]",
+    )
+    add_capture_options(parser)
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="the command, after --")
+    parser.set_defaults(func=run, parser=parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command and returns its exit code."""
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        arguments.parser.error("no command is given; expected: otel-wirecap run [options] -- COMMAND")
+    settings = capture_settings(arguments)
+    config = load_config(settings)  # a wrong setting is told here, before anything runs
+    if config.capture_file is None:
+        settings["capture_file"] = DEFAULT_CAPTURE_FILE
+        config = load_config(settings)
+    capture_file = Path(os.path.abspath(str(config.capture_file)))
+    before = _stamp(capture_file)
+    code = _call(command, _environment(settings, capture_file))
+    if _stamp(capture_file) == before:
+        _say(
+            f"nothing was captured in {capture_file}: is {command[0]!r} a Python command whose environment has "
+            "otel-wirecap, started without -I, -E or -S?"
+        )
+    else:
+        _say(f"capture: {capture_file}")
+    return code
+
+
+def _environment(settings: dict[str, object], capture_file: Path) -> dict[str, str]:
+    environ = dict(environment())
+    for name, value in settings.items():
+        variable = CONFIG_FILE_VARIABLE if name == "config" else environment_variable(name)
+        environ[variable] = os.path.abspath(str(value)) if name == "config" else str(value)
+    # Absolute: the command may change its directory before it starts others.
+    environ[environment_variable("capture_file")] = str(capture_file)
+    paths = [str(ATTACH), *filter(None, [environ.get("PYTHONPATH")])]
+    environ["PYTHONPATH"] = os.pathsep.join(paths)
+    return environ
+
+
+def _call(command: list[str], environ: dict[str, str]) -> int:
+    try:
+        process = subprocess.Popen(command, env=environ)  # noqa: S603  # running it is what was asked for
+    except FileNotFoundError:
+        _say(f"command {command[0]!r} is not found")
+        return NOT_FOUND
+    except OSError as error:
+        _say(f"command {command[0]!r} cannot be run: {error.strerror}")
+        return NOT_EXECUTABLE
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, pass_on)
+    # A terminal sends these to the command as well: it decides what becomes of them.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN if os.isatty(0) else pass_on)
+    code = process.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size
+
+
+def _say(message: str) -> None:
+    print(f"otel-wirecap: {message}", file=sys.stderr)  # noqa: T201  # this is the command line

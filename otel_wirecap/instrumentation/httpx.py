@@ -1,0 +1,228 @@
+"""The client hook: httpx and httpx2, sync and async, one implementation.
+
+It wraps ``_send_single_request`` of both client classes: the one place that every hop passes, whatever transport,
+redirect, authentication flow or retry is around it, and under which the response's stream can be replaced without the
+response noticing. The modules are never imported by us.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
+
+from otel_wirecap.capture.events import RequestHead, ResponseHead
+from otel_wirecap.instrumentation.httpx_streams import Tees, tees_for
+from otel_wirecap.instrumentation.patching import HookWrapper, patch, unpatch
+from otel_wirecap.instrumentation.runtime import Runtime, active, now_ns, outcome_of
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.exchange import Exchange, Flow
+    from otel_wirecap.tracing.span import CaptureSpan
+
+SEND = "_send_single_request"
+
+# The request that is being recorded in this context: a client that is hooked by itself and by its class records once.
+_recorded_request: contextvars.ContextVar[Any] = contextvars.ContextVar("otel_wirecap_request", default=None)
+
+
+class _Redirect(NamedTuple):
+    """A redirect that was answered in this context: who follows it belongs to the same flow."""
+
+    exchange_id: str
+    flow: Flow
+    url: str
+
+
+_redirect: contextvars.ContextVar[_Redirect | None] = contextvars.ContextVar("otel_wirecap_redirect", default=None)
+
+
+class _Sending:
+    """One request on its way, from the hook's side."""
+
+    __slots__ = ("_attached", "_headers", "_request", "_stream", "_token", "exchange", "runtime", "span", "tees")
+
+    def __init__(self, runtime: Runtime, tees: Tees, request: Any) -> None:
+        self.runtime = runtime
+        self.tees = tees
+        self.exchange: Exchange | None = None
+        self.span: CaptureSpan | None = None
+        self._request = request
+        self._headers = request.headers.raw
+        self._stream: Any = None
+        self._attached: Any = None
+        self._token: Any = None
+
+    def begin(self) -> None:
+        """The request is about to be sent."""
+        request = self._request
+        url = str(request.url)
+        redirect, flow, redirect_of = _redirect.get(), None, None
+        if redirect is not None:
+            _redirect.set(None)
+            if redirect.url == url:
+                flow, redirect_of = redirect.flow, redirect.exchange_id
+        head = RequestHead(
+            method=request.method,
+            url=url,
+            headers=self._headers,
+            body=getattr(request, "_content", None),
+            redirect_of=redirect_of,
+        )
+        port = request.url.port or (443 if request.url.scheme == "https" else 80)
+        self.exchange, self.span = self.runtime.begin_backend(head, (request.url.host, port), flow)
+        if head.body is None:
+            tee = self.tees.request(request.stream, self.exchange)
+            if tee is not None:
+                self._stream, request.stream = (request.stream, tee), tee
+        self._token = _recorded_request.set(request)
+        if self.span.get_span_context().is_valid:
+            self._attached = otel_context.attach(trace.set_span_in_context(self.span.inner))
+
+    def sent(self) -> None:
+        """The call is over, one way or the other: what was changed for it is put back."""
+        if self._attached is not None:
+            otel_context.detach(self._attached)
+        if self._token is not None:
+            _recorded_request.reset(self._token)
+        if self._stream is not None and self._request.stream is self._stream[1]:
+            self._request.stream = self._stream[0]
+
+    def failed(self, error: BaseException) -> None:
+        """The request got no response."""
+        if self.exchange is not None:
+            self.exchange.end(now_ns(), *outcome_of(error))
+
+    def answered(self, response: Any, *, is_async: bool) -> None:
+        """The response's head is there; its body is recorded as it is read."""
+        exchange, now = self.exchange, now_ns()
+        if exchange is None:
+            return
+        extensions = response.extensions
+        version = extensions.get("http_version")
+        reason = extensions.get("reason_phrase")
+        headers_now = self._request.headers.raw
+        exchange.response(
+            now,
+            ResponseHead(
+                status_code=response.status_code,
+                reason=reason.decode("latin-1") if isinstance(reason, bytes) else response.reason_phrase,
+                headers=response.headers.raw,
+                http_version=version.decode("latin-1") if isinstance(version, bytes) else None,
+                request_headers=headers_now if headers_now != self._headers else None,
+            ),
+        )
+        if response.has_redirect_location:
+            target = str(response.request.url.join(response.headers["location"]))
+            _redirect.set(_Redirect(exchange.id, exchange.flow, target))
+        bound = response.stream
+        inner = bound._stream  # noqa: SLF001  # under the bound stream: the response keeps looking at that one
+        if hasattr(response, "_content"):
+            # Made whole (mock and cache transports): nobody will iterate its stream.
+            raw = getattr(inner, "_stream", None)
+            exchange.chunk(now, raw if isinstance(raw, bytes) else response._content)  # noqa: SLF001
+            exchange.end(now, "complete")
+            return
+        tee = self.tees.async_response if is_async else self.tees.sync_response
+        bound._stream = tee(inner, exchange)  # noqa: SLF001
+
+
+def _begin(instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> _Sending | None:
+    runtime = active()
+    if runtime is None:
+        return None
+    try:
+        request = arguments[0] if arguments else keywords["request"]
+        if _recorded_request.get() is request or not is_http_instrumentation_enabled():
+            return None
+        sending = _Sending(runtime, tees_for(_module_of(instance)), request)
+    except Exception as error:  # noqa: BLE001  # the host is never harmed
+        runtime.failed(error)
+        return None
+    _guarded(sending, sending.begin)
+    return sending
+
+
+def _guarded(sending: _Sending, action: Callable[..., None], *arguments: Any, **keywords: Any) -> None:
+    try:
+        action(*arguments, **keywords)
+    except Exception as error:  # noqa: BLE001  # the host is never harmed
+        if sending.exchange is not None:
+            sending.exchange.fail(error)
+        else:
+            sending.runtime.failed(error)
+
+
+def _send(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    sending = _begin(instance, arguments, keywords)
+    if sending is None:
+        return wrapped(*arguments, **keywords)
+    try:
+        response = wrapped(*arguments, **keywords)
+    except BaseException as error:
+        _guarded(sending, sending.failed, error)
+        raise
+    finally:
+        _guarded(sending, sending.sent)
+    _guarded(sending, sending.answered, response, is_async=False)
+    return response
+
+
+async def _send_async(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    sending = _begin(instance, arguments, keywords)
+    if sending is None:
+        return await wrapped(*arguments, **keywords)
+    try:
+        response = await wrapped(*arguments, **keywords)
+    except BaseException as error:
+        _guarded(sending, sending.failed, error)
+        raise
+    finally:
+        _guarded(sending, sending.sent)
+    _guarded(sending, sending.answered, response, is_async=True)
+    return response
+
+
+def install(module: ModuleType) -> None:
+    """Hooks the client classes of httpx or httpx2."""
+    patch(module.Client, SEND, _send)
+    patch(module.AsyncClient, SEND, _send_async)
+
+
+def remove(module: ModuleType) -> None:
+    """Takes the hooks out of the client classes again."""
+    unpatch(module.Client, SEND)
+    unpatch(module.AsyncClient, SEND)
+
+
+def instrument_client(client: Any) -> None:
+    """Hooks one client object of httpx or httpx2.
+
+    Raises:
+        TypeError: ``client`` is no client of httpx or httpx2.
+    """
+    module = _module_of(client)
+    wrapper = _send_async if isinstance(client, module.AsyncClient) else _send
+    if SEND not in vars(client):
+        setattr(client, SEND, HookWrapper(getattr(client, SEND), wrapper))
+
+
+def uninstrument_client(client: Any) -> None:
+    """Takes the hook out of one client object again."""
+    vars(client).pop(SEND, None)
+
+
+def _module_of(client: Any) -> ModuleType:
+    """The module, httpx or httpx2, whose client class ``client`` is an instance of."""
+    for kind in type(client).__mro__:
+        if kind.__name__ in {"Client", "AsyncClient"}:
+            module = sys.modules.get(kind.__module__.partition(".")[0])
+            if module is not None and hasattr(module, "AsyncByteStream"):
+                return module
+    raise TypeError(f"{client!r} is no client of httpx or httpx2")

@@ -1,0 +1,218 @@
+"""Tees on the byte streams of httpx and httpx2: what passes is told to the exchange and handed on untouched.
+
+Invariants:
+
+- A tee yields the very objects of the inner stream, in its order, with its exceptions.
+- A tee is an instance of exactly the stream kinds that the inner stream is, and its iterator has the methods of an
+  async generator exactly where the inner one has them: the clients decide by these.
+- However a response stream is left (read to its end, closed, failed, cancelled, dropped), its exchange ends once.
+
+httpx and httpx2 have classes of their own, so the tees are made for a module.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from otel_wirecap.capture.exchange import Exchange
+from otel_wirecap.instrumentation.runtime import now_ns, outcome_of
+
+
+class ResponseIterator:
+    """Iterates a response's chunks."""
+
+    __slots__ = ("_exchange", "_inner")
+
+    def __init__(self, inner: Iterator[bytes], exchange: Exchange) -> None:
+        self._inner = inner
+        self._exchange = exchange
+
+    def __iter__(self) -> ResponseIterator:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            chunk = next(self._inner)
+        except StopIteration:
+            self._exchange.end(now_ns(), "complete")
+            raise
+        except BaseException as error:
+            self._exchange.end(now_ns(), *outcome_of(error))
+            raise
+        self._exchange.chunk(now_ns(), chunk)
+        return chunk
+
+    def close(self) -> None:
+        close = getattr(self._inner, "close", None)
+        if close is not None:
+            close()
+
+
+class AsyncResponseIterator:
+    """Iterates a response's chunks, asynchronously."""
+
+    __slots__ = ("_exchange", "_inner")
+
+    def __init__(self, inner: AsyncIterator[bytes], exchange: Exchange) -> None:
+        self._inner = inner
+        self._exchange = exchange
+
+    def __aiter__(self) -> AsyncResponseIterator:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await self._inner.__anext__()
+        except StopAsyncIteration:
+            self._exchange.end(now_ns(), "complete")
+            raise
+        except BaseException as error:
+            self._exchange.end(now_ns(), *outcome_of(error))
+            raise
+        self._exchange.chunk(now_ns(), chunk)
+        return chunk
+
+
+class AsyncResponseGenerator(AsyncResponseIterator):
+    """As its base, over an async generator: the clients close only those."""
+
+    __slots__ = ()
+    _inner: AsyncGenerator[bytes, None]
+
+    async def asend(self, value: None) -> bytes:
+        return await self._inner.asend(value)
+
+    async def athrow(self, *arguments: Any) -> bytes:
+        return await self._inner.athrow(*arguments)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _ResponseTee:
+    """What both response tees share."""
+
+    def __init__(self, inner: Any, exchange: Exchange) -> None:
+        self._wirecap_inner = inner
+        self._wirecap_exchange = exchange
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_wirecap_"):
+            raise AttributeError(name)
+        return getattr(self._wirecap_inner, name)
+
+    def __del__(self) -> None:
+        try:
+            self._wirecap_exchange.end(now_ns(), "abandoned")
+        except Exception:  # noqa: BLE001, S110  # at interpreter shutdown anything may be gone
+            pass
+
+
+class _SyncResponseTee(_ResponseTee):
+    def __iter__(self) -> Iterator[bytes]:
+        return ResponseIterator(iter(self._wirecap_inner), self._wirecap_exchange)
+
+    def close(self) -> None:
+        try:
+            self._wirecap_inner.close()
+        except BaseException as error:
+            self._wirecap_exchange.end(now_ns(), *outcome_of(error))
+            raise
+        self._wirecap_exchange.end(now_ns(), "closed")
+
+
+class _AsyncResponseTee(_ResponseTee):
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        inner = self._wirecap_inner.__aiter__()
+        kind = AsyncResponseGenerator if isinstance(inner, AsyncGenerator) else AsyncResponseIterator
+        return kind(inner, self._wirecap_exchange)
+
+    async def aclose(self) -> None:
+        try:
+            await self._wirecap_inner.aclose()
+        except BaseException as error:
+            self._wirecap_exchange.end(now_ns(), *outcome_of(error))
+            raise
+        self._wirecap_exchange.end(now_ns(), "closed")
+
+
+class _RequestTee:
+    """What the request tees share. A transport may read the body again from its beginning (to retry)."""
+
+    def __init__(self, inner: Any, exchange: Exchange) -> None:
+        self._wirecap_inner = inner
+        self._wirecap_exchange = exchange
+        self._wirecap_passes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_wirecap_"):
+            raise AttributeError(name)
+        return getattr(self._wirecap_inner, name)
+
+    def _wirecap_begin(self) -> Exchange:
+        self._wirecap_passes += 1
+        if self._wirecap_passes > 1:
+            self._wirecap_exchange.request_restart(now_ns())
+        return self._wirecap_exchange
+
+
+class _SyncRequestTee(_RequestTee):
+    def __iter__(self) -> Iterator[bytes]:
+        exchange = self._wirecap_begin()
+        for chunk in self._wirecap_inner:
+            exchange.request_chunk(now_ns(), chunk)
+            yield chunk
+        exchange.request_end(now_ns())
+
+    def close(self) -> None:
+        self._wirecap_inner.close()
+
+
+class _AsyncRequestTee(_RequestTee):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        exchange = self._wirecap_begin()
+        async for chunk in self._wirecap_inner:
+            exchange.request_chunk(now_ns(), chunk)
+            yield chunk
+        exchange.request_end(now_ns())
+
+    async def aclose(self) -> None:
+        await self._wirecap_inner.aclose()
+
+
+class Tees(NamedTuple):
+    """The tee classes of one client module."""
+
+    module: ModuleType
+    sync_response: type[Any]
+    async_response: type[Any]
+    sync_request: type[Any]
+    async_request: type[Any]
+    both_request: type[Any]
+
+    def request(self, stream: Any, exchange: Exchange) -> Any | None:
+        """A tee on a request's body stream; None where it is no stream at all."""
+        is_sync = isinstance(stream, self.module.SyncByteStream)
+        is_async = isinstance(stream, self.module.AsyncByteStream)
+        if is_sync and is_async:
+            return self.both_request(stream, exchange)
+        if is_sync:
+            return self.sync_request(stream, exchange)
+        return self.async_request(stream, exchange) if is_async else None
+
+
+@functools.cache
+def tees_for(module: ModuleType) -> Tees:
+    """The tee classes for httpx or httpx2."""
+    sync, asynchronous = module.SyncByteStream, module.AsyncByteStream
+    return Tees(
+        module,
+        type("SyncResponseTee", (_SyncResponseTee, sync), {}),
+        type("AsyncResponseTee", (_AsyncResponseTee, asynchronous), {}),
+        type("SyncRequestTee", (_SyncRequestTee, sync), {}),
+        type("AsyncRequestTee", (_AsyncRequestTee, asynchronous), {}),
+        type("RequestTee", (_SyncRequestTee, _AsyncRequestTee, sync, asynchronous), {}),
+    )

@@ -1,0 +1,133 @@
+"""Starting and stopping: ``instrument()``, ``uninstrument()`` and OpenTelemetry's instrumentor."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from typing import Any
+
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+
+from otel_wirecap.config import load_config
+from otel_wirecap.errors import CaptureFileError, ConfigurationError
+from otel_wirecap.instrumentation import asgi_hooks, httpx
+from otel_wirecap.instrumentation.patching import LazyHooks
+from otel_wirecap.instrumentation.runtime import Runtime, active, set_active
+
+logger = logging.getLogger("otel_wirecap")
+
+_hooks = LazyHooks()
+_hooks.add("httpx", httpx.install, httpx.remove)
+_hooks.add("httpx2", httpx.install, httpx.remove)
+_hooks.add("uvicorn.config", asgi_hooks.install_uvicorn_config, asgi_hooks.remove_uvicorn_config)
+_hooks.add("uvicorn.server", asgi_hooks.install_uvicorn_server, asgi_hooks.remove_uvicorn_server)
+_hooks.add("starlette.applications", asgi_hooks.install_starlette, asgi_hooks.remove_starlette)
+
+
+class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base class is not typed
+    """OpenTelemetry's way to start a capture: settings as keyword arguments of ``instrument()``.
+
+    ``tracer_provider`` is whose spans the capture's spans are; default: the global one.
+    """
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """None is needed: what is there is hooked when it is imported."""
+        return ()
+
+    def _instrument(self, **settings: Any) -> None:
+        start(settings)
+        _hooks.install()
+
+    def _uninstrument(self, **_settings: Any) -> None:
+        _hooks.remove()
+        stop()
+
+
+class AutoInstrumentor(WireCaptureInstrumentor):
+    """What ``opentelemetry-instrument`` calls: a setting that cannot be used is logged, the application runs on."""
+
+    def instrument(self, **options: Any) -> None:
+        """Starts the capture that the environment (or declarative configuration) describes; never raises."""
+        try:
+            WireCaptureInstrumentor().instrument(**options)
+        except ConfigurationError as error:
+            logger.error("capture is off: %s", error)  # noqa: TRY400  # one clear line, no traceback
+        except Exception as error:
+            logger.exception("capture is off: %s", type(error).__name__)
+
+    def uninstrument(self, **options: Any) -> None:
+        """Stops the capture."""
+        WireCaptureInstrumentor().uninstrument(**options)
+
+
+def instrument(**settings: Any) -> None:
+    """Starts to capture this process's LLM traffic: its httpx and httpx2 clients, its ASGI applications.
+
+    Call it before clients or applications are used; those made before are captured too. Without a capture file
+    (argument, ``WIRE_CAPTURE_FILE`` or configuration file) capture is off and nothing is hooked. A capture file that
+    cannot be opened is told in the log, and the application runs on.
+
+    Args:
+        settings: any setting by name, such as ``capture_file="wire_capture.log"``; ``config``: a YAML file;
+            ``tracer_provider``: whose spans the capture's spans are.
+
+    Raises:
+        ConfigurationError: a setting is unknown or has a value that cannot be used.
+    """
+    WireCaptureInstrumentor().instrument(**settings)
+
+
+def uninstrument() -> None:
+    """Ends the capture and takes all hooks out; waits a few seconds at most until everything is in the file."""
+    WireCaptureInstrumentor().uninstrument()
+
+
+def start(settings: dict[str, Any]) -> None:
+    """Starts the capture without hooking anything by itself; nothing happens where one runs.
+
+    Raises:
+        ConfigurationError: a setting is unknown or has a value that cannot be used.
+    """
+    if active() is not None:
+        return
+    tracer_provider = settings.pop("tracer_provider", None)
+    config = load_config(settings)
+    if config.capture_file is None:
+        logger.info("capture is off: capture_file is not set")
+        return
+    try:
+        set_active(Runtime(config, tracer_provider))
+    except CaptureFileError as error:
+        logger.error("capture is off: %s", error)  # noqa: TRY400  # one clear line, no traceback
+
+
+def stop() -> None:
+    """Ends the running capture."""
+    runtime = active()
+    set_active(None)
+    if runtime is not None:
+        runtime.close()
+
+
+def instrument_client(client: Any, **settings: Any) -> None:
+    """Captures one client object of httpx or httpx2, starting the capture where none runs.
+
+    Raises:
+        ConfigurationError: a setting is unknown or has a value that cannot be used.
+        TypeError: ``client`` is no client of httpx or httpx2.
+    """
+    httpx.instrument_client(client)
+    start(settings)
+
+
+def instrument_app(app: Any, **settings: Any) -> Any:
+    """Captures one ASGI application, starting the capture where none runs.
+
+    Returns:
+        The application to serve: ``app = instrument_app(app)``.
+
+    Raises:
+        ConfigurationError: a setting is unknown or has a value that cannot be used.
+    """
+    start(settings)
+    return asgi_hooks.instrument_app(app)

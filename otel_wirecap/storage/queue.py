@@ -1,0 +1,116 @@
+"""The way from the host to the writer: a queue bounded in bytes that never makes the host wait.
+
+Invariants:
+
+- ``put`` never blocks on input or output, never raises, and may be called from any thread, from a garbage-collection
+  callback and from a signal handler (the lock is re-entrant, and nothing is called while it is held).
+- Over the bound, new exchanges (BEGIN) and bytes of bodies are refused and counted; everything else of an exchange
+  that was accepted is accepted too, so that it always ends. What that may add is bounded by the open exchanges.
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from otel_wirecap.capture.events import Event, EventKind, Value
+from otel_wirecap.capture.exchange import Exchange, Flow
+
+_REFUSED_WHEN_FULL = frozenset({EventKind.BEGIN, EventKind.REQUEST_CHUNK, EventKind.CHUNK, EventKind.DOCUMENT})
+_EVENT_SIZE = 150
+"""Bytes that an event weighs beside its payload: the tuple, its place in the deque."""
+
+
+class Refused(NamedTuple):
+    """What found no room: events, bytes of their payloads and exchanges, since a monotonic moment."""
+
+    events: int
+    bytes: int
+    exchanges: int
+    since_ns: int
+
+
+class EventQueue:
+    """A queue of payload events.
+
+    Args:
+        max_bytes: bytes that may wait, those the writer holds for unfinished records included.
+        wake_bytes: waiting bytes at which the writer is woken.
+        wake_events: waiting events at which the writer is woken.
+
+    Attributes:
+        held_bytes: bytes that the writer has taken and still holds; set by the writer.
+        closed: whether everything is refused, uncounted: the capture has ended.
+        wake: set when the writer has something to do.
+    """
+
+    def __init__(self, *, max_bytes: int, wake_bytes: int, wake_events: int) -> None:
+        self._max_bytes = max_bytes
+        self._wake_bytes = wake_bytes
+        self._wake_events = wake_events
+        self.reset(on_first_put=None)
+
+    def reset(self, on_first_put: Callable[[], None] | None) -> None:
+        """Empties the queue and renews its locks: after a fork, in the child.
+
+        Args:
+            on_first_put: called once, after the next event has been put.
+        """
+        self._events: collections.deque[tuple[Event, int]] = collections.deque()
+        self._lock = threading.RLock()
+        self._waiting_bytes = 0
+        self._refused: Refused | None = None
+        self._on_first_put = on_first_put
+        self.closed = False
+        self.held_bytes = 0
+        self.wake = threading.Event()
+
+    def put(self, kind: EventKind, subject: Exchange | Flow | None, now_ns: int, value: Value, size: int) -> bool:
+        """Adds an event that holds ``size`` bytes; False where there is no room for it."""
+        size += _EVENT_SIZE
+        with self._lock:
+            if self.closed:
+                return False
+            full = self._waiting_bytes + self.held_bytes + size > self._max_bytes
+            if full and kind in _REFUSED_WHEN_FULL:
+                self._refuse(kind, now_ns, size)
+                return False
+            self._waiting_bytes += size
+            self._events.append(((kind, subject, now_ns, value), size))
+            batch = self._waiting_bytes >= self._wake_bytes or len(self._events) >= self._wake_events
+        if batch and not self.wake.is_set():
+            self.wake.set()
+        if self._on_first_put is not None:
+            start, self._on_first_put = self._on_first_put, None
+            start()
+        return True
+
+    def get(self) -> Event | None:
+        """The oldest event; None when there is none. For the writer alone."""
+        try:
+            event, size = self._events.popleft()
+        except IndexError:
+            return None
+        with self._lock:
+            self._waiting_bytes -= size
+        return event
+
+    def take_refused(self) -> Refused | None:
+        """What found no room since the last call."""
+        with self._lock:
+            refused, self._refused = self._refused, None
+        return refused
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def _refuse(self, kind: EventKind, now_ns: int, size: int) -> None:
+        before = self._refused or Refused(0, 0, 0, now_ns)
+        self._refused = Refused(
+            before.events + 1,
+            before.bytes + size - _EVENT_SIZE,
+            before.exchanges + (kind is EventKind.BEGIN),
+            before.since_ns,
+        )

@@ -1,0 +1,104 @@
+"""What one process's recorder is made of: settings, secrets to mask, and what ``system_start`` tells."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import secrets
+import socket
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otel_wirecap import config as configuration
+from otel_wirecap.capture.identity import KeyNames, credential_variables
+from otel_wirecap.capture.recorder import Recorder
+from otel_wirecap.capture.recording import Recording, RecordingSettings
+from otel_wirecap.capture.redaction.redactor import Redactor
+from otel_wirecap.version import __version__
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.exchange import Exchange
+    from otel_wirecap.capture.record import Record
+
+NS = 1_000_000_000
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+TOLD_VERSIONS = ("opentelemetry-api", "httpx", "httpx2", "aiohttp", "starlette", "fastapi", "uvicorn", "litellm")
+
+
+class ProcessRecording:
+    """The recorder of one process and what it is fed with.
+
+    Args:
+        config: the settings in force.
+        path: the capture file's absolute path.
+        write: takes finished records.
+        on_failure: is told of errors inside the recording.
+    """
+
+    def __init__(
+        self,
+        config: configuration.CaptureConfig,
+        path: str,
+        *,
+        write: Callable[[Record], None],
+        on_failure: Callable[[Exchange | None, Exception], None],
+    ) -> None:
+        self._config = config
+        self._salt = _salt(path)
+        self._secrets: dict[str, str] | None = None
+        self._shared = Recording(
+            settings=RecordingSettings(
+                max_payload_bytes=config.capture_max_payload_bytes,
+                assemble_streams=config.capture_assemble_streams,
+                session_headers=config.capture_session_headers,
+                backends=config.capture_backends,
+            ),
+            redactor=Redactor(),
+            key_names=KeyNames({}, {}, self._salt),
+            salt=self._salt,
+            write=write,
+        )
+        self.refresh_secrets()
+        hold_ns = int(min(config.capture_flush_interval, 1.0) * NS / 2)
+        self.recorder = Recorder(self._shared, hold_ns=hold_ns, on_failure=on_failure)
+
+    def refresh_secrets(self) -> None:
+        """Looks into the environment for credentials, so that changes at run time are noticed."""
+        variables = credential_variables(configuration.environment())
+        if variables == self._secrets:
+            return
+        self._secrets = variables
+        self._shared.redactor.replace_known_values([*variables.values(), *self._config.capture_redact_values])
+        self._shared.key_names = KeyNames(variables, {}, self._salt)
+
+    def system_start(self, process: str) -> dict[str, object]:
+        """The payload of ``system_start``: settings in force, versions, host and service name."""
+        versions = {"otel-wirecap": __version__, "python": platform.python_version()}
+        for name in TOLD_VERSIONS:
+            try:
+                versions[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+        return {
+            "settings": self._config.public(),
+            "versions": versions,
+            "host": socket.gethostname(),
+            "service_name": configuration.service_name(),
+            "process": process,
+        }
+
+
+def _salt(path: str) -> bytes:
+    """The key of all fingerprints: the same for the processes of one capture, worth nothing on another machine.
+
+    So that the workers of one server give one conversation one session id, it is made of what they share; the boot id
+    never leaves the machine.
+    """
+    try:
+        secret = BOOT_ID.read_bytes()
+    except OSError:
+        secret = secrets.token_bytes(32)
+    return hashlib.sha256(b"\0".join((secret, str(os.getuid()).encode(), os.fsencode(path)))).digest()

@@ -1,0 +1,62 @@
+"""One writer for each capture file of this process, shared by all who write there."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.storage.writer import CaptureWriter
+
+if TYPE_CHECKING:
+    from otel_wirecap.config import CaptureConfig
+
+_lock = threading.Lock()
+_writers: dict[str, CaptureWriter] = {}
+_users: dict[str, int] = {}
+
+
+def open_writer(config: CaptureConfig) -> CaptureWriter:
+    """The writer of ``config.capture_file``, opened where it is not yet; to be given back with ``release_writer``.
+
+    Raises:
+        ConfigurationError: no file is configured.
+        CaptureFileError: the file cannot be opened or written.
+    """
+    if config.capture_file is None:
+        raise ConfigurationError("capture_file: not set; expected the path of the capture file")
+    path = os.path.abspath(config.capture_file)
+    with _lock:
+        writer = _writers.get(path)
+        if writer is None:
+            writer = CaptureWriter(config, path)
+            writer.open()
+            _writers[path] = writer
+        _users[path] = _users.get(path, 0) + 1
+        return writer
+
+
+def release_writer(writer: CaptureWriter, timeout: float = 5.0) -> None:
+    """Gives a writer back; the last user's call ends the capture and waits for it up to ``timeout`` seconds."""
+    with _lock:
+        users = _users.get(writer.path, 0) - 1
+        if users > 0:
+            _users[writer.path] = users
+            return
+        _users.pop(writer.path, None)
+        _writers.pop(writer.path, None)
+    writer.close(timeout)
+
+
+def pause_writers(timeout: float) -> None:
+    """Brings everything to the files: the process may be killed after this (see ``CaptureWriter.pause``)."""
+    for writer in list(_writers.values()):
+        writer.pause(timeout)
+
+
+@atexit.register
+def _close_all() -> None:
+    for writer in list(_writers.values()):
+        writer.close()

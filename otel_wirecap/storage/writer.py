@@ -1,0 +1,382 @@
+"""The writer: the thread that owns all mutable state of a capture.
+
+Invariants:
+
+- Only the writer's thread touches the recorder, the pending lines and the file.
+- A record gets its number when it becomes a line, and lines reach the file in this order, so that a process's
+  numbers have no holes. What was lost takes a number too, as a ``system_gap``.
+- Lines that could not be written are kept and tried again, with growing pauses; as long as a batch of them waits
+  nothing more is taken from the queue, so that memory stays within ``capture_max_queue_bytes`` and what finds no room
+  is counted there.
+- After a fork the child starts anew: own identity, numbers from 1, empty queue, thread on demand. The parent's
+  waiting events stay the parent's.
+- A failure to write is told once per change of state, never per record, and never reaches the host.
+"""
+
+from __future__ import annotations
+
+import collections
+import errno
+import logging
+import os
+import secrets
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_wirecap.capture.events import EventKind
+from otel_wirecap.capture.formats import FORMATS, Format
+from otel_wirecap.storage.capture_file import CaptureFile
+from otel_wirecap.storage.queue import EventQueue
+from otel_wirecap.storage.recording import ProcessRecording
+from otel_wirecap.storage.system_records import shortened, system_record
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.exchange import Exchange
+    from otel_wirecap.capture.record import Record
+    from otel_wirecap.config import CaptureConfig
+
+logger = logging.getLogger("otel_wirecap")
+
+WORK_SLICE_NS = 500_000
+PAUSE_SECONDS = 0.0001
+# After half a millisecond of work the thread lets go of the interpreter, or an event loop's timers come late.
+
+MIN_BACKOFF_SECONDS = 0.1
+MAX_BACKOFF_SECONDS = 30.0
+
+
+class _Request(NamedTuple):
+    """Somebody waits for the file to hold everything that was put; ``stop``: and for a ``system_stop``."""
+
+    stop: bool
+    done: threading.Event
+
+
+class CaptureWriter:
+    """Writes payload events into the capture that ``config.capture_file`` names.
+
+    Attributes:
+        put: takes one event; see ``EventQueue.put``.
+        process: the random id of this process's part of the capture; another one after a fork.
+    """
+
+    def __init__(self, config: CaptureConfig, path: str) -> None:
+        self._config = config
+        self.path = path
+        self._file = CaptureFile(
+            path,
+            max_bytes=config.capture_max_bytes,
+            max_files=config.capture_max_files,
+            total_max_bytes=config.capture_total_max_bytes,
+        )
+        self._max_line = min(config.capture_max_bytes, config.capture_total_max_bytes)
+        self._queue = EventQueue(
+            max_bytes=config.capture_max_queue_bytes,
+            wake_bytes=config.capture_buffer_size,
+            wake_events=config.capture_max_entries_per_flush,
+        )
+        self.put = self._queue.put
+        self._begin_process()
+        _writers.add(self)
+
+    def _begin_process(self) -> None:
+        self.process = secrets.token_hex(8)
+        self._pid = os.getpid()
+        self._format: Format = FORMATS[self._config.capture_format]()
+        self._recording = ProcessRecording(
+            self._config, self.path, write=self._take_record, on_failure=self._recording_failed
+        )
+        self._sequence = 0
+        self._sequence_at_stop = 0
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._written_bytes = 0
+        self._lost_events = 0
+        self._failing: str | None = None
+        self._recording_failures: set[str] = set()
+        self._backoff = 0.0
+        self._next_try = 0.0
+        self._next_tick = 0.0
+        self._closing = False
+        self._requests: collections.deque[_Request] = collections.deque()
+        self._start_lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    # -- the host's side -----------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Opens the file and starts the thread.
+
+        Raises:
+            CaptureFileError: the file cannot be opened or written.
+        """
+        self._file.check()
+        self._file.close()
+        self._start()
+
+    def put_document(self, document: str) -> bool:
+        """Takes a record as a JSON object, from elsewhere; False where there is no room for it."""
+        return self.put(EventKind.DOCUMENT, None, time.monotonic_ns(), document, len(document))
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Waits until all that was put is in the file; False where that took longer than ``timeout`` seconds."""
+        return self._request(timeout, stop=False)
+
+    def pause(self, timeout: float = 5.0) -> bool:
+        """As ``flush``, with a ``system_stop`` at the end: the process may be killed after this.
+
+        What comes later is captured all the same, and followed by another ``system_stop`` in its time.
+        """
+        return self._request(timeout, stop=True)
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Ends the capture: open exchanges are told as abandoned, ``system_stop`` is written, the file closed.
+
+        Returns:
+            False where the file did not take everything within ``timeout`` seconds; that is told in the log.
+        """
+        self._queue.closed = True
+        self._closing = True
+        _writers.discard(self)
+        thread = self._thread
+        if thread is None:
+            return True
+        self._queue.wake.set()
+        if thread is not threading.current_thread():
+            thread.join(timeout)
+        if thread.is_alive():
+            reason = self._failing or "the writer is still waiting for the file"
+            self._tell("%s: %d records are lost at the end: %s", self.path, len(self._pending), reason)
+            return False
+        return not self._pending
+
+    def _request(self, timeout: float, *, stop: bool) -> bool:
+        thread = self._thread
+        if thread is None or thread is threading.current_thread() or not thread.is_alive():
+            return thread is None
+        request = _Request(stop, threading.Event())
+        self._requests.append(request)
+        self._queue.wake.set()
+        return request.done.wait(timeout)
+
+    def _start(self) -> None:
+        with self._start_lock:
+            if self._thread is not None or self._closing:
+                return
+            multiprocessing_util = sys.modules.get("multiprocessing.util")
+            if multiprocessing_util is not None:
+                # Children of multiprocessing end in os._exit: functions registered with atexit do not run there.
+                multiprocessing_util.Finalize(None, _close, args=(weakref.ref(self),), exitpriority=0)
+            thread = threading.Thread(target=self._run, name="otel-wirecap-writer", daemon=True)
+            thread.start()
+            self._thread = thread
+
+    def begin_child(self) -> None:
+        """In a forked child: leaves everything of the parent alone and starts anew with the first event."""
+        self._file.forget()
+        self._begin_process()
+        self._queue.reset(on_first_put=self._start)
+
+    # -- the thread ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._take_record(system_record("system_start", self._recording.system_start(self.process)))
+        self._sequence_at_stop = -1
+        while not self._closing:
+            self._round()
+            if self._closing:
+                break
+            self._queue.wake.wait(self._wait_seconds())
+            self._queue.wake.clear()
+        self._round(last=True)
+        if self._pending:
+            self._tell("%s: %d records are lost at the end: %s", self.path, len(self._pending), self._failing)
+        self._file.close()
+
+    def _wait_seconds(self) -> float:
+        interval = self._config.capture_flush_interval
+        if self._failing is None:
+            return interval
+        return min(interval, max(self._next_try - time.monotonic(), MIN_BACKOFF_SECONDS))
+
+    def _round(self, *, last: bool = False) -> None:
+        """Works off the queue: as much as the file takes."""
+        requests = [self._requests.popleft() for _ in range(len(self._requests))]
+        try:
+            self._tick()
+            self._work_off(hurry=last or bool(requests))
+            self._recording.recorder.tick(time.monotonic_ns(), everything=bool(requests))
+            if last:
+                self._recording.recorder.close(time.monotonic_ns())
+            self._tell_refused()
+            if last or (any(request.stop for request in requests) and not self._recording.recorder.open_exchanges):
+                self._record_stop()
+            self._write_pending(force=last or bool(requests))
+        except Exception as error:  # noqa: BLE001  # the thread goes on, whatever happened
+            self._recording_failed(None, error)
+        self._queue.held_bytes = self._pending_bytes + self._recording.recorder.held_bytes
+        for request in requests:
+            if self._failing is None:
+                request.done.set()
+            else:
+                self._requests.append(request)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._next_tick = now + self._config.capture_flush_interval
+            self._recording.refresh_secrets()
+
+    def _work_off(self, *, hurry: bool) -> None:
+        feed, get = self._recording.recorder.feed, self._queue.get
+        batch = self._config.capture_buffer_size
+        slice_end = time.monotonic_ns() + WORK_SLICE_NS
+        while True:
+            if self._pending_bytes >= batch and not self._write_pending(force=hurry):
+                return
+            event = get()
+            if event is None:
+                return
+            try:
+                feed(event)
+            except Exception as error:  # noqa: BLE001  # one event's trouble is its own
+                self._recording_failed(None, error)
+            if not hurry and time.monotonic_ns() >= slice_end:
+                time.sleep(PAUSE_SECONDS)
+                slice_end = time.monotonic_ns() + WORK_SLICE_NS
+
+    def _take_record(self, record: Record) -> None:
+        self._sequence += 1
+        identity = {"process": self.process, "pid": self._pid, "seq": self._sequence}
+        record.metadata |= identity
+        try:
+            line = self._format.encode(record)
+            if len(line) > self._max_line:
+                line = shortened(record, self._format, self._max_line)
+        except Exception as error:  # noqa: BLE001  # whatever it holds: its number is not lost
+            gap = {"lost_records": 1, "reason": "unserialisable", "error": type(error).__name__}
+            record = system_record("system_gap", gap)
+            record.metadata |= identity
+            line = self._format.encode(record)
+        self._pending.append(line)
+        self._pending_bytes += len(line)
+
+    def _record_gap(self, gap: Mapping[str, object]) -> None:
+        self._take_record(system_record("system_gap", gap))
+
+    def _record_stop(self) -> None:
+        if self._sequence == self._sequence_at_stop:
+            return
+        totals = {
+            "records": self._sequence + 1,
+            "bytes": self._written_bytes + self._pending_bytes,
+            "lost_events": self._lost_events,
+        }
+        self._take_record(system_record("system_stop", totals))
+        self._sequence_at_stop = self._sequence
+
+    def _tell_refused(self) -> None:
+        refused = self._queue.take_refused()
+        if refused is None:
+            return
+        self._lost_events += refused.events
+        self._record_gap(
+            {
+                "lost_events": refused.events,
+                "lost_bytes": refused.bytes,
+                "lost_exchanges": refused.exchanges,
+                "seconds": round((time.monotonic_ns() - refused.since_ns) / 1e9, 3),
+                "reason": "queue_full",
+            }
+        )
+        self._tell(
+            "%s: %d events were lost: capture_max_queue_bytes (%d) was reached",
+            self.path,
+            refused.events,
+            self._config.capture_max_queue_bytes,
+        )
+
+    # -- the file ------------------------------------------------------------------------------------------------
+
+    def _write_pending(self, *, force: bool = False) -> bool:
+        """Writes the pending lines; False where some are left."""
+        if not self._pending:
+            return True
+        if self._failing is not None and not force and time.monotonic() < self._next_try:
+            return False
+        result = self._file.append(self._pending)
+        if result.written:
+            size = sum(map(len, self._pending[: result.written]))
+            del self._pending[: result.written]
+            self._pending_bytes -= size
+            self._written_bytes += size
+        if result.torn_bytes:
+            self._record_gap({"lost_bytes": result.torn_bytes, "reason": "torn_tail"})
+        if result.error is not None:
+            self._write_failed(result.error)
+            return False
+        if self._failing is not None:
+            self._failing = None
+            self._backoff = 0.0
+            self._tell("%s: written again", self.path)
+        return not self._pending or self._write_pending()
+
+    def _write_failed(self, error: OSError) -> None:
+        reason = errno.errorcode.get(error.errno or 0, type(error).__name__)
+        if reason == "EFBIG" and self._pending and len(self._pending[0]) > self._max_line:
+            self._pending_bytes -= len(self._pending.pop(0))  # a line that no file can hold
+        self._backoff = min(MAX_BACKOFF_SECONDS, self._backoff * 2 or MIN_BACKOFF_SECONDS)
+        self._next_try = time.monotonic() + self._backoff
+        if reason != self._failing:
+            self._failing = reason
+            self._tell(
+                "%s cannot be written: %s; records wait in memory, up to %d bytes (capture_max_queue_bytes)",
+                self.path,
+                error.strerror or reason,
+                self._config.capture_max_queue_bytes,
+            )
+
+    def _recording_failed(self, exchange: Exchange | None, error: Exception) -> None:
+        """An error in our own code: told by a gap, and once for each kind in the log, without its text.
+
+        The text is left out because it may quote what has not been redacted.
+        """
+        self._lost_events += 1
+        gap: dict[str, object] = {"lost_events": 1, "reason": "capture_failure", "error": type(error).__name__}
+        if exchange is not None:
+            gap["exchange_id"] = exchange.id
+        self._record_gap(gap)
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace is not None else "?"
+        if place not in self._recording_failures:
+            self._recording_failures.add(place)
+            self._tell("an exchange could not be recorded: %s in %s", type(error).__name__, place)
+
+    def _tell(self, message: str, *arguments: object) -> None:
+        try:
+            logger.warning(message, *arguments)
+        except Exception:  # noqa: BLE001, S110  # a log handler's trouble must not end the writer
+            pass
+
+
+_writers: weakref.WeakSet[CaptureWriter] = weakref.WeakSet()
+
+
+def _close(reference: weakref.ref[CaptureWriter]) -> None:
+    writer = reference()
+    if writer is not None:
+        writer.close()
+
+
+def _begin_child() -> None:
+    for writer in list(_writers):
+        writer.begin_child()
+
+
+os.register_at_fork(after_in_child=_begin_child)

@@ -1,0 +1,79 @@
+"""The custom span exporter: payload events, live or on finished spans, into a capture.
+
+Live: ``emit`` takes each payload event the moment it happens. At the end: ``export`` takes finished spans of any
+pipeline (``OTEL_TRACES_EXPORTER=wirecap``) that carry payload events as span events and makes records of them again.
+Both end in the same writer, behind the same redaction.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from otel_wirecap.config import CaptureConfig, load_config
+from otel_wirecap.errors import WireCaptureError
+from otel_wirecap.storage.registry import open_writer, release_writer
+from otel_wirecap.tracing import attributes as names
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.exchange import Emit
+    from otel_wirecap.storage.writer import CaptureWriter
+
+logger = logging.getLogger("otel_wirecap")
+
+
+class WireCaptureSpanExporter(SpanExporter):
+    """Writes payload events into the capture that the settings name.
+
+    Args:
+        config: the settings; None (as OpenTelemetry's own pipelines call it): those of the environment. Without a
+            capture file, or with settings that cannot be used, it exports nothing and says so once.
+
+    Attributes:
+        emit: takes one payload event; see ``EventQueue.put``.
+    """
+
+    emit: Emit
+
+    def __init__(self, config: CaptureConfig | None = None) -> None:
+        self._writer: CaptureWriter | None = None
+        if config is not None:
+            self._open(config)
+            return
+        try:
+            loaded = load_config({})
+            if loaded.capture_file is not None:
+                self._open(loaded)
+        except WireCaptureError as error:
+            logger.warning("the span exporter 'wirecap' is off: %s", error)
+
+    def _open(self, config: CaptureConfig) -> None:
+        self._writer = open_writer(config)
+        self.emit = self._writer.put
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Makes records of the payload events on finished spans; those that went into this capture live are there."""
+        writer = self._writer
+        if writer is None:
+            return SpanExportResult.SUCCESS
+        for span in spans:
+            for event in span.events:
+                held = event.attributes or {}
+                document = held.get(names.EVENT_RECORD)
+                if isinstance(document, str) and held.get(names.EVENT_PROCESS) != writer.process:
+                    writer.put_document(document)
+        return SpanExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Waits until everything is in the file."""
+        return self._writer is None or self._writer.flush(timeout_millis / 1000)
+
+    def shutdown(self) -> None:
+        """Gives the capture back; its last user ends it."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            release_writer(writer)

@@ -1,0 +1,153 @@
+"""The capture span: an OpenTelemetry span around a span of the user's own provider.
+
+Invariants:
+
+- The user's span gets the metadata and exactly one end, whatever becomes of the capture.
+- No payload touches the user's span: payload events go to the capture exporter the moment they happen (``emit``), so
+  that no event limit, no sampling decision and no crash before the span's end loses one.
+- Where no span of the user's records, the capture has ids of its own; a parent's trace id is kept.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.util.types import Attributes, AttributeValue
+
+from otel_wirecap.tracing import attributes as names
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.exchange import Emit
+    from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
+
+_LATE_ATTRIBUTES = {
+    "backend": names.GEN_AI_PROVIDER_NAME,
+    "requested_model": names.GEN_AI_REQUEST_MODEL,
+    "answered_model": names.GEN_AI_RESPONSE_MODEL,
+    "session_id": names.GEN_AI_CONVERSATION_ID,
+    "outcome": names.WIRECAP_OUTCOME,
+}
+
+
+class CaptureSpan(Span):
+    """A span whose payload events go to a capture.
+
+    Args:
+        inner: the user's span, started; recording or not.
+        parent: the context of the parent, whose trace id is kept where the user's span brings no id of its own.
+        exporter: where payload events go.
+    """
+
+    def __init__(self, inner: Span, parent: SpanContext, exporter: WireCaptureSpanExporter) -> None:
+        self._inner = inner
+        self.emit: Emit = exporter.emit
+        context = inner.get_span_context()
+        if context.is_valid and context.span_id != parent.span_id:
+            self.trace_id = f"{context.trace_id:032x}"
+            self.span_id = f"{context.span_id:016x}"
+        else:
+            self.trace_id = f"{parent.trace_id:032x}" if parent.is_valid else secrets.token_hex(16)
+            self.span_id = secrets.token_hex(8)
+
+    @property
+    def inner(self) -> Span:
+        """The user's span."""
+        return self._inner
+
+    def finish(self, end_time: int, facts: Mapping[str, object]) -> None:
+        """Sets what the capture learned and ends the user's span.
+
+        Args:
+            end_time: nanoseconds since the epoch.
+            facts: what ``ExchangeRecording.end`` returned.
+        """
+        inner = self._inner
+        if inner.is_recording():
+            for fact, name in _LATE_ATTRIBUTES.items():
+                value = facts.get(fact)
+                if isinstance(value, str):
+                    inner.set_attribute(name, value)
+            if facts.get("outcome") == "error":
+                description = facts.get("error")
+                inner.set_status(
+                    Status(StatusCode.ERROR, description if isinstance(description, str) else None)
+                )
+        inner.end(end_time)
+
+    # -- the API's Span, handed on to the user's -----------------------------------------------------------------
+
+    def end(self, end_time: int | None = None) -> None:
+        """Ends the user's span."""
+        self._inner.end(end_time)
+
+    def get_span_context(self) -> SpanContext:
+        """The context of the user's span."""
+        return self._inner.get_span_context()
+
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Sets attributes on the user's span."""
+        self._inner.set_attributes(attributes)
+
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        """Sets an attribute on the user's span."""
+        self._inner.set_attribute(key, value)
+
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
+        """Adds an event to the user's span."""
+        self._inner.add_event(name, attributes, timestamp)
+
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+        """Adds a link to the user's span."""
+        self._inner.add_link(context, attributes)
+
+    def update_name(self, name: str) -> None:
+        """Renames the user's span."""
+        self._inner.update_name(name)
+
+    def is_recording(self) -> bool:
+        """Whether the user's span records."""
+        return self._inner.is_recording()
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Sets the status of the user's span."""
+        self._inner.set_status(status, description)
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,  # noqa: FBT001, FBT002  # the API's signature
+    ) -> None:
+        """Records an exception on the user's span."""
+        self._inner.record_exception(exception, attributes, timestamp, escaped)
+
+
+def start_capture_span(
+    tracer: Tracer,
+    name: str,
+    kind: SpanKind,
+    attributes: Mapping[str, AttributeValue],
+    *,
+    context: Context | None,
+    start_time: int,
+    exporter: WireCaptureSpanExporter,
+    links: Sequence[Link] = (),
+) -> CaptureSpan:
+    """Starts a span of the user's provider and wraps it.
+
+    Args:
+        context: the parent's context; None: the current one.
+        start_time: nanoseconds since the epoch.
+    """
+    parent = trace.get_current_span(context).get_span_context()
+    inner = tracer.start_span(
+        name, context=context, kind=kind, attributes=attributes, start_time=start_time, links=links,
+        record_exception=False, set_status_on_exception=False,
+    )  # fmt: skip
+    return CaptureSpan(inner, parent, exporter)

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import dataclasses
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_wirecap.errors import CaptureFileError
+from otel_wirecap.reading.flows import FlowCollector, group_flows
+from otel_wirecap.reading.reader import capture_files, read_records
+
+START = 1_767_225_600.0
+
+
+def record(direction, exchange_id, at_ms, *, flow="req_1", leg="backend", attempt=1, **fields):
+    """A record as the schema has it; unknown keywords go into the metadata."""
+    envelope = {
+        key: fields.pop(key) for key in ("model", "payload", "content_length", "backend") if key in fields
+    }
+    metadata = {"leg": leg, "request_id": flow, "exchange_id": exchange_id}
+    if leg == "backend":
+        metadata["attempt"] = attempt
+    return {
+        "timestamp_iso": "",
+        "timestamp_unix": START + at_ms / 1000,
+        "direction": direction,
+        "source": "",
+        "destination": "",
+        "session_id": "session",
+        "backend": "openai",
+        "model": "asked",
+        "key_name": None,
+        "content_type": "empty",
+        "content_length": 0,
+        "payload": None,
+        **envelope,
+        "metadata": {**metadata, **fields},
+    }
+
+
+def streamed_flow():
+    """A client's streamed request that got 503 at first, then a stream of two chunks."""
+    client = {"leg": "client"}
+    return [
+        record(
+            "inbound_request", "c", 0, **client, backend="client", content_length=40,
+            method="POST", url="http://p/openai/v1/x?key=%5BREDACTED%5D",
+        ),
+        record("outbound_request", "b1", 2, method="POST", url="http://up/v1/x"),
+        record(
+            "inbound_response", "b1", 5, content_length=9,
+            status_code=503, ttfb_ms=2.5, duration_ms=3.0, outcome="complete",
+        ),
+        record("outbound_request", "b2", 10, attempt=2, method="POST", url="http://up/v1/x"),
+        record("stream_start", "b2", 30, attempt=2, status_code=200, ttfb_ms=20.0),
+        record("outbound_stream_start", "c", 31, **client, status_code=200, ttfb_ms=31.0),
+        record("stream_chunk", "b2", 32, attempt=2, chunk_number=1, chunk_bytes=10),
+        record("stream_chunk", "b2", 40, attempt=2, chunk_number=2, chunk_bytes=5),
+        record(
+            "stream_end", "b2", 50, attempt=2, model="answered",
+            payload={"total_bytes": 15, "total_chunks": 2}, ttfb_ms=20.0, duration_ms=40.0,
+            outcome="complete",
+        ),
+        record(
+            "inbound_response", "b2", 50, attempt=2, model="answered", content_length=700, payload={"id": 1},
+            status_code=200, assembled=True, duration_ms=40.0, outcome="complete",
+        ),
+        record(
+            "outbound_stream_end", "c", 51, **client, model="answered",
+            payload={"total_bytes": 15, "total_chunks": 2}, ttfb_ms=31.0, duration_ms=51.0,
+            outcome="client_disconnect",
+        ),
+    ]  # fmt: skip
+
+
+# -- flows -------------------------------------------------------------------------------------------
+
+
+def test_a_flow_is_the_clients_exchange_with_its_attempts_in_order():
+    (flow,) = group_flows(streamed_flow())
+    assert flow.request_id == "req_1"
+    assert flow.session_id == "session"
+    assert [one.id for one in flow.exchanges] == ["c", "b1", "b2"]
+    assert [one.attempt for one in flow.attempts] == [1, 2]
+    assert flow.model == "answered"
+    assert flow.started == START
+    assert flow.ended == pytest.approx(START + 0.051)
+
+
+def test_an_exchange_tells_what_its_records_tell():
+    (flow,) = group_flows(streamed_flow())
+    assert flow.client is not None
+    refused, stream = flow.attempts
+    assert (flow.client.method, flow.client.path, flow.client.backend) == ("POST", "/openai/v1/x", "openai")
+    assert (flow.client.request_bytes, flow.client.outcome) == (40, "client_disconnect")
+    assert (refused.status, refused.bytes, refused.streamed, refused.chunks) == (503, 9, False, 0)
+    assert (stream.status, stream.bytes, stream.streamed, stream.chunks) == (200, 15, True, 2)
+    assert (stream.ttfb_ms, stream.duration_ms) == (20.0, 40.0)
+    assert (stream.requested_model, stream.answered_model) == ("asked", "answered")
+
+
+@given(st.permutations(streamed_flow()))
+def test_the_order_of_records_does_not_matter(records):
+    assert [dataclasses.asdict(flow) for flow in group_flows(records)] == [
+        dataclasses.asdict(flow) for flow in group_flows(streamed_flow())
+    ]
+
+
+@given(st.sets(st.integers(0, len(streamed_flow()) - 1)))
+def test_any_record_may_be_missing(missing):
+    kept = [one for number, one in enumerate(streamed_flow()) if number not in missing]
+    flows = group_flows(kept)
+    assert len(flows) == bool(kept)
+    seen = {one["metadata"]["exchange_id"] for one in kept}
+    assert {exchange.id for flow in flows for exchange in flow.exchanges} == seen
+
+
+def test_a_stream_that_has_not_ended_is_told_as_far_as_it_came():
+    (flow,) = group_flows(streamed_flow()[:7])
+    stream = flow.attempts[1]
+    assert (stream.chunks, stream.bytes, stream.outcome, stream.duration_ms) == (1, 10, None, None)
+
+
+def test_a_request_whose_record_was_rotated_away_began_its_duration_before_its_end():
+    (flow,) = group_flows([one for one in streamed_flow() if one["direction"] == "inbound_response"][:1])
+    assert flow.attempts[0].started == pytest.approx(START + 0.002)
+
+
+def test_an_error_stands_with_its_exchange():
+    error = {"type": "ReadTimeout", "message": "too slow"}
+    (flow,) = group_flows(
+        [
+            record("outbound_request", "b", 0, url="http://up/"),
+            record("inbound_response", "b", 9, duration_ms=9.0, outcome="error", error=error),
+        ]
+    )
+    assert flow.client is None
+    assert flow.attempts[0].error == error
+    assert flow.attempts[0].status is None
+
+
+def test_flows_stand_in_the_order_they_began():
+    flows = group_flows(
+        [
+            record("outbound_request", "late", 20, flow="req_a"),
+            record("outbound_request", "early", 10, flow="req_b"),
+        ]
+    )
+    assert [flow.request_id for flow in flows] == ["req_b", "req_a"]
+
+
+def test_gaps_and_strange_records_are_counted_and_do_no_harm():
+    collector = FlowCollector()
+    gap = {"direction": "system_gap", "payload": {"lost_events": 3, "reason": "queue_full"}, "metadata": {}}
+    strange = [
+        {},
+        {"metadata": 1},
+        {"direction": "stream_chunk", "timestamp_unix": 1, "metadata": {"request_id": 1}},
+    ]
+    for one in [gap, *strange, *streamed_flow()]:
+        collector.add(one)
+    assert collector.records == 15
+    assert collector.gaps == [{"lost_events": 3, "reason": "queue_full"}]
+    assert len(collector.flows) == 1
+
+
+# -- reading -----------------------------------------------------------------------------------------
+
+
+def lines(*numbers):
+    return b"".join(orjson.dumps({"n": number}) + b"\n" for number in numbers)
+
+
+def test_a_capture_is_read_from_its_oldest_rotated_file_on(tmp_path):
+    live = tmp_path / "capture.log"
+    live.write_bytes(lines(5, 6))
+    (tmp_path / "capture.log.1").write_bytes(lines(4))
+    (tmp_path / "capture.log.2").write_bytes(lines(2, 3))
+    (tmp_path / "capture.log.10").write_bytes(lines(1))
+    for name in (
+        "capture.log.01",
+        "capture.log.1.gz",
+        "capture.log.20250110",
+        "capture.log.lock",
+        "other.log.3",
+    ):
+        (tmp_path / name).write_bytes(lines(99))
+    assert [file.name for file in capture_files(live)] == [
+        "capture.log.10",
+        "capture.log.2",
+        "capture.log.1",
+        "capture.log",
+    ]
+    assert [one["n"] for one in read_records(live)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_capture_without_its_live_file_is_read_too(tmp_path):
+    (tmp_path / "capture.log.1").write_bytes(lines(1))
+    assert [one["n"] for one in read_records(tmp_path / "capture.log")] == [1]
+
+
+@given(cut=st.integers(1, 40))
+def test_a_torn_last_line_is_left_out_and_told(cut, tmp_path_factory):
+    live = tmp_path_factory.mktemp("torn") / "capture.log"
+    last = orjson.dumps({"n": 3, "payload": "Zażółć gęślą jaźń 漢字"})
+    live.write_bytes(lines(1, 2) + last[: -min(cut, len(last) - 1)])
+    damaged = []
+    read = read_records(live, on_damage=lambda file, number: damaged.append((file.name, number)))
+    assert [one["n"] for one in read] == [1, 2]
+    assert damaged == [("capture.log", 3)]
+
+
+def test_a_whole_last_line_without_its_newline_is_a_record(tmp_path):
+    live = tmp_path / "capture.log"
+    live.write_bytes(lines(1, 2).rstrip())
+    assert [one["n"] for one in read_records(live)] == [1, 2]
+
+
+def test_lines_that_are_no_records_are_left_out(tmp_path):
+    live = tmp_path / "capture.log"
+    live.write_bytes(lines(1) + b"\xff\xfe\n\n[1]\nnull\n{\n" + lines(2))
+    assert [one["n"] for one in read_records(live)] == [1, 2]
+
+
+def test_a_rotation_while_reading_loses_and_repeats_nothing(tmp_path):
+    live = tmp_path / "capture.log"
+    live.write_bytes(lines(3, 4))
+    (tmp_path / "capture.log.1").write_bytes(lines(1, 2))
+    records = read_records(live)
+    assert next(records) == {"n": 1}
+    (tmp_path / "capture.log.1").rename(tmp_path / "capture.log.2")
+    live.rename(tmp_path / "capture.log.1")
+    live.write_bytes(lines(5))
+    assert [one["n"] for one in records] == [2, 3, 4]
+
+
+def test_a_capture_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(CaptureFileError, match=r"nothing\.log.*no such file"):
+        list(read_records(tmp_path / "nothing.log"))
+    with pytest.raises(CaptureFileError, match=r"no.where"):
+        list(read_records(tmp_path / "no" / "where"))
