@@ -11,7 +11,6 @@ from otel_wirecap.capture.decoding import ContentDecoder, UndecodableError, cut_
 from otel_wirecap.capture.record import Payload, RawJSON
 from otel_wirecap.capture.redaction.redactor import Redactor
 
-
 NOT_JSON = object()
 """The value of a body that is no JSON (JSON's null is None)."""
 
@@ -125,7 +124,10 @@ def record_body(
         if not body.wire_length:
             return RecordedBody(None, 0, {}, NOT_JSON)
         return RecordedBody(
-            None, body.wire_length, metadata | body.undecodable_facts() | {"incomplete": "undecodable"}, NOT_JSON
+            None,
+            body.wire_length,
+            metadata | body.undecodable_facts() | {"incomplete": "undecodable"},
+            NOT_JSON,
         )
     if incomplete is not None:
         metadata["incomplete"] = incomplete
@@ -176,9 +178,7 @@ def redact_text(
     return redactor.bytes_(content, counts, credentials)
 
 
-def _redact_json(
-    content: bytes, redactor: Redactor, counts: dict[str, int], credentials: tuple[str, ...]
-) -> RawJSON:
+def _redact_json(content: bytes, redactor: Redactor, counts: dict[str, int], credentials: tuple[str, ...]) -> RawJSON:
     """A valid JSON document as it stands, redacted, less the newlines between its tokens.
 
     Inside a string a raw newline is no JSON, so every one that is here may go.

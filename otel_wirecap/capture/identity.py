@@ -195,9 +195,7 @@ def _names_a_credential(name: str) -> bool:
 
 
 _PROVIDER_PREFIXES: Final = tuple(
-    sorted(
-        {f"{variable.partition('_')[0]}_" for entry in PROVIDERS.values() for variable in entry.key_variables}
-    )
+    sorted({f"{variable.partition('_')[0]}_" for entry in PROVIDERS.values() for variable in entry.key_variables})
 )
 
 
@@ -218,14 +216,10 @@ class KeyNames:
     def __init__(self, environ: Mapping[str, str], extra: Mapping[str, str], salt: bytes) -> None:
         self._salt = salt
         values = credential_variables(environ) | {
-            name: value.strip()
-            for name, value in extra.items()
-            if len(value.strip()) >= MIN_CREDENTIAL_LENGTH
+            name: value.strip() for name, value in extra.items() if len(value.strip()) >= MIN_CREDENTIAL_LENGTH
         }
         self._names: dict[bytes, str] = {}
-        for name in sorted(
-            values, key=lambda name: (not name.startswith(_PROVIDER_PREFIXES), len(name), name)
-        ):
+        for name in sorted(values, key=lambda name: (not name.startswith(_PROVIDER_PREFIXES), len(name), name)):
             self._names.setdefault(self._digest(values[name]), name)
 
     def name_of(self, credential: str) -> str | None:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 
 from otel_wirecap.capture.events import End, Event, EventKind, RequestHead, ResponseHead
-from otel_wirecap.capture.imported import record_of
 from otel_wirecap.capture.flow import IDENTITY_ANNOTATIONS, FlowRecording
+from otel_wirecap.capture.imported import record_of
 from otel_wirecap.capture.recording import ExchangeRecording, Recording
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ class Recorder:
         on_failure: is told of an error inside the recording, with the exchange it belonged to.
     """
 
-    def __init__(
-        self, shared: Recording, *, hold_ns: int, on_failure: Callable[[Exchange, Exception], None]
-    ) -> None:
+    def __init__(self, shared: Recording, *, hold_ns: int, on_failure: Callable[[Exchange, Exception], None]) -> None:
         self._shared = shared
         self._hold_ns = hold_ns
         self._on_failure = on_failure

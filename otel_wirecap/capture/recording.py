@@ -125,9 +125,7 @@ class ExchangeRecording:
         self.flow = flow
         self._head = head
         self._headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers]
-        self._request_body = BodyCollector(
-            shared.settings.max_payload_bytes, header(self._headers, "content-encoding")
-        )
+        self._request_body = BodyCollector(shared.settings.max_payload_bytes, header(self._headers, "content-encoding"))
         if head.body:
             self._request_body.add(head.body)
         self.request_complete = head.body is not None
@@ -389,7 +387,10 @@ class ExchangeRecording:
         if not self._base:
             self._base = self._base_metadata()
         self.flow.session_id = self.flow.session_id or self.flow.id
-        failure = {"type": "CaptureFailure", "message": "the capture of this exchange failed and was turned off"}
+        failure = {
+            "type": "CaptureFailure",
+            "message": "the capture of this exchange failed and was turned off",
+        }
         metadata = {**self._base, "outcome": "error", "error": failure, "incomplete": "withheld"}
         directions = self._directions
         if not self.request_recorded:
@@ -403,9 +404,7 @@ class ExchangeRecording:
         metadata = dict(self._base)
         if self._response is not None and self._body is not None:
             metadata |= self._response_metadata(counts)
-            body = self._recorded(
-                self._body, counts, self._missing(end), self._response_type, self._response_encoding
-            )
+            body = self._recorded(self._body, counts, self._missing(end), self._response_type, self._response_encoding)
             if body.value is not NOT_JSON:
                 self._learn_model(answered_model(body.value))
             metadata |= body.metadata
@@ -414,18 +413,14 @@ class ExchangeRecording:
         self._write(self._directions.response, now_ns, model, length, payload, metadata | facts, counts)
         self._body = None
 
-    def _end_stream(
-        self, now_ns: int, stream: StreamDecoder, facts: dict[str, Any], counts: dict[str, int]
-    ) -> None:
+    def _end_stream(self, now_ns: int, stream: StreamDecoder, facts: dict[str, Any], counts: dict[str, int]) -> None:
         rest = stream.rest()
         if rest:
             self._chunk_number += 1
             extra = {**self._base, "chunk_number": self._chunk_number, "chunk_bytes": 0}
             rest_counts: dict[str, int] = {}
             payload = self._redacted_chunk(rest, rest_counts, extra)
-            self._write(
-                self._directions.stream_chunk, now_ns, self._model(), len(rest), payload, extra, rest_counts
-            )
+            self._write(self._directions.stream_chunk, now_ns, self._model(), len(rest), payload, extra, rest_counts)
         message: dict[str, Any] | None = None
         if self._reader is not None:
             message = self._reader.close()
@@ -513,7 +508,10 @@ class ExchangeRecording:
 
     def _provider_error(self, error: ProviderError, counts: dict[str, int]) -> dict[str, str]:
         redact = self._shared.redactor.text
-        told = {"type": "provider", "message": redact(error.message or "", counts, self.flow.credentials)[:MAX_ERROR_TEXT]}
+        told = {
+            "type": "provider",
+            "message": redact(error.message or "", counts, self.flow.credentials)[:MAX_ERROR_TEXT],
+        }
         for name, value in (("provider_type", error.type), ("provider_code", error.code)):
             if value is not None:
                 told[name] = redact(value, counts, self.flow.credentials)[:MAX_ERROR_TEXT]

@@ -196,11 +196,7 @@ class _Child:
 
 def _environment() -> dict[str, str]:
     """The user's environment without what would change the demonstration, and with made-up keys."""
-    environ = {
-        name: value
-        for name, value in environment().items()
-        if not name.startswith(("WIRE_CAPTURE_", "OTEL_"))
-    }
+    environ = {name: value for name, value in environment().items() if not name.startswith(("WIRE_CAPTURE_", "OTEL_"))}
     for name in BACKENDS:
         first, *others = PROVIDERS[name].key_variables
         environ[first] = "demo-" + secrets.token_hex(24)

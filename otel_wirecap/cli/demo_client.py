@@ -48,9 +48,7 @@ def drive(proxy: str, say: Callable[[str], None]) -> None:
 
 async def _drive(proxy: str, say: Callable[[str], None]) -> None:
     headers = {"user-agent": "otel-wirecap-demo/1.0", "x-session-id": "demo-conversation"}
-    async with httpx2.AsyncClient(
-        base_url=proxy, headers=headers, timeout=SECONDS, trust_env=False
-    ) as client:
+    async with httpx2.AsyncClient(base_url=proxy, headers=headers, timeout=SECONDS, trust_env=False) as client:
         for steps in _rounds():
             for told in await asyncio.gather(*(_take(client, step) for step in steps)):
                 say(told)

@@ -10,7 +10,7 @@ from otel_wirecap.instrumentation.patching import patch, unpatch
 
 
 def _load(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    """uvicorn's ``Config.load``: wraps the loaded application, outside of all its own middleware."""
+    """Uvicorn's ``Config.load``: wraps the loaded application, outside of all its own middleware."""
     loaded = wrapped(*arguments, **keywords)
     app = getattr(instance, "loaded_app", None)
     if app is not None and not isinstance(app, WireCaptureMiddleware) and instance.interface != "wsgi":
@@ -19,7 +19,7 @@ def _load(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dic
 
 
 async def _shutdown(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    """uvicorn's ``Server.shutdown``: after it the server raises the signal again that it was stopped with."""
+    """Uvicorn's ``Server.shutdown``: after it the server raises the signal again that it was stopped with."""
     try:
         return await wrapped(*arguments, **keywords)
     finally:

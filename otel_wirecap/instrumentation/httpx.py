@@ -46,7 +46,17 @@ _redirect: contextvars.ContextVar[_Redirect | None] = contextvars.ContextVar("ot
 class _Sending:
     """One request on its way, from the hook's side."""
 
-    __slots__ = ("_attached", "_headers", "_request", "_stream", "_token", "exchange", "runtime", "span", "tees")
+    __slots__ = (
+        "_attached",
+        "_headers",
+        "_request",
+        "_stream",
+        "_token",
+        "exchange",
+        "runtime",
+        "span",
+        "tees",
+    )
 
     def __init__(self, runtime: Runtime, tees: Tees, request: Any) -> None:
         self.runtime = runtime

@@ -58,9 +58,7 @@ class LazyHooks:
         self._imported: dict[str, ModuleType] = {}
         self._on = False
 
-    def add(
-        self, module: str, install: Callable[[ModuleType], None], remove: Callable[[ModuleType], None]
-    ) -> None:
+    def add(self, module: str, install: Callable[[ModuleType], None], remove: Callable[[ModuleType], None]) -> None:
         """Registers what to do with ``module`` once it is imported, and how to undo it."""
         self._hooks[module] = (install, remove)
 

@@ -155,7 +155,7 @@ def active() -> Runtime | None:
 
 def set_active(runtime: Runtime | None) -> None:
     """Makes ``runtime`` the running capture."""
-    global _runtime  # noqa: PLW0603  # one capture a process: this is where it lives
+    global _runtime  # one capture a process: this is where it lives
     _runtime = runtime
 
 

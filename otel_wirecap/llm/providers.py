@@ -104,12 +104,8 @@ _TABLE: Final = (
         "https://api.cohere.com",
         key_variables=("CO_API_KEY", "COHERE_API_KEY"),
     ),
-    Provider(
-        "openrouter", ("openrouter.ai",), "https://openrouter.ai", key_variables=("OPENROUTER_API_KEY",)
-    ),
-    Provider(
-        "deepseek", ("api.deepseek.com",), "https://api.deepseek.com", key_variables=("DEEPSEEK_API_KEY",)
-    ),
+    Provider("openrouter", ("openrouter.ai",), "https://openrouter.ai", key_variables=("OPENROUTER_API_KEY",)),
+    Provider("deepseek", ("api.deepseek.com",), "https://api.deepseek.com", key_variables=("DEEPSEEK_API_KEY",)),
     Provider("xai", ("api.x.ai", "*.api.x.ai"), "https://api.x.ai", key_variables=("XAI_API_KEY",)),
     Provider(
         "huggingface",
@@ -141,9 +137,7 @@ _TABLE: Final = (
         "https://api.perplexity.ai",
         key_variables=("PERPLEXITY_API_KEY", "PPLX_API_KEY"),
     ),
-    Provider(
-        "cerebras", ("api.cerebras.ai",), "https://api.cerebras.ai", key_variables=("CEREBRAS_API_KEY",)
-    ),
+    Provider("cerebras", ("api.cerebras.ai",), "https://api.cerebras.ai", key_variables=("CEREBRAS_API_KEY",)),
     Provider(
         "nvidia",
         ("integrate.api.nvidia.com", "ai.api.nvidia.com"),
@@ -187,9 +181,7 @@ _TABLE: Final = (
         "https://api.minimax.io",
         key_variables=("MINIMAX_API_KEY",),
     ),
-    Provider(
-        "sambanova", ("api.sambanova.ai",), "https://api.sambanova.ai", key_variables=("SAMBANOVA_API_KEY",)
-    ),
+    Provider("sambanova", ("api.sambanova.ai",), "https://api.sambanova.ai", key_variables=("SAMBANOVA_API_KEY",)),
     Provider(
         "deepinfra",
         ("api.deepinfra.com",),
@@ -317,9 +309,7 @@ def answered_model(body: object) -> str | None:
     if not isinstance(body, dict):
         return None
     for holder in (body, body.get("response"), body.get("message")):
-        if isinstance(holder, dict) and (
-            model := _text(holder.get("model")) or _text(holder.get("modelVersion"))
-        ):
+        if isinstance(holder, dict) and (model := _text(holder.get("model")) or _text(holder.get("modelVersion"))):
             return model
     return None
 

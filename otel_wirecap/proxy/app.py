@@ -74,9 +74,7 @@ def create_app(
         # No proxies and no netrc credentials from the environment: requests go out as they came in.
         trust_env=False,
         timeout=httpx2.Timeout(connect=connect_timeout, read=read_timeout, write=None, pool=None),
-        limits=httpx2.Limits(
-            max_connections=None, max_keepalive_connections=200, keepalive_expiry=IDLE_SECONDS
-        ),
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=200, keepalive_expiry=IDLE_SECONDS),
         # Cookies are the client's own business: none is kept here.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
     )

@@ -70,9 +70,7 @@ def create_demo_backend(*, pace: float = PACE_SECONDS) -> Starlette:
             Route("/v1/responses", backend.responses, methods=["POST"]),
             Route("/v1/messages", backend.messages, methods=["POST"]),
             Route("/{version}/models/{model}:generateContent", backend.generate_content, methods=["POST"]),
-            Route(
-                "/{version}/models/{model}:streamGenerateContent", backend.generate_content, methods=["POST"]
-            ),
+            Route("/{version}/models/{model}:streamGenerateContent", backend.generate_content, methods=["POST"]),
         ]
     )
 

@@ -194,9 +194,7 @@ def response_events(reply: Reply) -> Iterator[bytes]:
     if reply.tool is not None:
         for part in _halves(reply.tool.json):
             yield event("response.function_call_arguments.delta", **place, delta=part)
-        yield event(
-            "response.function_call_arguments.done", **place, name=reply.tool.name, arguments=reply.tool.json
-        )
+        yield event("response.function_call_arguments.done", **place, name=reply.tool.name, arguments=reply.tool.json)
     else:
         place["content_index"] = 0
         yield event("response.content_part.added", **place, part=_response_part(""))
@@ -290,9 +288,7 @@ def message_events(reply: Reply) -> Iterator[bytes]:
     if reply.tool is not None:
         yield event("content_block_start", index=0, content_block=_tool_use(reply, reply.tool, {}))
         for part in _halves(reply.tool.json):
-            yield event(
-                "content_block_delta", index=0, delta={"type": "input_json_delta", "partial_json": part}
-            )
+            yield event("content_block_delta", index=0, delta={"type": "input_json_delta", "partial_json": part})
     else:
         yield event("content_block_start", index=0, content_block={"type": "text", "text": ""})
         yield event("ping")

@@ -47,9 +47,7 @@ class RequestHeaders(NamedTuple):
     has_body: bool
 
 
-def request_headers(
-    received: Sequence[tuple[bytes, bytes]], host: bytes, *, http_version: str
-) -> RequestHeaders:
+def request_headers(received: Sequence[tuple[bytes, bytes]], host: bytes, *, http_version: str) -> RequestHeaders:
     """The headers that a backend gets for a client's request.
 
     Args:

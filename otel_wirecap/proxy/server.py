@@ -111,9 +111,7 @@ class CasePreservingProtocol(H11Protocol):
 
     def __init__(self, config: uvicorn.Config, *arguments: Any, **keywords: Any) -> None:
         super().__init__(config, *arguments, **keywords)
-        self.conn: h11.Connection = _Connection(
-            h11.SERVER, config.h11_max_incomplete_event_size or MAX_HEAD_BYTES
-        )
+        self.conn: h11.Connection = _Connection(h11.SERVER, config.h11_max_incomplete_event_size or MAX_HEAD_BYTES)
 
     @property
     def scope(self) -> Any:

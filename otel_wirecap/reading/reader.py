@@ -25,9 +25,7 @@ MOST_FILES = 99_999
 """Larger numbers behind a capture's name are dates and times, not rotated files."""
 
 
-def read_records(
-    path: str | Path, *, on_damage: Callable[[Path, int], None] | None = None
-) -> Iterator[Record]:
+def read_records(path: str | Path, *, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[Record]:
     """Reads a capture in JSON Lines, the oldest rotated file first.
 
     All files are opened before the first record is given: a rotation meanwhile moves none out of sight.

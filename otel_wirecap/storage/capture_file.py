@@ -71,9 +71,7 @@ class CaptureFile:
         total_max_bytes: bytes of all files together, the live one included.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, max_bytes: int, max_files: int, total_max_bytes: int
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, max_bytes: int, max_files: int, total_max_bytes: int) -> None:
         self._path = Path(path).absolute()
         self._name = str(self._path)
         self._max_bytes = min(max_bytes, total_max_bytes)
@@ -116,9 +114,7 @@ class CaptureFile:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
         except OSError as error:
             self.close()
-            raise CaptureFileError(
-                f"cannot write the capture file {self._name}: {error.strerror or error}"
-            ) from error
+            raise CaptureFileError(f"cannot write the capture file {self._name}: {error.strerror or error}") from error
 
     def close(self) -> None:
         """Closes the file; a later ``append`` opens it again."""
@@ -213,9 +209,7 @@ class CaptureFile:
 
     def _rotate(self, next_length: int) -> None:
         if next_length > self._max_bytes:
-            raise OSError(
-                errno.EFBIG, f"a record of {next_length} bytes, {self._max_bytes} are allowed", self._name
-            )
+            raise OSError(errno.EFBIG, f"a record of {next_length} bytes, {self._max_bytes} are allowed", self._name)
         self._rotated_bytes = None
         self._rotated.rotate()
         self.close()

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
 NS = 1_000_000_000
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-TOLD_VERSIONS = ("opentelemetry-api", "httpx", "httpx2", "aiohttp", "starlette", "fastapi", "uvicorn", "litellm")
+TOLD_VERSIONS = (
+    "opentelemetry-api",
+    "httpx",
+    "httpx2",
+    "aiohttp",
+    "starlette",
+    "fastapi",
+    "uvicorn",
+    "litellm",
+)
 
 
 class ProcessRecording:

@@ -92,7 +92,5 @@ class RotatedFiles:
         if not name.startswith(self._prefix):
             return 0
         digits = name[len(self._prefix) :]
-        ours = (
-            digits.isascii() and digits.isdigit() and digits[0] != "0" and len(digits) <= len(str(MOST_FILES))
-        )
+        ours = digits.isascii() and digits.isdigit() and digits[0] != "0" and len(digits) <= len(str(MOST_FILES))
         return int(digits) if ours else 0

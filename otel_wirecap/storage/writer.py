@@ -346,7 +346,11 @@ class CaptureWriter:
         The text is left out because it may quote what has not been redacted.
         """
         self._lost_events += 1
-        gap: dict[str, object] = {"lost_events": 1, "reason": "capture_failure", "error": type(error).__name__}
+        gap: dict[str, object] = {
+            "lost_events": 1,
+            "reason": "capture_failure",
+            "error": type(error).__name__,
+        }
         if exchange is not None:
             gap["exchange_id"] = exchange.id
         self._record_gap(gap)

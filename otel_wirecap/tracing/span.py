@@ -74,9 +74,7 @@ class CaptureSpan(Span):
                     inner.set_attribute(name, value)
             if facts.get("outcome") == "error":
                 description = facts.get("error")
-                inner.set_status(
-                    Status(StatusCode.ERROR, description if isinstance(description, str) else None)
-                )
+                inner.set_status(Status(StatusCode.ERROR, description if isinstance(description, str) else None))
         inner.end(end_time)
 
     # -- the API's Span, handed on to the user's -----------------------------------------------------------------

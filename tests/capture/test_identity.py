@@ -53,9 +53,7 @@ def test_sigv4_gives_the_access_key_id():
     scope = "20250110/us-east-1/bedrock/aws4_request"
     value = f"AWS4-HMAC-SHA256 Credential={key_id}/{scope}, SignedHeaders=host, Signature=ab"
     assert credentials([("authorization", value)], "")[0] == Credential("sigv4", key_id)
-    assert credentials([], f"X-Amz-Credential={key_id}%2F20250110%2Fus-east-1") == [
-        Credential("sigv4", key_id)
-    ]
+    assert credentials([], f"X-Amz-Credential={key_id}%2F20250110%2Fus-east-1") == [Credential("sigv4", key_id)]
 
 
 def test_basic_gives_the_password_else_the_user():
@@ -69,9 +67,7 @@ def test_token_scheme_bare_values_and_bearer_in_key_headers():
     value = secrets.token_hex(16)
     assert credentials([("authorization", f"token {value}")], "") == [Credential("token", value)]
     assert credentials([("authorization", value)], "") == [Credential("authorization", value)]
-    assert credentials([("x-litellm-api-key", f"Bearer {value}")], "") == [
-        Credential("x-litellm-api-key", value)
-    ]
+    assert credentials([("x-litellm-api-key", f"Bearer {value}")], "") == [Credential("x-litellm-api-key", value)]
 
 
 def test_a_query_credential_is_decoded():
@@ -80,9 +76,9 @@ def test_a_query_credential_is_decoded():
 
 def test_one_value_carried_twice_is_listed_once_and_empty_values_not_at_all():
     value = secrets.token_hex(16)
-    assert credentials(
-        [("x-api-key", value), ("authorization", f"Bearer {value}"), ("api-key", " ")], "key="
-    ) == [Credential("bearer", value)]
+    assert credentials([("x-api-key", value), ("authorization", f"Bearer {value}"), ("api-key", " ")], "key=") == [
+        Credential("bearer", value)
+    ]
 
 
 @given(

@@ -32,9 +32,7 @@ def digits(length: int) -> str:
 
 def pem(newline: str = "\n") -> str:
     lines = [base64.b64encode(secrets.token_bytes(48)).decode() for _ in range(6)]
-    return newline.join(
-        ["-----BEGIN RSA " + "PRIVATE KEY-----", *lines, "-----END RSA " + "PRIVATE KEY-----"]
-    )
+    return newline.join(["-----BEGIN RSA " + "PRIVATE KEY-----", *lines, "-----END RSA " + "PRIVATE KEY-----"])
 
 
 def jwt() -> str:
@@ -102,9 +100,7 @@ HARMLESS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("rule", "make"), EXAMPLES, ids=lambda value: value if isinstance(value, str) else ""
-)
+@pytest.mark.parametrize(("rule", "make"), EXAMPLES, ids=lambda value: value if isinstance(value, str) else "")
 @pytest.mark.parametrize(
     "around", ["{}", "key={} and more", '"{}"', "\\n{}\\n", "%3D{}&", "日本語{}。", "({})", "a-{}"]
 )
@@ -138,9 +134,7 @@ def test_a_private_key_without_its_end_and_with_escaped_newlines_is_masked():
     whole = pem("\\n")
     assert Redactor().text(f'"{whole}"', {}) == f'"{MARKER}"'
     assert Redactor().text(f'"{whole[:200]}"', {}) == f'"{MARKER}"'
-    assert (
-        Redactor().text(f"{pem()}\nThis is the key - keep it.", {}) == f"{MARKER}\nThis is the key - keep it."
-    )
+    assert Redactor().text(f"{pem()}\nThis is the key - keep it.", {}) == f"{MARKER}\nThis is the key - keep it."
 
 
 def test_the_table_keeps_its_invariants():
@@ -259,9 +253,7 @@ def test_the_spellings_of_a_known_value_are_found(value):
     for form in forms:
         assert MARKER in redactor.text(f"<{form}>", {}), form
         assert MARKER in Redactor().text(f"<{form}>", {}, [value]), form
-    assert (
-        redactor.bytes_(b"\x00\xff" + value.encode() + b"\x00", {}) == b"\x00\xff" + MARKER.encode() + b"\x00"
-    )
+    assert redactor.bytes_(b"\x00\xff" + value.encode() + b"\x00", {}) == b"\x00\xff" + MARKER.encode() + b"\x00"
 
 
 def test_the_credentials_of_the_request_are_masked_and_short_ones_are_not():
@@ -293,11 +285,7 @@ def test_a_text_without_a_secret_comes_back_as_the_same_object(text):
 
 
 PLAIN = st.text(st.characters(codec="utf-8", exclude_characters=ALNUM), max_size=12)
-ODD_VALUES = (
-    st.text(st.characters(codec="utf-8"), min_size=8, max_size=24)
-    .map(str.strip)
-    .filter(lambda v: len(v) >= 8)
-)
+ODD_VALUES = st.text(st.characters(codec="utf-8"), min_size=8, max_size=24).map(str.strip).filter(lambda v: len(v) >= 8)
 
 
 @given(PLAIN, st.sampled_from(EXAMPLES), PLAIN)
@@ -334,9 +322,7 @@ def test_a_clean_document_is_the_same_object():
 
 def test_only_the_strings_concerned_are_rewritten():
     secret = "sk-" + secrets.token_hex(24)
-    raw = (
-        '{ "n":1.0,"big":123456789012345678901234567890, "k":"é \\u00e9 \\/","a":[ "x %s \\n y" ],"n":1E+5 }'
-    )
+    raw = '{ "n":1.0,"big":123456789012345678901234567890, "k":"é \\u00e9 \\/","a":[ "x %s \\n y" ],"n":1E+5 }'
     counts: dict[str, int] = {}
     clean = Redactor().json((raw % secret).encode(), counts)
     assert clean == (raw % MARKER).encode()
@@ -345,10 +331,7 @@ def test_only_the_strings_concerned_are_rewritten():
 
 def test_keys_are_redacted_too():
     secret = "hf_" + run(34)
-    assert (
-        Redactor().json(json.dumps({secret: {secret: 1}}).encode(), {})
-        == b'{"[REDACTED]": {"[REDACTED]": 1}}'
-    )
+    assert Redactor().json(json.dumps({secret: {secret: 1}}).encode(), {}) == b'{"[REDACTED]": {"[REDACTED]": 1}}'
 
 
 def test_secrets_hidden_in_escapes_are_found():
@@ -448,9 +431,7 @@ def escaped_at_random(raw: str, data: st.DataObject) -> str:
 
 @settings(max_examples=150)
 @given(DOCUMENTS, st.booleans(), st.booleans(), st.sampled_from(["shape", "known", "credential"]), st.data())
-def test_a_secret_planted_in_a_document_never_survives_and_the_rest_stays(
-    document, ascii_only, compact, how, data
-):
+def test_a_secret_planted_in_a_document_never_survives_and_the_rest_stays(document, ascii_only, compact, how, data):
     secret = {
         "shape": "hf_" + run(34),
         "known": 'k"\\/\n\x1b é' + secrets.token_hex(8),
@@ -611,8 +592,7 @@ def test_user_parameters_and_fragment_are_masked_by_name_and_counted():
 
 def test_a_path_with_a_query_is_masked_too():
     assert (
-        Redactor().url("/v1beta/models/g:generateContent?key=1", {})
-        == f"/v1beta/models/g:generateContent?key={MARKER}"
+        Redactor().url("/v1beta/models/g:generateContent?key=1", {}) == f"/v1beta/models/g:generateContent?key={MARKER}"
     )
     assert Redactor().url("//u@h/x@y", {}) == f"//{MARKER}@h/x@y"
 

@@ -75,9 +75,7 @@ def test_no_line_is_wider_than_the_terminal(width):
         chunks=123_456,
         error={"type": "provider", "message": "x" * 500},
     )
-    for line in drawn(
-        [flow(exchange(), long), flow(long)], width, records=10, gaps=[{"reason": "queue_full"}]
-    ):
+    for line in drawn([flow(exchange(), long), flow(long)], width, records=10, gaps=[{"reason": "queue_full"}]):
         assert len(line) <= min(width, 120)
 
 
@@ -100,9 +98,7 @@ def test_an_error_is_told_below_its_leg():
 
 
 def test_totals_count_flows_exchanges_outcomes_and_what_backends_sent():
-    lines = drawn(
-        [flow(exchange(), exchange("backend")), flow(exchange(outcome="client_disconnect"))], records=1234
-    )
+    lines = drawn([flow(exchange(), exchange("backend")), flow(exchange(outcome="client_disconnect"))], records=1234)
     assert lines[-3] == "2 flows, 3 exchanges, 1,234 records; 17 chunks and 2.0kB from backends"
     assert lines[-2] == "outcomes: 2 complete, 1 client left"
     assert lines[-1] == "no gaps: nothing was lost"
@@ -110,9 +106,7 @@ def test_totals_count_flows_exchanges_outcomes_and_what_backends_sent():
 
 def test_gaps_are_told_with_their_reasons():
     gaps = [{"reason": "queue_full"}, {"reason": "queue_full"}, {"reason": "torn\x1b[2Jtail"}, {}]
-    assert drawn([], gaps=gaps)[-1] == (
-        r"4 gaps in the capture: queue_full (2), torn\x1b[2Jtail (1), unknown (1)"
-    )
+    assert drawn([], gaps=gaps)[-1] == (r"4 gaps in the capture: queue_full (2), torn\x1b[2Jtail (1), unknown (1)")
 
 
 def test_control_characters_of_the_data_are_escaped():

@@ -18,10 +18,7 @@ LIMIT = 1 << 24
 
 def sse(*events: Any, named: bool = False) -> bytes:
     return b"".join(
-        (f"event: {event['type']}\n" if named else "").encode()
-        + b"data: "
-        + json.dumps(event).encode()
-        + b"\n\n"
+        (f"event: {event['type']}\n" if named else "").encode() + b"data: " + json.dumps(event).encode() + b"\n\n"
         for event in events
     )
 
@@ -68,11 +65,7 @@ CHAT = (
         chunk({"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": {"name": "f"}}]}),
         chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"x"'}}]}),
         chunk(
-            {
-                "tool_calls": [
-                    {"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}}
-                ]
-            }
+            {"tool_calls": [{"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}}]}
         ),
         chunk({"tool_calls": [{"index": 0, "function": {"arguments": ": 1}"}}]}),
         chunk({}, "tool_calls", usage=None),
@@ -362,10 +355,7 @@ def test_a_list_element_that_comes_again_replaces_its_older_form() -> None:
 
 @pytest.mark.parametrize("index", [{}, {"index": 0}])
 def test_parallel_tool_calls_without_indexes_of_their_own_are_kept_apart(index: dict[str, int]) -> None:
-    calls = [
-        {**index, "id": i, "type": "function", "function": {"name": "f", "arguments": f'{{"{i}": '}}
-        for i in "ab"
-    ]
+    calls = [{**index, "id": i, "type": "function", "function": {"name": "f", "arguments": f'{{"{i}": '}} for i in "ab"]
     more = {**index, "function": {"arguments": "1}"}}
     assert deltas(
         {"tool_calls": [calls[0]]}, {"tool_calls": [more]}, {"tool_calls": [calls[1]]}, {"tool_calls": [more]}
@@ -377,16 +367,8 @@ def test_parallel_tool_calls_without_indexes_of_their_own_are_kept_apart(index: 
 def test_log_probabilities_are_joined() -> None:
     pieces = [{"token": token, "logprob": -1.0, "bytes": None, "top_logprobs": []} for token in "abc"]
     message = assembled(
-        chunk(
-            choices=[
-                {"index": 0, "delta": {"content": "a"}, "logprobs": {"content": pieces[:1], "refusal": None}}
-            ]
-        ),
-        chunk(
-            choices=[
-                {"index": 0, "delta": {"content": "bc"}, "logprobs": {"content": pieces[1:], "refusal": None}}
-            ]
-        ),
+        chunk(choices=[{"index": 0, "delta": {"content": "a"}, "logprobs": {"content": pieces[:1], "refusal": None}}]),
+        chunk(choices=[{"index": 0, "delta": {"content": "bc"}, "logprobs": {"content": pieces[1:], "refusal": None}}]),
         chunk(choices=[{"index": 0, "delta": {}, "logprobs": None}]),
     )
     assert message["choices"][0]["logprobs"] == {"content": pieces, "refusal": None}
@@ -394,9 +376,7 @@ def test_log_probabilities_are_joined() -> None:
 
 def test_usage_is_found_where_providers_put_it() -> None:
     usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-    groq = assembled(
-        chunk({"content": "a"}, x_groq={"id": "r", "seed": 1}), chunk({}, x_groq={"usage": usage})
-    )
+    groq = assembled(chunk({"content": "a"}, x_groq={"id": "r", "seed": 1}), chunk({}, x_groq={"usage": usage}))
     assert groq["usage"] == usage
     assert groq["x_groq"] == {"id": "r", "seed": 1, "usage": usage}
     moonshot = assembled(chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop", "usage": usage}]))
@@ -404,9 +384,7 @@ def test_usage_is_found_where_providers_put_it() -> None:
 
 
 def test_the_last_of_several_usages_counts() -> None:
-    message = assembled(
-        chunk({"content": "a"}, usage={"n": 1}), chunk({}, usage={"n": 2}), chunk({}, usage=None)
-    )
+    message = assembled(chunk({"content": "a"}, usage={"n": 1}), chunk({}, usage={"n": 2}), chunk({}, usage=None))
     assert message["usage"] == {"n": 2}
 
 
@@ -470,9 +448,7 @@ def test_half_a_character_in_a_tool_input_is_replaced() -> None:
 
 def test_a_tool_use_without_input_keeps_the_empty_object() -> None:
     start = {"type": "content_block_start", "index": 0}
-    message = assembled(
-        {**start, "content_block": {"type": "server_tool_use", "id": "x", "name": "f", "input": {}}}
-    )
+    message = assembled({**start, "content_block": {"type": "server_tool_use", "id": "x", "name": "f", "input": {}}})
     assert message["content"][0]["input"] == {}
 
 
@@ -542,9 +518,7 @@ def test_generate_events_add_up_to_one_answer() -> None:
 
 
 def test_a_thought_signature_closes_its_part() -> None:
-    message = assembled(
-        parts({"text": "a"}), parts({"text": "", "thoughtSignature": "s"}), parts({"text": "b"})
-    )
+    message = assembled(parts({"text": "a"}), parts({"text": "", "thoughtSignature": "s"}), parts({"text": "b"}))
     assert message["candidates"][0]["content"]["parts"] == [
         {"text": "a", "thoughtSignature": "s"},
         {"text": "b"},
@@ -552,16 +526,12 @@ def test_a_thought_signature_closes_its_part() -> None:
 
 
 def test_a_blocked_prompt_and_log_probabilities_are_kept() -> None:
-    assert assembled({"promptFeedback": {"blockReason": "SAFETY"}}) == {
-        "promptFeedback": {"blockReason": "SAFETY"}
-    }
+    assert assembled({"promptFeedback": {"blockReason": "SAFETY"}}) == {"promptFeedback": {"blockReason": "SAFETY"}}
     message = assembled(
         parts({"text": "a"}, logprobsResult={"chosenCandidates": [{"token": "a"}]}),
         parts({"text": "b"}, logprobsResult={"chosenCandidates": [{"token": "b"}]}),
     )
-    assert message["candidates"][0]["logprobsResult"] == {
-        "chosenCandidates": [{"token": "a"}, {"token": "b"}]
-    }
+    assert message["candidates"][0]["logprobsResult"] == {"chosenCandidates": [{"token": "a"}, {"token": "b"}]}
 
 
 def test_an_answer_in_an_envelope_keeps_it() -> None:
@@ -608,9 +578,7 @@ def test_an_answer_in_an_envelope_keeps_it() -> None:
         ),
     ],
 )
-def test_an_error_event_is_told_and_stands_in_the_message(
-    stream: bytes, error: ProviderError, raw: object
-) -> None:
+def test_an_error_event_is_told_and_stands_in_the_message(stream: bytes, error: ProviderError, raw: object) -> None:
     alone = read(stream)
     assert alone.error == error
     assert alone.message() == {"error": raw}
@@ -653,10 +621,7 @@ def test_a_null_error_is_no_error() -> None:
 
 
 def test_a_character_cut_in_two_escapes_is_made_whole() -> None:
-    halves = [
-        rb'{"choices":[{"index":0,"delta":{"content":"' + half + rb'"}}]}'
-        for half in (rb"x\ud83d", rb"\ude42y")
-    ]
+    halves = [rb'{"choices":[{"index":0,"delta":{"content":"' + half + rb'"}}]}' for half in (rb"x\ud83d", rb"\ude42y")]
     message = read(*(b"data: " + half + b"\n\n" for half in halves)).message()
     assert message is not None
     assert message["choices"][0]["message"]["content"] == "x🙂y"

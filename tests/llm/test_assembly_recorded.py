@@ -56,9 +56,7 @@ def message_of(entry: Any) -> Any:
 
 def events_of(entry: Any) -> list[Any]:
     """The events' JSON; recorded data take one line each."""
-    return [
-        json.loads(data) for data in re.findall(r"^data: ?(\{.*\})\s*$", entry["response_body"], re.MULTILINE)
-    ]
+    return [json.loads(data) for data in re.findall(r"^data: ?(\{.*\})\s*$", entry["response_body"], re.MULTILINE)]
 
 
 def text_in(value: Any, *members: str) -> str:

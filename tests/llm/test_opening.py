@@ -18,9 +18,7 @@ from otel_wirecap.llm.opening import Opening, opening_of
         {"system": "Be kind", "messages": [{"role": "user", "content": "hi"}]},
         {
             "system": [{"type": "text", "text": "Be kind", "cache_control": {"type": "ephemeral"}}],
-            "messages": [
-                {"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": {"type": "x"}}]}
-            ],
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": {"type": "x"}}]}],
         },
         {"instructions": "Be kind", "input": "hi"},
         {

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 class SocketBackend:
     """A backend that is a plain socket: it keeps what arrives and answers what its handler writes."""
 
-    def __init__(
-        self, handler: Callable[[SocketBackend, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-    ):
+    def __init__(self, handler: Callable[[SocketBackend, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]):
         self._handler = handler
         self._tasks: set[asyncio.Task[None]] = set()
         self.heads: list[bytes] = []

@@ -83,9 +83,7 @@ def anthropic_client(url):
 
 @pytest.fixture
 def gemini_client(url):
-    with genai.Client(
-        api_key=secrets.token_hex(20), http_options=types.HttpOptions(base_url=url["gemini"])
-    ) as client:
+    with genai.Client(api_key=secrets.token_hex(20), http_options=types.HttpOptions(base_url=url["gemini"])) as client:
         yield client
 
 
@@ -215,9 +213,7 @@ def test_message_errors(anthropic_client):
         anthropic_client.messages.create(model="demo-rate-limited", messages=USER, max_tokens=9)
     with pytest.raises(anthropic.NotFoundError):
         anthropic_client.messages.create(model="claude-unknown", messages=USER, max_tokens=9)
-    stream = anthropic_client.messages.create(
-        model="demo-overloaded-stream", messages=USER, max_tokens=9, stream=True
-    )
+    stream = anthropic_client.messages.create(model="demo-overloaded-stream", messages=USER, max_tokens=9, stream=True)
     with pytest.raises(anthropic.APIStatusError, match="Overloaded"):
         list(stream)
 

@@ -40,9 +40,7 @@ def streaming(*chunks: bytes, release: asyncio.Event | None = None, end: bytes =
 
     async def handler(backend, reader, writer):
         await backend.head(reader)
-        writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         for number, chunk in enumerate(chunks):
             if release is not None and number:
                 await release.wait()
@@ -241,9 +239,7 @@ async def test_response_headers_arrive_in_the_backends_order_and_spelling_with_n
     assert await client.reader.readexactly(2) == b"ok"
 
 
-async def test_cookies_of_one_response_are_not_sent_with_the_next_request(
-    socket_backend, serve_proxy, connect
-):
+async def test_cookies_of_one_response_are_not_sent_with_the_next_request(socket_backend, serve_proxy, connect):
     backend = await socket_backend(
         answering(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1; Path=/\r\nContent-Length: 0\r\n\r\n")
     )
@@ -258,10 +254,7 @@ async def test_cookies_of_one_response_are_not_sent_with_the_next_request(
 async def test_a_compressed_body_passes_undecoded(socket_backend, serve_proxy):
     packed = gzip.compress(b"hello" * 100)
     backend = await socket_backend(
-        answering(
-            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b"
-            % (len(packed), packed)
-        )
+        answering(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(packed), packed))
     )
     proxy = await serve_proxy(backend.url)
     async with httpx2.AsyncClient() as client, client.stream("GET", proxy + "/x") as response:
@@ -270,9 +263,7 @@ async def test_a_compressed_body_passes_undecoded(socket_backend, serve_proxy):
         assert response.headers["content-length"] == str(len(packed))
 
 
-async def test_each_chunk_of_a_stream_arrives_as_it_was_and_when_it_was_sent(
-    socket_backend, serve_proxy, connect
-):
+async def test_each_chunk_of_a_stream_arrives_as_it_was_and_when_it_was_sent(socket_backend, serve_proxy, connect):
     release = asyncio.Event()
     chunks = [b"data: one\n\n", "data: 漢".encode()[:-1], "漢".encode()[-1:] + b"\n\n", b"data: [DONE]\n\n"]
     backend = await socket_backend(streaming(*chunks, release=release))
@@ -521,9 +512,7 @@ def test_an_unknown_default_backend_is_told_with_the_known_ones():
 
 HEADERS = st.lists(
     st.tuples(
-        st.sampled_from(
-            [b"Host", b"X-A", b"x-a", b"Connection", b"TE", b"Content-Length", b"X-Hop", b"Upgrade"]
-        ),
+        st.sampled_from([b"Host", b"X-A", b"x-a", b"Connection", b"TE", b"Content-Length", b"X-Hop", b"Upgrade"]),
         st.sampled_from([b"1", b"X-Hop", b"close, X-HOP", b"content-length"]),
     )
 )

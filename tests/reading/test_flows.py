@@ -16,9 +16,7 @@ START = 1_767_225_600.0
 
 def record(direction, exchange_id, at_ms, *, flow="req_1", leg="backend", attempt=1, **fields):
     """A record as the schema has it; unknown keywords go into the metadata."""
-    envelope = {
-        key: fields.pop(key) for key in ("model", "payload", "content_length", "backend") if key in fields
-    }
+    envelope = {key: fields.pop(key) for key in ("model", "payload", "content_length", "backend") if key in fields}
     metadata = {"leg": leg, "request_id": flow, "exchange_id": exchange_id}
     if leg == "backend":
         metadata["attempt"] = attempt

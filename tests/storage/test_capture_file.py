@@ -23,9 +23,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "capture.jsonl"
 
 
-def capture(
-    path: Path, *, max_bytes: int = 1 << 20, max_files: int = 5, total: int = 10 << 20
-) -> CaptureFile:
+def capture(path: Path, *, max_bytes: int = 1 << 20, max_files: int = 5, total: int = 10 << 20) -> CaptureFile:
     return CaptureFile(path, max_bytes=max_bytes, max_files=max_files, total_max_bytes=total)
 
 
@@ -73,9 +71,7 @@ def test_a_batch_is_written_with_one_call(path: Path, monkeypatch: pytest.Monkey
     assert calls == [40_000]
 
 
-def test_the_directory_is_not_read_again_while_nothing_rotates(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_directory_is_not_read_again_while_nothing_rotates(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = capture(path)
     file.append(lines(1))
     monkeypatch.setattr(os, "scandir", lambda _: pytest.fail("read the directory"))

@@ -147,9 +147,7 @@ def test_a_writer_killed_in_the_middle_of_a_record_is_repaired_by_the_next(tmp_p
 
 
 @pytest.mark.parametrize("removed", ["file", "directory"])
-def test_files_moved_away_while_processes_write_hold_what_is_not_in_the_capture(
-    tmp_path: Path, removed: str
-) -> None:
+def test_files_moved_away_while_processes_write_hold_what_is_not_in_the_capture(tmp_path: Path, removed: str) -> None:
     caps = {"max_bytes": 100_000_000, "max_files": 3, "total_max_bytes": 400_000_000}
     captures = tmp_path / "captures"
     told = fork.Array("q", WRITERS, lock=False)

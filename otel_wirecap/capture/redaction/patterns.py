@@ -115,17 +115,11 @@ LITERALS: Final = sorted(
 )
 
 _CONFIRM: Final = tuple(
-    tuple(
-        (shape.expression(literal), shape.lead_length, shape.rule)
-        for shape in SHAPES
-        if literal in shape.literals
-    )
+    tuple((shape.expression(literal), shape.lead_length, shape.rule) for shape in SHAPES if literal in shape.literals)
     for literal in LITERALS
 )
 
-_BOUNDED: Final = tuple(
-    all(shape.bounded for shape in SHAPES if literal in shape.literals) for literal in LITERALS
-)
+_BOUNDED: Final = tuple(all(shape.bounded for shape in SHAPES if literal in shape.literals) for literal in LITERALS)
 
 find_literals: Final = AhoCorasick(LITERALS, matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
 """Text to hits ``(index of the literal, start, end)``, for ``confirmed``."""

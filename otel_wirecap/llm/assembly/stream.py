@@ -33,9 +33,7 @@ class StreamAssembly:
         self._max = max_bytes
         self._format: WireFormat | None = None
         self._error: object = None  # as the provider sent it
-        self._halves = (
-            False  # strings may hold one half of a character, whose other half came in another event
-        )
+        self._halves = False  # strings may hold one half of a character, whose other half came in another event
         self.model: str | None = None
         self.error: ProviderError | None = None
         self.overflowed = False
