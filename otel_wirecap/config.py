@@ -147,7 +147,9 @@ class CaptureConfig:
     capture_max_payload_bytes: int = _setting(10 << 20, SIZE, "bytes of one body; a longer one is truncated")
     capture_max_queue_bytes: int = _setting(64 << 20, SIZE, "bytes that may wait in memory for the writer")
     capture_assemble_streams: bool = _setting(
-        True, SWITCH, "whether a stream is followed by the message that its events add up to"
+        True,  # noqa: FBT003  # a default is what it is
+        SWITCH,
+        "whether a stream is followed by the message that its events add up to",
     )
     capture_session_headers: tuple[str, ...] = _setting(
         DEFAULT_SESSION_HEADERS, NAMES, "request headers that name the session, first wins"

@@ -97,7 +97,7 @@ class BodyCollector:
 
 
 class RecordedBody(NamedTuple):
-    """A body ready for a record: its payload, its true length, its part of the metadata, and its JSON value or NOT_JSON."""
+    """A body ready for a record: its payload, true length and part of the metadata; its JSON value or NOT_JSON."""
 
     payload: Payload
     length: int
@@ -141,7 +141,7 @@ def record_body(
     value = parse_json(content, content_type) if whole else NOT_JSON
     try:
         if value is not NOT_JSON:
-            payload: Payload = _redact_json(content, redactor, counts, credentials)
+            payload: Payload = redact_json(content, redactor, counts, credentials)
         else:
             text = cut_text(content) if truncated is not None else text_or_bytes(content)
             payload = redact_text(text, redactor, counts, credentials)
@@ -178,12 +178,14 @@ def redact_text(
     return redactor.bytes_(content, counts, credentials)
 
 
-def _redact_json(content: bytes, redactor: Redactor, counts: dict[str, int], credentials: tuple[str, ...]) -> RawJSON:
+def redact_json(content: bytes, redactor: Redactor, counts: dict[str, int], credentials: tuple[str, ...]) -> RawJSON:
     """A valid JSON document as it stands, redacted, less the newlines between its tokens.
 
     Inside a string a raw newline is no JSON, so every one that is here may go.
     """
     document = redactor.json(content, counts, credentials)
+    if document is None:
+        raise ValueError("the redactor reads it as no JSON")
     if b"\n" in document or b"\r" in document:
         document = document.translate(None, b"\r\n")
     return RawJSON(document)

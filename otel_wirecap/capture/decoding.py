@@ -61,7 +61,7 @@ class _Deflate:
 class _Brotli:
     def __init__(self) -> None:
         try:
-            import brotli
+            import brotli  # type: ignore[import-untyped, unused-ignore]  # ships no types
         except ImportError:
             raise UndecodableError("br: install otel-wirecap[encodings]") from None
         self._process: Callable[[bytes], bytes] = brotli.Decompressor().process

@@ -62,7 +62,7 @@ class Flow:
         self._attempts = itertools.count(1)
 
     def next_attempt(self) -> int:
-        """The number of the backend exchange that begins now: 1, 2, …"""
+        """The number of the backend exchange that begins now, from 1 on."""
         return next(self._attempts)
 
 

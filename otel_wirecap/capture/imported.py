@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from otel_wirecap.capture.body import redact_json
 from otel_wirecap.capture.record import Payload, RawJSON, Record
 from otel_wirecap.capture.redaction.redactor import Redactor
 
@@ -23,7 +24,7 @@ def record_of(document: str, redactor: Redactor) -> Record:
     """
     try:
         counts: dict[str, int] = {}
-        told = orjson.loads(redactor.json(document.encode(), counts))
+        told = redact_json(document.encode(), redactor, counts, ()).value()
         metadata = dict(told["metadata"])
         payload = _payload(told)
         numbers = {name: metadata.pop(name) for name in _NUMBERS if name in metadata}

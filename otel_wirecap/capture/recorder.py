@@ -16,8 +16,7 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-import orjson
-
+from otel_wirecap.capture.body import redact_json
 from otel_wirecap.capture.events import End, Event, EventKind, RequestHead, ResponseHead
 from otel_wirecap.capture.flow import IDENTITY_ANNOTATIONS, FlowRecording
 from otel_wirecap.capture.imported import record_of
@@ -155,7 +154,7 @@ class Recorder:
 
     def _annotate(self, subject: Flow, document: bytes) -> None:
         flow = self._flow(subject)
-        annotations = orjson.loads(self._shared.redactor.json(document, {}, flow.credentials))
+        annotations = redact_json(document, self._shared.redactor, {}, flow.credentials).value()
         for name, value in annotations.items():
             if name in IDENTITY_ANNOTATIONS:
                 flow.identity[name] = str(value)

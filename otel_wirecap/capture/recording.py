@@ -18,6 +18,7 @@ from otel_wirecap.capture.body import (
     BodyCollector,
     RecordedBody,
     record_body,
+    redact_json,
     redact_text,
 )
 from otel_wirecap.capture.identity import KeyNames, credentials, session_of
@@ -446,7 +447,7 @@ class ExchangeRecording:
         metadata = {**self._base, "status_code": self._status(), **facts, "assembled": True}
         payload: Payload
         try:
-            payload = RawJSON(self._shared.redactor.json(content, counts, self.flow.credentials))
+            payload = redact_json(content, self._shared.redactor, counts, self.flow.credentials)
         except Exception:  # noqa: BLE001  # fail closed
             payload, counts = None, {"withheld": 1}
             metadata["incomplete"] = "withheld"

@@ -110,7 +110,9 @@ class StreamReader:
     def close(self) -> dict[str, Any] | None:
         """The stream is over: the assembled message, where there is one and it is wanted."""
         self._take(self._parser.close())
-        return self._assembly.message() if self._assemble else None
+        if not self._assemble or self._parser.overflowed:  # an event is missing: no message is better than a wrong one
+            return None
+        return self._assembly.message()
 
     def _take(self, events: list[SSEEvent]) -> None:
         add = self._assembly.add

@@ -44,10 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.parser.error("no command is given; expected: otel-wirecap run [options] -- COMMAND")
     settings = capture_settings(arguments)
     config = load_config(settings)  # a wrong setting is told here, before anything runs
-    if config.capture_file is None:
-        settings["capture_file"] = DEFAULT_CAPTURE_FILE
-        config = load_config(settings)
-    capture_file = Path(os.path.abspath(str(config.capture_file)))
+    capture_file = (config.capture_file or Path(DEFAULT_CAPTURE_FILE)).absolute()
     before = _stamp(capture_file)
     code = _call(command, _environment(settings, capture_file))
     if _stamp(capture_file) == before:
@@ -64,12 +61,16 @@ def _environment(settings: dict[str, object], capture_file: Path) -> dict[str, s
     environ = dict(environment())
     for name, value in settings.items():
         variable = CONFIG_FILE_VARIABLE if name == "config" else environment_variable(name)
-        environ[variable] = os.path.abspath(str(value)) if name == "config" else str(value)
+        environ[variable] = _as_text(name, value)
     # Absolute: the command may change its directory before it starts others.
     environ[environment_variable("capture_file")] = str(capture_file)
     paths = [str(ATTACH), *filter(None, [environ.get("PYTHONPATH")])]
     environ["PYTHONPATH"] = os.pathsep.join(paths)
     return environ
+
+
+def _as_text(name: str, value: object) -> str:
+    return str(Path(str(value)).absolute()) if name == "config" else str(value)
 
 
 def _call(command: list[str], environ: dict[str, str]) -> int:

@@ -31,6 +31,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_FILE_MESSAGES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 SCOPE_KEY = "otel_wirecap.exchange"
 SHUTDOWN_FLUSH_SECONDS = 5.0
 
@@ -177,11 +178,10 @@ class _Serving:
         if kind == "http.response.start":
             headers = [(bytes(name), bytes(value)) for name, value in message.get("headers") or ()]
             self.exchange.response(now, ResponseHead(message["status"], None, headers))
-        elif kind in {"http.response.pathsend", "http.response.zerocopysend"}:
+        elif kind in _FILE_MESSAGES and not message.get("more_body"):
             # The server reads the file by itself: its bytes do not pass here.
-            if not message.get("more_body"):
-                self._complete = True
-                self.exchange.end(now_ns(), "closed")
+            self._complete = True
+            self.exchange.end(now_ns(), "closed")
 
     def _finished(self, now: int) -> None:
         self._complete = True

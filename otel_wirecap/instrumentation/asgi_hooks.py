@@ -26,13 +26,15 @@ async def _shutdown(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], ke
         await flush_before_exit()
 
 
-async def _call(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    """A framework's application object being called."""
+def _call(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """A framework's application object being called; not async, so that a wrong call raises at once, as it does bare.
 
-    def given(position: int, name: str) -> Any:
-        return arguments[position] if len(arguments) > position else keywords[name]
-
-    await record(wrapped, given(0, "scope"), given(1, "receive"), given(2, "send"))
+    uvicorn finds out by such a call whether an application is a factory.
+    """
+    given = dict(zip(("scope", "receive", "send"), arguments, strict=False)) | keywords
+    if given.keys() != {"scope", "receive", "send"}:
+        return wrapped(*arguments, **keywords)
+    return record(wrapped, given["scope"], given["receive"], given["send"])
 
 
 def install_uvicorn_config(module: ModuleType) -> None:

@@ -12,6 +12,7 @@ httpx and httpx2 have classes of their own, so the tees are made for a module.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from types import ModuleType
@@ -46,6 +47,7 @@ class ResponseIterator:
         return chunk
 
     def close(self) -> None:
+        """Closes the inner iterator, where that can be closed."""
         close = getattr(self._inner, "close", None)
         if close is not None:
             close()
@@ -83,12 +85,15 @@ class AsyncResponseGenerator(AsyncResponseIterator):
     _inner: AsyncGenerator[bytes, None]
 
     async def asend(self, value: None) -> bytes:
+        """As the inner generator's."""
         return await self._inner.asend(value)
 
     async def athrow(self, *arguments: Any) -> bytes:
+        """As the inner generator's."""
         return await self._inner.athrow(*arguments)
 
     async def aclose(self) -> None:
+        """As the inner generator's."""
         await self._inner.aclose()
 
 
@@ -105,10 +110,8 @@ class _ResponseTee:
         return getattr(self._wirecap_inner, name)
 
     def __del__(self) -> None:
-        try:
+        with contextlib.suppress(Exception):  # at interpreter shutdown anything may be gone
             self._wirecap_exchange.end(now_ns(), "abandoned")
-        except Exception:  # noqa: BLE001, S110  # at interpreter shutdown anything may be gone
-            pass
 
 
 class _SyncResponseTee(_ResponseTee):

@@ -19,7 +19,7 @@ import wrapt
 Wrapper = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
-class HookWrapper(wrapt.FunctionWrapper):  # type: ignore[misc]  # wrapt's class is not typed
+class HookWrapper(wrapt.FunctionWrapper[Any, Any]):
     """A wrapper of ours: told from others' by its class."""
 
 

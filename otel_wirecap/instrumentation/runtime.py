@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import secrets
@@ -135,10 +136,8 @@ class Runtime:
         if place in self._told:
             return
         self._told.add(place)
-        try:
+        with contextlib.suppress(Exception):  # the application's log handlers must not reach it through us
             logger.warning("an exchange is not captured: %s in %s", type(error).__name__, place)
-        except Exception:  # noqa: BLE001, S110  # the application's log handlers must not reach it through us
-            pass
 
     def close(self) -> None:
         """Ends this use of the capture."""

@@ -27,7 +27,7 @@ def open_writer(config: CaptureConfig) -> CaptureWriter:
     """
     if config.capture_file is None:
         raise ConfigurationError("capture_file: not set; expected the path of the capture file")
-    path = os.path.abspath(config.capture_file)
+    path = os.fspath(config.capture_file.absolute())
     with _lock:
         writer = _writers.get(path)
         if writer is None:

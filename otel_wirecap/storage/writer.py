@@ -16,6 +16,7 @@ Invariants:
 from __future__ import annotations
 
 import collections
+import contextlib
 import errno
 import logging
 import os
@@ -363,10 +364,8 @@ class CaptureWriter:
             self._tell("an exchange could not be recorded: %s in %s", type(error).__name__, place)
 
     def _tell(self, message: str, *arguments: object) -> None:
-        try:
+        with contextlib.suppress(Exception):  # a log handler's trouble must not end the writer
             logger.warning(message, *arguments)
-        except Exception:  # noqa: BLE001, S110  # a log handler's trouble must not end the writer
-            pass
 
 
 _writers: weakref.WeakSet[CaptureWriter] = weakref.WeakSet()

@@ -139,9 +139,8 @@ def start_capture_span(
 ) -> CaptureSpan:
     """Starts a span of the user's provider and wraps it.
 
-    Args:
-        context: the parent's context; None: the current one.
-        start_time: nanoseconds since the epoch.
+    ``context`` is the parent's, None the current one; ``start_time`` is nanoseconds since the epoch; the rest is as in
+    ``Tracer.start_span``.
     """
     parent = trace.get_current_span(context).get_span_context()
     inner = tracer.start_span(

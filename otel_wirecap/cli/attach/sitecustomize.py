@@ -8,7 +8,7 @@ import os
 import sys
 
 
-def _start_capture():
+def _start_capture() -> None:
     try:
         from otel_wirecap.instrumentation.instrumentor import AutoInstrumentor
     except ImportError as error:
@@ -21,7 +21,7 @@ def _start_capture():
     AutoInstrumentor().instrument(skip_dep_check=True)
 
 
-def _hand_over():
+def _hand_over() -> None:
     """Imports the sitecustomize that this one hides, if there is one."""
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120  # pathlib costs start-up time
     hidden = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]  # noqa: PTH100
@@ -30,7 +30,7 @@ def _hand_over():
     own = sys.modules.pop("sitecustomize", None)
     sys.path[:], before = hidden, list(sys.path)
     try:
-        import sitecustomize  # noqa: F401
+        import sitecustomize  # type: ignore  # noqa: F401  # whichever there is, or none
     except ImportError as error:
         if error.name != "sitecustomize":
             raise
