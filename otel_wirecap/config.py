@@ -18,11 +18,27 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from otel_wirecap.capture.identity import DEFAULT_SESSION_HEADERS
 from otel_wirecap.errors import ConfigurationError
 
 CONFIG_FILE_VARIABLE = "WIRE_CAPTURE_CONFIG"
 FORMATS = ("jsonl",)
+
+DEFAULT_SESSION_HEADERS = (
+    "x-session-id",
+    "session-id",
+    "session_id",
+    "x-conversation-id",
+    "conversation-id",
+    "conversation_id",
+    "x-litellm-session-id",
+    "x-claude-code-session-id",
+    "x-openwebui-chat-id",
+    "helicone-session-id",
+    "langfuse_session_id",
+    "x-thread-id",
+    "thread-id",
+)
+"""The request headers that name a session, in the order they are asked; lower case."""
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}

@@ -4,8 +4,7 @@ Invariants:
 
 - ``KeyNames`` keeps no credential in clear, only HMAC digests under a salt that the caller made up.
 - What is shown of a credential (a fingerprint) or of a prompt (a session made from an opening) is keyed
-  with that
-  same salt: equal within one process, useless to whoever has the capture alone.
+  with that same salt: equal under one salt, useless to whoever has the capture alone.
 - The order in which sources are asked is fixed here and nowhere else.
 """
 
@@ -236,23 +235,6 @@ class KeyNames:
 
 # --- the session --------------------------------------------------------------------------------------
 
-DEFAULT_SESSION_HEADERS: Final = (
-    "x-session-id",
-    "session-id",
-    "session_id",
-    "x-conversation-id",
-    "conversation-id",
-    "conversation_id",
-    "x-litellm-session-id",
-    "x-claude-code-session-id",
-    "x-openwebui-chat-id",
-    "helicone-session-id",
-    "langfuse_session_id",
-    "x-thread-id",
-    "thread-id",
-)
-"""The request headers that name a session, in the order they are asked; lower case."""
-
 _MAX_SESSION_LENGTH: Final = 256
 _USER_SESSION: Final = re.compile(r"(?:^|_)session_([A-Za-z0-9-]+)$")
 
@@ -261,7 +243,7 @@ def session_of(
     headers: Headers,
     body: object,
     *,
-    session_headers: Sequence[str] = DEFAULT_SESSION_HEADERS,
+    session_headers: Sequence[str],
     client_host: str | None,
     user_agent: str | None,
     credential_fingerprint: str | None,
@@ -279,8 +261,7 @@ def session_of(
         credential_fingerprint: What tells its credential from others, see ``KeyNames``.
         flow_id: The id that stands in when nothing else answers.
         salt: Random bytes of this process, at least 16: a conversation's session id cannot be tried out
-        against a
-            dictionary of prompts without them.
+            against a dictionary of prompts without them.
 
     Returns:
         The session's id, printable and at most 256 characters, and where it came from: ``header:<name>``,

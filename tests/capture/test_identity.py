@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_wirecap.capture.identity import (
-    DEFAULT_SESSION_HEADERS,
     Credential,
     KeyNames,
     credential_variables,
     credentials,
     session_of,
 )
+from otel_wirecap.config import DEFAULT_SESSION_HEADERS
 
 SALT = secrets.token_bytes(32)
 
@@ -191,6 +191,7 @@ def test_a_fingerprint_is_the_same_within_a_process_and_another_in_the_next():
 
 def session(headers=(), body=None, **changes):
     settings = {
+        "session_headers": DEFAULT_SESSION_HEADERS,
         "client_host": "127.0.0.1",
         "user_agent": "Cline/1.0",
         "credential_fingerprint": "abc",

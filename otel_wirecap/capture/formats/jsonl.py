@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import time
+from datetime import UTC, datetime
 
 import orjson
 
@@ -47,7 +47,7 @@ class JSONLines:
         second, fraction = divmod(microseconds, 1_000_000)
         if second != self._second:  # formatting a date costs more than the rest of a small record
             self._second = second
-            self._second_iso = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second_iso = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         return f"{self._second_iso}.{fraction:06d}+00:00"
 
 
