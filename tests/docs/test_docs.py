@@ -1,0 +1,280 @@
+"""What the documentation shows works: every block of code is run or read, every link leads somewhere.
+
+An HTML comment before each block says how it is checked:
+
+- ``file NAME``: written into the page's directory (Python is compiled, YAML is read as settings);
+- ``run``, ``run, exit code N``: run by bash in that directory, with our commands on the path, a fake backend
+  behind the vendors' SDKs and made-up keys;
+- ``run after set-up``: the same, for the last command of a chain that installs first;
+- ``serve``: started, and running until the page is done (proxies get the fake backend added as an option);
+- ``jq``, ``jq may be empty``: run on the capture that the page has made, else on the demo's;
+- ``record``: JSON, a record;
+- ``shown: REASON``: neither; bash is parsed all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+import otel_wirecap
+from otel_wirecap.config import environment_variable, load_config, setting_fields
+from otel_wirecap.reading.reader import read_records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+BIN = Path(sys.executable).parent
+CAPTURE = "logs/wire_capture.log"
+SECONDS = 60
+FLUSH_SECONDS = 10.0
+PROVIDERS = ("openai", "anthropic", "gemini")
+BLOCK = re.compile(
+    r"(?:<!-- (?P<how>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+BACKEND = """
+from otel_wirecap.proxy import demo_backend
+
+class Any(frozenset):
+    def __contains__(self, model):
+        return True
+
+demo_backend.MODELS = Any()
+demo_backend.main()
+"""
+
+
+class Block(NamedTuple):
+    how: str
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    return [
+        Block(found["how"] or "", found["language"], found["text"])
+        for found in BLOCK.finditer(page.read_text(encoding="utf-8"))
+    ]
+
+
+def environ() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE_", "OTEL_"))}
+    keys = {f"{name.upper()}_API_KEY": "made-up-" + secrets.token_hex(16) for name in PROVIDERS}
+    return kept | keys | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@contextlib.contextmanager
+def running(command: list[str], cwd: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(15)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"nothing answers on port {port}")
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory) -> Iterator[str]:
+    """The URL of a demo backend that has every model."""
+    directory, port = tmp_path_factory.mktemp("backend"), free_port()
+    with running([sys.executable, "-c", BACKEND, "--port", str(port)], directory, environ()) as process:
+        wait_for(port, process)
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def demo_capture(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "otel_wirecap", "demo", "--capture-file", "demo.log"]
+    subprocess.run(command, cwd=directory, env=environ(), check=True, capture_output=True, timeout=SECONDS)
+    return directory / "demo.log"
+
+
+class Sandbox:
+    """A directory in which a page's blocks are run in their order."""
+
+    def __init__(self, directory: Path, backend: str, demo_capture: Path, stack: contextlib.ExitStack) -> None:
+        self._directory = directory
+        self._backend = backend
+        self._demo_capture = demo_capture
+        self._stack = stack
+        self._ports = {port: str(free_port()) for port in ("4000", "4001")}
+        self._environ = environ() | {"OPENAI_BASE_URL": f"{backend}/v1", "ANTHROPIC_BASE_URL": backend}
+
+    def check(self, block: Block) -> None:
+        text = re.sub(r"\b400[01]\b", lambda found: self._ports[found[0]], block.text)
+        how, _, detail = block.how.partition(" ")
+        if block.how.startswith("shown: "):
+            if block.language == "bash":
+                subprocess.run(["bash", "-n", "-c", text], check=True)
+        elif how == "file":
+            self._write(detail, block.language, text)
+        elif block.how in {"run", "run after set-up"} or block.how.startswith("run, exit code "):
+            if block.how == "run after set-up":
+                text = text.rpartition("&& ")[2].replace(".venv/bin/", "")
+            done = self._bash(text)
+            assert done.returncode == int(block.how.partition("exit code ")[2] or 0), done.stderr
+        elif block.how == "serve":
+            self._serve(text)
+        elif block.how in {"jq", "jq may be empty"}:
+            self._jq(text, may_be_empty=block.how != "jq")
+        elif block.how == "record":
+            record = json.loads(text)
+            assert list(record) == list(next(read_records(self._demo_capture)))
+        else:
+            pytest.fail(f"nothing says how this block is checked: {block}")
+
+    def _write(self, name: str, language: str, text: str) -> None:
+        path = self._directory / name
+        path.write_text(text, encoding="utf-8")
+        if language == "python":
+            compile(text, name, "exec")
+        else:
+            assert language == "yaml"
+            assert load_config({"config": str(path)}, {}).capture_file is not None
+
+    def _bash(self, text: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-euc", text], cwd=self._directory, env=self._environ, capture_output=True, text=True,
+            timeout=SECONDS,
+        )  # fmt: skip
+
+    def _serve(self, text: str) -> None:
+        command = text.replace("\\\n", " ").strip()
+        if command.startswith("otel-wirecap proxy"):
+            command += "".join(f" --backend {name}={self._backend}" for name in PROVIDERS)
+        process = self._stack.enter_context(running(["bash", "-c", f"exec {command}"], self._directory, self._environ))
+        wait_for(int(re.search(r"--port (\d+)", command)[1]), process)
+
+    def _jq(self, text: str, *, may_be_empty: bool) -> None:
+        capture = self._directory / CAPTURE
+        if not capture.exists():
+            capture.parent.mkdir(exist_ok=True)
+            shutil.copy(self._demo_capture, capture)
+        deadline = time.monotonic() + FLUSH_SECONDS
+        done = self._bash(text)
+        while not (done.stdout or may_be_empty) and time.monotonic() < deadline:  # a running server writes in its time
+            time.sleep(0.2)
+            done = self._bash(text)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        assert done.stdout or may_be_empty, f"no answer to {text}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_shows_works(page, tmp_path, backend, demo_capture):
+    missing = set()
+    with contextlib.ExitStack() as stack:
+        sandbox = Sandbox(tmp_path, backend, demo_capture, stack)
+        for block in blocks(page):
+            lacks = {tool for tool in ("jq", "curl") if f"{tool} -" in block.text and shutil.which(tool) is None}
+            missing |= lacks
+            if not lacks:
+                sandbox.check(block)
+    if missing:
+        pytest.skip(f"some blocks need programs that are not here: {', '.join(sorted(missing))}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for link in LINK.finditer(text):
+        target = link["target"].partition("#")[0]
+        if target and "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {link['target']}"
+
+
+def test_every_page_can_be_reached_from_the_front_page():
+    front = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    reached = {(ROOT / "docs" / link["target"]).resolve() for link in LINK.finditer(front)}
+    assert set((ROOT / "docs").rglob("*.md")) - {ROOT / "docs" / "index.md"} <= reached
+
+
+def rows(page: Path) -> list[list[str]]:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| `")]
+
+
+def test_every_setting_is_documented_with_its_names_and_default():
+    page = ROOT / "docs" / "reference" / "configuration.md"
+    documented = {row[0]: row[1:4] for row in rows(page)}
+    defaults = load_config({}, {})
+    expected = {}
+    for field in setting_fields():
+        value = getattr(defaults, field.name)
+        if isinstance(value, bool):
+            shown = str(value).lower()
+        elif field.name == "capture_session_headers":
+            shown = "see below"
+            assert ",".join(f"`{name}`" for name in value) in re.sub(r",\s+", ",", page.read_text(encoding="utf-8"))
+        elif isinstance(value, str):
+            shown = f"`{value}`"
+        else:
+            shown = str(value) if value else "none"
+        option = "--" + field.name.replace("_", "-")
+        expected[f"`{field.name}`"] = [f"`{environment_variable(field.name)}`", f"`{option}`", shown]
+    assert documented == expected
+
+
+def test_every_field_direction_and_metadata_key_of_a_real_capture_is_documented(demo_capture):
+    text = (ROOT / "docs" / "reference" / "schema.md").read_text(encoding="utf-8")
+    documented = {
+        name for row in rows(ROOT / "docs" / "reference" / "schema.md") for name in re.findall(r"`(\w+)`", row[0])
+    }
+    for record in read_records(demo_capture):
+        assert record["direction"] in documented
+        assert set(record) | set(record["metadata"]) <= documented
+    for outcome in ("complete", "closed", "client_disconnect", "cancelled", "error", "abandoned"):
+        assert f"`{outcome}`" in text
+
+
+def test_every_public_name_is_documented():
+    text = (ROOT / "docs" / "reference" / "python-api.md").read_text(encoding="utf-8")
+    for name in set(otel_wirecap.__all__) - {"__version__"}:
+        assert re.search(rf"`{name}\b", text), name
+
+
+def test_every_command_is_documented():
+    told = subprocess.run([sys.executable, "-m", "otel_wirecap", "--help"], capture_output=True, text=True, check=True)
+    commands = re.findall(r"^    (\w+)  ", told.stdout, re.MULTILINE)
+    text = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    assert {"run", "proxy", "demo"} <= set(commands)
+    for command in commands:
+        assert f"## `otel-wirecap {command} " in text
