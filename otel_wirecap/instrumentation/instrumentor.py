@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection
 from typing import Any
 
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # a namespace package
 
 from otel_wirecap.config import load_config
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
