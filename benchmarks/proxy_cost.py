@@ -35,29 +35,33 @@ WORKLOADS = {  # name: (what is asked for, connections, requests, chunks of a re
 class Proxy:
     """A proxy process."""
 
-    def __init__(self, name: str, backend: str, client: str, folder: Path, captured: bool) -> None:
+    def __init__(self, name: str, client: str, folder: Path, *, captured: bool) -> None:
         self.name = name
         self.port = free_port()
-        command = [sys.executable, str(HERE / "proxy.py"), "--port", str(self.port), "--backend", backend]
-        command += ["--client", client]
-        environment = dict(os.environ)
         self.capture = folder / f"{name}.log"
+        self.client = client
+        self.environment = dict(os.environ)
+        self.process: subprocess.Popen[bytes] | None = None
         if captured:
             attach = HERE.parent / "otel_wirecap" / "cli" / "attach"
-            environment |= {
+            self.environment |= {
                 "WIRE_CAPTURE_FILE": str(self.capture),
                 "WIRE_CAPTURE_MAX_BYTES": "4GB",
                 "WIRE_CAPTURE_TOTAL_MAX_BYTES": "16GB",
                 "PYTHONPATH": str(attach),
             }
-        self.process = subprocess.Popen(command, env=environment)
+
+    def start(self, backend: str) -> None:
+        """Starts the process and waits until it answers."""
+        command = [sys.executable, str(HERE / "proxy.py"), "--port", str(self.port), "--backend", backend]
+        self.process = subprocess.Popen([*command, "--client", self.client], env=self.environment)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.1)
-        raise SystemExit(f"proxy {name} did not start")
+        raise SystemExit(f"proxy {self.name} did not start")
 
     def cpu_seconds(self) -> float:
         """CPU time of the process so far, nanosecond resolution where the kernel offers it."""
@@ -82,7 +86,9 @@ class Proxy:
         return last
 
     def stop(self) -> None:
-        """Ends the process."""
+        """Ends the process, where it has started."""
+        if self.process is None:
+            return
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(20)
@@ -142,7 +148,9 @@ def main() -> None:
         address = f"http://127.0.0.1:{backend.stdout.readline().strip()}"
         with tempfile.TemporaryDirectory() as folder:
             for name in ("bare", "captured"):
-                proxies.append(Proxy(name, address, options.client, Path(folder), name == "captured"))
+                proxy = Proxy(name, options.client, Path(folder), captured=name == "captured")
+                proxies.append(proxy)
+                proxy.start(address)
             table(proxies, options.rounds, options.client)
     finally:
         for proxy in proxies:
@@ -155,7 +163,7 @@ def table(proxies: list[Proxy], rounds: int, client: str) -> None:
     """Runs all rounds and prints medians."""
     bare, captured = proxies
     print(f"client: {client}; CPU time of the proxy process, medians of {rounds} interleaved rounds\n")
-    print("| workload | bare µs | captured µs | ratio (min–max) | added µs | added µs per relayed chunk |")
+    print("| workload | bare µs | captured µs | ratio (min to max) | added µs | added µs per relayed chunk |")
     print("|---|---|---|---|---|---|")
     for workload, (_, _, _, chunk_count) in WORKLOADS.items():
         for proxy in proxies:
@@ -169,11 +177,11 @@ def table(proxies: list[Proxy], rounds: int, client: str) -> None:
                 os.truncate(captured.capture, 0)
         ratios = [cost / base for base, cost in pairs]
         added = statistics.median(cost - base for base, cost in pairs)
-        per_chunk = f"{added / chunk_count:.1f}" if chunk_count else "–"
+        per_chunk = f"{added / chunk_count:.1f}" if chunk_count else "-"
         base, cost = (statistics.median(column) for column in zip(*pairs, strict=True))
         print(
             f"| {workload} | {base:,.0f} | {cost:,.0f} | "
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}) | {added:,.0f} | {per_chunk} |",
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | {added:,.0f} | {per_chunk} |",
             flush=True,
         )
 

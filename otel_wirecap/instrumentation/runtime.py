@@ -22,6 +22,7 @@ from opentelemetry.trace import SpanKind, TracerProvider
 
 from otel_wirecap.capture.events import ErrorInfo, EventKind, Leg, Outcome, RequestHead
 from otel_wirecap.capture.exchange import HEAD_SIZE, Exchange, Flow
+from otel_wirecap.storage.registry import close_first_at_exit
 from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
 from otel_wirecap.tracing.span import CaptureSpan, start_capture_span
@@ -67,6 +68,7 @@ class Runtime:
         self.exporter = WireCaptureSpanExporter(config)
         self._tracer = trace.get_tracer("otel_wirecap", __version__, tracer_provider, SCHEMA_URL)
         self._told: set[str] = set()
+        self._used = False
         self.failures = 0
 
     def begin_client(self, head: RequestHead, context: Context | None, server: tuple[str, int] | None) -> Begun:
@@ -94,6 +96,9 @@ class Runtime:
         context: Context | None,
         server: tuple[str, int] | None,
     ) -> Begun:
+        if not self._used:
+            self._used = True
+            close_first_at_exit()  # by now the application has set up its tracing
         began_unix_ns, began_ns = time.time_ns(), now_ns()
         exchange_id = _new_id("ex")
         attributes: dict[str, AttributeValue] = {

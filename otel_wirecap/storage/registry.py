@@ -56,7 +56,25 @@ def pause_writers(timeout: float) -> None:
         writer.pause(timeout)
 
 
-@atexit.register
+def close_first_at_exit() -> None:
+    """Puts the end of all captures before every exit function that is registered now.
+
+    The writer ends spans of the user's provider, which must not be shut down by then; exit functions run in the
+    opposite order of their registration.
+    """
+    atexit.unregister(_close_all)
+    atexit.register(_close_all)
+
+
 def _close_all() -> None:
     for writer in list(_writers.values()):
         writer.close()
+
+
+def _begin_child() -> None:
+    global _lock  # another thread of the parent may have held the old one
+    _lock = threading.Lock()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_begin_child)

@@ -48,6 +48,7 @@ PAUSE_SECONDS = 0.0001
 
 MIN_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 30.0
+FAILING_PAUSE_SECONDS = 0.05
 
 
 class _Request(NamedTuple):
@@ -191,18 +192,17 @@ class CaptureWriter:
             self._round()
             if self._closing:
                 break
-            self._queue.wake.wait(self._wait_seconds())
-            self._queue.wake.clear()
+            if self._failing is None:
+                self._queue.wake.wait(self._config.capture_flush_interval)
+                self._queue.wake.clear()
+            else:
+                # Not the queue's event: it is set over and over while the queue cannot be worked off.
+                time.sleep(min(self._config.capture_flush_interval, FAILING_PAUSE_SECONDS))
         self._round(last=True)
-        if self._pending:
-            self._tell("%s: %d records are lost at the end: %s", self.path, len(self._pending), self._failing)
+        left = len(self._pending) + len(self._queue)
+        if left:
+            self._tell("%s: %d records or events are lost at the end: %s", self.path, left, self._failing)
         self._file.close()
-
-    def _wait_seconds(self) -> float:
-        interval = self._config.capture_flush_interval
-        if self._failing is None:
-            return interval
-        return min(interval, max(self._next_try - time.monotonic(), MIN_BACKOFF_SECONDS))
 
     def _round(self, *, last: bool = False) -> None:
         """Works off the queue: as much as the file takes."""
