@@ -11,6 +11,9 @@ from otel_wirecap.capture.decoding import ContentDecoder, UndecodableError, cut_
 from otel_wirecap.capture.record import Payload, RawJSON
 from otel_wirecap.capture.redaction.redactor import Redactor
 
+LOOK_AHEAD = 4096
+"""Bytes that are kept beyond the limit for the redactor: it must see a secret whole that the limit cuts."""
+
 NOT_JSON = object()
 """The value of a body that is no JSON (JSON's null is None)."""
 
@@ -19,7 +22,7 @@ class BodyCollector:
     """Collects one body, content-decoded as it comes, and keeps no more than ``limit`` bytes of it.
 
     Args:
-        limit: bytes that are kept; what follows is only counted and hashed.
+        limit: bytes that are recorded; what follows is only counted and hashed, and its beginning looked at.
         content_encoding: the body's ``content-encoding`` header, "" where there is none.
     """
 
@@ -59,17 +62,15 @@ class BodyCollector:
         if self.undecodable:
             self._hash.update(data)
             return
-        self.length += len(data)
+        if self._hash is None and self.length + len(data) > self._limit:
+            self._hash = hashlib.sha256(self.content())
         if self._hash is not None:
             self._hash.update(data)
-        elif self.kept + len(data) <= self._limit:
-            self._parts.append(data)
-            self.kept += len(data)
-        else:
-            self._hash = hashlib.sha256(self.content())
-            self._hash.update(data)
-            self._parts.append(data[: self._limit - self.kept])
-            self.kept = self._limit
+        self.length += len(data)
+        room = self._limit + LOOK_AHEAD - self.kept
+        if room > 0:
+            self._parts.append(data[:room])
+            self.kept += min(len(data), room)
 
     @property
     def truncated(self) -> dict[str, object] | None:
@@ -83,10 +84,14 @@ class BodyCollector:
         return {"wire_length": self.wire_length, "sha256": self._hash.hexdigest()}
 
     def content(self) -> bytes:
-        """The kept bytes, content-decoded."""
+        """The kept bytes, content-decoded; of a truncated body up to ``LOOK_AHEAD`` more than the limit."""
         if len(self._parts) != 1:
             self._parts = [b"".join(self._parts)]
         return self._parts[0]
+
+    def beyond_limit(self, content: str | bytes) -> int:
+        """Bytes that ``content``, the kept part, has over the limit."""
+        return max(0, len(content.encode() if isinstance(content, str) else content) - self._limit)
 
     def _give_up_decoding(self) -> None:
         self._decoder = None
@@ -145,6 +150,8 @@ def record_body(
         else:
             text = cut_text(content) if truncated is not None else text_or_bytes(content)
             payload = redact_text(text, redactor, counts, credentials)
+            if truncated is not None:
+                payload = without_end(payload, body.beyond_limit(text))
     except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not written
         counts["withheld"] = counts.get("withheld", 0) + 1
         return RecordedBody(None, body.length, metadata | {"incomplete": "withheld"}, value)
@@ -167,6 +174,15 @@ def text_or_bytes(content: bytes) -> str | bytes:
         return content.decode()
     except UnicodeDecodeError:
         return content
+
+
+def without_end(content: str | bytes, size: int) -> str | bytes:
+    """The content less ``size`` bytes at its end, and less the rest of a character that this cuts."""
+    if not size:
+        return content
+    if isinstance(content, bytes):
+        return content[:-size]
+    return cut_text(content.encode()[:-size])
 
 
 def redact_text(
