@@ -47,10 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
     capture_file = (config.capture_file or Path(DEFAULT_CAPTURE_FILE)).absolute()
     before = _stamp(capture_file)
     code = _call(command, _environment(settings, capture_file))
+    if code in {NOT_FOUND, NOT_EXECUTABLE}:
+        return code
     if _stamp(capture_file) == before:
         _say(
-            f"nothing was captured in {capture_file}: is {command[0]!r} a Python command whose environment has "
-            "otel-wirecap, started without -I, -E or -S?"
+            f"nothing was captured in {capture_file}; where no message above says why: is {command[0]!r} a Python "
+            "command whose environment has otel-wirecap, started without -I, -E or -S?"
         )
     else:
         _say(f"capture: {capture_file}")

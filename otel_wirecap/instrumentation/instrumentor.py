@@ -48,12 +48,14 @@ class AutoInstrumentor(WireCaptureInstrumentor):
 
     def instrument(self, **options: Any) -> None:
         """Starts the capture that the environment (or declarative configuration) describes; never raises."""
+        if active() is not None:  # by ``otel-wirecap run``, or by the application
+            return
         try:
             WireCaptureInstrumentor().instrument(**options)
-        except ConfigurationError as error:
-            logger.error("capture is off: %s", error)  # noqa: TRY400  # one clear line, no traceback
-        except Exception as error:
-            logger.exception("capture is off: %s", type(error).__name__)
+        except Exception as error:  # noqa: BLE001  # the application runs on
+            # One clear line, no traceback.
+            reason = error if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
+            logger.error("capture is off: %s", reason)  # noqa: TRY400
 
     def uninstrument(self, **options: Any) -> None:
         """Stops the capture."""

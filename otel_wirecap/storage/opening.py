@@ -87,18 +87,15 @@ def _create(path: Path) -> int | None:
 
 def _make_directories(directory: Path) -> None:
     """As ``mkdir -p``, with 0700 for every directory made: ``os.makedirs`` gives it to the last alone."""
-    try:
-        directory.mkdir(DIRECTORY_MODE)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        if directory.parent == directory:
-            raise
-        _make_directories(directory.parent)
-        _make_directories(directory)
-    else:
+    for missing in reversed([directory, *directory.parents]):
+        if missing.is_dir():
+            continue
+        try:
+            missing.mkdir(DIRECTORY_MODE)
+        except FileExistsError:
+            continue
         with contextlib.suppress(FileNotFoundError):  # moved away already: the caller tries again
-            directory.chmod(DIRECTORY_MODE)
+            missing.chmod(DIRECTORY_MODE)
 
 
 def _refuse_unless_regular(path: Path, mode: int) -> None:

@@ -21,6 +21,29 @@ def _start_capture() -> None:
     AutoInstrumentor().instrument(skip_dep_check=True)
 
 
+def _is_launcher() -> bool:
+    """Whether this process is ``opentelemetry-instrument``, which only prepares the way and becomes the command."""
+    return any(os.path.basename(part) == "opentelemetry-instrument" for part in sys.orig_argv[:3])  # noqa: PTH119
+
+
+def _stay_first() -> None:
+    """Keeps this module in front of the launcher's own of the same name.
+
+    Without it a missing exporter, on which the launcher's set-up gives up, would take the capture with it.
+    """
+    from opentelemetry.instrumentation import auto_instrumentation
+
+    execute = getattr(auto_instrumentation, "execl")  # noqa: B009  # what it imports, not exports
+
+    def execute_behind_us(path: str, *arguments: str) -> None:
+        here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+        paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", here)]
+        os.environ["PYTHONPATH"] = os.pathsep.join([here, *paths])
+        execute(path, *arguments)
+
+    setattr(auto_instrumentation, "execl", execute_behind_us)  # noqa: B010  # a patch, said as one
+
+
 def _hand_over() -> None:
     """Imports the sitecustomize that this one hides, if there is one."""
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120  # pathlib costs start-up time
@@ -42,7 +65,10 @@ def _hand_over() -> None:
 
 
 try:
-    _start_capture()
+    if _is_launcher():
+        _stay_first()
+    else:
+        _start_capture()
 except Exception as error:  # noqa: BLE001  # the process is not ours
     print(f"otel-wirecap: not captured: {type(error).__name__}", file=sys.stderr)  # noqa: T201
 _hand_over()
