@@ -259,9 +259,9 @@ def _known(name: str, address: str) -> str | None:
 _MODEL_PATHS: Final = (
     # Gemini and Vertex: models/{model}:verb, tunedModels/{model}:verb, endpoints/{id}:verb
     re.compile(r"/(?:models|tunedModels|endpoints)/([^/]+?)(?::|%3A)[A-Za-z]+$"),
-    # Bedrock: model/{id}/operation
+    # Bedrock: model/{id}/operation; gateways put a name of theirs in front
     re.compile(
-        r"^/model/(.+)/(?:invoke|invoke-with-response-stream|invoke-with-bidirectional-stream"
+        r"^(?:/[^/]+)?/model/(.+)/(?:invoke|invoke-with-response-stream|invoke-with-bidirectional-stream"
         r"|converse|converse-stream|count-tokens)$"
     ),
     # Azure OpenAI, and the older engines of OpenAI
