@@ -41,6 +41,8 @@ RAW_HEADERS = "otel_wirecap.raw_headers"
 """The scope extension with the request's headers as the client spelt them; ASGI has them in lower case."""
 
 CONNECT_SECONDS = 10.0
+DRAIN_SECONDS = 5.0
+DRAIN_BYTES = 64 << 20
 READ_SECONDS = 600.0
 """A model may think for minutes before its first byte, and between two of them."""
 
@@ -118,6 +120,7 @@ class _Relay:
             except httpx2.InvalidURL:
                 await _send_error(send, 400, "invalid_path", "the request's path cannot be sent on")
             except httpx2.HTTPError as error:
+                await upload.drain()
                 await _send_failure(send, backend, error)
             else:
                 upload.finished.set()
@@ -184,6 +187,16 @@ class _Upload(httpx2.AsyncByteStream):
             if body:
                 yield body
         self.finished.set()
+
+    async def drain(self) -> None:
+        """Takes the rest of the body, within bounds: what a client asked of a dead backend is in the capture then."""
+        taken = 0
+        with anyio.move_on_after(DRAIN_SECONDS):
+            if not self.finished.is_set():
+                async for part in self:
+                    taken += len(part)
+                    if taken > DRAIN_BYTES:
+                        return
 
     async def watch(self) -> None:
         """Cancels everything when the client leaves. ``receive`` has one reader at a time, hence the wait."""
