@@ -23,10 +23,10 @@ async def lifespan(app: FastAPI):
         yield
 
 
-app = FastAPI(lifespan=lifespan)
+app = FastAPI(lifespan=lifespan, openapi_url=None)
 
 
-@app.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+@app.api_route("/{path:path}", methods=["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"])
 async def forward(request: Request) -> StreamingResponse:
     path = request.scope["raw_path"].decode() + (f"?{request.url.query}" if request.url.query else "")
     headers = [(name, value) for name, value in request.headers.raw if name not in NOT_PASSED_ON]

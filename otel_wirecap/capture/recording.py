@@ -381,6 +381,9 @@ class ExchangeRecording:
             facts["answered_model"] = self.answered_model
         if "error" in metadata:
             facts["error"] = metadata["error"]["message"]
+            facts["error_type"] = metadata["error"]["type"]
+        if self._response is not None:
+            facts["status_code"] = self._response.status_code
         return facts
 
     def record_failure(self) -> None:

@@ -31,6 +31,8 @@ _LATE_ATTRIBUTES = {
     "answered_model": names.GEN_AI_RESPONSE_MODEL,
     "session_id": names.GEN_AI_CONVERSATION_ID,
     "outcome": names.WIRECAP_OUTCOME,
+    "status_code": names.HTTP_RESPONSE_STATUS_CODE,
+    "error_type": names.ERROR_TYPE,
 }
 
 
@@ -70,7 +72,7 @@ class CaptureSpan(Span):
         if inner.is_recording():
             for fact, name in _LATE_ATTRIBUTES.items():
                 value = facts.get(fact)
-                if isinstance(value, str):
+                if isinstance(value, str | int):
                     inner.set_attribute(name, value)
             if facts.get("outcome") == "error":
                 description = facts.get("error")
