@@ -1,0 +1,113 @@
+"""Settings by argument, environment and file, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import otel_wirecap
+from otel_wirecap.config import environment_variable, load_config, service_name, setting_fields
+from otel_wirecap.errors import ConfigurationError
+
+GOOD: dict[str, tuple[str, Any]] = {
+    "capture_file": ("logs/a.log", Path("logs/a.log")),
+    "capture_format": ("jsonl", "jsonl"),
+    "capture_buffer_size": ("128KB", 131072),
+    "capture_flush_interval": ("2.5", 2.5),
+    "capture_max_entries_per_flush": ("200", 200),
+    "capture_max_bytes": ("50MB", 50 << 20),
+    "capture_max_files": ("0", 0),
+    "capture_total_max_bytes": ("1.5 GiB", 3 << 29),
+    "capture_max_payload_bytes": ("1000", 1000),
+    "capture_max_queue_bytes": ("8m", 8 << 20),
+    "capture_assemble_streams": ("off", False),
+    "capture_session_headers": ("x-a, x-b", ("x-a", "x-b")),
+    "capture_backends": ("Host:81=one, other=two", {"host:81": "one", "other": "two"}),
+    "capture_redact_values": ("first-secret,second-secret", ("first-secret", "second-secret")),
+}
+BAD = {
+    "capture_format": "xml",
+    "capture_buffer_size": "many",
+    "capture_flush_interval": "0",
+    "capture_max_entries_per_flush": "0",
+    "capture_max_bytes": "-1",
+    "capture_max_files": "1.5",
+    "capture_total_max_bytes": "12x",
+    "capture_max_payload_bytes": "0",
+    "capture_max_queue_bytes": "1e400",
+    "capture_assemble_streams": "perhaps",
+    "capture_backends": "nameless",
+}
+
+
+def test_the_tables_here_name_every_setting() -> None:
+    assert set(GOOD) == {field.name for field in setting_fields()}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_setting_reads_alike_from_argument_environment_and_file(name: str, tmp_path: Path) -> None:
+    text, value = GOOD[name]
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"logging:\n  level: DEBUG\n  {name}: '{text}'\nother: 1\n")
+    for config in (
+        load_config({name: text}, {}),
+        load_config({}, {environment_variable(name): text}),
+        load_config({"config": file}, {}),
+        load_config({}, {"WIRE_CAPTURE_CONFIG": str(file)}),
+    ):
+        assert getattr(config, name) == value
+
+
+def test_arguments_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("logging: {capture_max_files: 1, capture_max_bytes: 11, capture_buffer_size: 111}\n")
+    environ = {"WIRE_CAPTURE_CONFIG": str(file), "WIRE_CAPTURE_MAX_FILES": "2", "WIRE_CAPTURE_MAX_BYTES": "22"}
+    config = load_config({"capture_max_files": 3, "capture_file": None}, environ)
+    assert (config.capture_max_files, config.capture_max_bytes, config.capture_buffer_size) == (3, 22, 111)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_wrong_value_is_told_with_its_setting_value_origin_and_what_is_right(name: str) -> None:
+    variable = environment_variable(name)
+    with pytest.raises(ConfigurationError) as told:
+        load_config({}, {variable: BAD[name]})
+    for part in (name, repr(BAD[name]), variable, "expected"):
+        assert part in str(told.value)
+
+
+def test_an_unknown_setting_is_told_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"capture_max_byte: .*did you mean capture_max_bytes"):
+        load_config({"capture_max_byte": 1}, {})
+    file = tmp_path / "settings.yaml"
+    file.write_text("logging: {capture_nonsense: 1}\n")
+    with pytest.raises(ConfigurationError, match="capture_nonsense"):
+        load_config({"config": file}, {})
+
+
+@pytest.mark.parametrize("content", [None, "logging: [1, 2", "logging: text", "- a list"])
+def test_a_file_that_cannot_be_used_is_told_by_name(content: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigurationError, match=r"settings\.yaml"):
+        load_config({"config": file}, {})
+
+
+def test_literal_secrets_are_counted_and_never_shown() -> None:
+    config = load_config({"capture_redact_values": ["first-secret", "second-secret"]}, {})
+    assert config.public()["capture_redact_values"] == 2
+    assert "first-secret" not in str(config.public())
+
+
+def test_the_service_name_is_opentelemetrys() -> None:
+    assert service_name({"OTEL_SERVICE_NAME": "gateway"}) == "gateway"
+    assert service_name({"OTEL_RESOURCE_ATTRIBUTES": "a=b,service.name=gateway"}) == "gateway"
+    assert service_name({}) is None
+
+
+def test_instrument_raises_on_a_wrong_setting_and_captures_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="capture_max_files"):
+        otel_wirecap.instrument(capture_file=tmp_path / "capture.log", capture_max_files="x")
+    assert not (tmp_path / "capture.log").exists()
