@@ -23,6 +23,7 @@ from otel_wirecap.capture.body import (
 )
 from otel_wirecap.capture.identity import KeyNames, credentials, session_of
 from otel_wirecap.capture.record import Payload, RawJSON, Record
+from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.streams import BINARY_TYPES, STREAM_TYPES, StreamDecoder, StreamReader
 from otel_wirecap.llm.providers import answered_model, asks_for_stream, backend_name, requested_model
 
@@ -188,7 +189,6 @@ class ExchangeRecording:
         """Writes the request's record with the body as it is now; once."""
         if self.request_recorded:
             return
-        self.request_recorded = True
         incomplete = self.request_incomplete
         if not self.request_complete and (self._request_body.wire_length or self._expects_body()):
             incomplete = incomplete or "not_read"
@@ -214,6 +214,7 @@ class ExchangeRecording:
         if self._credential and self.key_name is None:
             metadata["credential"] = self._fingerprint
         metadata |= body.metadata
+        self.request_recorded = True
         self._write(
             self._directions.request, self._exchange.began_ns, self._requested_model, body.length, body.payload,
             metadata, counts,
@@ -498,10 +499,13 @@ class ExchangeRecording:
         return round((now_ns - self._exchange.began_ns) / 1e6, 3)
 
     def _clean(self, text: str | None) -> str | None:
-        """A short text that a client or a provider gave, fit to stand in an envelope."""
+        """A short text that a client or a provider gave, fit to stand in an envelope; the marker where that fails."""
         if text is None:
             return None
-        return self._shared.redactor.text(text[:MAX_IDENTITY_TEXT], {}, self.flow.credentials)
+        try:
+            return self._shared.redactor.text(text, {}, self.flow.credentials)[:MAX_IDENTITY_TEXT]
+        except Exception:  # noqa: BLE001  # fail closed
+            return MARKER
 
     def _error(self, error: ErrorInfo, counts: dict[str, int]) -> dict[str, str]:
         text = error.message.encode("utf-8", "replace").decode()

@@ -68,9 +68,8 @@ def test_opentelemetrys_own_set_up_may_fail_without_taking_the_capture_with_it(
 
 def test_the_sitecustomize_that_is_hidden_runs_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "sitecustomize.py").write_text(
-        "import os\nif 'WIRE_CAPTURE_FILE' in os.environ:  # in the command, not in the launcher\n    print('the own one ran')\n"
-    )
+    only_in_the_command = "import os\nif 'WIRE_CAPTURE_FILE' in os.environ:\n    print('the own one ran')\n"
+    (tmp_path / "own" / "sitecustomize.py").write_text(only_in_the_command)
     done = run(tmp_path, sys.executable, "-c", EXCHANGE, PYTHONPATH=str(tmp_path / "own"))
     assert done.stdout == "the own one ran\n"
     assert directions(tmp_path / "wire_capture.log") == WHOLE

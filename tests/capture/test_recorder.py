@@ -1,0 +1,332 @@
+"""Payload events in, records out: whatever the order, the cuts and the endings."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import secrets
+import time
+from collections import defaultdict
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otel_wirecap.capture.events import ErrorInfo, Event, EventKind, Outcome, RequestHead, ResponseHead
+from otel_wirecap.capture.exchange import Exchange, Flow
+from otel_wirecap.capture.formats import JSONLines
+from otel_wirecap.capture.redaction.redactor import Redactor
+from otel_wirecap.config import load_config
+from otel_wirecap.storage.recording import ProcessRecording
+
+NS = 1_000_000_000
+JSON = (b"content-type", b"application/json")
+SSE = (b"content-type", b"text/event-stream")
+
+
+class Desk:
+    """A recorder with its exchanges and the lines that came of them."""
+
+    def __init__(self, **options: Any) -> None:
+        self.lines: list[bytes] = []
+        self.failures: list[Exception] = []
+        form = JSONLines()
+        config = load_config({"capture_file": "unused", **options}, {})
+        self.process = ProcessRecording(
+            config,
+            "/unused",
+            write=lambda record: self.lines.append(form.encode(record)),
+            on_failure=lambda _exchange, error: self.failures.append(error),
+        )
+        self.events: list[Event] = []
+        self.count = 0
+
+    def emit(self, kind: Any, subject: Any, now: int, value: Any, _size: int) -> bool:
+        self.events.append((kind, subject, now, value))
+        return True
+
+    def exchange(self, leg: Any = "backend", flow: Flow | None = None) -> Exchange:
+        self.count += 1
+        flow = flow or Flow(f"req_{self.count}")
+        return Exchange(
+            f"ex_{self.count}",
+            leg,
+            flow,
+            attempt=flow.next_attempt() if leg == "backend" else None,
+            trace_id="0" * 32,
+            span_id="0" * 16,
+            began_unix_ns=time.time_ns(),
+            began_ns=NS,
+            emit=self.emit,
+            on_failure=self.failures.append,
+        )
+
+    def records(self) -> list[dict[str, Any]]:
+        for event in self.events:
+            self.process.recorder.feed(event)
+        self.events.clear()
+        self.process.recorder.close(9 * NS)
+        assert not self.failures
+        assert self.process.recorder.open_exchanges == 0
+        return [json.loads(line) for line in self.lines]
+
+
+def post(body: bytes | None = b"{}", *headers: tuple[bytes, bytes], path: str = "/v1/chat/completions") -> RequestHead:
+    return RequestHead("POST", "https://api.openai.com" + path, [JSON, *headers], body=body)
+
+
+def whole(desk: Desk, head: RequestHead, answer: bytes, *headers: tuple[bytes, bytes], status: int = 200) -> Exchange:
+    exchange = desk.exchange()
+    exchange.begin(head)
+    exchange.response(2 * NS, ResponseHead(status, "OK", list(headers or [JSON])))
+    exchange.chunk(3 * NS, answer)
+    exchange.end(4 * NS, "complete")
+    return exchange
+
+
+def payload_bytes(record: dict[str, Any]) -> bytes:
+    payload = record["payload"]
+    return base64.b64decode(payload["data"]) if record["content_type"] == "bytes" else (payload or "").encode()
+
+
+cuts = st.lists(st.integers(0, 400), max_size=12)
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    edges = [0, *sorted(place for place in places if place <= len(data)), len(data)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
+
+
+@given(text=st.text(max_size=80), tail=st.sampled_from([b"", b"\xc5", b"\xf0\x9f", b"\xff"]), places=cuts)
+@settings(deadline=None)
+def test_chunk_payloads_joined_are_the_stream_wherever_it_is_cut(text: str, tail: bytes, places: list[int]) -> None:
+    data = text.encode() + tail
+    desk = Desk()
+    exchange = desk.exchange()
+    exchange.begin(post())
+    exchange.response(2 * NS, ResponseHead(200, None, [SSE]))
+    parts = cut(data, places)
+    for number, part in enumerate(parts):
+        exchange.chunk(3 * NS + number, part)
+    exchange.end(5 * NS, "complete")
+    records = [record for record in desk.records() if not record["metadata"].get("assembled")]
+    chunks = [record for record in records if record["direction"] == "stream_chunk"]
+    assert b"".join(map(payload_bytes, chunks)) == data
+    assert [chunk["metadata"]["chunk_number"] for chunk in chunks] == list(range(1, len(chunks) + 1))
+    assert sum(chunk["metadata"]["chunk_bytes"] for chunk in chunks) == len(data)
+    assert sum(chunk["content_length"] for chunk in chunks) == len(data)
+    assert len(parts) <= len(chunks) <= len(parts) + 1
+    assert records[-1]["payload"] == {"total_bytes": len(data), "total_chunks": len(chunks)}
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_every_exchange_has_one_request_first_and_one_end_last_in_any_interleaving(data: st.DataObject) -> None:
+    desk = Desk()
+    flow = Flow("req_shared")
+    scripts = []
+    for leg in ("client", "backend", "backend"):
+        exchange = desk.exchange(leg, flow)
+        streamed = data.draw(st.booleans())
+        outcome: Outcome = data.draw(st.sampled_from(["complete", "closed", "cancelled", "error", "client_disconnect"]))
+        script: list[Any] = [
+            lambda now, e=exchange: e.begin(post(None)),
+            lambda now, e=exchange: e.request_chunk(now, b'{"model"'),
+            lambda now, e=exchange: e.request_chunk(now, b': "m"}'),
+            lambda now, e=exchange: e.request_end(now),
+            lambda now, e=exchange, s=streamed: e.response(now, ResponseHead(200, None, [SSE if s else JSON])),
+            lambda now, e=exchange: e.chunk(now, b"data: 1\n\n"),
+            lambda now, e=exchange, o=outcome: e.end(now, o, ErrorInfo("E", "m") if o == "error" else None),
+            lambda now, e=exchange: e.chunk(now, b"too late"),
+            lambda now, e=exchange: e.end(now, "abandoned"),
+        ]
+        skipped = data.draw(st.sets(st.integers(1, 6)))
+        scripts.append([step for number, step in enumerate(script) if number not in skipped])
+    now = NS
+    while any(scripts):
+        script = data.draw(st.sampled_from([left for left in scripts if left]))
+        now += 1
+        script.pop(0)(now)
+    by_exchange = defaultdict(list)
+    for record in desk.records():
+        if not record["metadata"].get("assembled"):
+            by_exchange[record["metadata"]["exchange_id"]].append(record)
+    assert len(by_exchange) == 3
+    for records in by_exchange.values():
+        kinds = [record["direction"] for record in records]
+        assert kinds[0].endswith("_request")
+        assert sum(kind.endswith("_request") for kind in kinds) == 1
+        assert kinds[-1].endswith(("_response", "stream_end"))
+        assert sum(kind.endswith(("_response", "stream_end")) for kind in kinds) == 1
+        assert records[-1]["metadata"]["outcome"]
+        stamps = [record["timestamp_unix"] for record in records]
+        assert stamps == sorted(stamps)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b'{"big": 123456789012345678901234567890, "float": 1.0, "exponent": 1E5, "zero": -0.0}',
+        b'{\r\n  "b": [1,\n 2],\t"a": "x\\ny"\n}\n',
+        b'{"a": 1, "a": 2}',
+        b'"text"',
+        b"null",
+    ],
+)
+def test_a_json_body_keeps_its_order_and_the_text_of_its_numbers(document: bytes) -> None:
+    desk = Desk()
+    whole(desk, post(document), document)
+    desk.records()
+    for line in desk.lines:
+        assert line.count(b"\n") == 1
+        spliced = line[line.index(b'"payload":') + 10 : line.rindex(b',"metadata":')]
+        assert spliced == document.replace(b"\r", b"").replace(b"\n", b"")
+        assert b'"content_length":%d,' % len(document) in line
+
+
+@pytest.mark.parametrize("body", [b'{"a": NaN}', b'{"s": "\\ud800"}', b"\xef\xbb\xbf{}", b"[" * 3000, b"{'a': 1}"])
+def test_what_is_no_strict_json_is_kept_as_text(body: bytes) -> None:
+    desk = Desk()
+    whole(desk, post(body), body)
+    assert [record["content_type"] for record in desk.records()] == ["text", "text"]
+    assert json.loads(desk.lines[0])["payload"].encode() == body
+
+
+def test_redaction_keeps_the_text_of_the_numbers_too() -> None:
+    secret = "sk-" + secrets.token_hex(24)
+    body = b'{"n": 12345678901234567890123, "f": 1.50, "key": "%s"}' % secret.encode()
+    desk = Desk()
+    whole(desk, post(body), b"{}")
+    (request, _) = desk.records()
+    assert secret.encode() not in desk.lines[0]
+    assert b'"n": 12345678901234567890123, "f": 1.50, "key": "[REDACTED]"' in desk.lines[0]
+    assert request["metadata"]["redactions"] == {"openai": 1}
+
+
+def test_the_credential_of_a_request_stands_nowhere_in_its_flow() -> None:
+    word = "plain" + secrets.token_hex(4)
+    desk = Desk()
+    exchange = desk.exchange()
+    body = orjson.dumps({"model": word, "note": f"my key is {word}"})
+    exchange.begin(
+        RequestHead(
+            "POST", f"https://u:{word}@host/p?key={word}", [(b"authorization", b"Bearer " + word.encode())], body=body
+        )
+    )
+    exchange.response(2 * NS, ResponseHead(200, word, [SSE, (b"x-echo", word.encode())]))
+    exchange.chunk(3 * NS, b'data: {"error": {"message": "bad key %s"}}\n\n' % word.encode())
+    exchange.end(4 * NS, "error", ErrorInfo("ReadError", f"lost {word}"))
+    desk.records()
+    assert word.encode() not in b"".join(desk.lines)
+
+
+def test_a_failing_redactor_withholds_the_payload(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: Any, **_options: Any) -> Any:
+        raise ValueError("broken")
+
+    for method in ("json", "text", "bytes_"):
+        monkeypatch.setattr(Redactor, method, fail)
+    desk = Desk()
+    whole(desk, post(b'{"prompt": "private"}'), b'{"answer": "private"}')
+    stream = desk.exchange()
+    stream.begin(post(b"{}"))
+    stream.response(2 * NS, ResponseHead(200, None, [SSE]))
+    stream.chunk(3 * NS, b"data: private\n\n")
+    stream.end(4 * NS, "complete")
+    desk.events, events = [], desk.events
+    for event in events:
+        desk.process.recorder.feed(event)
+    assert b"private" not in b"".join(desk.lines)
+    requests = [record for record in map(json.loads, desk.lines) if record["direction"] == "outbound_request"]
+    assert len(requests) == 2
+    assert {record["metadata"]["incomplete"] for record in requests} == {"withheld"}
+
+
+@given(size=st.integers(1, 60), limit=st.integers(1, 60))
+@settings(deadline=None)
+def test_a_body_over_the_limit_is_truncated_and_says_so(size: int, limit: int) -> None:
+    body = ("ż" * size).encode()
+    desk = Desk(capture_max_payload_bytes=limit)
+    whole(desk, post(b""), body, (b"content-type", b"text/plain"))
+    answer = desk.records()[1]
+    assert answer["content_length"] == len(body)
+    if len(body) <= limit:
+        assert answer["payload"] == "ż" * size
+    else:
+        assert answer["payload"] == "ż" * (limit // 2)
+        assert answer["metadata"]["truncated"]["original_length"] == len(body)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        ("error", "cut"),
+        ("cancelled", "cut"),
+        ("client_disconnect", "cut"),
+        ("closed", "not_read"),
+        ("abandoned", "not_read"),
+    ],
+)
+def test_a_body_that_is_not_all_there_keeps_what_arrived_and_why(outcome: Outcome, reason: str) -> None:
+    desk = Desk()
+    exchange = desk.exchange()
+    exchange.begin(post())
+    exchange.response(2 * NS, ResponseHead(200, None, [JSON, (b"content-length", b"99")]))
+    exchange.chunk(3 * NS, b'{"half": ')
+    exchange.end(4 * NS, outcome)
+    answer = desk.records()[1]
+    assert (answer["payload"], answer["metadata"]["incomplete"]) == ('{"half": ', reason)
+
+
+def test_a_damaged_encoding_is_told_and_not_guessed() -> None:
+    desk = Desk()
+    whole(desk, post(), b"no gzip", JSON, (b"content-encoding", b"gzip"))
+    answer = desk.records()[1]
+    assert answer["payload"] is None
+    assert answer["metadata"]["incomplete"] == "undecodable"
+    assert answer["metadata"]["wire_length"] == 7
+
+
+def test_annotations_made_at_once_stand_on_the_clients_request_too() -> None:
+    desk = Desk()
+    flow = Flow("req_1")
+    client = desk.exchange("client", flow)
+    client.begin(post(b'{"model": "asked"}'))
+    note = {"session_id": "chosen", "backend": "named", "model": "routed", "key_name": "MAIN", "tenant": {"id": 7}}
+    desk.emit(EventKind.ANNOTATE, flow, NS, orjson.dumps(note), 0)
+    backend = desk.exchange("backend", flow)
+    backend.begin(post(b'{"model": "sent"}'))
+    backend.end(2 * NS, "error", ErrorInfo("ConnectError", "refused"))
+    client.response(3 * NS, ResponseHead(502, None, [JSON]))
+    client.end(4 * NS, "complete")
+    records = desk.records()
+    assert [record["direction"] for record in records] == [
+        "inbound_request", "outbound_request", "inbound_response", "outbound_response",
+    ]  # fmt: skip
+    assert {record["session_id"] for record in records} == {"chosen"}
+    assert {record["metadata"]["session_source"] for record in records} == {"annotation"}
+    assert {record["backend"] for record in records} == {"named"}
+    assert {record["key_name"] for record in records} == {"MAIN"}
+    assert all(record["metadata"]["tenant"] == {"id": 7} for record in records)
+
+
+def test_the_provider_s_own_error_in_a_stream_is_told_on_both_legs() -> None:
+    desk = Desk()
+    flow = Flow("req_1")
+    for leg in ("client", "backend"):
+        exchange = desk.exchange(leg, flow)
+        exchange.begin(post(b'{"stream": true}'))
+        exchange.response(2 * NS, ResponseHead(200, None, [SSE]))
+        exchange.chunk(3 * NS, b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error",')
+        exchange.chunk(4 * NS, b'"message":"Overloaded"}}\n\n')
+        exchange.end(5 * NS, "complete")
+    ends = [record for record in desk.records() if record["direction"].endswith("stream_end")]
+    assert len(ends) == 2
+    for end in ends:
+        assert end["metadata"]["outcome"] == "complete"
+        assert end["metadata"]["error"] == {
+            "type": "provider", "message": "Overloaded", "provider_type": "overloaded_error",
+        }  # fmt: skip
