@@ -1,0 +1,272 @@
+"""The writer on real files, in real processes: nothing lost silently, nobody kept waiting."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_wirecap.capture.events import End, EventKind, RequestHead, ResponseHead
+from otel_wirecap.capture.exchange import Exchange, Flow
+from otel_wirecap.config import load_config
+from otel_wirecap.storage.writer import CaptureWriter
+
+SSE = [(b"content-type", b"text/event-stream")]
+
+
+def open_writer(path: Path, **settings: Any) -> CaptureWriter:
+    writer = CaptureWriter(load_config({"capture_file": path, **settings}, {}), str(path))
+    writer.open()
+    return writer
+
+
+def exchange_on(writer: CaptureWriter, name: str) -> Exchange:
+    exchange = Exchange(
+        name, "backend", Flow("req_" + name), attempt=1, trace_id="0" * 32, span_id="0" * 16,
+        began_unix_ns=time.time_ns(), began_ns=time.monotonic_ns(), emit=writer.put, on_failure=lambda error: None,
+    )  # fmt: skip
+    exchange.begin(RequestHead("POST", "https://api.openai.com/v1/chat/completions", [], body=b"{}"))
+    return exchange
+
+
+def stream(writer: CaptureWriter, name: str, chunks: int, size: int = 50) -> None:
+    exchange = exchange_on(writer, name)
+    exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+    for _ in range(chunks):
+        exchange.chunk(time.monotonic_ns(), b"x" * size)
+    exchange.end(time.monotonic_ns(), "complete")
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    found = []
+    for file in sorted(path.parent.glob(path.name + "*"), reverse=True):
+        found += [json.loads(line) for line in file.read_text().splitlines()]
+    return found
+
+
+def check_numbers(found: list[dict[str, Any]]) -> None:
+    last: dict[str, int] = {}
+    for record in found:
+        process = record["metadata"]["process"]
+        assert record["metadata"]["seq"] == last.get(process, 0) + 1
+        last[process] = record["metadata"]["seq"]
+
+
+def test_a_capture_begins_with_its_settings_and_ends_with_its_totals(tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path)
+    stream(writer, "one", 10)
+    assert writer.flush()
+    assert len(records(path)) == 1 + 1 + 1 + 10 + 1
+    assert writer.close()
+    found = records(path)
+    check_numbers(found)
+    start, stop = found[0], found[-1]
+    assert start["payload"]["settings"]["capture_file"] == str(path)
+    assert start["payload"]["versions"]["otel-wirecap"]
+    assert start["payload"]["host"]
+    assert stop["payload"] == {"records": len(found), "bytes": stop["payload"]["bytes"], "lost_events": 0}
+    assert (start["source"], start["destination"], start["backend"], start["model"]) == (
+        "wirecap", "capture", "system", None,
+    )  # fmt: skip
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_records_reach_the_file_within_the_flush_interval_without_being_asked(tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path, capture_flush_interval=0.1)
+    stream(writer, "one", 3)
+    deadline = time.monotonic() + 5
+    while len(records(path)) < 7 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(records(path)) == 7
+    writer.close()
+
+
+def test_an_exchange_that_is_open_at_the_end_is_told_as_abandoned(tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path)
+    exchange_on(writer, "open")
+    writer.close()
+    assert [(r["direction"], r["metadata"].get("outcome")) for r in records(path)] == [
+        ("system_start", None), ("outbound_request", None), ("inbound_response", "abandoned"), ("system_stop", None),
+    ]  # fmt: skip
+
+
+def test_what_finds_no_room_is_counted_told_and_the_exchange_still_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path, capture_max_queue_bytes=300_000)
+    assert writer.flush()
+    with path.open() as held:  # another process that keeps the lock: the writer cannot work its queue off
+        fcntl.flock(held, fcntl.LOCK_EX)
+        began = time.monotonic()
+        for number in range(20):
+            stream(writer, f"stream{number}", 100, size=1000)
+        assert time.monotonic() - began < 2, "the host was kept waiting"
+        assert not writer.flush(timeout=0.1)
+        fcntl.flock(held, fcntl.LOCK_UN)
+    assert writer.close()
+    found = records(path)
+    check_numbers(found)
+    gaps = [record["payload"] for record in found if record["direction"] == "system_gap"]
+    assert {gap["reason"] for gap in gaps} == {"queue_full"}
+    lost, exchanges = (sum(gap[name] for gap in gaps) for name in ("lost_events", "lost_exchanges"))
+    begun = sum(record["direction"] == "outbound_request" for record in found)
+    assert begun + exchanges == 20
+    ends = [record for record in found if record["direction"] == "stream_end"]
+    assert len(ends) == begun
+    missing = sum(end["metadata"].get("lost_chunks", 0) for end in ends)
+    assert lost == missing + exchanges
+    assert all(end["metadata"]["incomplete"] == "dropped" for end in ends if "lost_chunks" in end["metadata"])
+    assert sum("were lost" in record.getMessage() for record in caplog.records) <= len(gaps)
+
+
+def test_a_file_that_cannot_be_written_for_a_while_loses_nothing_and_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path, capture_flush_interval=0.05)
+    assert writer.flush()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 700, limits[1]))
+        with caplog.at_level(logging.WARNING, "otel_wirecap"):
+            stream(writer, "one", 100)
+            time.sleep(0.5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert writer.close()
+    check_numbers(records(path))
+    assert sum(record["direction"] == "stream_chunk" for record in records(path)) == 100
+    told = [record.getMessage() for record in caplog.records if "cannot be written" in record.getMessage()]
+    assert len(told) == 1
+
+
+def test_a_record_longer_than_a_file_is_shortened_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path, capture_max_bytes=20_000, capture_max_files=2)
+    exchange = exchange_on(writer, "long")
+    exchange.response(time.monotonic_ns(), ResponseHead(200, None, [(b"content-type", b"text/plain")]))
+    exchange.chunk(time.monotonic_ns(), b"\x01" * 50_000)
+    exchange.end(time.monotonic_ns(), "complete")
+    writer.close()
+    answer = next(record for record in records(path) if record["direction"] == "inbound_response")
+    assert answer["metadata"]["truncated"]["original_length"] == 50_000
+    assert answer["content_length"] == 50_000
+    assert set(answer["payload"]) == {"\x01"}
+
+
+def test_a_broken_event_costs_one_gap_and_no_other_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path)
+    writer.put(EventKind.DOCUMENT, None, 0, '{"no": "record of private text"}', 10)
+    stream(writer, "one", 2)
+    writer.close()
+    found = records(path)
+    check_numbers(found)
+    assert [r["payload"]["reason"] for r in found if r["direction"] == "system_gap"] == ["capture_failure"]
+    assert sum(record["direction"] == "stream_chunk" for record in found) == 2
+    assert "private" not in caplog.text
+
+
+def test_close_gives_up_on_a_hung_lock_and_tells(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path)
+    assert writer.flush()
+    with path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        stream(writer, "one", 2)
+        began = time.monotonic()
+        assert not writer.close(timeout=0.3)
+        assert time.monotonic() - began < 2
+    assert "lost at the end" in caplog.text
+    assert not writer.put(EventKind.END, None, 0, End("complete"), 0)
+
+
+def capture_in_child(path: str) -> None:
+    writer = next(iter(_kept))
+    stream(writer, "child", 5)
+
+
+_kept: list[CaptureWriter] = []
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["os.fork", "multiprocessing"])
+def test_a_forked_child_captures_as_a_process_of_its_own(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path, capture_flush_interval=30)
+    _kept[:] = [writer]
+    stream(writer, "parent", 5)  # still in the parent's queue when the child begins
+    if kind == "os.fork":
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                stream(writer, "child", 5)
+                code = 0 if writer.close() else 2
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+    else:
+        process = multiprocessing.get_context("fork").Process(target=capture_in_child, args=(str(path),))
+        process.start()
+        process.join(20)
+        assert process.exitcode == 0
+    writer.close()
+    found = records(path)
+    check_numbers(found)
+    by_process: dict[str, set[str]] = {}
+    for record in found:
+        if record["direction"] == "stream_chunk":
+            by_process.setdefault(record["metadata"]["process"], set()).add(record["metadata"]["exchange_id"])
+    assert sorted(map(sorted, by_process.values())) == [["child"], ["parent"]]
+    assert sum(record["direction"] == "stream_chunk" for record in found) == 10
+
+
+def test_a_killed_process_loses_a_flush_interval_at_most(tmp_path: Path) -> None:
+    code = f"""
+        import sys, time
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from pathlib import Path
+        from test_writer import open_writer, stream
+        writer = open_writer(Path({str(tmp_path / "capture.log")!r}), capture_flush_interval=0.2)
+        number = 0
+        while True:
+            stream(writer, f"s{{number}}", 1)
+            number += 1
+            print(number, flush=True)
+            time.sleep(0.01)
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        at = {}
+        while time.monotonic() < at.setdefault("began", time.monotonic()) + 1.5:
+            at[int(process.stdout.readline())] = time.monotonic()
+        process.kill()
+        killed = time.monotonic()
+    done = {
+        record["metadata"]["exchange_id"]
+        for record in records(tmp_path / "capture.log")
+        if "attempt" in record["metadata"]
+    }
+    # Twice the interval, and the scheduling of a busy machine.
+    due = [number for number, moment in at.items() if number != "began" and killed - moment > 0.8]
+    assert due
+    assert all(f"s{number - 1}" in done for number in due)
