@@ -198,6 +198,12 @@ class Exchange:
             self._ends.pop()
         except IndexError:
             return
+        try:
+            self._end(now, outcome, error)
+        except Exception as failure:  # noqa: BLE001  # the host is never harmed
+            self.fail(failure)
+
+    def _end(self, now: int, outcome: Outcome, error: ErrorInfo | None) -> None:
         if self._off:
             if self.on_end is not None:  # nobody else will end the span
                 self.on_end(self.began_unix_ns + now - self.began_ns, {"outcome": outcome})
