@@ -335,8 +335,15 @@ def _presentable(value: object) -> str | None:
     return kept[:_MAX_SESSION_LENGTH] or None
 
 
+_HASH_PIECE: Final = 2000
+
+
 def _keyed(salt: bytes, purpose: str, *parts: str) -> str:
     """Sixteen characters that stand for the parts; their lengths are hashed too: none runs over."""
     encoded = [part.encode("utf-8", "surrogatepass") for part in (purpose, *parts)]
     message = b"".join(len(part).to_bytes(8, "big") + part for part in encoded)
-    return base64.b32encode(hmac.digest(salt, message, "sha256")[:10]).decode().lower()
+    digest = hmac.new(salt, digestmod="sha256")
+    # In pieces: from 2,048 bytes on hashlib lets go of the interpreter, and a busy host is slow to give it back.
+    for start in range(0, len(message), _HASH_PIECE):
+        digest.update(message[start : start + _HASH_PIECE])
+    return base64.b32encode(digest.digest()[:10]).decode().lower()
