@@ -36,7 +36,8 @@ class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the ba
 
     def _instrument(self, **settings: Any) -> None:
         start(settings)
-        _hooks.install()
+        if active() is not None:
+            _hooks.install()
 
     def _uninstrument(self, **_settings: Any) -> None:
         _hooks.remove()
