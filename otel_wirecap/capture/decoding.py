@@ -79,15 +79,15 @@ class _Zstd:
                 from backports import zstd
             except ImportError:
                 raise UndecodableError("zstd: install otel-wirecap[encodings]") from None
-        self._new: Callable[[], object] = zstd.ZstdDecompressor
         self._inner = zstd.ZstdDecompressor()
 
     def decode(self, data: bytes) -> bytes:
-        decoded: bytes = self._inner.decompress(data)
-        while self._inner.eof and self._inner.unused_data:  # frames may follow one another (RFC 8878 §3)
-            rest = self._inner.unused_data
-            self._inner = type(self._inner)()
-            decoded += self._inner.decompress(rest)
+        decoded = b""
+        while data:
+            if self._inner.eof:  # frames may follow one another (RFC 8878 §3)
+                self._inner = type(self._inner)()
+            decoded += self._inner.decompress(data)
+            data = self._inner.unused_data if self._inner.eof else b""
         return decoded
 
 

@@ -1,0 +1,64 @@
+"""Content-decoding, whatever the cuts."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+
+import brotli
+import pytest
+from backports import zstd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otel_wirecap.capture.decoding import ContentDecoder, TextSplitter, UndecodableError
+
+
+def raw_deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+CODINGS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "gzip": ("gzip", gzip.compress),
+    "gzip of two members": ("x-gzip", lambda data: gzip.compress(data[:9]) + gzip.compress(data[9:])),
+    "deflate": ("deflate", zlib.compress),
+    "raw deflate": ("deflate", raw_deflate),
+    "br": ("br", brotli.compress),
+    "zstd": ("zstd", zstd.compress),
+    "zstd of two frames": ("zstd", lambda data: zstd.compress(data[:9]) + zstd.compress(data[9:])),
+    "one on another": ("gzip, br", lambda data: brotli.compress(gzip.compress(data))),
+    "identity": ("identity", lambda data: data),
+}
+
+
+@pytest.mark.parametrize("name", CODINGS)
+@given(data=st.binary(max_size=300), size=st.integers(1, 40))
+@settings(deadline=None, max_examples=40)
+def test_the_body_is_the_same_wherever_it_is_cut(name: str, data: bytes, size: int) -> None:
+    header, encode = CODINGS[name]
+    wire = encode(data)
+    decoder = ContentDecoder(header)
+    assert b"".join(decoder.decode(wire[i : i + size]) for i in range(0, len(wire), size)) == data
+
+
+@pytest.mark.parametrize("header", ["gzip", "zstd", "br"])
+def test_damaged_bytes_are_told(header: str) -> None:
+    with pytest.raises(UndecodableError):
+        ContentDecoder(header).decode(b"\x00 these bytes are none of it \xff" * 9)
+
+
+@pytest.mark.parametrize("header", ["compress", "gzip, unheard-of", ", ".join(["gzip"] * 9)])
+def test_codings_that_nobody_knows_are_told(header: str) -> None:
+    with pytest.raises(UndecodableError):
+        ContentDecoder(header)
+
+
+@given(text=st.text(max_size=60), size=st.integers(1, 5))
+def test_no_character_is_damaged_by_a_cut(text: str, size: int) -> None:
+    data, splitter = text.encode(), TextSplitter()
+    parts = [splitter.feed(data[i : i + size]) for i in range(0, len(data), size)]
+    assert all(isinstance(part, str) for part in parts)
+    assert "".join(map(str, parts)) == text
+    assert splitter.rest() == b""
