@@ -178,8 +178,8 @@ def leave_to_the_collector(http: ModuleType, url: str) -> None:
 
 
 def time_out(http: ModuleType, url: str) -> None:
-    with http.Client(timeout=0.2) as client, pytest.raises(http.ReadTimeout):
-        client.get(url + "/stall/1")
+    with http.Client(timeout=1) as client, pytest.raises(http.ReadTimeout):
+        client.get(url + "/stall/20")
 
 
 def be_reset(http: ModuleType, url: str) -> None:
@@ -191,7 +191,7 @@ def be_cancelled(http: ModuleType, url: str) -> None:
     async def go() -> None:
         async with http.AsyncClient() as client:
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(client.get(url + "/stall/1"), 0.2)
+                await asyncio.wait_for(client.get(url + "/stall/20"), 1)
 
     asyncio.run(go())
 

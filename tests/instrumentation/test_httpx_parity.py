@@ -12,7 +12,8 @@ from wire import serving
 
 import otel_wirecap
 
-PATHS = ["/document", "/encoded/gzip", "/encoded/zstd", "/stream", "/reset", "/stall/0.6", "/redirect/2", "/digest"]
+PATHS = ["/document", "/encoded/gzip", "/encoded/zstd", "/stream", "/reset", "/stall/20", "/redirect/2", "/digest"]
+TIMEOUT = 1.0  # seconds: met by every path but the one that stalls
 
 
 def facts(response: Any, chunks: list[bytes], error: str | None) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def facts(response: Any, chunks: list[bytes], error: str | None) -> dict[str, An
 def see(http: Any, url: str, how: str) -> dict[str, Any]:
     chunks: list[bytes] = []
     error = None
-    with http.Client(timeout=0.3, follow_redirects=True, auth=http.DigestAuth("u", "wordpass99")) as client:
+    with http.Client(timeout=TIMEOUT, follow_redirects=True, auth=http.DigestAuth("u", "wordpass99")) as client:
         response = client.send(client.build_request("POST", url, content=b'{"a": 1}'), stream=True)
         try:
             if how == "decoded":
@@ -57,7 +58,7 @@ def see(http: Any, url: str, how: str) -> dict[str, Any]:
 async def see_async(http: Any, url: str, how: str) -> dict[str, Any]:
     chunks: list[bytes] = []
     error = None
-    async with http.AsyncClient(timeout=0.3, follow_redirects=True, auth=http.DigestAuth("u", "wordpass99")) as client:
+    async with http.AsyncClient(timeout=TIMEOUT, follow_redirects=True, auth=http.DigestAuth("u", "wordpass99")) as client:
         response = await client.send(client.build_request("POST", url, content=b'{"a": 1}'), stream=True)
         try:
             if how == "decoded":

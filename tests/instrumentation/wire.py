@@ -20,7 +20,7 @@ from backports import zstd
 EVENTS = [b'data: {"choices":[{"index":0,"delta":{"content":"%d"}}]}\n\n' % number for number in range(5)]
 DOCUMENT = json.dumps({"model": "answered", "choices": [], "text": "Zażółć 漢字"}).encode()
 ENCODERS: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
+    "gzip": lambda data: gzip.compress(data, mtime=0),
     "deflate": zlib.compress,
     "br": brotli.compress,
     "zstd": zstd.compress,
