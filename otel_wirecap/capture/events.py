@@ -35,7 +35,10 @@ class EventKind(enum.IntEnum):
 
 
 class RequestHead(NamedTuple):
-    """A request as it begins. ``body`` is the whole body where it is already in memory, else None."""
+    """A request as it begins. ``body`` is the whole body where it is already in memory, else None.
+
+    ``decoded``: the body passes the hook content-decoded, whatever its headers say.
+    """
 
     method: str
     url: str
@@ -44,13 +47,14 @@ class RequestHead(NamedTuple):
     client_host: str | None = None
     body: bytes | None = None
     redirect_of: str | None = None
+    decoded: bool = False
 
 
 class ResponseHead(NamedTuple):
     """A response's status line and headers.
 
     ``request_headers`` are the request's headers as they stand now, where they are no longer those of its head (a
-    transport may add its own).
+    transport may add its own). ``decoded`` as in RequestHead.
     """
 
     status_code: int
@@ -58,6 +62,7 @@ class ResponseHead(NamedTuple):
     headers: Headers
     http_version: str | None = None
     request_headers: Headers | None = None
+    decoded: bool = False
 
 
 class ErrorInfo(NamedTuple):

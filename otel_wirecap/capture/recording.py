@@ -103,6 +103,7 @@ class ExchangeRecording:
         "_headers",
         "_reader",
         "_request_body",
+        "_request_encoding",
         "_requested_model",
         "_response",
         "_response_encoding",
@@ -127,7 +128,8 @@ class ExchangeRecording:
         self.flow = flow
         self._head = head
         self._headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers]
-        self._request_body = BodyCollector(shared.settings.max_payload_bytes, header(self._headers, "content-encoding"))
+        self._request_encoding = "" if head.decoded else header(self._headers, "content-encoding")
+        self._request_body = BodyCollector(shared.settings.max_payload_bytes, self._request_encoding)
         if head.body:
             self._request_body.add(head.body)
         self.request_complete = head.body is not None
@@ -198,7 +200,7 @@ class ExchangeRecording:
             counts,
             incomplete,
             header(self._headers, "content-type"),
-            header(self._headers, "content-encoding"),
+            self._request_encoding,
         )
         self._identify(None if body.value is NOT_JSON else body.value)
         metadata = {
@@ -209,6 +211,8 @@ class ExchangeRecording:
         if self._head.http_version is not None:
             metadata["http_version"] = self._head.http_version
         metadata["headers"] = self._shared.redactor.headers(self._headers, counts, self.flow.credentials)
+        if self._head.decoded:
+            metadata["content_encoding"] = header(self._headers, "content-encoding")
         if self._head.redirect_of is not None:
             metadata["redirect_of"] = self._head.redirect_of
         if self._credential and self.key_name is None:
@@ -304,7 +308,7 @@ class ExchangeRecording:
         self._response = head
         self._ttfb_ms = self._milliseconds(now_ns)
         self._response_type = header(headers, "content-type").partition(";")[0].strip().lower()
-        self._response_encoding = header(headers, "content-encoding")
+        self._response_encoding = "" if head.decoded else header(headers, "content-encoding")
         settings = self._shared.settings
         is_stream = self._response_type in STREAM_TYPES or (
             self._wants_stream and head.status_code in SUCCESS and self._head.method != "HEAD"
@@ -471,6 +475,8 @@ class ExchangeRecording:
         if response.http_version is not None and not self.is_client:
             facts["http_version"] = response.http_version
         facts["headers"] = self._shared.redactor.headers(headers, counts, self.flow.credentials)
+        if response.decoded:
+            facts["content_encoding"] = header(headers, "content-encoding")
         if response.request_headers is not None:
             sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.request_headers]
             facts["request_headers"] = self._shared.redactor.headers(sent, counts, self.flow.credentials)

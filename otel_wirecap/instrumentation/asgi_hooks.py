@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 from otel_wirecap.instrumentation.asgi import WireCaptureMiddleware, flush_before_exit, record
-from otel_wirecap.instrumentation.patching import patch, unpatch
+from otel_wirecap.instrumentation.patching import Hook
+
+
+def outermost(app: Any) -> WireCaptureMiddleware:
+    """The application with our middleware around it, once."""
+    return app if isinstance(app, WireCaptureMiddleware) else WireCaptureMiddleware(app)
 
 
 def _load(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     """Uvicorn's ``Config.load``: wraps the loaded application, outside of all its own middleware."""
     loaded = wrapped(*arguments, **keywords)
     app = getattr(instance, "loaded_app", None)
-    if app is not None and not isinstance(app, WireCaptureMiddleware) and instance.interface != "wsgi":
-        instance.loaded_app = WireCaptureMiddleware(app)
+    if app is not None and instance.interface != "wsgi":
+        instance.loaded_app = outermost(app)
     return loaded
 
 
@@ -24,6 +28,25 @@ async def _shutdown(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], ke
         return await wrapped(*arguments, **keywords)
     finally:
         await flush_before_exit()
+
+
+def _wrap_hypercorn(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    """Hypercorn's ``ASGIWrapper.__init__``."""
+    wrapped(*arguments, **keywords)
+    instance.app = outermost(instance.app)
+
+
+def _wrap_granian(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """Granian's ``_callback_wrapper(callback, …)``: makes what a worker calls for each request."""
+    if "callback" in keywords:
+        return wrapped(*arguments, **{**keywords, "callback": outermost(keywords["callback"])})
+    return wrapped(outermost(arguments[0]), *arguments[1:], **keywords)
+
+
+def _wrap_gunicorn(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    """Gunicorn's ``ASGIWorker.load_wsgi``; its uvicorn worker is uvicorn."""
+    wrapped(*arguments, **keywords)
+    instance.asgi = outermost(instance.asgi)
 
 
 def _call(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -37,38 +60,21 @@ def _call(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywords: di
     return record(wrapped, given["scope"], given["receive"], given["send"])
 
 
-def install_uvicorn_config(module: ModuleType) -> None:
-    """Hooks ``uvicorn.config``."""
-    patch(module.Config, "load", _load)
-
-
-def remove_uvicorn_config(module: ModuleType) -> None:
-    """Takes the hook out of ``uvicorn.config``."""
-    unpatch(module.Config, "load")
-
-
-def install_uvicorn_server(module: ModuleType) -> None:
-    """Hooks ``uvicorn.server``."""
-    patch(module.Server, "shutdown", _shutdown)
-
-
-def remove_uvicorn_server(module: ModuleType) -> None:
-    """Takes the hook out of ``uvicorn.server``."""
-    unpatch(module.Server, "shutdown")
-
-
-def install_starlette(module: ModuleType) -> None:
-    """Hooks ``starlette.applications``; FastAPI's applications call it."""
-    patch(module.Starlette, "__call__", _call)
-
-
-def remove_starlette(module: ModuleType) -> None:
-    """Takes the hook out of ``starlette.applications``."""
-    unpatch(module.Starlette, "__call__")
+HOOKS = (
+    Hook("uvicorn.config", "Config", "load", _load),
+    Hook("uvicorn.server", "Server", "shutdown", _shutdown),
+    Hook("hypercorn.app_wrappers", "ASGIWrapper", "__init__", _wrap_hypercorn),
+    Hook("granian.asgi", "", "_callback_wrapper", _wrap_granian),
+    Hook("gunicorn.workers.gasgi", "ASGIWorker", "load_wsgi", _wrap_gunicorn),
+    Hook("starlette.applications", "Starlette", "__call__", _call),  # FastAPI's applications call it
+    Hook("litestar.app", "Litestar", "__call__", _call),
+    Hook("quart.app", "Quart", "__call__", _call),
+    Hook("django.core.handlers.asgi", "ASGIHandler", "__call__", _call),
+)
 
 
 def instrument_app(app: Any) -> Any:
-    """Records the HTTP exchanges of one ASGI application.
+    """Records the exchanges of one ASGI application.
 
     Args:
         app: a Starlette or FastAPI application, which is changed and returned, or any ASGI callable, which is wrapped.
@@ -76,10 +82,8 @@ def instrument_app(app: Any) -> Any:
     Returns:
         The application to serve: ``app = instrument_app(app)``.
     """
-    if isinstance(app, WireCaptureMiddleware):
-        return app
     if not hasattr(app, "build_middleware_stack"):
-        return WireCaptureMiddleware(app)
+        return outermost(app)
     build = app.build_middleware_stack
     if getattr(build, "_wirecap", False):
         return app

@@ -7,40 +7,26 @@ response noticing. The modules are never imported by us.
 
 from __future__ import annotations
 
-import contextvars
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 
 from otel_wirecap.capture.events import RequestHead, ResponseHead
+from otel_wirecap.instrumentation.attempts import current_request, enter, followed, leave, redirected
 from otel_wirecap.instrumentation.httpx_streams import Tees, tees_for
-from otel_wirecap.instrumentation.patching import HookWrapper, patch, unpatch
+from otel_wirecap.instrumentation.patching import Hook, HookWrapper
 from otel_wirecap.instrumentation.runtime import Runtime, active, now_ns, outcome_of
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.exchange import Exchange, Flow
+    from otel_wirecap.capture.exchange import Exchange
     from otel_wirecap.tracing.span import CaptureSpan
 
 SEND = "_send_single_request"
-
-# The request that is being recorded in this context: a client that is hooked by itself and by its class records once.
-_recorded_request: contextvars.ContextVar[Any] = contextvars.ContextVar("otel_wirecap_request", default=None)
-
-
-class _Redirect(NamedTuple):
-    """A redirect that was answered in this context: who follows it belongs to the same flow."""
-
-    exchange_id: str
-    flow: Flow
-    url: str
-
-
-_redirect: contextvars.ContextVar[_Redirect | None] = contextvars.ContextVar("otel_wirecap_redirect", default=None)
 
 
 class _Sending:
@@ -48,10 +34,10 @@ class _Sending:
 
     __slots__ = (
         "_attached",
+        "_entered",
         "_headers",
         "_request",
         "_stream",
-        "_token",
         "exchange",
         "runtime",
         "span",
@@ -67,17 +53,13 @@ class _Sending:
         self._headers = request.headers.raw
         self._stream: Any = None
         self._attached: Any = None
-        self._token: Any = None
+        self._entered: Any = None
 
     def begin(self) -> None:
         """The request is about to be sent."""
         request = self._request
         url = str(request.url)
-        redirect, flow, redirect_of = _redirect.get(), None, None
-        if redirect is not None:
-            _redirect.set(None)
-            if redirect.url == url:
-                flow, redirect_of = redirect.flow, redirect.exchange_id
+        flow, redirect_of = followed(url)
         head = RequestHead(
             method=request.method,
             url=url,
@@ -91,7 +73,7 @@ class _Sending:
             tee = self.tees.request(request.stream, self.exchange)
             if tee is not None:
                 self._stream, request.stream = (request.stream, tee), tee
-        self._token = _recorded_request.set(request)
+        self._entered = enter(request)
         if self.span.get_span_context().is_valid:
             self._attached = otel_context.attach(trace.set_span_in_context(self.span.inner))
 
@@ -99,8 +81,8 @@ class _Sending:
         """The call is over, one way or the other: what was changed for it is put back."""
         if self._attached is not None:
             otel_context.detach(self._attached)
-        if self._token is not None:
-            _recorded_request.reset(self._token)
+        if self._entered is not None:
+            leave(self._entered)
         if self._stream is not None and self._request.stream is self._stream[1]:
             self._request.stream = self._stream[0]
 
@@ -129,8 +111,7 @@ class _Sending:
             ),
         )
         if response.has_redirect_location:
-            target = str(response.request.url.join(response.headers["location"]))
-            _redirect.set(_Redirect(exchange.id, exchange.flow, target))
+            redirected(exchange, str(response.request.url.join(response.headers["location"])))
         bound = response.stream
         inner = bound._stream  # noqa: SLF001  # under the bound stream: the response keeps looking at that one
         if hasattr(response, "_content"):
@@ -149,7 +130,7 @@ def _begin(instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) 
         return None
     try:
         request = arguments[0] if arguments else keywords["request"]
-        if _recorded_request.get() is request or not is_http_instrumentation_enabled():
+        if current_request() is request or not is_http_instrumentation_enabled():
             return None
         sending = _Sending(runtime, tees_for(_module_of(instance)), request)
     except Exception as error:  # noqa: BLE001  # the host is never harmed
@@ -199,16 +180,11 @@ async def _send_async(wrapped: Any, instance: Any, arguments: tuple[Any, ...], k
     return response
 
 
-def install(module: ModuleType) -> None:
-    """Hooks the client classes of httpx or httpx2."""
-    patch(module.Client, SEND, _send)
-    patch(module.AsyncClient, SEND, _send_async)
-
-
-def remove(module: ModuleType) -> None:
-    """Takes the hooks out of the client classes again."""
-    unpatch(module.Client, SEND)
-    unpatch(module.AsyncClient, SEND)
+HOOKS = tuple(
+    Hook(module, owner, SEND, wrapper)
+    for module in ("httpx", "httpx2")
+    for owner, wrapper in (("Client", _send), ("AsyncClient", _send_async))
+)
 
 
 def instrument_client(client: Any) -> None:

@@ -10,18 +10,13 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 
 from otel_wirecap.config import load_config
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
-from otel_wirecap.instrumentation import asgi_hooks, httpx
+from otel_wirecap.instrumentation import aiohttp, asgi_hooks, httpx
 from otel_wirecap.instrumentation.patching import LazyHooks
 from otel_wirecap.instrumentation.runtime import Runtime, active, set_active
 
 logger = logging.getLogger("otel_wirecap")
 
-_hooks = LazyHooks()
-_hooks.add("httpx", httpx.install, httpx.remove)
-_hooks.add("httpx2", httpx.install, httpx.remove)
-_hooks.add("uvicorn.config", asgi_hooks.install_uvicorn_config, asgi_hooks.remove_uvicorn_config)
-_hooks.add("uvicorn.server", asgi_hooks.install_uvicorn_server, asgi_hooks.remove_uvicorn_server)
-_hooks.add("starlette.applications", asgi_hooks.install_starlette, asgi_hooks.remove_starlette)
+_hooks = LazyHooks((*httpx.HOOKS, *aiohttp.HOOKS, *asgi_hooks.HOOKS))
 
 
 class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base class is not typed

@@ -10,9 +10,10 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import wrapt
 
@@ -25,7 +26,7 @@ class HookWrapper(wrapt.FunctionWrapper[Any, Any]):
 
 def patch(owner: Any, name: str, wrapper: Wrapper) -> None:
     """Wraps ``owner.name``, unless it is wrapped by us already."""
-    found = owner.__dict__.get(name) if isinstance(owner, type) else getattr(owner, name)
+    found = owner.__dict__.get(name) if isinstance(owner, type) else getattr(owner, name, None)
     if found is None or _is_hooked(found):
         return
     setattr(owner, name, HookWrapper(found, wrapper))
@@ -49,38 +50,60 @@ def _is_hooked(function: Any) -> bool:
     return False
 
 
-class LazyHooks:
-    """Hooks on modules that may be imported later, or never."""
+class Hook(NamedTuple):
+    """A function that is wrapped: ``owner`` is a class of the module, or "" for the module itself."""
 
-    def __init__(self) -> None:
-        self._hooks: dict[str, tuple[Callable[[ModuleType], None], Callable[[ModuleType], None]]] = {}
-        self._registered: set[str] = set()
+    module: str
+    owner: str
+    function: str
+    wrapper: Wrapper
+
+
+class LazyHooks:
+    """Hooks on modules that may be imported later, or never.
+
+    Args:
+        hooks: what to wrap. A module of another version that lacks an owner or a function is left as it is.
+    """
+
+    def __init__(self, hooks: Iterable[Hook]) -> None:
+        self._hooks: dict[str, list[Hook]] = {}
+        for hook in hooks:
+            self._hooks.setdefault(hook.module, []).append(hook)
+        self._registered = False
         self._imported: dict[str, ModuleType] = {}
         self._on = False
-
-    def add(self, module: str, install: Callable[[ModuleType], None], remove: Callable[[ModuleType], None]) -> None:
-        """Registers what to do with ``module`` once it is imported, and how to undo it."""
-        self._hooks[module] = (install, remove)
 
     def install(self) -> None:
         """Hooks the modules that are imported, and from now on those that are imported later."""
         self._on = True
         for name, module in list(self._imported.items()):
-            self._hooks[name][0](module)
-        for name in self._hooks.keys() - self._registered:
-            self._registered.add(name)
-            wrapt.register_post_import_hook(self._on_import(name), name)
+            self._hook(name, module)
+        if not self._registered:
+            self._registered = True
+            for name in self._hooks:
+                wrapt.register_post_import_hook(functools.partial(self._on_import, name), name)
 
     def remove(self) -> None:
         """Takes the hooks out again."""
         self._on = False
         for name, module in list(self._imported.items()):
-            self._hooks[name][1](module)
+            for hook in self._hooks[name]:
+                owner = _owner(module, hook)
+                if owner is not None:
+                    unpatch(owner, hook.function)
 
-    def _on_import(self, name: str) -> Callable[[ModuleType], None]:
-        def imported(module: ModuleType) -> None:
-            self._imported[name] = module
-            if self._on:
-                self._hooks[name][0](module)
+    def _on_import(self, name: str, module: ModuleType) -> None:
+        self._imported[name] = module
+        if self._on:
+            self._hook(name, module)
 
-        return imported
+    def _hook(self, name: str, module: ModuleType) -> None:
+        for hook in self._hooks[name]:
+            owner = _owner(module, hook)
+            if owner is not None:
+                patch(owner, hook.function, hook.wrapper)
+
+
+def _owner(module: ModuleType, hook: Hook) -> Any:
+    return getattr(module, hook.owner, None) if hook.owner else module

@@ -58,7 +58,9 @@ def see(http: Any, url: str, how: str) -> dict[str, Any]:
 async def see_async(http: Any, url: str, how: str) -> dict[str, Any]:
     chunks: list[bytes] = []
     error = None
-    async with http.AsyncClient(timeout=TIMEOUT, follow_redirects=True, auth=http.DigestAuth("u", "wordpass99")) as client:
+    async with http.AsyncClient(
+        timeout=TIMEOUT, follow_redirects=True, auth=http.DigestAuth("u", "wordpass99")
+    ) as client:
         response = await client.send(client.build_request("POST", url, content=b'{"a": 1}'), stream=True)
         try:
             if how == "decoded":

@@ -1,0 +1,68 @@
+"""What the client hooks share: an attempt is recorded once, and who follows a redirect stays in its flow."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.exchange import Exchange, Flow
+
+
+class Sending:
+    """A request on its way, as the context that sends it knows it.
+
+    Whatever the transport does in this context is part of the same attempt. Tasks that the transport starts keep the
+    context for good, hence ``over``: what they send later is their own.
+    """
+
+    __slots__ = ("over", "request")
+
+    def __init__(self, request: object) -> None:
+        self.request = request
+        self.over = False
+
+
+_sending: contextvars.ContextVar[Sending | None] = contextvars.ContextVar("otel_wirecap_sending", default=None)
+
+
+def current_request() -> object:
+    """The client's request object that is being recorded in this context; None where none is."""
+    sending = _sending.get()
+    return None if sending is None or sending.over else sending.request
+
+
+def enter(request: object) -> tuple[Sending, contextvars.Token[Sending | None]]:
+    """From now on ``request`` is being recorded in this context."""
+    sending = Sending(request)
+    return sending, _sending.set(sending)
+
+
+def leave(entered: tuple[Sending, contextvars.Token[Sending | None]]) -> None:
+    """The request is sent."""
+    sending, token = entered
+    sending.over = True
+    _sending.reset(token)
+
+
+class _Redirect(NamedTuple):
+    exchange_id: str
+    flow: Flow
+    url: str
+
+
+_redirect: contextvars.ContextVar[_Redirect | None] = contextvars.ContextVar("otel_wirecap_redirect", default=None)
+
+
+def redirected(exchange: Exchange, url: str) -> None:
+    """A redirect to ``url`` was answered in this context: who follows it belongs to the same flow."""
+    _redirect.set(_Redirect(exchange.id, exchange.flow, url))
+
+
+def followed(url: str) -> tuple[Flow | None, str | None]:
+    """The flow, and the exchange whose redirect a request to ``url`` follows; None for both where it follows none."""
+    redirect = _redirect.get()
+    if redirect is None:
+        return None, None
+    _redirect.set(None)
+    return (redirect.flow, redirect.exchange_id) if redirect.url == url else (None, None)
