@@ -119,8 +119,12 @@ def record_body(
     redactor: Redactor,
     counts: dict[str, int],
     credentials: tuple[str, ...],
+    as_text: bool = False,
 ) -> RecordedBody:
-    """Classifies a collected body and redacts it. ``counts`` is ``metadata.redactions`` and is added to."""
+    """Classifies a collected body and redacts it.
+
+    ``counts`` is ``metadata.redactions`` and is added to; ``as_text``: JSON too is recorded as the text it is.
+    """
     metadata: dict[str, Any] = {}
     if body.decoded:
         metadata["content_encoding"] = content_encoding
@@ -142,7 +146,7 @@ def record_body(
     truncated = body.truncated
     if truncated is not None:
         metadata["truncated"] = truncated
-    whole = truncated is None and incomplete is None
+    whole = truncated is None and incomplete is None and not as_text
     value = parse_json(content, content_type) if whole else NOT_JSON
     try:
         if value is not NOT_JSON:

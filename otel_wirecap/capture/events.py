@@ -32,12 +32,14 @@ class EventKind(enum.IntEnum):
     END = 6  # End
     ANNOTATE = 7  # a JSON object as bytes
     DOCUMENT = 8  # a record as a JSON object, from elsewhere; the subject is None
+    MESSAGE = 9  # WebsocketMessage
 
 
 class RequestHead(NamedTuple):
     """A request as it begins. ``body`` is the whole body where it is already in memory, else None.
 
-    ``decoded``: the body passes the hook content-decoded, whatever its headers say.
+    ``decoded``: the body passes the hook content-decoded, whatever its headers say. ``websocket``: it asks for a
+    websocket, and what follows its response are messages.
     """
 
     method: str
@@ -48,6 +50,7 @@ class RequestHead(NamedTuple):
     body: bytes | None = None
     redirect_of: str | None = None
     decoded: bool = False
+    websocket: bool = False
 
 
 class ResponseHead(NamedTuple):
@@ -72,13 +75,35 @@ class ErrorInfo(NamedTuple):
     message: str
 
 
+class WebsocketMessage(NamedTuple):
+    """A whole message of a websocket. ``asker``: it came from the side that asked for the websocket."""
+
+    asker: bool
+    opcode: int
+    data: bytes | str
+
+
+class WebsocketClose(NamedTuple):
+    """How a websocket was closed: code and reason of RFC 6455, 1006 where no close frame came."""
+
+    code: int
+    reason: str
+
+
 class End(NamedTuple):
-    """How an exchange ended. ``lost_chunks`` counts chunks of the response that found no room in the queue."""
+    """How an exchange ended.
+
+    ``lost_chunks`` counts chunks of the response, or messages, that found no room in the queue.
+    """
 
     outcome: Outcome
     error: ErrorInfo | None = None
     lost_chunks: int = 0
+    close: WebsocketClose | None = None
 
 
-Value: TypeAlias = RequestHead | ResponseHead | End | bytes | str | None
+TEXT, BINARY = 1, 2
+"""The opcodes of websocket messages, RFC 6455."""
+
+Value: TypeAlias = RequestHead | ResponseHead | WebsocketMessage | End | bytes | str | None
 Event: TypeAlias = "tuple[EventKind, Exchange | Flow | None, int, Value]"

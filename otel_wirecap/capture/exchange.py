@@ -5,7 +5,7 @@ Invariants, whatever order a hook calls in and from however many threads:
 - BEGIN comes first and once. Nothing follows END, and END comes exactly once.
 - The request side ends exactly once, before END; a response that begins first leaves it open (its bytes may still
   flow), so the request's record is written with what there is.
-- RESPONSE comes at most once, before the first CHUNK.
+- RESPONSE comes at most once, before the first CHUNK or MESSAGE.
 - An exchange whose BEGIN found no room is off: none of its events is emitted, so that no record stands alone.
 - No method raises because of the capture: what goes wrong inside turns this exchange off and is reported once.
 
@@ -29,6 +29,8 @@ from otel_wirecap.capture.events import (
     RequestHead,
     ResponseHead,
     Value,
+    WebsocketClose,
+    WebsocketMessage,
 )
 
 Emit: TypeAlias = Callable[[EventKind, "Exchange | Flow | None", int, Value, int], bool]
@@ -40,6 +42,7 @@ _REQUEST_RESTART = EventKind.REQUEST_RESTART
 _REQUEST_END = EventKind.REQUEST_END
 _RESPONSE = EventKind.RESPONSE
 _CHUNK = EventKind.CHUNK
+_MESSAGE = EventKind.MESSAGE
 _END = EventKind.END
 
 HEAD_SIZE = 1024
@@ -192,18 +195,30 @@ class Exchange:
         except Exception as error:  # noqa: BLE001
             self.fail(error)
 
-    def end(self, now: int, outcome: Outcome, error: ErrorInfo | None = None) -> None:
-        """The exchange is over; only the first call counts."""
+    def message(self, now: int, message: WebsocketMessage) -> None:
+        """A whole message passes on a websocket."""
+        if self._off or not self._ends:
+            return
+        try:
+            if not self._emit(_MESSAGE, self, now, message, HEAD_SIZE + len(message.data)):
+                self._lost_chunks += 1
+        except Exception as error:  # noqa: BLE001
+            self.fail(error)
+
+    def end(
+        self, now: int, outcome: Outcome, error: ErrorInfo | None = None, close: WebsocketClose | None = None
+    ) -> None:
+        """The exchange is over; only the first call counts. ``close``: how a websocket was closed."""
         try:
             self._ends.pop()
         except IndexError:
             return
         try:
-            self._end(now, outcome, error)
+            self._end(now, outcome, error, close)
         except Exception as failure:  # noqa: BLE001  # the host is never harmed
             self.fail(failure)
 
-    def _end(self, now: int, outcome: Outcome, error: ErrorInfo | None) -> None:
+    def _end(self, now: int, outcome: Outcome, error: ErrorInfo | None, close: WebsocketClose | None) -> None:
         if self._off:
             if self.on_end is not None:  # nobody else will end the span
                 self.on_end(self.began_unix_ns + now - self.began_ns, {"outcome": outcome})
@@ -211,7 +226,7 @@ class Exchange:
         if not self._request_ended:
             # A response that ended well while the body was not read to its end: the application did not want it.
             self.request_end(now, "not_read" if outcome in {"complete", "closed"} else "cut")
-        self._emit_control(_END, now, End(outcome, error, self._lost_chunks))
+        self._emit_control(_END, now, End(outcome, error, self._lost_chunks, close))
 
     def _emit_control(self, kind: EventKind, now: int, value: Value) -> None:
         try:

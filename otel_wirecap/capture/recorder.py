@@ -21,6 +21,7 @@ from otel_wirecap.capture.events import End, Event, EventKind, RequestHead, Resp
 from otel_wirecap.capture.flow import IDENTITY_ANNOTATIONS, FlowRecording
 from otel_wirecap.capture.imported import record_of
 from otel_wirecap.capture.recording import ExchangeRecording, Recording
+from otel_wirecap.capture.websocket import WebsocketRecording
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange, Flow
@@ -47,6 +48,7 @@ class Recorder:
             EventKind.REQUEST_END: self._request_end,
             EventKind.RESPONSE: self._response,
             EventKind.CHUNK: lambda recording, now, data: recording.chunk(now, data),
+            EventKind.MESSAGE: lambda recording, now, message: recording.message(now, message),
         }
 
     @property
@@ -105,7 +107,8 @@ class Recorder:
         flow = self._flow(exchange.flow)
         if flow.held is not None:
             self._release(flow)
-        recording = ExchangeRecording(self._shared, exchange, flow, head)
+        kind = WebsocketRecording if head.websocket else ExchangeRecording
+        recording = kind(self._shared, exchange, flow, head)
         self._open[exchange.id] = (exchange, recording)
         if recording.request_complete:
             self._complete_request(exchange.id, recording, now_ns)

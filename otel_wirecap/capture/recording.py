@@ -28,7 +28,7 @@ from otel_wirecap.capture.streams import BINARY_TYPES, STREAM_TYPES, StreamDecod
 from otel_wirecap.llm.providers import answered_model, asks_for_stream, backend_name, requested_model
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.events import End, ErrorInfo, RequestHead, ResponseHead
+    from otel_wirecap.capture.events import End, ErrorInfo, RequestHead, ResponseHead, WebsocketMessage
     from otel_wirecap.capture.exchange import Exchange
     from otel_wirecap.capture.flow import FlowRecording
     from otel_wirecap.capture.redaction.redactor import Redactor
@@ -203,27 +203,29 @@ class ExchangeRecording:
             self._request_encoding,
         )
         self._identify(None if body.value is NOT_JSON else body.value)
-        metadata = {
-            **self._base,
-            "method": self._head.method,
-            "url": self._shared.redactor.url(self._head.url, counts, self.flow.credentials),
-        }
-        if self._head.http_version is not None:
-            metadata["http_version"] = self._head.http_version
-        metadata["headers"] = self._shared.redactor.headers(self._headers, counts, self.flow.credentials)
-        if self._head.decoded:
-            metadata["content_encoding"] = header(self._headers, "content-encoding")
-        if self._head.redirect_of is not None:
-            metadata["redirect_of"] = self._head.redirect_of
-        if self._credential and self.key_name is None:
-            metadata["credential"] = self._fingerprint
-        metadata |= body.metadata
+        metadata = self._base | self._request_metadata(counts) | body.metadata
         self.request_recorded = True
         self._write(
             self._directions.request, self._exchange.began_ns, self._requested_model, body.length, body.payload,
             metadata, counts,
         )  # fmt: skip
         self._request_body.clear()
+
+    def _request_metadata(self, counts: dict[str, int]) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "method": self._head.method,
+            "url": self._shared.redactor.url(self._head.url, counts, self.flow.credentials),
+        }
+        if self._head.http_version is not None:
+            facts["http_version"] = self._head.http_version
+        facts["headers"] = self._shared.redactor.headers(self._headers, counts, self.flow.credentials)
+        if self._head.decoded:
+            facts["content_encoding"] = header(self._headers, "content-encoding")
+        if self._head.redirect_of is not None:
+            facts["redirect_of"] = self._head.redirect_of
+        if self._credential and self.key_name is None:
+            facts["credential"] = self._fingerprint
+        return facts
 
     def find_session(self, body: object) -> None:
         """Finds the flow's session, once, by the schema's rules; ``body`` is the parsed JSON body, or None."""
@@ -356,6 +358,10 @@ class ExchangeRecording:
             payload = self._redacted_chunk(content, counts, metadata)
         self._write(self._directions.stream_chunk, now_ns, self._model(), length, payload, metadata, counts)
 
+    def message(self, now_ns: int, message: WebsocketMessage) -> None:
+        """A message passes; only on a websocket."""
+        raise NotImplementedError
+
     def end(self, now_ns: int, end: End) -> dict[str, object]:
         """The exchange is over: writes its last record or records.
 
@@ -373,10 +379,7 @@ class ExchangeRecording:
         if end.lost_chunks:
             metadata["incomplete"] = "dropped"
             metadata["lost_chunks"] = end.lost_chunks
-        if self._stream is None:
-            self._end_response(now_ns, end, metadata, counts)
-        else:
-            self._end_stream(now_ns, self._stream, metadata, counts)
+        self._record_end(now_ns, end, metadata, counts)
         facts: dict[str, object] = {"outcome": end.outcome, "backend": self.backend}
         if self.flow.session_id:
             facts["session_id"] = self.flow.session_id
@@ -390,6 +393,12 @@ class ExchangeRecording:
         if self._response is not None:
             facts["status_code"] = self._response.status_code
         return facts
+
+    def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
+        if self._stream is None:
+            self._end_response(now_ns, end, metadata, counts)
+        else:
+            self._end_stream(now_ns, self._stream, metadata, counts)
 
     def record_failure(self) -> None:
         """The capture of this exchange failed: its end is told, nothing of its content."""
@@ -566,6 +575,8 @@ class ExchangeRecording:
         payload: Payload,
         metadata: dict[str, Any],
         counts: dict[str, int],
+        *,
+        asking: bool = False,
     ) -> None:
         flow = self.flow
         metadata["session_source"] = flow.session_source
@@ -576,7 +587,8 @@ class ExchangeRecording:
         exchange = self._exchange
         source, destination, backend = self._asker, self._asked, self.backend
         if direction is not self._directions.request:
-            source, destination = destination, source
+            if not asking:
+                source, destination = destination, source
             if exchange.leg == "client" and flow.backend is not None:
                 backend = flow.backend
         self._shared.write(

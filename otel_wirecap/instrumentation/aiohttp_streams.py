@@ -48,7 +48,8 @@ class ResponseTee:
             exchange.end(now, *outcome_of(reader.exception()))
             return
         reader._buffer = buffer  # noqa: SLF001
-        reader.__class__ = _recording(type(reader))
+        kind: Any = type(reader)
+        reader.__class__ = _recording(kind)
 
     def left(self) -> None:
         """The response was closed or released."""

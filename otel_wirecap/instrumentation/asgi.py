@@ -5,8 +5,10 @@ Invariants:
 - ``receive`` and ``send`` hand on the very messages, in order, with their exceptions; nothing is buffered.
 - A request is recorded once, by the outermost wrapper that sees it (a private key in the scope tells the inner ones);
   a call made in process, with a scope of its own, is a request of its own.
-- Websocket and lifespan scopes pass through; when a lifespan's shutdown is complete the capture is brought to its
-  file, because a server may be killed by the very signal that it is shutting down for.
+- Lifespan scopes pass through; when a shutdown is complete the capture is brought to its file, because a server may be
+  killed by the very signal that it is shutting down for.
+- That a client has left is known from whoever tells it first: a message to the application, an OSError of ``send``
+  (ASGI 2.4), or the server's own connection object behind ``send``.
 """
 
 from __future__ import annotations
@@ -18,8 +20,25 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 
-from otel_wirecap.capture.events import ErrorInfo, Outcome, RequestHead, ResponseHead
-from otel_wirecap.instrumentation.runtime import Runtime, active, current_flow, now_ns, outcome_of
+from otel_wirecap.capture.events import (
+    BINARY,
+    TEXT,
+    ErrorInfo,
+    Outcome,
+    RequestHead,
+    ResponseHead,
+    WebsocketClose,
+    WebsocketMessage,
+)
+from otel_wirecap.instrumentation.runtime import (
+    NO_CLOSE_FRAME,
+    Runtime,
+    active,
+    current_flow,
+    now_ns,
+    outcome_of,
+    outcome_of_close,
+)
 from otel_wirecap.storage.registry import pause_writers
 
 if TYPE_CHECKING:
@@ -32,12 +51,14 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _FILE_MESSAGES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+SWITCHING_PROTOCOLS, FORBIDDEN = 101, 403
+NORMAL_CLOSURE, NO_STATUS_CODE = 1000, 1005
 SCOPE_KEY = "otel_wirecap.exchange"
 SHUTDOWN_FLUSH_SECONDS = 5.0
 
 
 class WireCaptureMiddleware:
-    """Records the HTTP exchanges of an ASGI application, as long as a capture runs.
+    """Records the HTTP exchanges and websockets of an ASGI application, as long as a capture runs.
 
     Args:
         app: the application.
@@ -65,10 +86,8 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
     if scope["type"] == "lifespan":
         await app(scope, receive, _flushing(scope, send))
         return
-    if scope["type"] != "http":
-        await app(scope, receive, send)
-        return
-    serving = _begin(runtime, scope, send)
+    kind = _KINDS.get(scope["type"])
+    serving = None if kind is None else _begin(kind, runtime, scope, send)
     if serving is None:
         await app(scope, receive, send)
         return
@@ -81,9 +100,9 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
         serving.guarded(serving.returned)
 
 
-def _begin(runtime: Runtime, scope: Scope, send: Send) -> _Serving | None:
+def _begin(kind: type[_Serving], runtime: Runtime, scope: Scope, send: Send) -> _Serving | None:
     try:
-        serving = _Serving(runtime, scope, send)
+        serving = kind(runtime, scope, send)
         scope[SCOPE_KEY] = serving.exchange.id
     except Exception as error:  # noqa: BLE001  # the host is never harmed
         runtime.failed(error)
@@ -92,30 +111,21 @@ def _begin(runtime: Runtime, scope: Scope, send: Send) -> _Serving | None:
 
 
 class _Serving:
-    """One request being served."""
+    """One request being served; what its kind makes of the messages is its subclasses' part."""
 
     def __init__(self, runtime: Runtime, scope: Scope, send: Send) -> None:
-        self._runtime = runtime
         self._attached: Any = None
         self._flow_token: Any = None
         self._disconnected = False
         self._complete = False
-        self._server_cycle = getattr(send, "__self__", None)
+        self._connection = getattr(send, "__self__", None)
         headers = [(bytes(name), bytes(value)) for name, value in scope.get("headers") or ()]
         sent = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-        client, server = scope.get("client"), scope.get("server")
-        head = RequestHead(
-            method=scope["method"],
-            url=_url(scope, sent.get("host")),
-            headers=headers,
-            http_version="HTTP/" + scope["http_version"] if scope.get("http_version") else None,
-            client_host=client[0] if client else None,
-            body=None if _may_have_body(scope, sent) else b"",
-        )
+        server = scope.get("server")
         context = propagate.extract(sent)
         address = (server[0], server[1] or 0) if server else None
         self.exchange: Exchange
-        self.exchange, span = runtime.begin_client(head, context, address)
+        self.exchange, span = runtime.begin_client(self._head(scope, headers, sent), context, address)
         try:
             self._flow_token = current_flow.set(self.exchange.flow)
             if span.get_span_context().is_valid:
@@ -123,10 +133,25 @@ class _Serving:
         except Exception as error:  # noqa: BLE001  # the exchange has begun: it ends here, the host goes on
             self.exchange.fail(error)
 
-    def guarded(self, action: Callable[..., None], *arguments: Any) -> None:
+    def _head(self, scope: Scope, headers: list[tuple[bytes, bytes]], sent: dict[str, str]) -> RequestHead:
+        raise NotImplementedError
+
+    def received(self, message: Message) -> None:
+        """A message came to the application."""
+        raise NotImplementedError
+
+    def sent(self, now: int, message: Message, *, gone: bool) -> None:
+        """A message of the application has been handed over; ``gone``: the client had left before."""
+        raise NotImplementedError
+
+    def unfinished(self) -> tuple[Outcome, ErrorInfo | None]:
+        """How it ended if the application is done and did not say so."""
+        raise NotImplementedError
+
+    def guarded(self, action: Callable[..., None], *arguments: Any, **keywords: Any) -> None:
         """Calls an action of ours so that its failure harms nobody."""
         try:
-            action(*arguments)
+            action(*arguments, **keywords)
         except Exception as error:  # noqa: BLE001  # the host is never harmed
             self.exchange.fail(error)
 
@@ -135,34 +160,64 @@ class _Serving:
 
         async def receive_recorded() -> Message:
             message = await receive()
-            self.guarded(self._received, message)
+            self.guarded(self.received, message)
             return message
 
         return receive_recorded
 
     def sender(self, send: Send) -> Send:
         """``send``, with an eye on what goes."""
-        exchange = self.exchange
 
         async def send_recorded(message: Message) -> None:
             # Before it is sent: the record's moment is that of the hand-over, and a slow client delays nothing.
-            now = now_ns()
-            await send(message)
+            now, gone = now_ns(), self.client_gone()
             try:
-                if message["type"] == "http.response.body":
-                    body = message.get("body", b"")
-                    if body:
-                        exchange.chunk(now, body if type(body) is bytes else bytes(body))
-                    if not message.get("more_body"):
-                        self._finished(now_ns())
-                else:
-                    self._sent(now, message)
-            except Exception as error:  # noqa: BLE001  # the host is never harmed
-                exchange.fail(error)
+                await send(message)
+            except OSError:
+                self._disconnected = True
+                raise
+            self.guarded(self.sent, now, message, gone=gone)
 
         return send_recorded
 
-    def _received(self, message: Message) -> None:
+    def client_gone(self) -> bool:
+        """Whether the client is known to have left before the response was complete."""
+        if self._disconnected:
+            return True
+        connection = self._connection  # of uvicorn or hypercorn; a server without these names tells otherwise
+        return bool(getattr(connection, "disconnected", False) or getattr(connection, "closed", False))
+
+    def raised(self, error: BaseException) -> None:
+        """The application raised."""
+        if self.client_gone() and not self._complete:
+            self.exchange.end(now_ns(), "client_disconnect")
+            return
+        self.exchange.end(now_ns(), *outcome_of(error))
+
+    def returned(self) -> None:
+        """The application is done, one way or the other."""
+        try:
+            gone = self.client_gone() and not self._complete
+            self.exchange.end(now_ns(), *(("client_disconnect", None) if gone else self.unfinished()))
+        finally:
+            if self._attached is not None:
+                otel_context.detach(self._attached)
+            if self._flow_token is not None:
+                current_flow.reset(self._flow_token)
+
+
+class _ServingHTTP(_Serving):
+    def _head(self, scope: Scope, headers: list[tuple[bytes, bytes]], sent: dict[str, str]) -> RequestHead:
+        return RequestHead(
+            method=scope["method"],
+            url=_url(scope, sent.get("host")),
+            headers=headers,
+            http_version=_http_version(scope),
+            client_host=_client_host(scope),
+            body=None if _may_have_body(scope, sent) else b"",
+        )
+
+    def received(self, message: Message) -> None:
         kind = message["type"]
         if kind == "http.request":
             body = message.get("body", b"")
@@ -173,42 +228,97 @@ class _Serving:
         elif kind == "http.disconnect" and not self._complete:
             self._disconnected = True
 
-    def _sent(self, now: int, message: Message) -> None:
+    def sent(self, now: int, message: Message, *, gone: bool) -> None:
         kind = message["type"]
-        if kind == "http.response.start":
-            headers = [(bytes(name), bytes(value)) for name, value in message.get("headers") or ()]
-            self.exchange.response(now, ResponseHead(message["status"], None, headers))
+        if kind == "http.response.body":
+            body = message.get("body", b"")
+            if body:
+                self.exchange.chunk(now, body if type(body) is bytes else bytes(body))
+            if not message.get("more_body"):
+                self._complete = True
+                self.exchange.end(now_ns(), "client_disconnect" if gone else "complete")
+        elif kind == "http.response.start":
+            self.exchange.response(now, ResponseHead(message["status"], None, _headers(message)))
         elif kind in _FILE_MESSAGES and not message.get("more_body"):
             # The server reads the file by itself: its bytes do not pass here.
             self._complete = True
             self.exchange.end(now_ns(), "closed")
 
-    def _finished(self, now: int) -> None:
-        self._complete = True
-        gone = self._disconnected or getattr(self._server_cycle, "disconnected", False)
-        self.exchange.end(now, "client_disconnect" if gone else "complete")
+    def unfinished(self) -> tuple[Outcome, ErrorInfo | None]:
+        return "error", ErrorInfo("IncompleteResponse", "the application ended before its response did")
 
-    def raised(self, error: BaseException) -> None:
-        """The application raised."""
-        if self._disconnected or getattr(self._server_cycle, "disconnected", False):
-            self.exchange.end(now_ns(), "client_disconnect")
-            return
-        outcome, info = outcome_of(error)
-        self.exchange.end(now_ns(), outcome, info)
 
-    def returned(self) -> None:
-        """The application is done, one way or the other."""
-        try:
-            outcome: Outcome = "error"
-            info: ErrorInfo | None = ErrorInfo("IncompleteResponse", "the application ended before its response did")
-            if self._disconnected or getattr(self._server_cycle, "disconnected", False):
-                outcome, info = "client_disconnect", None
-            self.exchange.end(now_ns(), outcome, info)
-        finally:
-            if self._attached is not None:
-                otel_context.detach(self._attached)
-            if self._flow_token is not None:
-                current_flow.reset(self._flow_token)
+class _ServingWebsocket(_Serving):
+    def _head(self, scope: Scope, headers: list[tuple[bytes, bytes]], sent: dict[str, str]) -> RequestHead:
+        return RequestHead(
+            method="GET",
+            url=_url(scope, sent.get("host")),
+            headers=headers,
+            http_version=_http_version(scope),
+            client_host=_client_host(scope),
+            body=b"",
+            websocket=True,
+        )
+
+    def received(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.receive":
+            self._message(now_ns(), message, asker=True)
+        elif kind == "websocket.disconnect":
+            close = WebsocketClose(message.get("code") or NO_STATUS_CODE, message.get("reason") or "")
+            lost = close.code == NO_CLOSE_FRAME
+            outcome, error = ("client_disconnect", None) if lost else outcome_of_close(close)
+            self._complete = True
+            self.exchange.end(now_ns(), outcome, error, close)
+
+    def sent(self, now: int, message: Message, *, gone: bool) -> None:
+        kind = message["type"]
+        if kind == "websocket.send":
+            self._message(now, message, asker=False)
+        elif kind == "websocket.accept":
+            headers = _headers(message)
+            if message.get("subprotocol"):
+                headers.append((b"sec-websocket-protocol", message["subprotocol"].encode("latin-1", "replace")))
+            self.exchange.response(now, ResponseHead(SWITCHING_PROTOCOLS, None, headers))
+        elif kind == "websocket.close":
+            if not self.exchange.responded:
+                self.exchange.response(now, ResponseHead(FORBIDDEN, None, []))
+            close = WebsocketClose(message.get("code") or NORMAL_CLOSURE, message.get("reason") or "")
+            self._complete = True
+            self.exchange.end(now_ns(), *outcome_of_close(close), close)
+        elif kind == "websocket.http.response.start":
+            self.exchange.response(now, ResponseHead(message["status"], None, _headers(message)))
+        elif kind == "websocket.http.response.body":
+            self.exchange.chunk(now, bytes(message.get("body", b"")))
+            if not message.get("more_body"):
+                self._complete = True
+                self.exchange.end(now_ns(), "complete")
+
+    def unfinished(self) -> tuple[Outcome, ErrorInfo | None]:
+        if self.exchange.responded:  # the server closes it
+            return "complete", None
+        return "error", ErrorInfo("IncompleteResponse", "the application ended before it answered the upgrade")
+
+    def _message(self, now: int, message: Message, *, asker: bool) -> None:
+        text = message.get("text")
+        data = bytes(message.get("bytes") or b"") if text is None else text
+        self.exchange.message(now, WebsocketMessage(asker, BINARY if text is None else TEXT, data))
+
+
+_KINDS = {"http": _ServingHTTP, "websocket": _ServingWebsocket}
+
+
+def _headers(message: Message) -> list[tuple[bytes, bytes]]:
+    return [(bytes(name), bytes(value)) for name, value in message.get("headers") or ()]
+
+
+def _http_version(scope: Scope) -> str | None:
+    return "HTTP/" + scope["http_version"] if scope.get("http_version") else None
+
+
+def _client_host(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return client[0] if client else None
 
 
 def _url(scope: Scope, host: str | None) -> str:

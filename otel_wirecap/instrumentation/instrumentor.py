@@ -10,13 +10,13 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 
 from otel_wirecap.config import load_config
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
-from otel_wirecap.instrumentation import aiohttp, asgi_hooks, httpx
+from otel_wirecap.instrumentation import aiohttp, asgi_hooks, httpx, websockets
 from otel_wirecap.instrumentation.patching import LazyHooks
 from otel_wirecap.instrumentation.runtime import Runtime, active, set_active
 
 logger = logging.getLogger("otel_wirecap")
 
-_hooks = LazyHooks((*httpx.HOOKS, *aiohttp.HOOKS, *asgi_hooks.HOOKS))
+_hooks = LazyHooks((*httpx.HOOKS, *aiohttp.HOOKS, *websockets.HOOKS, *asgi_hooks.HOOKS))
 
 
 class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base class is not typed

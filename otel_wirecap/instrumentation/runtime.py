@@ -20,7 +20,7 @@ import orjson
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, TracerProvider
 
-from otel_wirecap.capture.events import ErrorInfo, EventKind, Leg, Outcome, RequestHead
+from otel_wirecap.capture.events import ErrorInfo, EventKind, Leg, Outcome, RequestHead, WebsocketClose
 from otel_wirecap.capture.exchange import HEAD_SIZE, Exchange, Flow
 from otel_wirecap.storage.registry import close_first_at_exit
 from otel_wirecap.tracing import attributes as names
@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("otel_wirecap")
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.40.0"
+
+ORDINARY_CLOSES = frozenset({1000, 1001, 1005})
+"""Close codes that tell of no trouble: normal, going away, none given (RFC 6455, 7.4.1)."""
+
+NO_CLOSE_FRAME = 1006
 
 current_flow: contextvars.ContextVar[Flow | None] = contextvars.ContextVar("otel_wirecap_flow", default=None)
 _ambient_annotations: contextvars.ContextVar[bytes | None] = contextvars.ContextVar(
@@ -216,6 +221,13 @@ def outcome_of(error: BaseException) -> tuple[Outcome, ErrorInfo | None]:
     except Exception:  # noqa: BLE001  # somebody else's __str__
         message = ""
     return "error", ErrorInfo(name, message)
+
+
+def outcome_of_close(close: WebsocketClose) -> tuple[Outcome, ErrorInfo | None]:
+    """How a websocket ended that was closed so."""
+    if close.code in ORDINARY_CLOSES:
+        return "complete", None
+    return "error", ErrorInfo("WebsocketClosed", f"{close.code} {close.reason}".rstrip())
 
 
 def _new_id(kind: str) -> str:

@@ -1,0 +1,141 @@
+"""The client hook: the websockets library, asyncio, threads and trio alike.
+
+All of them drive ``websockets.client.ClientProtocol``, which sees the handshake and every frame: fragments are joined
+to the message that they are, control frames are left out. A connection that is refused before the handshake is no
+exchange here. The module is never imported by us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
+
+from otel_wirecap.capture.events import BINARY, TEXT, RequestHead, ResponseHead, WebsocketClose
+from otel_wirecap.capture.events import WebsocketMessage as Message
+from otel_wirecap.instrumentation.patching import Hook
+from otel_wirecap.instrumentation.runtime import NO_CLOSE_FRAME, Runtime, active, now_ns, outcome_of, outcome_of_close
+
+ATTRIBUTE = "_otel_wirecap_connection"
+CONTINUATION = 0
+
+
+class _Connection:
+    """One websocket, from the hook's side; lives as long as its protocol object."""
+
+    __slots__ = ("_fragments", "exchange")
+
+    def __init__(self, runtime: Runtime, protocol: Any, request: Any) -> None:
+        uri = protocol.uri
+        scheme = "wss" if uri.secure else "ws"
+        host = f"[{uri.host}]" if ":" in uri.host else uri.host
+        port = "" if uri.port == (443 if uri.secure else 80) else f":{uri.port}"
+        head = RequestHead(
+            method="GET",
+            url=f"{scheme}://{host}{port}{request.path}",
+            headers=_encoded(request.headers),
+            http_version="HTTP/1.1",
+            body=b"",
+            websocket=True,
+        )
+        # Fragments of a message that is not whole yet: by us, by the other side.
+        self._fragments: dict[bool, tuple[int, list[bytes]]] = {}
+        self.exchange = runtime.begin_backend(head, (uri.host, uri.port)).exchange
+
+    def answered(self, response: Any) -> None:
+        """The handshake is answered."""
+        headers = _encoded(response.headers)
+        self.exchange.response(now_ns(), ResponseHead(response.status_code, response.reason_phrase, headers))
+
+    def frame(self, frame: Any, *, asker: bool) -> None:
+        """A frame passes."""
+        opcode = int(frame.opcode)
+        if opcode not in (TEXT, BINARY, CONTINUATION):
+            return
+        data = bytes(frame.data)
+        if opcode == CONTINUATION:
+            opcode, parts = self._fragments.pop(asker, (BINARY, []))
+            parts.append(data)
+        else:
+            parts = [data]
+        if frame.fin:
+            self.exchange.message(now_ns(), Message(asker, opcode, b"".join(parts)))
+        else:
+            self._fragments[asker] = (opcode, parts)
+
+    def closed(self, protocol: Any) -> None:
+        """Nothing will come any more."""
+        if protocol.handshake_exc is not None:
+            self.exchange.end(now_ns(), *outcome_of(protocol.handshake_exc))
+            return
+        received = protocol.close_rcvd
+        close = WebsocketClose(*((NO_CLOSE_FRAME, "") if received is None else (int(received.code), received.reason)))
+        self.exchange.end(now_ns(), *outcome_of_close(close), close)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # at interpreter shutdown anything may be gone
+            self.exchange.end(now_ns(), "abandoned")
+
+
+def _encoded(headers: Any) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("utf-8", "replace"), value.encode("utf-8", "replace")) for name, value in headers.raw_items()]
+
+
+def _guarded(connection: _Connection, action: Callable[..., None], *arguments: Any, **keywords: Any) -> None:
+    try:
+        action(*arguments, **keywords)
+    except Exception as error:  # noqa: BLE001  # the host is never harmed
+        connection.exchange.fail(error)
+
+
+def _send_request(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    runtime = active()
+    if runtime is not None:
+        try:
+            if is_http_instrumentation_enabled():
+                request = arguments[0] if arguments else keywords["request"]
+                setattr(instance, ATTRIBUTE, _Connection(runtime, instance, request))
+        except Exception as error:  # noqa: BLE001  # the host is never harmed
+            runtime.failed(error)
+    return wrapped(*arguments, **keywords)
+
+
+def _process_response(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    connection = getattr(instance, ATTRIBUTE, None)
+    if connection is not None:
+        _guarded(connection, connection.answered, arguments[0] if arguments else keywords["response"])
+    return wrapped(*arguments, **keywords)
+
+
+def _receive_frame(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    connection = getattr(instance, ATTRIBUTE, None)
+    if connection is not None:
+        _guarded(connection, connection.frame, arguments[0] if arguments else keywords["frame"], asker=False)
+    return wrapped(*arguments, **keywords)
+
+
+def _send_frame(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    connection = getattr(instance, ATTRIBUTE, None)
+    if connection is not None:
+        _guarded(connection, connection.frame, arguments[0] if arguments else keywords["frame"], asker=True)
+    return wrapped(*arguments, **keywords)
+
+
+def _receive_eof(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    try:
+        return wrapped(*arguments, **keywords)
+    finally:
+        connection = getattr(instance, ATTRIBUTE, None)
+        if connection is not None:
+            _guarded(connection, connection.closed, instance)
+
+
+HOOKS = (
+    Hook("websockets.client", "ClientProtocol", "send_request", _send_request),
+    Hook("websockets.client", "ClientProtocol", "process_response", _process_response),
+    Hook("websockets.protocol", "Protocol", "recv_frame", _receive_frame),
+    Hook("websockets.protocol", "Protocol", "send_frame", _send_frame),
+    Hook("websockets.protocol", "Protocol", "receive_eof", _receive_eof),
+)

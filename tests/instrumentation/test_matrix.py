@@ -1,0 +1,146 @@
+"""Every server with every client, streaming and not, in real processes: what is captured is what both ends saw.
+
+``pytest -s tests/instrumentation/test_matrix.py`` prints the table that ``docs/coverage.md`` carries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gateway_app
+import httpx
+import pytest
+from wire import DOCUMENT, EVENTS, Received, Server, serving
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+BIN = Path(sys.executable).parent
+STREAM = b"".join(EVENTS)
+
+UVICORN = ("uvicorn", "{app}", "--port", "{port}")
+GUNICORN = ("gunicorn", "-b", "127.0.0.1:{port}", "--no-control-socket", "{app}")
+SERVERS: dict[str, tuple[str, ...]] = {
+    "uvicorn, h11": (*UVICORN, "--http", "h11"),
+    "uvicorn, httptools": (*UVICORN, "--http", "httptools"),
+    "uvicorn --factory": ("uvicorn", "gateway_app:make_{name}", "--factory", "--port", "{port}"),
+    "uvicorn --workers 2": (*UVICORN, "--workers", "2"),
+    "uvicorn --reload": (*UVICORN, "--reload"),
+    "hypercorn": ("hypercorn", "-b", "127.0.0.1:{port}", "{app}"),
+    "hypercorn --workers 2": ("hypercorn", "-b", "127.0.0.1:{port}", "--workers", "2", "{app}"),
+    "granian": ("granian", "--interface", "asgi", "--port", "{port}", "{app}"),
+    "granian --workers 2": ("granian", "--interface", "asgi", "--port", "{port}", "--workers", "2", "{app}"),
+    "gunicorn, uvicorn worker": (*GUNICORN, "-k", "uvicorn_worker.UvicornWorker"),
+    "gunicorn --preload, uvicorn worker": (*GUNICORN, "-k", "uvicorn_worker.UvicornWorker", "--preload"),
+    "gunicorn -k asgi": (*GUNICORN, "-k", "asgi"),
+}
+FRAMEWORKS = ("starlette", "fastapi", "litestar", "quart", "django")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def served(command: Sequence[str], name: str, backend: Server, folder: Path) -> Iterator[str]:
+    """Serves an application of the gateway under ``opentelemetry-instrument``; gives its address."""
+    port = free_port()
+    filled = [part.format(app=f"gateway_app:{name}", name=name, port=port) for part in command]
+    environ = os.environ | {
+        "WIRE_CAPTURE_FILE": str(folder / "capture.jsonl"),
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)]),
+        "BACKEND": backend.url,
+        "OTEL_TRACES_EXPORTER": "none",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "asgi,fastapi,starlette,httpx,aiohttp-client,django,logging",
+    }
+    log = (folder / "server.log").open("wb")
+    process = subprocess.Popen(
+        [BIN / "opentelemetry-instrument", BIN / filled[0], *filled[1:]],
+        cwd=folder, env=environ, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            if time.monotonic() > deadline or process.poll() is not None:
+                pytest.fail("the server did not start: " + (folder / "server.log").read_text()[-2000:])
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        log.close()
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "capture.jsonl").read_bytes().splitlines()]
+
+
+def check(records: list[dict[str, Any]], mark: str, got: bytes, sent: bytes, received: Received) -> None:
+    """One flow: an exchange on each leg, linked, ended, and exactly the bytes that both ends saw."""
+    (request,) = [r for r in records if r["direction"] == "inbound_request" and mark in json.dumps(r["payload"])]
+    flow = [r for r in records if r["metadata"].get("request_id") == request["metadata"]["request_id"]]
+    (asked,) = [r for r in flow if r["direction"] == "outbound_request"]
+    assert asked["payload"] == json.loads(received.body)
+    for leg, bytes_seen in (("client", got), ("backend", sent)):
+        exchange = [r for r in flow if r["metadata"]["leg"] == leg and not r["metadata"].get("assembled")]
+        assert len({r["metadata"]["exchange_id"] for r in exchange}) == 1
+        ends = [r["metadata"]["outcome"] for r in exchange if "outcome" in r["metadata"]]
+        assert ends == ["complete"]
+        chunks = [r["payload"] for r in exchange if r["direction"].endswith("stream_chunk")]
+        if chunks:
+            assert "".join(chunks).encode() == bytes_seen
+        else:
+            assert exchange[-1]["payload"] == json.loads(bytes_seen)
+
+
+def run_all(command: Sequence[str], name: str, folder: Path) -> int:
+    """Sends one request a client and kind through a served gateway and holds the capture against it; how many."""
+    seen: list[tuple[str, bytes, bytes]] = []
+    with serving() as backend:
+        with served(command, name, backend, folder) as url:
+            for number, client in enumerate(gateway_app.CLIENTS):
+                for path, sent in (("document", DOCUMENT), ("stream", STREAM)):
+                    mark = f"<{client} {path}>"
+                    answer = httpx.post(f"{url}/{number}/{path}", json={"model": "m", "mark": mark}, timeout=30)
+                    assert answer.status_code == 200, answer.text
+                    seen.append((mark, answer.content, sent))
+        records = read(folder)
+        assert len(backend.received) == len(seen)
+        for (mark, got, sent), received in zip(seen, backend.received, strict=True):
+            assert json.loads(received.body)["mark"] == mark
+            check(records, mark, got, sent, received)
+    traffic = [r for r in records if not r["direction"].startswith("system_")]
+    assert len({r["metadata"]["exchange_id"] for r in traffic}) == 2 * len(seen)
+    assert not [r for r in records if r["direction"] == "system_gap"]
+    return len(seen)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_server_with_every_client(server: str, tmp_path: Path) -> None:
+    count = run_all(SERVERS[server], "raw", tmp_path)
+    print(f"\n| {server} | raw ASGI | {count} of {count} |", end="")  # noqa: T201  # the table
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_framework_with_every_client(framework: str, tmp_path: Path) -> None:
+    count = run_all(SERVERS["uvicorn, h11"], framework, tmp_path)
+    print(f"\n| uvicorn, h11 | {framework} | {count} of {count} |", end="")  # noqa: T201  # the table
