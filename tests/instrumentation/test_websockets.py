@@ -130,7 +130,7 @@ def test_a_relayed_websocket_is_recorded_on_both_legs_and_linked(served: Gateway
     assert inbound[0]["metadata"]["websocket"] == {"subprotocol": "realtime"}
     client = f"127.0.0.1({inbound[0]['metadata']['user_agent']})"
     assert [(r["source"], r["destination"]) for r in inbound[1:3]] == [(client, "proxy"), ("proxy", client)]
-    assert "Bearer [REDACTED]" in str(inbound[0]["metadata"]["headers"])
+    assert ["authorization", "[REDACTED]"] in inbound[0]["metadata"]["headers"]
 
 
 @pytest.mark.parametrize(("path", "outcome", "status"), [("/refused", "error", 403), ("/broken", "error", 101)])
