@@ -9,7 +9,7 @@ from otel_wirecap.instrumentation.instrumentor import (
     instrument_client,
     uninstrument,
 )
-from otel_wirecap.instrumentation.runtime import annotate
+from otel_wirecap.instrumentation.runtime import annotate, carry, pause, resume
 from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
 from otel_wirecap.tracing.span import CaptureSpan
 from otel_wirecap.version import __version__
@@ -24,8 +24,11 @@ __all__ = [
     "WireCaptureSpanExporter",
     "__version__",
     "annotate",
+    "carry",
     "instrument",
     "instrument_app",
     "instrument_client",
+    "pause",
+    "resume",
     "uninstrument",
 ]

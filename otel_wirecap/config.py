@@ -21,7 +21,12 @@ import yaml
 from otel_wirecap.errors import ConfigurationError
 
 CONFIG_FILE_VARIABLE = "WIRE_CAPTURE_CONFIG"
+EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_WIRECAP_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
+"""OpenTelemetry's names for ``capture_excluded_urls``; the first that is set counts, below our own."""
+
 FORMATS = ("jsonl",)
+LEGS = ("client", "backend")
+PAUSE_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGWINCH")
 
 DEFAULT_SESSION_HEADERS = (
     "x-session-id",
@@ -130,6 +135,33 @@ def _parse_mapping(value: Any) -> dict[str, str]:
     return {key.lower(): name for key, name in value.items()}
 
 
+def _parse_legs(value: Any) -> tuple[str, ...]:
+    legs = _parse_names(value)
+    if not legs or not set(legs) <= set(LEGS):
+        raise ValueError
+    return legs
+
+
+def _parse_expressions(value: Any) -> tuple[str, ...]:
+    expressions = _parse_names(value)
+    for expression in expressions:
+        try:
+            re.compile(expression)
+        except re.error:
+            raise ValueError from None
+    return expressions
+
+
+def _parse_signal(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    name = str(value).upper()
+    name = name if name.startswith("SIG") else "SIG" + name
+    if name not in PAUSE_SIGNALS:
+        raise ValueError
+    return name
+
+
 PATH = Kind(_parse_path, "a file path")
 SIZE = Kind(_parse_size, "a size of at least 1 byte, such as 104857600, 64KB or 100MB")
 COUNT = Kind(_parse_count, "a whole number, 0 or more")
@@ -138,6 +170,9 @@ SECONDS = Kind(_parse_seconds, "a number of seconds from 0.001 to 3600")
 SWITCH = Kind(_parse_switch, "true or false")
 FORMAT = Kind(_parse_format, "one of: " + ", ".join(FORMATS))
 NAMES = Kind(_parse_names, "a list of names (in an environment variable: separated by commas)")
+LEG_NAMES = Kind(_parse_legs, "a list of: " + ", ".join(LEGS))
+EXPRESSIONS = Kind(_parse_expressions, "a list of regular expressions (in an environment variable: between commas)")
+SIGNAL = Kind(_parse_signal, "one of: " + ", ".join(PAUSE_SIGNALS))
 MAPPING = Kind(_parse_mapping, "a map of host to name (in an environment variable: host=name,host:port=name)")
 
 
@@ -166,6 +201,19 @@ class CaptureConfig:
         True,  # noqa: FBT003  # a default is what it is
         SWITCH,
         "whether a stream is followed by the message that its events add up to",
+    )
+    capture_legs: tuple[str, ...] = _setting(LEGS, LEG_NAMES, "which legs are captured")
+    capture_include: tuple[str, ...] = _setting(
+        (), NAMES, "globs of hosts, paths, or host and path; where there are any, only what matches one is captured"
+    )
+    capture_exclude: tuple[str, ...] = _setting(
+        (), NAMES, "globs of hosts, paths, or host and path that are not captured"
+    )
+    capture_excluded_urls: tuple[str, ...] = _setting(
+        (), EXPRESSIONS, "regular expressions; a URL that has a match of one in it is not captured"
+    )
+    capture_pause_signal: str | None = _setting(
+        None, SIGNAL, "a signal on which a running process pauses its capture, and resumes it"
     )
     capture_session_headers: tuple[str, ...] = _setting(
         DEFAULT_SESSION_HEADERS, NAMES, "request headers that name the session, first wins"
@@ -221,6 +269,13 @@ def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | No
         variable = environment_variable(name)
         if environ.get(variable):
             values[name] = _parse(kind, name, environ[variable], f"from {variable}")
+    if "capture_excluded_urls" not in values:
+        for variable in EXCLUDED_URLS_VARIABLES:
+            if environ.get(variable):
+                values["capture_excluded_urls"] = _parse(
+                    EXPRESSIONS, "capture_excluded_urls", environ[variable], f"from {variable}"
+                )
+                break
     for name, value in given.items():
         values[name] = _parse(kinds[name], name, value, "given as an argument")
     return CaptureConfig(**values)

@@ -35,6 +35,12 @@ def capture_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def read_capture(capture_file: Path) -> Callable[[], Records]:
+    """Reads the capture file."""
+    return lambda: read_records(capture_file)
+
+
+@pytest.fixture
 def captured(capture_file: Path) -> Iterator[Callable[[], Records]]:
     """A capture of this process; calling it ends the capture and gives its records."""
     otel_wirecap.instrument(capture_file=capture_file)

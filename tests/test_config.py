@@ -23,6 +23,11 @@ GOOD: dict[str, tuple[str, Any]] = {
     "capture_max_payload_bytes": ("1000", 1000),
     "capture_max_queue_bytes": ("8m", 8 << 20),
     "capture_assemble_streams": ("off", False),
+    "capture_legs": ("backend", ("backend",)),
+    "capture_include": ("api.example, */v1/*", ("api.example", "*/v1/*")),
+    "capture_exclude": ("/healthz", ("/healthz",)),
+    "capture_excluded_urls": ("/metrics$,^http://internal", ("/metrics$", "^http://internal")),
+    "capture_pause_signal": ("usr2", "SIGUSR2"),
     "capture_session_headers": ("x-a, x-b", ("x-a", "x-b")),
     "capture_backends": ("Host:81=one, other=two", {"host:81": "one", "other": "two"}),
     "capture_redact_values": ("first-secret,second-secret", ("first-secret", "second-secret")),
@@ -38,6 +43,9 @@ BAD = {
     "capture_max_payload_bytes": "0",
     "capture_max_queue_bytes": "1e400",
     "capture_assemble_streams": "perhaps",
+    "capture_legs": "middle",
+    "capture_excluded_urls": "([",
+    "capture_pause_signal": "SIGKILL",
     "capture_backends": "nameless",
 }
 
@@ -111,3 +119,12 @@ def test_instrument_raises_on_a_wrong_setting_and_captures_nothing(tmp_path: Pat
     with pytest.raises(ConfigurationError, match="capture_max_files"):
         otel_wirecap.instrument(capture_file=tmp_path / "capture.log", capture_max_files="x")
     assert not (tmp_path / "capture.log").exists()
+
+
+def test_excluded_urls_fall_back_to_opentelemetrys_variables(tmp_path: Path) -> None:
+    general = {"OTEL_PYTHON_EXCLUDED_URLS": "general"}
+    own = general | {"OTEL_PYTHON_WIRECAP_EXCLUDED_URLS": "own"}
+    assert load_config({}, general).capture_excluded_urls == ("general",)
+    assert load_config({}, own).capture_excluded_urls == ("own",)
+    assert load_config({}, own | {"WIRE_CAPTURE_EXCLUDED_URLS": "nearest"}).capture_excluded_urls == ("nearest",)
+    assert load_config({"capture_excluded_urls": ["given"]}, own).capture_excluded_urls == ("given",)

@@ -54,13 +54,15 @@ class Flow:
 
     Attributes:
         id: the flow's ``request_id``.
+        over: whether the client's request has been served: what its context begins now is no part of it any more.
         recording: what the recorder remembers of the flow; the recorder's alone.
     """
 
-    __slots__ = ("_attempts", "id", "recording")
+    __slots__ = ("_attempts", "id", "over", "recording")
 
     def __init__(self, flow_id: str) -> None:
         self.id = flow_id
+        self.over = False
         self.recording: object = None
         self._attempts = itertools.count(1)
 

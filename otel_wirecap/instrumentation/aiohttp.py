@@ -127,6 +127,8 @@ def _begin(request: Any) -> _Attempt | None:
     try:
         if current_request() is not None or not is_http_instrumentation_enabled():
             return None
+        if not runtime.wants("backend", str(request.url)):
+            return None
         attempt = _Attempt(runtime, request)
         setattr(request, ATTRIBUTE, attempt)
     except Exception as error:  # noqa: BLE001  # the host is never harmed

@@ -24,17 +24,20 @@ from otel_wirecap.capture.events import (
     BINARY,
     TEXT,
     ErrorInfo,
+    Headers,
     Outcome,
     RequestHead,
     ResponseHead,
     WebsocketClose,
     WebsocketMessage,
 )
+from otel_wirecap.capture.exchange import Flow
 from otel_wirecap.instrumentation.runtime import (
     NO_CLOSE_FRAME,
     Runtime,
     active,
-    current_flow,
+    enter_flow,
+    leave_flow,
     now_ns,
     outcome_of,
     outcome_of_close,
@@ -91,6 +94,13 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
     if serving is None:
         await app(scope, receive, send)
         return
+    if isinstance(serving, Flow):
+        token = enter_flow(serving, None)
+        try:
+            await app(scope, receive, send)
+        finally:
+            leave_flow(serving, token)
+        return
     try:
         await app(scope, serving.receiver(receive), serving.sender(send))
     except BaseException as error:
@@ -100,9 +110,16 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
         serving.guarded(serving.returned)
 
 
-def _begin(kind: type[_Serving], runtime: Runtime, scope: Scope, send: Send) -> _Serving | None:
+def _begin(kind: type[_Serving], runtime: Runtime, scope: Scope, send: Send) -> _Serving | Flow | None:
+    """The request's recording; a flow, where only the exchanges that it causes are to be captured; None: nothing."""
     try:
-        serving = kind(runtime, scope, send)
+        headers = [(bytes(name), bytes(value)) for name, value in scope.get("headers") or ()]
+        sent = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        url = _url(scope, sent.get("host"))
+        if not runtime.wants("client", url):
+            scope[SCOPE_KEY] = None
+            return None if runtime.choice.paused else runtime.new_flow()
+        serving = kind(runtime, scope, send, url, headers, sent)
         scope[SCOPE_KEY] = serving.exchange.id
     except Exception as error:  # noqa: BLE001  # the host is never harmed
         runtime.failed(error)
@@ -113,27 +130,27 @@ def _begin(kind: type[_Serving], runtime: Runtime, scope: Scope, send: Send) -> 
 class _Serving:
     """One request being served; what its kind makes of the messages is its subclasses' part."""
 
-    def __init__(self, runtime: Runtime, scope: Scope, send: Send) -> None:
+    def __init__(
+        self, runtime: Runtime, scope: Scope, send: Send, url: str, headers: Headers, sent: dict[str, str]
+    ) -> None:
         self._attached: Any = None
         self._flow_token: Any = None
         self._disconnected = False
         self._complete = False
         self._connection = getattr(send, "__self__", None)
-        headers = [(bytes(name), bytes(value)) for name, value in scope.get("headers") or ()]
-        sent = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         server = scope.get("server")
         context = propagate.extract(sent)
         address = (server[0], server[1] or 0) if server else None
         self.exchange: Exchange
-        self.exchange, span = runtime.begin_client(self._head(scope, headers, sent), context, address)
+        self.exchange, span = runtime.begin_client(self._head(scope, url, headers, sent), context, address)
         try:
-            self._flow_token = current_flow.set(self.exchange.flow)
+            self._flow_token = enter_flow(self.exchange.flow, span.inner)
             if span.get_span_context().is_valid:
                 self._attached = otel_context.attach(trace.set_span_in_context(span.inner, context))
         except Exception as error:  # noqa: BLE001  # the exchange has begun: it ends here, the host goes on
             self.exchange.fail(error)
 
-    def _head(self, scope: Scope, headers: list[tuple[bytes, bytes]], sent: dict[str, str]) -> RequestHead:
+    def _head(self, scope: Scope, url: str, headers: Headers, sent: dict[str, str]) -> RequestHead:
         raise NotImplementedError
 
     def received(self, message: Message) -> None:
@@ -203,14 +220,14 @@ class _Serving:
             if self._attached is not None:
                 otel_context.detach(self._attached)
             if self._flow_token is not None:
-                current_flow.reset(self._flow_token)
+                leave_flow(self.exchange.flow, self._flow_token)
 
 
 class _ServingHTTP(_Serving):
-    def _head(self, scope: Scope, headers: list[tuple[bytes, bytes]], sent: dict[str, str]) -> RequestHead:
+    def _head(self, scope: Scope, url: str, headers: Headers, sent: dict[str, str]) -> RequestHead:
         return RequestHead(
             method=scope["method"],
-            url=_url(scope, sent.get("host")),
+            url=url,
             headers=headers,
             http_version=_http_version(scope),
             client_host=_client_host(scope),
@@ -249,10 +266,10 @@ class _ServingHTTP(_Serving):
 
 
 class _ServingWebsocket(_Serving):
-    def _head(self, scope: Scope, headers: list[tuple[bytes, bytes]], sent: dict[str, str]) -> RequestHead:
+    def _head(self, scope: Scope, url: str, headers: Headers, sent: dict[str, str]) -> RequestHead:
         return RequestHead(
             method="GET",
-            url=_url(scope, sent.get("host")),
+            url=url,
             headers=headers,
             http_version=_http_version(scope),
             client_host=_client_host(scope),

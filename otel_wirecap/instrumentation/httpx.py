@@ -132,6 +132,8 @@ def _begin(instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) 
         request = arguments[0] if arguments else keywords["request"]
         if current_request() is request or not is_http_instrumentation_enabled():
             return None
+        if not runtime.wants("backend", str(request.url)):
+            return None
         sending = _Sending(runtime, tees_for(_module_of(instance)), request)
     except Exception as error:  # noqa: BLE001  # the host is never harmed
         runtime.failed(error)

@@ -11,17 +11,22 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
+import inspect
 import logging
 import secrets
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import orjson
+from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, TracerProvider
+from opentelemetry.trace import Span, SpanKind, TracerProvider
 
 from otel_wirecap.capture.events import ErrorInfo, EventKind, Leg, Outcome, RequestHead, WebsocketClose
 from otel_wirecap.capture.exchange import HEAD_SIZE, Exchange, Flow
+from otel_wirecap.instrumentation.choice import Choice
 from otel_wirecap.storage.registry import close_first_at_exit
 from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
@@ -43,12 +48,43 @@ ORDINARY_CLOSES = frozenset({1000, 1001, 1005})
 
 NO_CLOSE_FRAME = 1006
 
-current_flow: contextvars.ContextVar[Flow | None] = contextvars.ContextVar("otel_wirecap_flow", default=None)
+
+class _Link(NamedTuple):
+    """What a context belongs to: a flow, and the span of its client exchange; ``carried``: on purpose, by ``carry``."""
+
+    flow: Flow
+    span: Span | None
+    carried: bool
+
+
+_link: contextvars.ContextVar[_Link | None] = contextvars.ContextVar("otel_wirecap_flow", default=None)
 _ambient_annotations: contextvars.ContextVar[bytes | None] = contextvars.ContextVar(
     "otel_wirecap_annotations", default=None
 )
 
 now_ns = time.monotonic_ns
+
+
+def current_flow() -> Flow | None:
+    """The flow that the current context belongs to.
+
+    A task that outlives the request in whose context it was started is not that request's any more: a worker that was
+    made by the first request that needed it serves all later ones.
+    """
+    link = _link.get()
+    return None if link is None or (link.flow.over and not link.carried) else link.flow
+
+
+def enter_flow(flow: Flow, span: Span | None) -> contextvars.Token[_Link | None]:
+    """The current context now belongs to ``flow``; ``span`` is that of its client exchange."""
+    return _link.set(_Link(flow, span, carried=False))
+
+
+def leave_flow(flow: Flow, token: contextvars.Token[_Link | None]) -> None:
+    """The client's request has been served."""
+    flow.over = True
+    with contextlib.suppress(ValueError):  # a coroutine that the garbage collector closes does so in another context
+        _link.reset(token)
 
 
 class Begun(NamedTuple):
@@ -71,6 +107,7 @@ class Runtime:
 
     def __init__(self, config: CaptureConfig, tracer_provider: TracerProvider | None = None) -> None:
         self.exporter = WireCaptureSpanExporter(config)
+        self.choice = Choice(config)
         self._tracer = trace.get_tracer("otel_wirecap", __version__, tracer_provider, SCHEMA_URL)
         self._told: set[str] = set()
         self._used = False
@@ -78,18 +115,64 @@ class Runtime:
 
     def begin_client(self, head: RequestHead, context: Context | None, server: tuple[str, int] | None) -> Begun:
         """Begins the exchange between a client and this process; a flow of its own."""
-        flow = Flow(_new_id("req"))
+        flow = self.new_flow()
         return self._begin("client", flow, None, head, SpanKind.SERVER, context, server)
 
     def begin_backend(self, head: RequestHead, server: tuple[str, int] | None, flow: Flow | None = None) -> Begun:
         """Begins an exchange with a backend: an attempt of ``flow`` or of the current flow, else a flow of its own."""
-        flow = flow or current_flow.get()
+        flow = flow or current_flow()
+        context = None
         if flow is None:
-            flow = Flow(_new_id("req"))
+            flow = self.new_flow()
+            link = _link.get()
+            if link is not None and trace.get_current_span() is link.span:
+                context = otel_context.Context()  # no child of the request that is over
             annotations = _ambient_annotations.get()
             if annotations is not None:
                 self.exporter.emit(EventKind.ANNOTATE, flow, now_ns(), annotations, HEAD_SIZE)
-        return self._begin("backend", flow, flow.next_attempt(), head, SpanKind.CLIENT, None, server)
+        return self._begin("backend", flow, flow.next_attempt(), head, SpanKind.CLIENT, context, server)
+
+    def wants(self, leg: Leg, url: str) -> bool:
+        """Whether an exchange that begins now is to be captured. A flow that began before a pause is finished."""
+        choice = self.choice
+        if choice.paused and (leg == "client" or current_flow() is None):
+            choice.passed_over += 1
+            return False
+        return choice.leg(leg) and choice.url(url)
+
+    def new_flow(self) -> Flow:
+        """A flow of its own."""
+        return Flow(_new_id("req"))
+
+    def pause(self) -> None:
+        """No new flow is captured from now on; the capture says so."""
+        if not self.choice.paused:
+            self.choice.paused, self.choice.passed_over = True, 0
+            self._tell("system_pause", {})
+
+    def resume(self) -> None:
+        """New flows are captured again; the capture says so, and how many exchanges passed by."""
+        if self.choice.paused:
+            self.choice.paused = False
+            self._tell("system_resume", {"exchanges_passed_over": self.choice.passed_over})
+
+    def toggle(self) -> None:
+        """Pauses a capture that runs, and resumes one that is paused."""
+        if self.choice.paused:
+            self.resume()
+        else:
+            self.pause()
+        logger.warning("capture is %s", "paused" if self.choice.paused else "resumed")
+
+    def _tell(self, direction: str, payload: dict[str, object]) -> None:
+        document = orjson.dumps(
+            {
+                "timestamp_unix": time.time(), "direction": direction, "source": "wirecap", "destination": "capture",
+                "session_id": None, "backend": "system", "model": None, "key_name": None, "content_type": "json",
+                "content_length": len(orjson.dumps(payload)), "payload": payload, "metadata": {},
+            }
+        ).decode()  # fmt: skip
+        self.exporter.emit(EventKind.DOCUMENT, None, now_ns(), document, len(document))
 
     def _begin(
         self,
@@ -197,7 +280,7 @@ def annotate(
         identity = {"session_id": session_id, "backend": backend, "model": model, "key_name": key_name}
         annotations = {name: value for name, value in identity.items() if value is not None} | metadata
         document = orjson.dumps(annotations, default=str, option=orjson.OPT_NON_STR_KEYS)
-        flow = current_flow.get()
+        flow = current_flow()
         if flow is not None:
             runtime.exporter.emit(EventKind.ANNOTATE, flow, now_ns(), document, len(document))
             return
@@ -207,6 +290,63 @@ def annotate(
         _ambient_annotations.set(document)
     except Exception as error:  # noqa: BLE001  # the host is never harmed
         runtime.failed(error)
+
+
+def pause() -> None:
+    """Captures no new exchange until ``resume()``; those that run are captured to their end, with what they cause."""
+    if _runtime is not None:
+        _runtime.pause()
+
+
+def resume() -> None:
+    """Ends a ``pause()``."""
+    if _runtime is not None:
+        _runtime.resume()
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def carry(function: Callable[P, T]) -> Callable[P, T]:
+    """Makes ``function`` part of the current request wherever and whenever it is called.
+
+    For the ways on which Python loses the context (``run_in_executor``, a thread of one's own, a queue whose worker
+    was started elsewhere) and for work that outlives the request on purpose. Outside of a request, or where no capture
+    runs, the function itself is returned.
+
+    Args:
+        function: any callable; of a coroutine function the coroutine runs as part of the request.
+    """
+    flow = current_flow()
+    if flow is None:
+        return function
+    link, context = _Link(flow, None, carried=True), otel_context.get_current()
+
+    @contextlib.contextmanager
+    def carried() -> Iterator[None]:
+        token, attached = _link.set(link), otel_context.attach(context)
+        try:
+            yield
+        finally:
+            otel_context.detach(attached)
+            _link.reset(token)
+
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def call_async(*arguments: P.args, **keywords: P.kwargs) -> Any:
+            with carried():
+                return await function(*arguments, **keywords)
+
+        return cast("Callable[P, T]", call_async)
+
+    @functools.wraps(function)
+    def call(*arguments: P.args, **keywords: P.kwargs) -> T:
+        with carried():
+            return function(*arguments, **keywords)
+
+    return call
 
 
 def outcome_of(error: BaseException) -> tuple[Outcome, ErrorInfo | None]:

@@ -27,14 +27,10 @@ class _Connection:
 
     __slots__ = ("_fragments", "exchange")
 
-    def __init__(self, runtime: Runtime, protocol: Any, request: Any) -> None:
-        uri = protocol.uri
-        scheme = "wss" if uri.secure else "ws"
-        host = f"[{uri.host}]" if ":" in uri.host else uri.host
-        port = "" if uri.port == (443 if uri.secure else 80) else f":{uri.port}"
+    def __init__(self, runtime: Runtime, protocol: Any, url: str, request: Any) -> None:
         head = RequestHead(
             method="GET",
-            url=f"{scheme}://{host}{port}{request.path}",
+            url=url,
             headers=_encoded(request.headers),
             http_version="HTTP/1.1",
             body=b"",
@@ -42,7 +38,7 @@ class _Connection:
         )
         # Fragments of a message that is not whole yet: by us, by the other side.
         self._fragments: dict[bool, tuple[int, list[bytes]]] = {}
-        self.exchange = runtime.begin_backend(head, (uri.host, uri.port)).exchange
+        self.exchange = runtime.begin_backend(head, (protocol.uri.host, protocol.uri.port)).exchange
 
     def answered(self, response: Any) -> None:
         """The handshake is answered."""
@@ -79,6 +75,12 @@ class _Connection:
             self.exchange.end(now_ns(), "abandoned")
 
 
+def _url(uri: Any, path: str) -> str:
+    host = f"[{uri.host}]" if ":" in uri.host else uri.host
+    port = "" if uri.port == (443 if uri.secure else 80) else f":{uri.port}"
+    return f"{'wss' if uri.secure else 'ws'}://{host}{port}{path}"
+
+
 def _encoded(headers: Any) -> list[tuple[bytes, bytes]]:
     return [(name.encode("utf-8", "replace"), value.encode("utf-8", "replace")) for name, value in headers.raw_items()]
 
@@ -94,9 +96,10 @@ def _send_request(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywo
     runtime = active()
     if runtime is not None:
         try:
-            if is_http_instrumentation_enabled():
-                request = arguments[0] if arguments else keywords["request"]
-                setattr(instance, ATTRIBUTE, _Connection(runtime, instance, request))
+            request = arguments[0] if arguments else keywords["request"]
+            url = _url(instance.uri, request.path)
+            if is_http_instrumentation_enabled() and runtime.wants("backend", url):
+                setattr(instance, ATTRIBUTE, _Connection(runtime, instance, url, request))
         except Exception as error:  # noqa: BLE001  # the host is never harmed
             runtime.failed(error)
     return wrapped(*arguments, **keywords)

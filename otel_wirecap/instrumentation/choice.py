@@ -1,0 +1,58 @@
+"""Which exchanges are captured: decided once for each, before it begins."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.events import Leg
+    from otel_wirecap.config import CaptureConfig
+
+
+class Choice:
+    """The choice that the settings make, and the pause.
+
+    Attributes:
+        paused: whether no new flow is captured for the time being.
+        passed_over: exchanges that were not captured because of the current, or else the latest, pause.
+    """
+
+    def __init__(self, config: CaptureConfig) -> None:
+        self.paused = False
+        self.passed_over = 0
+        self._legs = frozenset(config.capture_legs)
+        self._include = [_pattern(glob) for glob in config.capture_include]
+        self._exclude = [_pattern(glob) for glob in config.capture_exclude]
+        self._excluded_urls = [re.compile(expression) for expression in config.capture_excluded_urls]
+
+    def leg(self, leg: Leg) -> bool:
+        """Whether exchanges of this leg are captured at all."""
+        return leg in self._legs
+
+    def url(self, url: str) -> bool:
+        """Whether exchanges with this URL are captured.
+
+        A glob may stand for a path, a host, or both together, with or without the port.
+        """
+        if any(expression.search(url) for expression in self._excluded_urls):
+            return False
+        if not self._include and not self._exclude:
+            return True
+        split = urlsplit(url)
+        host, host_and_port, path = split.hostname or "", split.netloc.rpartition("@")[2].lower(), split.path or "/"
+        forms = (path, host, host_and_port, host + path, host_and_port + path)
+        if _any(self._exclude, forms):
+            return False
+        return not self._include or _any(self._include, forms)
+
+
+def _pattern(glob: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(glob))
+
+
+def _any(patterns: Iterable[re.Pattern[str]], forms: Iterable[str]) -> bool:
+    return any(pattern.match(form) for pattern in patterns for form in forms)
