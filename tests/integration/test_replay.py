@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +39,23 @@ DRIVES = {
     "random-chunks": (["--chunking", "random:7"], 60),
     "tiny-chunks": (["--chunking", "bytes:5"], 60),
     "tiny-upload-chunks": (["--upload-chunk", "5"], 60),
+}
+
+
+SERVERS = {
+    "uvicorn, h11": ["uvicorn", "--port", "{port}", "--http", "h11", "--log-level", "critical"],
+    "uvicorn, httptools": ["uvicorn", "--port", "{port}", "--http", "httptools", "--log-level", "critical"],
+    "hypercorn": ["hypercorn", "-b", "127.0.0.1:{port}", "--log-level", "critical"],
+    "granian": ["granian", "--interface", "asgi", "--port", "{port}", "--no-log"],
+    "gunicorn, uvicorn worker": ["gunicorn", "-b", "127.0.0.1:{port}", "-k", "uvicorn_worker.UvicornWorker"],
+    "gunicorn -k asgi": ["gunicorn", "-b", "127.0.0.1:{port}", "-k", "asgi", "--no-control-socket"],
+}
+FAULTS = {
+    "status": ["--fault", "status:529"],
+    "reset": ["--fault", "reset-after:2"],
+    "close": ["--fault", "close-after:2"],
+    "stall": ["--fault", "stall-after:2:0.5"],
+    "client leaves": ["--abort-after", "2", "--delay-ms", "20", "--only", "stream"],
 }
 
 
@@ -100,6 +117,10 @@ def site(kind: str, folder: Path, environment: dict[str, str] | None = None) -> 
     else:
         command = [str(BIN / "opentelemetry-instrument"), sys.executable, "examples/fastapi_proxy.py"]
         command += ["--port", str(port)]
+        if kind in SERVERS:
+            server, *arguments = (part.format(port=port) for part in SERVERS[kind])
+            command = [str(BIN / "opentelemetry-instrument"), str(BIN / server), *arguments, "fastapi_proxy:app"]
+            settings["PYTHONPATH"] = str(PROJECT / "examples")
         settings |= NO_EXPORT | {
             "WIRE_CAPTURE_FILE": str(folder / "capture.log"),
             "BACKEND_URL": f"http://127.0.0.1:{backend_port}",
@@ -140,6 +161,27 @@ def test_every_exchange_is_captured_byte_for_byte_on_both_legs(kind: str, name: 
     assert f"{expected} sent, {expected} ok" in told
     assert f"'client': {expected}, 'backend': {expected}" in ask_oracle(tmp_path)
     assert (tmp_path / "proxy.log").read_text().count("\n") <= 1  # nothing but the line that it is ready
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("server", SERVERS)
+def test_faults_and_clients_that_leave_are_told_and_what_passed_is_a_prefix(server: str, tmp_path: Path) -> None:
+    planted = ""
+    with site(server, tmp_path) as place:
+        for options in FAULTS.values():
+            drive(place, "--no-compare", "--concurrency", "8", *options)
+            planted += (tmp_path / "planted.txt").read_text()
+    (tmp_path / "planted.txt").write_text(planted)
+    ask_oracle(tmp_path)
+    records = [json.loads(line) for line in (tmp_path / "capture.log").read_text().splitlines()]
+    outcomes = Counter(
+        (record["metadata"]["leg"], record["metadata"]["outcome"])
+        for record in records
+        if "outcome" in record["metadata"] and not record["metadata"].get("assembled")
+    )
+    assert outcomes["client", "client_disconnect"] > 0
+    assert outcomes["backend", "error"] > 0
+    assert not outcomes["client", "abandoned"] + outcomes["backend", "abandoned"], outcomes
 
 
 def requested_model(exchange: dict[str, Any]) -> str | None:
