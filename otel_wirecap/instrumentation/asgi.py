@@ -90,7 +90,7 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
         await app(scope, receive, _flushing(scope, send))
         return
     kind = _KINDS.get(scope["type"])
-    serving = None if kind is None else _begin(kind, runtime, scope, send)
+    serving = None if kind is None else _begin(kind, runtime, scope, receive, send)
     if serving is None:
         await app(scope, receive, send)
         return
@@ -110,7 +110,9 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
         serving.guarded(serving.returned)
 
 
-def _begin(kind: type[_Serving], runtime: Runtime, scope: Scope, send: Send) -> _Serving | Flow | None:
+def _begin(
+    kind: type[_Serving], runtime: Runtime, scope: Scope, receive: Receive, send: Send
+) -> _Serving | Flow | None:
     """The request's recording; a flow, where only the exchanges that it causes are to be captured; None: nothing."""
     try:
         headers = [(bytes(name), bytes(value)) for name, value in scope.get("headers") or ()]
@@ -119,7 +121,7 @@ def _begin(kind: type[_Serving], runtime: Runtime, scope: Scope, send: Send) -> 
         if not runtime.wants("client", url):
             scope[SCOPE_KEY] = None
             return None if runtime.choice.paused else runtime.new_flow()
-        serving = kind(runtime, scope, send, url, headers, sent)
+        serving = kind(runtime, scope, receive, send, url, headers, sent)
         scope[SCOPE_KEY] = serving.exchange.id
     except Exception as error:  # noqa: BLE001  # the host is never harmed
         runtime.failed(error)
@@ -131,13 +133,22 @@ class _Serving:
     """One request being served; what its kind makes of the messages is its subclasses' part."""
 
     def __init__(
-        self, runtime: Runtime, scope: Scope, send: Send, url: str, headers: Headers, sent: dict[str, str]
+        self,
+        runtime: Runtime,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        url: str,
+        headers: Headers,
+        sent: dict[str, str],
     ) -> None:
         self._attached: Any = None
         self._flow_token: Any = None
         self._disconnected = False
         self._complete = False
-        self._connection = getattr(send, "__self__", None)
+        sending, receiving = getattr(send, "__self__", None), getattr(receive, "__self__", None)
+        # What uvicorn, hypercorn and gunicorn call it. Others tell in other ways, or not at all.
+        self._connections = ((sending, "disconnected"), (sending, "closed"), (receiving, "_closed"))
         server = scope.get("server")
         context = propagate.extract(sent)
         address = (server[0], server[1] or 0) if server else None
@@ -201,8 +212,7 @@ class _Serving:
         """Whether the client is known to have left before the response was complete."""
         if self._disconnected:
             return True
-        connection = self._connection  # of uvicorn or hypercorn; a server without these names tells otherwise
-        return bool(getattr(connection, "disconnected", False) or getattr(connection, "closed", False))
+        return any(getattr(connection, name, False) is True for connection, name in self._connections)
 
     def raised(self, error: BaseException) -> None:
         """The application raised."""

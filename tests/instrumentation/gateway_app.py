@@ -109,6 +109,12 @@ async def raw(scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[
         body += message.get("body", b"")
         if not message.get("more_body"):
             break
+    if scope["path"] == "/endless":  # and deaf: it never asks whether the client is still there
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        for number in range(100):
+            await send({"type": "http.response.body", "body": b"data: %d\n\n" % number, "more_body": number < 99})
+            await asyncio.sleep(0.02)
+        return
     chunks, content_type = relay(scope["path"], body)
     headers = [(b"content-type", content_type.encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})

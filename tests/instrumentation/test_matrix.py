@@ -140,6 +140,17 @@ def test_a_server_with_every_client(server: str, tmp_path: Path) -> None:
     print(f"\n| {server} | raw ASGI | {count} of {count} |", end="")  # noqa: T201  # the table
 
 
+# Not granian: it tells nobody but who asks.
+@pytest.mark.parametrize("server", ["uvicorn, h11", "uvicorn, httptools", "hypercorn", "gunicorn -k asgi"])
+def test_a_client_that_leaves_is_noticed_even_where_the_application_never_asks(server: str, tmp_path: Path) -> None:
+    with serving() as backend, served(SERVERS[server], "raw", backend, tmp_path) as url:
+        with httpx.stream("POST", url + "/endless", content=b"{}") as response:
+            next(response.iter_raw())
+        time.sleep(3)
+    ends = [r["metadata"]["outcome"] for r in read(tmp_path) if r["direction"] == "outbound_stream_end"]
+    assert ends == ["client_disconnect"]
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_framework_with_every_client(framework: str, tmp_path: Path) -> None:
     count = run_all(SERVERS["uvicorn, h11"], framework, tmp_path)
