@@ -1,0 +1,272 @@
+"""Every way a relayed exchange may end, on both legs and linked: the outcome, and the bytes up to there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socketserver
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import httpx
+import httpx2
+import pytest
+from wire import EVENTS, Server, serving
+
+from otel_wirecap import WireCaptureMiddleware
+
+Finish = Callable[[], list[dict[str, Any]]]
+FIRST_TWO = b"".join(EVENTS[:2])
+
+
+class Breaking(socketserver.StreamRequestHandler):
+    """Sends two events of a stream, then what its path says."""
+
+    def handle(self) -> None:
+        target = self.rfile.readline().split()[1].decode()
+        while self.rfile.readline().strip():
+            pass
+        if target == "/before":
+            self.reset()
+            return
+        self.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        for event in EVENTS[:2]:
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event))
+            self.wfile.flush()
+            time.sleep(0.02)
+        if target == "/reset":
+            self.reset()
+        elif target == "/malformed":
+            self.wfile.write(b"no size at all\r\n")
+            time.sleep(0.2)
+        elif target == "/stall":
+            time.sleep(20)
+
+    def reset(self) -> None:
+        self.connection.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SOL_SOCKET, SO_LINGER: RST
+
+    def finish(self) -> None:
+        """The client may be gone."""
+
+
+@pytest.fixture
+def breaking() -> Iterator[str]:
+    class Threading(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
+
+        def handle_error(self, *_: Any) -> None:
+            """Broken on purpose."""
+
+    with Threading(("127.0.0.1", 0), Breaking) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join(5)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+async def by_httpx(url: str) -> Any:
+    async with httpx.AsyncClient(timeout=1) as client, client.stream("GET", url) as response:
+        async for chunk in response.aiter_raw():
+            yield chunk
+
+
+async def by_httpx2(url: str) -> Any:
+    async with httpx2.AsyncClient(timeout=1) as client, client.stream("GET", url) as response:
+        async for chunk in response.aiter_raw():
+            yield chunk
+
+
+async def by_aiohttp(url: str) -> Any:
+    timeout = aiohttp.ClientTimeout(sock_read=1)
+    async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+        async for chunk in response.content.iter_any():
+            yield chunk
+
+
+CLIENTS = {"httpx": by_httpx, "httpx2": by_httpx2, "aiohttp": by_aiohttp}
+
+
+def relay(app: Any) -> list[bytes]:
+    """Calls an application as a server would; what it sent until it ended or failed, and at most for five seconds."""
+    sent: list[bytes] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            sent.append(message.get("body", b""))
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": "/chat", "raw_path": b"/chat", "query_string": b"", "root_path": "", "server": ("127.0.0.1", 80),
+        "headers": [(b"host", b"proxy.example")], "client": ("127.0.0.1", 5),
+    }  # fmt: skip
+
+    async def go() -> None:
+        with contextlib.suppress(Exception):  # a server would log it
+            await asyncio.wait_for(WireCaptureMiddleware(app)(scope, receive, send), 5)
+
+    asyncio.run(go())
+    return sent
+
+
+def relaying(chunks: Callable[[], Any]) -> Any:
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        async for chunk in chunks():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
+def ends(records: list[dict[str, Any]]) -> dict[str, str]:
+    assert len({r["metadata"]["request_id"] for r in records}) == 1
+    last = [r["metadata"] for r in records if "outcome" in r["metadata"] and not r["metadata"].get("assembled")]
+    exchanges = {r["metadata"]["exchange_id"] for r in records}
+    assert sorted(metadata["exchange_id"] for metadata in last) == sorted(exchanges)  # each ends, once
+    return {metadata["leg"]: metadata["outcome"] for metadata in last}
+
+
+def body_of(records: list[dict[str, Any]], direction: str) -> bytes:
+    return "".join(r["payload"] for r in records if r["direction"] == direction).encode()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("fault", ["before", "reset", "close", "malformed", "stall"])
+def test_a_backend_that_fails_is_an_error_on_both_legs(
+    client: str, fault: str, breaking: str, captured: Finish
+) -> None:
+    sent = relay(relaying(lambda: CLIENTS[client](f"{breaking}/{fault}")))
+    records = captured()
+    if (client, fault) == ("aiohttp", "malformed"):  # aiohttp waits for ever: it is the server that gives up here
+        assert ends(records) == {"client": "cancelled", "backend": "cancelled"}
+        return
+    assert ends(records) == {"client": "error", "backend": "error"}
+    told = {r["metadata"]["leg"]: r["metadata"]["error"] for r in records if "error" in r["metadata"]}
+    assert told["client"]["type"] == told["backend"]["type"]
+    if fault != "before":
+        assert b"".join(sent) == FIRST_TWO
+        assert body_of(records, "outbound_stream_chunk") == body_of(records, "stream_chunk") == FIRST_TWO
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_stream_that_is_left_half_read_is_closed_and_the_client_has_its_whole_answer(
+    client: str, server: Server, captured: Finish
+) -> None:
+    async def first() -> Any:
+        chunks = CLIENTS[client](server.url + "/stream")
+        yield await anext(chunks)
+        await chunks.aclose()
+
+    relay(relaying(first))
+    records = captured()
+    assert ends(records) == {"client": "complete", "backend": "closed"}
+    assert body_of(records, "stream_chunk") == EVENTS[0]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_cancelled_task_is_cancelled_on_both_legs(client: str, breaking: str, captured: Finish) -> None:
+    async def cancelled(scope: Any, receive: Any, send: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_later(0.4, task.cancel)
+        await relaying(lambda: CLIENTS[client](breaking + "/stall"))(scope, receive, send)
+
+    async def as_a_task(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.create_task(WireCaptureMiddleware(cancelled)(scope, receive, send))
+
+    sent: list[bytes] = []
+
+    async def go() -> None:
+        async def send(message: Any) -> None:
+            sent.append(message.get("body", b""))
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b""}
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "http_version": "1.1"}
+        with pytest.raises(asyncio.CancelledError):
+            await as_a_task(scope, receive, send)
+
+    asyncio.run(go())
+    records = captured()
+    assert ends(records) == {"client": "cancelled", "backend": "cancelled"}
+    assert body_of(records, "stream_chunk") == FIRST_TWO == b"".join(sent)
+
+
+def test_an_exception_of_the_application_is_told_with_the_backend_s_answer_whole(
+    server: Server, captured: Finish
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async with httpx.AsyncClient() as client:
+            await client.get(server.url + "/document")
+        raise LookupError("no such model")
+
+    relay(app)
+    records = captured()
+    assert ends(records) == {"client": "error", "backend": "complete"}
+    assert records[-1]["metadata"]["error"] == {"type": "LookupError", "message": "no such model"}
+
+
+PROGRAM = """
+    import sys, time, httpx, aiohttp, asyncio, otel_wirecap
+    otel_wirecap.instrument(capture_file="capture.log")
+
+    async def aio(url):
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            await response.content.readany()
+            print("ready", flush=True)
+            await response.read()
+
+    if sys.argv[1] == "aiohttp":
+        asyncio.run(aio(sys.argv[2]))
+    with httpx.stream("GET", sys.argv[2], timeout=60) as response:
+        for chunk in response.iter_raw():
+            print("ready", flush=True)
+"""
+
+
+@pytest.mark.parametrize("client", ["httpx", "aiohttp"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_ends_in_mid_stream_leaves_nothing_open(
+    client: str, number: signal.Signals, breaking: str, tmp_path: Path
+) -> None:
+    program = textwrap.dedent(PROGRAM)
+    if number == signal.SIGTERM:  # which Python does not turn into an orderly exit by itself
+        program = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\n" + program
+    with subprocess.Popen(
+        [sys.executable, "-c", program, client, breaking + "/stall"], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": os.getcwd()},  # noqa: PTH109
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        process.wait(20)
+    records = [json.loads(line) for line in (tmp_path / "capture.log").read_text().splitlines()]
+    directions = [record["direction"] for record in records]
+    assert directions[-1] == "system_stop"
+    assert directions.count("stream_end") == 1
+    (end,) = [record for record in records if record["direction"] == "stream_end"]
+    assert end["metadata"]["outcome"] in {"error", "closed", "abandoned", "cancelled"}
