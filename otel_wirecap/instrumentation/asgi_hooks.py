@@ -6,6 +6,7 @@ from typing import Any
 
 from otel_wirecap.instrumentation.asgi import WireCaptureMiddleware, flush_before_exit, record
 from otel_wirecap.instrumentation.patching import Hook
+from otel_wirecap.instrumentation.runtime import active, serving_traceparent
 
 
 def outermost(app: Any) -> WireCaptureMiddleware:
@@ -60,6 +61,23 @@ def _call(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywords: di
     return record(wrapped, given["scope"], given["receive"], given["send"])
 
 
+def _get_parent(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """What FastAPI's native telemetry reads from the request's headers, which is all it takes its parent from.
+
+    Where our span of the request is a real one it is the parent, or client leg and backend leg would be of two traces.
+    The headers that the application sees are not touched.
+    """
+    values = wrapped(*arguments, **keywords)
+    try:
+        if (arguments[1] if len(arguments) > 1 else keywords["key"]) == "traceparent":
+            return serving_traceparent() or values
+    except Exception as error:  # noqa: BLE001  # the host is never harmed
+        runtime = active()
+        if runtime is not None:
+            runtime.failed(error)
+    return values
+
+
 HOOKS = (
     Hook("uvicorn.config", "Config", "load", _load),
     Hook("uvicorn.server", "Server", "shutdown", _shutdown),
@@ -67,6 +85,7 @@ HOOKS = (
     Hook("granian.asgi", "", "_callback_wrapper", _wrap_granian),
     Hook("gunicorn.workers.gasgi", "ASGIWorker", "load_wsgi", _wrap_gunicorn),
     Hook("starlette.applications", "Starlette", "__call__", _call),  # FastAPI's applications call it
+    Hook("fastapi.telemetry._asgi", "_HeadersGetter", "get", _get_parent),
     Hook("litestar.app", "Litestar", "__call__", _call),
     Hook("quart.app", "Quart", "__call__", _call),
     Hook("django.core.handlers.asgi", "ASGIHandler", "__call__", _call),

@@ -23,6 +23,7 @@ import orjson
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, TracerProvider
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_wirecap.capture.events import ErrorInfo, EventKind, Leg, Outcome, RequestHead, WebsocketClose
 from otel_wirecap.capture.exchange import HEAD_SIZE, Exchange, Flow
@@ -73,6 +74,16 @@ def current_flow() -> Flow | None:
     """
     link = _link.get()
     return None if link is None or (link.flow.over and not link.carried) else link.flow
+
+
+def serving_traceparent() -> list[str] | None:
+    """The span of the client's request that this context serves, as ``traceparent``; None where there is none."""
+    link = _link.get()
+    if link is None or link.flow.over or link.span is None or trace.get_current_span() is not link.span:
+        return None
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier, trace.set_span_in_context(link.span))
+    return [carrier["traceparent"]] if "traceparent" in carrier else None
 
 
 def enter_flow(flow: Flow, span: Span | None) -> contextvars.Token[_Link | None]:
