@@ -105,7 +105,7 @@ def gateway(port: int, backend: str, capture_file: str) -> None:  # noqa: C901  
 
         task = asyncio.create_task(relay())
         if number % 10 == 3:
-            asyncio.get_running_loop().call_later(0.03, task.cancel)
+            asyncio.get_running_loop().call_later(0.3, task.cancel)
         with contextlib.suppress(asyncio.CancelledError):
             await task
         await send({"type": "http.response.body", "body": b""})
@@ -115,7 +115,7 @@ def gateway(port: int, backend: str, capture_file: str) -> None:  # noqa: C901  
 
 async def ask(port: int, number: int) -> int:
     """One request on a connection of its own; the bytes that came."""
-    body = json.dumps({"stream": True, "chunks": CHUNKS, "delay": 0.003, "n": number}).encode()
+    body = json.dumps({"stream": True, "chunks": CHUNKS, "delay": 0.05, "n": number}).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(b"POST /chat/%d HTTP/1.1\r\nhost: gateway\r\ncontent-length: %d\r\n" % (number, len(body)))
