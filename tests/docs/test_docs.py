@@ -204,7 +204,7 @@ def test_what_a_page_shows_works(page, tmp_path, backend, demo_capture):
     with contextlib.ExitStack() as stack:
         sandbox = Sandbox(tmp_path, backend, demo_capture, stack)
         for block in blocks(page):
-            lacks = {tool for tool in ("jq", "curl") if f"{tool} -" in block.text and shutil.which(tool) is None}
+            lacks = {tool for tool in ("jq", "curl", "pkill") if f"{tool} -" in block.text and shutil.which(tool) is None}
             missing |= lacks
             if not lacks:
                 sandbox.check(block)
@@ -244,6 +244,8 @@ def test_every_setting_is_documented_with_its_names_and_default():
         elif field.name == "capture_session_headers":
             shown = "see below"
             assert ",".join(f"`{name}`" for name in value) in re.sub(r",\s+", ",", page.read_text(encoding="utf-8"))
+        elif isinstance(value, tuple) and value:
+            shown = ",".join(value)
         elif isinstance(value, str):
             shown = f"`{value}`"
         else:
