@@ -204,7 +204,9 @@ def test_what_a_page_shows_works(page, tmp_path, backend, demo_capture):
     with contextlib.ExitStack() as stack:
         sandbox = Sandbox(tmp_path, backend, demo_capture, stack)
         for block in blocks(page):
-            lacks = {tool for tool in ("jq", "curl", "pkill") if f"{tool} -" in block.text and shutil.which(tool) is None}
+            lacks = {
+                tool for tool in ("jq", "curl", "pkill") if f"{tool} -" in block.text and shutil.which(tool) is None
+            }
             missing |= lacks
             if not lacks:
                 sandbox.check(block)
