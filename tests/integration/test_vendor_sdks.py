@@ -71,6 +71,36 @@ SCRIPTS = {
         list(client.models.generate_content_stream(model="demo-small", contents="hello"))
         """,
     ),
+    "openai over aiohttp": (
+        "OPENAI_API_KEY",
+        """
+        import asyncio
+        from openai import AsyncOpenAI, DefaultAioHttpClient
+        async def main():
+            async with DefaultAioHttpClient() as http, AsyncOpenAI(base_url=URL + "/v1", http_client=http) as client:
+                ask = dict(model="demo-small", messages=[{"role": "user", "content": "hello"}])
+                await client.chat.completions.create(**ask)
+                options = {"include_usage": True}
+                async for _ in await client.chat.completions.create(**ask, stream=True, stream_options=options):
+                    pass
+        asyncio.run(main())
+        """,
+    ),
+    "google-genai over aiohttp": (
+        "GEMINI_API_KEY",
+        """
+        import asyncio, gc
+        import aiohttp
+        from google import genai
+        async def main():
+            async with genai.Client(http_options={"base_url": URL}).aio as client:
+                await client.models.generate_content(model="demo-small", contents="hello")
+                async for _ in await client.models.generate_content_stream(model="demo-small", contents="hello"):
+                    pass
+            assert any(isinstance(thing, aiohttp.ClientSession) for thing in gc.get_objects())
+        asyncio.run(main())
+        """,
+    ),
 }
 
 
