@@ -1,7 +1,7 @@
 """A fake LLM backend for measuring: a raw asyncio server with replies made in advance.
 
 The request's JSON body says what is wanted: ``size`` bytes of a reply, or ``chunks`` events of a stream, sent at once
-or ``delay`` seconds apart.
+or ``delay`` seconds apart, each then beginning with the nanosecond at which it was sent.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import time
 
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -67,8 +68,9 @@ async def serve_connection(reader: asyncio.StreamReader, writer: asyncio.StreamW
                 writer.write(STREAM_HEAD + b"".join(chunks(wanted["chunks"])) + b"0\r\n\r\n")
             else:
                 writer.write(STREAM_HEAD)
-                for chunk in chunks(wanted["chunks"]):
-                    writer.write(chunk)
+                for _ in range(wanted["chunks"]):
+                    event = b"data: %d %b\n\n" % (time.monotonic_ns(), b"token " * 30)
+                    writer.write(b"%x\r\n%b\r\n" % (len(event), event))
                     await asyncio.sleep(wanted["delay"])
                 writer.write(b"0\r\n\r\n")
             await writer.drain()

@@ -13,16 +13,10 @@ import argparse
 import asyncio
 import json
 import os
-import signal
-import socket
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from pathlib import Path
 
-HERE = Path(__file__).parent
+from processes import Proxy, serving
+
 PROMPT = [{"role": "user", "content": "Tell me a story. " * 110}]
 WORKLOADS = {  # name: (what is asked for, connections, requests, chunks of a reply)
     "2 KB reply": ({"size": 2048}, 8, 400, 0),
@@ -30,78 +24,6 @@ WORKLOADS = {  # name: (what is asked for, connections, requests, chunks of a re
     "50-chunk stream": ({"stream": True, "chunks": 50}, 8, 96, 50),
     "2000-chunk stream": ({"stream": True, "chunks": 2000}, 8, 16, 2000),
 }
-
-
-class Proxy:
-    """A proxy process."""
-
-    def __init__(self, name: str, client: str, folder: Path, *, captured: bool) -> None:
-        self.name = name
-        self.port = free_port()
-        self.capture = folder / f"{name}.log"
-        self.client = client
-        self.environment = dict(os.environ)
-        self.process: subprocess.Popen[bytes] | None = None
-        if captured:
-            attach = HERE.parent / "otel_wirecap" / "cli" / "attach"
-            self.environment |= {
-                "WIRE_CAPTURE_FILE": str(self.capture),
-                "WIRE_CAPTURE_MAX_BYTES": "4GB",
-                "WIRE_CAPTURE_TOTAL_MAX_BYTES": "16GB",
-                "PYTHONPATH": str(attach),
-            }
-
-    def start(self, backend: str) -> None:
-        """Starts the process and waits until it answers."""
-        command = [sys.executable, str(HERE / "proxy.py"), "--port", str(self.port), "--backend", backend]
-        self.process = subprocess.Popen([*command, "--client", self.client], env=self.environment)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.1)
-        raise SystemExit(f"proxy {self.name} did not start")
-
-    def cpu_seconds(self) -> float:
-        """CPU time of the process so far, nanosecond resolution where the kernel offers it."""
-        total = 0
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            try:
-                total += int((task / "schedstat").read_text().split()[0])
-            except (OSError, IndexError, ValueError):
-                continue
-        return total / 1e9
-
-    def settle(self) -> float:
-        """Waits until the process is idle; its CPU time then."""
-        last, quiet = self.cpu_seconds(), 0
-        for _ in range(200):
-            time.sleep(0.15)
-            now = self.cpu_seconds()
-            quiet = quiet + 1 if now - last < 0.002 else 0
-            last = now
-            if quiet >= 8:  # longer than the writer's flush interval
-                break
-        return last
-
-    def stop(self) -> None:
-        """Ends the process, where it has started."""
-        if self.process is None:
-            return
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def load(port: int, body: bytes, connections: int, requests: int) -> None:
@@ -142,21 +64,8 @@ def main() -> None:
     parser.add_argument("--client", choices=("httpx", "httpx2"), default="httpx")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    backend = subprocess.Popen([sys.executable, str(HERE / "backend.py")], stdout=subprocess.PIPE, text=True)
-    proxies: list[Proxy] = []
-    try:
-        address = f"http://127.0.0.1:{backend.stdout.readline().strip()}"
-        with tempfile.TemporaryDirectory() as folder:
-            for name in ("bare", "captured"):
-                proxy = Proxy(name, options.client, Path(folder), captured=name == "captured")
-                proxies.append(proxy)
-                proxy.start(address)
-            table(proxies, options.rounds, options.client)
-    finally:
-        for proxy in proxies:
-            proxy.stop()
-        backend.terminate()
-        backend.wait()
+    with serving(options.client, "bare", "captured") as proxies:
+        table(proxies, options.rounds, options.client)
 
 
 def table(proxies: list[Proxy], rounds: int, client: str) -> None:

@@ -1,0 +1,108 @@
+"""The processes that benchmarks measure: proxies, bare and captured, in front of one fake backend."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+class Proxy:
+    """A proxy process."""
+
+    def __init__(self, name: str, client: str, folder: Path, *, captured: bool) -> None:
+        self.name = name
+        self.port = free_port()
+        self.capture = folder / f"{name}.log"
+        self.client = client
+        self.environment = dict(os.environ)
+        self.process: subprocess.Popen[bytes] | None = None
+        if captured:
+            attach = HERE.parent / "otel_wirecap" / "cli" / "attach"
+            self.environment |= {
+                "WIRE_CAPTURE_FILE": str(self.capture),
+                "WIRE_CAPTURE_MAX_BYTES": "4GB",
+                "WIRE_CAPTURE_TOTAL_MAX_BYTES": "16GB",
+                "PYTHONPATH": str(attach),
+            }
+
+    def start(self, backend: str) -> None:
+        """Starts the process and waits until it answers."""
+        command = [sys.executable, str(HERE / "proxy.py"), "--port", str(self.port), "--backend", backend]
+        self.process = subprocess.Popen([*command, "--client", self.client], env=self.environment)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise SystemExit(f"proxy {self.name} did not start")
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the process so far, nanosecond resolution where the kernel offers it."""
+        total = 0
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            try:
+                total += int((task / "schedstat").read_text().split()[0])
+            except (OSError, IndexError, ValueError):
+                continue
+        return total / 1e9
+
+    def settle(self) -> float:
+        """Waits until the process is idle; its CPU time then."""
+        last, quiet = self.cpu_seconds(), 0
+        for _ in range(200):
+            time.sleep(0.15)
+            now = self.cpu_seconds()
+            quiet = quiet + 1 if now - last < 0.002 else 0
+            last = now
+            if quiet >= 8:  # longer than the writer's flush interval
+                break
+        return last
+
+    def stop(self) -> None:
+        """Ends the process, where it has started."""
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def serving(client: str, *names: str) -> Iterator[list[Proxy]]:
+    """Runs a backend and a proxy for each name in front of it; the one called ``captured`` is captured."""
+    backend = subprocess.Popen([sys.executable, str(HERE / "backend.py")], stdout=subprocess.PIPE, text=True)
+    proxies: list[Proxy] = []
+    try:
+        address = f"http://127.0.0.1:{backend.stdout.readline().strip()}"
+        with tempfile.TemporaryDirectory() as folder:
+            for name in names:
+                proxy = Proxy(name, client, Path(folder), captured=name == "captured")
+                proxies.append(proxy)
+                proxy.start(address)
+            yield proxies
+    finally:
+        for proxy in proxies:
+            proxy.stop()
+        backend.terminate()
+        backend.wait()
