@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urljoin
 
-from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 
 from otel_wirecap.capture.events import RequestHead, ResponseHead
 from otel_wirecap.instrumentation.aiohttp_streams import RequestTee, ResponseTee
@@ -125,9 +124,7 @@ def _begin(request: Any) -> _Attempt | None:
     if runtime is None:
         return None
     try:
-        if current_request() is not None or not is_http_instrumentation_enabled():
-            return None
-        if not runtime.wants("backend", str(request.url)):
+        if current_request() is not None or not runtime.wants("backend", str(request.url)):
             return None
         attempt = _Attempt(runtime, request)
         setattr(request, ATTRIBUTE, attempt)

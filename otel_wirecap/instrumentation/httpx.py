@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 
 from otel_wirecap.capture.events import RequestHead, ResponseHead
 from otel_wirecap.instrumentation.attempts import current_request, enter, followed, leave, redirected
@@ -130,9 +129,7 @@ def _begin(instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) 
         return None
     try:
         request = arguments[0] if arguments else keywords["request"]
-        if current_request() is request or not is_http_instrumentation_enabled():
-            return None
-        if not runtime.wants("backend", str(request.url)):
+        if current_request() is request or not runtime.wants("backend", str(request.url)):
             return None
         sending = _Sending(runtime, tees_for(_module_of(instance)), request)
     except Exception as error:  # noqa: BLE001  # the host is never harmed

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast
 import orjson
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import Span, SpanKind, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -144,7 +145,13 @@ class Runtime:
         return self._begin("backend", flow, flow.next_attempt(), head, SpanKind.CLIENT, context, server)
 
     def wants(self, leg: Leg, url: str) -> bool:
-        """Whether an exchange that begins now is to be captured. A flow that began before a pause is finished."""
+        """Whether an exchange that begins now is to be captured. A flow that began before a pause is finished.
+
+        OpenTelemetry's ``suppress_instrumentation`` is heeded (exporters send under it), ``suppress_http_instrumentation``
+        is not: an SDK sets it around requests for which it makes a span itself, but it records no payload.
+        """
+        if not is_instrumentation_enabled():
+            return False
         choice = self.choice
         if choice.paused and (leg == "client" or current_flow() is None):
             choice.passed_over += 1

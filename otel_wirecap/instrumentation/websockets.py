@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 
 from otel_wirecap.capture.events import BINARY, TEXT, RequestHead, ResponseHead, WebsocketClose
 from otel_wirecap.capture.events import WebsocketMessage as Message
@@ -98,7 +97,7 @@ def _send_request(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywo
         try:
             request = arguments[0] if arguments else keywords["request"]
             url = _url(instance.uri, request.path)
-            if is_http_instrumentation_enabled() and runtime.wants("backend", url):
+            if runtime.wants("backend", url):
                 setattr(instance, ATTRIBUTE, _Connection(runtime, instance, url, request))
         except Exception as error:  # noqa: BLE001  # the host is never harmed
             runtime.failed(error)

@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import httpx
 import pytest
+from opentelemetry.instrumentation.utils import suppress_http_instrumentation, suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from wire import Server, serving
@@ -213,4 +214,13 @@ def test_what_exporters_send_is_not_captured(server: Server, capture_file: Path,
     provider.shutdown()
     assert [got.body for got in server.received[1:3]] == [b"spans", b"spans"]
     requests = [r["metadata"]["url"] for r in read_capture() if r["direction"] == "outbound_request"]
+    assert requests == [server.url + "/document?asked"]
+
+
+def test_an_sdk_that_makes_spans_itself_is_captured_all_the_same(server: Server, captured: Read) -> None:
+    with suppress_http_instrumentation():
+        httpx.get(server.url + "/document?asked")
+    with suppress_instrumentation():
+        httpx.get(server.url + "/document?kept-out")
+    requests = [r["metadata"]["url"] for r in captured() if r["direction"] == "outbound_request"]
     assert requests == [server.url + "/document?asked"]
