@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urljoin
 
-
 from otel_wirecap.capture.events import RequestHead, ResponseHead
 from otel_wirecap.instrumentation.aiohttp_streams import RequestTee, ResponseTee
 from otel_wirecap.instrumentation.attempts import current_request, followed, redirected

@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-
 from otel_wirecap.capture.events import BINARY, TEXT, RequestHead, ResponseHead, WebsocketClose
 from otel_wirecap.capture.events import WebsocketMessage as Message
 from otel_wirecap.instrumentation.patching import Hook
