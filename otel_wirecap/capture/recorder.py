@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from otel_wirecap.capture.body import redact_json
 from otel_wirecap.capture.events import End, Event, EventKind, RequestHead, ResponseHead
 from otel_wirecap.capture.flow import IDENTITY_ANNOTATIONS, FlowRecording
+from otel_wirecap.capture.http import HTTPRecording
 from otel_wirecap.capture.imported import record_of
 from otel_wirecap.capture.recording import ExchangeRecording, Recording
 from otel_wirecap.capture.websocket import WebsocketRecording
@@ -107,7 +108,7 @@ class Recorder:
         flow = self._flow(exchange.flow)
         if flow.held is not None:
             self._release(flow)
-        kind = WebsocketRecording if head.websocket else ExchangeRecording
+        kind: type[ExchangeRecording] = WebsocketRecording if head.websocket else HTTPRecording
         recording = kind(self._shared, exchange, flow, head)
         self._open[exchange.id] = (exchange, recording)
         if recording.request_complete:

@@ -8,10 +8,12 @@ import orjson
 
 from otel_wirecap.capture.body import BodyCollector, record_body
 from otel_wirecap.capture.record import RawJSON
-from otel_wirecap.capture.recording import PROXY, Directions, ExchangeRecording, header
+from otel_wirecap.capture.recording import PROXY, ExchangeRecording, Recording, header
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.events import End, ResponseHead, WebsocketMessage
+    from otel_wirecap.capture.events import End, RequestHead, ResponseHead, WebsocketMessage
+    from otel_wirecap.capture.exchange import Exchange
+    from otel_wirecap.capture.flow import FlowRecording
 
 START, MESSAGE, END = "websocket_start", "websocket_message", "websocket_end"
 
@@ -24,9 +26,10 @@ class WebsocketRecording(ExchangeRecording):
 
     __slots__ = ("_messages", "_started", "_total_bytes")
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._directions = Directions(START, END, START, MESSAGE, END)
+    held_bytes = 0
+
+    def __init__(self, shared: Recording, exchange: Exchange, flow: FlowRecording, head: RequestHead) -> None:
+        super().__init__(shared, exchange, flow, head)
         self._started = False
         self._messages = 0
         self._total_bytes = 0
@@ -39,8 +42,7 @@ class WebsocketRecording(ExchangeRecording):
 
     def response(self, now_ns: int, head: ResponseHead) -> None:
         """The upgrade is answered, one way or the other."""
-        self._response = head
-        self._ttfb_ms = self._milliseconds(now_ns)
+        super().response(now_ns, head)
         self._record_start()
 
     def chunk(self, now_ns: int, data: bytes) -> None:
@@ -62,9 +64,7 @@ class WebsocketRecording(ExchangeRecording):
         asker, asked = ("client", PROXY) if self.is_client else (PROXY, "backend")
         facts = {"from": asker if message.asker else asked, "opcode": message.opcode}
         metadata = {**self._base, "message_number": self._messages, "websocket": facts, **recorded.metadata}
-        self._write(
-            MESSAGE, now_ns, self._model(), recorded.length, recorded.payload, metadata, counts, asking=message.asker
-        )
+        self._write(MESSAGE, now_ns, recorded.length, recorded.payload, metadata, counts, asking=message.asker)
 
     def _record_start(self) -> None:
         if self._started:
@@ -76,11 +76,10 @@ class WebsocketRecording(ExchangeRecording):
             answer = self._response_metadata(counts)
             metadata["status_code"] = answer["status_code"]
             metadata["response_headers"] = answer["headers"]
-            headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._response.headers]
-            subprotocol = header(headers, "sec-websocket-protocol")
+            subprotocol = header(self._response_headers, "sec-websocket-protocol")
             if subprotocol:
                 metadata["websocket"] = {"subprotocol": self._clean(subprotocol)}
-        self._write(START, self._exchange.began_ns, self._model(), 0, None, metadata, counts)
+        self._write(START, self._exchange.began_ns, 0, None, metadata, counts, asking=True)
 
     def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
         self._record_start()
@@ -91,4 +90,10 @@ class WebsocketRecording(ExchangeRecording):
         if end.close is not None:
             facts["websocket"] = {"close_code": end.close.code, "close_reason": self._clean(end.close.reason)}
         totals = orjson.dumps({"total_bytes": self._total_bytes, "total_messages": self._messages})
-        self._write(END, now_ns, self._model(), len(totals), RawJSON(totals), facts, counts)
+        self._write(END, now_ns, len(totals), RawJSON(totals), facts, counts)
+
+    def _record_failure(self, metadata: dict[str, Any]) -> None:
+        if not self._started:
+            self._started = True
+            self._write(START, self._exchange.began_ns, 0, None, dict(metadata), {}, asking=True)
+        self._write(END, self._exchange.began_ns, 0, None, metadata, {})

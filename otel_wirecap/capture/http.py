@@ -1,0 +1,291 @@
+"""The records of one HTTP request with its response.
+
+Invariants: a stream has one start and one end around its numbered chunks; every other response is one record, and so
+is none at all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from otel_wirecap.capture.body import NOT_JSON, BodyCollector, RecordedBody, record_body, redact_json, redact_text
+from otel_wirecap.capture.record import Payload, RawJSON
+from otel_wirecap.capture.recording import MAX_ERROR_TEXT, ExchangeRecording, Recording, header
+from otel_wirecap.capture.streams import BINARY_TYPES, STREAM_TYPES, StreamDecoder, StreamReader
+from otel_wirecap.llm.providers import answered_model
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.events import End, RequestHead, ResponseHead
+    from otel_wirecap.capture.exchange import Exchange
+    from otel_wirecap.capture.flow import FlowRecording
+    from otel_wirecap.llm.assembly import ProviderError
+
+SUCCESS = range(200, 300)
+
+
+class Directions(NamedTuple):
+    """The directions of one leg's records."""
+
+    request: str
+    response: str
+    stream_start: str
+    stream_chunk: str
+    stream_end: str
+
+
+_DIRECTIONS = {
+    "client": Directions(
+        "inbound_request",
+        "outbound_response",
+        "outbound_stream_start",
+        "outbound_stream_chunk",
+        "outbound_stream_end",
+    ),
+    "backend": Directions("outbound_request", "inbound_response", "stream_start", "stream_chunk", "stream_end"),
+}
+
+
+class HTTPRecording(ExchangeRecording):
+    """One HTTP request with its response, on its way into the capture."""
+
+    __slots__ = (
+        "_body",
+        "_chunk_number",
+        "_directions",
+        "_reader",
+        "_request_body",
+        "_request_encoding",
+        "_response_encoding",
+        "_response_type",
+        "_stream",
+    )
+
+    def __init__(self, shared: Recording, exchange: Exchange, flow: FlowRecording, head: RequestHead) -> None:
+        super().__init__(shared, exchange, flow, head)
+        self._directions = _DIRECTIONS[exchange.leg]
+        self._request_encoding = "" if head.decoded else header(self._headers, "content-encoding")
+        self._request_body = BodyCollector(shared.settings.max_payload_bytes, self._request_encoding)
+        if head.body:
+            self._request_body.add(head.body)
+        self._response_type = ""
+        self._response_encoding = ""
+        self._body: BodyCollector | None = None
+        self._stream: StreamDecoder | None = None
+        self._reader: StreamReader | None = None
+        self._chunk_number = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of bodies that are being collected."""
+        return self._request_body.kept + (self._body.kept if self._body is not None else 0)
+
+    # -- the request ---------------------------------------------------------------------------------------------
+
+    def request_chunk(self, data: bytes) -> None:
+        """Bytes of the request's body."""
+        if not self.request_recorded:
+            self._request_body.add(data)
+
+    def request_restart(self) -> None:
+        """The body comes anew."""
+        if not self.request_recorded:
+            self._request_body.clear()
+
+    def record_request(self) -> None:
+        """Writes the request's record with the body as it is now; once."""
+        if self.request_recorded:
+            return
+        incomplete = self.request_incomplete
+        if not self.request_complete and (self._request_body.wire_length or self._expects_body()):
+            incomplete = incomplete or "not_read"
+        counts: dict[str, int] = {}
+        body = self._recorded(
+            self._request_body,
+            counts,
+            incomplete,
+            header(self._headers, "content-type"),
+            self._request_encoding,
+        )
+        self._identify(None if body.value is NOT_JSON else body.value)
+        metadata = self._base | self._request_metadata(counts) | body.metadata
+        self.request_recorded = True
+        self._write(
+            self._directions.request, self._exchange.began_ns, body.length, body.payload, metadata, counts, asking=True
+        )  # fmt: skip
+        self._request_body.clear()
+
+    def _expects_body(self) -> bool:
+        length = header(self._headers, "content-length")
+        return bool(header(self._headers, "transfer-encoding")) or length not in ("", "0")
+
+    # -- the response --------------------------------------------------------------------------------------------
+
+    def response(self, now_ns: int, head: ResponseHead) -> None:
+        """The response begins: a stream's start is written, a body's collection begins."""
+        super().response(now_ns, head)
+        self._response_type = header(self._response_headers, "content-type").partition(";")[0].strip().lower()
+        self._response_encoding = "" if head.decoded else header(self._response_headers, "content-encoding")
+        settings = self._shared.settings
+        is_stream = self._response_type in STREAM_TYPES or (
+            self._wants_stream and head.status_code in SUCCESS and self._head.method != "HEAD"
+        )
+        if not is_stream:
+            self._body = BodyCollector(settings.max_payload_bytes, self._response_encoding)
+            return
+        self._stream = StreamDecoder(
+            binary=self._response_type in BINARY_TYPES, content_encoding=self._response_encoding
+        )
+        if self._response_type == "text/event-stream":
+            self._reader = StreamReader(
+                assemble=settings.assemble_streams and not self.is_client,
+                max_bytes=settings.max_payload_bytes,
+            )
+        counts: dict[str, int] = {}
+        metadata = {**self._base, **self._response_metadata(counts), "ttfb_ms": self._ttfb_ms}
+        if self._stream.compressed:
+            metadata["content_encoding"] = self._response_encoding
+        self._write(self._directions.stream_start, now_ns, 0, None, metadata, counts)
+
+    def chunk(self, now_ns: int, data: bytes) -> None:
+        """Bytes of the response's body: a chunk of the stream, or a part of the body."""
+        if self._stream is None:
+            if self._body is not None:
+                self._body.add(data)
+            return
+        decoded = self._stream.decode(data)
+        counts: dict[str, int] = {}
+        self._chunk_number += 1
+        metadata = {**self._base, "chunk_number": self._chunk_number}
+        payload: Payload
+        if decoded is None:
+            metadata |= {"chunk_bytes": 0, "wire_length": len(data), "incomplete": "undecodable"}
+            payload, length = None, 0
+        else:
+            metadata["chunk_bytes"] = len(decoded)
+            if self._stream.compressed:
+                metadata["wire_length"] = len(data)
+            if self._reader is not None:
+                self._reader.feed(decoded)
+                self._learn_model(self._reader.model)
+            content = self._stream.payload(decoded)
+            length = len(content) if isinstance(content, bytes) else len(content.encode())
+            payload = self._redacted_chunk(content, counts, metadata)
+        self._write(self._directions.stream_chunk, now_ns, length, payload, metadata, counts)
+
+    def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
+        if self._stream is None:
+            self._end_response(now_ns, end, metadata, counts)
+        else:
+            self._end_stream(now_ns, self._stream, metadata, counts)
+
+    def _record_failure(self, metadata: dict[str, Any]) -> None:
+        moment, directions = self._exchange.began_ns, self._directions
+        if not self.request_recorded:
+            self.request_recorded = True
+            self._write(directions.request, moment, 0, None, dict(metadata), {}, asking=True)
+        self._write(
+            directions.response if self._stream is None else directions.stream_end, moment, 0, None, metadata, {}
+        )
+
+    def _end_response(self, now_ns: int, end: End, facts: dict[str, Any], counts: dict[str, int]) -> None:
+        body: RecordedBody | None = None
+        metadata = dict(self._base)
+        if self._response is not None and self._body is not None:
+            metadata |= self._response_metadata(counts)
+            body = self._recorded(self._body, counts, self._missing(end), self._response_type, self._response_encoding)
+            if body.value is not NOT_JSON:
+                self._learn_model(answered_model(body.value))
+            metadata |= body.metadata
+        payload, length = (None, 0) if body is None else (body.payload, body.length)
+        self._write(self._directions.response, now_ns, length, payload, metadata | facts, counts)
+        self._body = None
+
+    def _end_stream(self, now_ns: int, stream: StreamDecoder, facts: dict[str, Any], counts: dict[str, int]) -> None:
+        rest = stream.rest()
+        if rest:
+            self._chunk_number += 1
+            extra = {**self._base, "chunk_number": self._chunk_number, "chunk_bytes": 0}
+            rest_counts: dict[str, int] = {}
+            payload = self._redacted_chunk(rest, rest_counts, extra)
+            self._write(self._directions.stream_chunk, now_ns, len(rest), payload, extra, rest_counts)
+        message: dict[str, Any] | None = None
+        if self._reader is not None:
+            message = self._reader.close()
+            self._learn_model(self._reader.model)
+            if self._reader.error is not None and "error" not in facts:
+                facts["error"] = self._provider_error(self._reader.error, counts)
+        if stream.compressed:
+            facts["content_encoding"] = self._response_encoding
+            facts["wire_length"] = stream.wire_length
+        if stream.undecodable:
+            facts["incomplete"] = "undecodable"
+        total = orjson.dumps({"total_bytes": stream.total_bytes, "total_chunks": self._chunk_number})
+        self._write(
+            self._directions.stream_end, now_ns, len(total), RawJSON(total),
+            {**self._base, **facts}, counts,
+        )  # fmt: skip
+        if message is not None:
+            self._record_assembled(now_ns, message, facts)
+
+    def _record_assembled(self, now_ns: int, message: dict[str, Any], facts: dict[str, Any]) -> None:
+        content = orjson.dumps(message)
+        counts: dict[str, int] = {}
+        status_code = self._response.status_code if self._response is not None else None
+        metadata = {**self._base, "status_code": status_code, **facts, "assembled": True}
+        payload: Payload
+        try:
+            payload = redact_json(content, self._shared.redactor, counts, self.flow.credentials)
+        except Exception:  # noqa: BLE001  # fail closed
+            payload, counts = None, {"withheld": 1}
+            metadata["incomplete"] = "withheld"
+        self._write("inbound_response", now_ns, len(content), payload, metadata, counts)
+
+    def _missing(self, end: End) -> str | None:
+        """Why the collected response body is not all there; None when it is."""
+        response, body = self._response, self._body
+        if response is None or body is None or end.outcome == "complete":
+            return "dropped" if end.lost_chunks else None
+        if header(self._response_headers, "content-length") == str(body.wire_length) or self._head.method == "HEAD":
+            return None  # everything was there, only the reader did not ask for the end
+        return "not_read" if end.outcome in {"closed", "abandoned"} else "cut"
+
+    # -- what both are made with -----------------------------------------------------------------------------------
+
+    def _provider_error(self, error: ProviderError, counts: dict[str, int]) -> dict[str, str]:
+        redact = self._shared.redactor.text
+        told = {
+            "type": "provider",
+            "message": redact(error.message or "", counts, self.flow.credentials)[:MAX_ERROR_TEXT],
+        }
+        for name, value in (("provider_type", error.type), ("provider_code", error.code)):
+            if value is not None:
+                told[name] = redact(value, counts, self.flow.credentials)[:MAX_ERROR_TEXT]
+        return told
+
+    def _recorded(
+        self,
+        body: BodyCollector,
+        counts: dict[str, int],
+        incomplete: str | None,
+        content_type: str,
+        content_encoding: str,
+    ) -> RecordedBody:
+        return record_body(
+            body,
+            content_type=content_type,
+            content_encoding=content_encoding,
+            incomplete=incomplete,
+            redactor=self._shared.redactor,
+            counts=counts,
+            credentials=self.flow.credentials,
+        )
+
+    def _redacted_chunk(self, content: str | bytes, counts: dict[str, int], metadata: dict[str, Any]) -> Payload:
+        try:
+            return redact_text(content, self._shared.redactor, counts, self.flow.credentials)
+        except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not written
+            counts["withheld"] = 1
+            metadata["incomplete"] = "withheld"
+            return None
