@@ -147,8 +147,8 @@ class Runtime:
     def wants(self, leg: Leg, url: str) -> bool:
         """Whether an exchange that begins now is to be captured. A flow that began before a pause is finished.
 
-        ``suppress_instrumentation`` is heeded: exporters send under it. ``suppress_http_instrumentation`` is not: an SDK
-        sets it around requests for which it makes a span itself, but such a span records no payload.
+        ``suppress_instrumentation`` is heeded: exporters send under it. ``suppress_http_instrumentation`` is not: SDKs
+        set it around requests for which they make a span themselves, but such a span records no payload.
         """
         if not is_instrumentation_enabled():
             return False
