@@ -45,6 +45,10 @@ DEFAULT_SESSION_HEADERS = (
 )
 """The request headers that name a session, in the order they are asked; lower case."""
 
+MIN_SECRET_LENGTH = 8
+"""Shorter ones would mangle harmless text."""
+
+_BETWEEN_EXPRESSIONS = re.compile(r",(?![0-9]*\})")  # not the comma in "a{1,3}"
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -54,6 +58,7 @@ class Kind(NamedTuple):
 
     parse: Callable[[Any], Any]
     expected: str
+    is_secret: bool = False
 
 
 def _parse_path(value: Any) -> Path | None:
@@ -124,6 +129,13 @@ def _parse_names(value: Any) -> tuple[str, ...]:
     return tuple(name.strip() for name in names if name.strip())
 
 
+def _parse_secrets(value: Any) -> tuple[str, ...]:
+    secrets = _parse_names(value)
+    if any(len(secret) < MIN_SECRET_LENGTH for secret in secrets):
+        raise ValueError
+    return secrets
+
+
 def _parse_mapping(value: Any) -> dict[str, str]:
     if isinstance(value, str):
         pairs = [item.partition("=") for item in value.split(",") if item.strip()]
@@ -143,7 +155,7 @@ def _parse_legs(value: Any) -> tuple[str, ...]:
 
 
 def _parse_expressions(value: Any) -> tuple[str, ...]:
-    expressions = _parse_names(value)
+    expressions = _parse_names(_BETWEEN_EXPRESSIONS.split(value) if isinstance(value, str) else value)
     for expression in expressions:
         try:
             re.compile(expression)
@@ -173,6 +185,11 @@ NAMES = Kind(_parse_names, "a list of names (in an environment variable: separat
 LEG_NAMES = Kind(_parse_legs, "a list of: " + ", ".join(LEGS))
 EXPRESSIONS = Kind(_parse_expressions, "a list of regular expressions (in an environment variable: between commas)")
 SIGNAL = Kind(_parse_signal, "one of: " + ", ".join(PAUSE_SIGNALS))
+SECRETS = Kind(
+    _parse_secrets,
+    f"a list of secrets of {MIN_SECRET_LENGTH} characters or more (in an environment variable: separated by commas)",
+    is_secret=True,
+)
 MAPPING = Kind(_parse_mapping, "a map of host to name (in an environment variable: host=name,host:port=name)")
 
 
@@ -220,7 +237,7 @@ class CaptureConfig:
     )
     capture_backends: dict[str, str] = _setting({}, MAPPING, "names of backends by host or host:port")
     capture_redact_values: tuple[str, ...] = _setting(
-        (), NAMES, "further literal secrets, of 8 characters or more, that are never written"
+        (), SECRETS, "further literal secrets, of 8 characters or more, that are never written"
     )
 
     def public(self) -> dict[str, object]:
@@ -302,7 +319,8 @@ def _parse(kind: Kind, name: str, value: object, origin: str) -> Any:
     try:
         return kind.parse(value)
     except (ValueError, TypeError, AttributeError, OverflowError):
-        raise ConfigurationError(f"{name}: {value!r} ({origin}) cannot be used; expected {kind.expected}") from None
+        shown = "a value" if kind.is_secret else repr(value)
+        raise ConfigurationError(f"{name}: {shown} ({origin}) cannot be used; expected {kind.expected}") from None
 
 
 def _refuse_unknown(given: Mapping[str, object], known: Mapping[str, object], what: str) -> None:

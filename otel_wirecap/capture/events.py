@@ -33,6 +33,7 @@ class EventKind(enum.IntEnum):
     ANNOTATE = 7  # a JSON object as bytes
     DOCUMENT = 8  # a record as a JSON object, from elsewhere; the subject is None
     MESSAGE = 9  # WebsocketMessage
+    FAILURE = 10  # the name of an error of ours in a hook; the subject is None
 
 
 class RequestHead(NamedTuple):
@@ -76,11 +77,21 @@ class ErrorInfo(NamedTuple):
 
 
 class WebsocketMessage(NamedTuple):
-    """A whole message of a websocket. ``asker``: it came from the side that asked for the websocket."""
+    """A message of a websocket, or a part of one.
+
+    Attributes:
+        asker: whether it came from the side that asked for the websocket.
+        opcode: ``TEXT`` or ``BINARY``.
+        data: its bytes or text.
+        part: its place among the parts of the message, from 1 on.
+        final: whether the message ends with it.
+    """
 
     asker: bool
     opcode: int
     data: bytes | str
+    part: int = 1
+    final: bool = True
 
 
 class WebsocketClose(NamedTuple):

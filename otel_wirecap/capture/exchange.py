@@ -198,7 +198,7 @@ class Exchange:
             self.fail(error)
 
     def message(self, now: int, message: WebsocketMessage) -> None:
-        """A whole message passes on a websocket."""
+        """A message, or a part of one, passes on a websocket."""
         if self._off or not self._ends:
             return
         try:

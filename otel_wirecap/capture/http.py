@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from otel_wirecap.capture.body import NOT_JSON, BodyCollector, RecordedBody, record_body, redact_json, redact_text
+from otel_wirecap.capture.body import NOT_JSON, BodyCollector, RecordedBody, redact_json, redact_text
 from otel_wirecap.capture.record import Payload, RawJSON
 from otel_wirecap.capture.recording import MAX_ERROR_TEXT, ExchangeRecording, Recording, header
 from otel_wirecap.capture.streams import BINARY_TYPES, STREAM_TYPES, StreamDecoder, StreamReader
@@ -101,13 +101,8 @@ class HTTPRecording(ExchangeRecording):
         if not self.request_complete and (self._request_body.wire_length or self._expects_body()):
             incomplete = incomplete or "not_read"
         counts: dict[str, int] = {}
-        body = self._recorded(
-            self._request_body,
-            counts,
-            incomplete,
-            header(self._headers, "content-type"),
-            self._request_encoding,
-        )
+        content_type = header(self._headers, "content-type")
+        body = self._recorded(self._request_body, content_type, self._request_encoding, incomplete, counts)
         self._identify(None if body.value is NOT_JSON else body.value)
         metadata = self._base | self._request_metadata(counts) | body.metadata
         self.request_recorded = True
@@ -194,7 +189,7 @@ class HTTPRecording(ExchangeRecording):
         metadata = dict(self._base)
         if self._response is not None and self._body is not None:
             metadata |= self._response_metadata(counts)
-            body = self._recorded(self._body, counts, self._missing(end), self._response_type, self._response_encoding)
+            body = self._recorded(self._body, self._response_type, self._response_encoding, self._missing(end), counts)
             if body.value is not NOT_JSON:
                 self._learn_model(answered_model(body.value))
             metadata |= body.metadata
@@ -263,24 +258,6 @@ class HTTPRecording(ExchangeRecording):
             if value is not None:
                 told[name] = redact(value, counts, self.flow.credentials)[:MAX_ERROR_TEXT]
         return told
-
-    def _recorded(
-        self,
-        body: BodyCollector,
-        counts: dict[str, int],
-        incomplete: str | None,
-        content_type: str,
-        content_encoding: str,
-    ) -> RecordedBody:
-        return record_body(
-            body,
-            content_type=content_type,
-            content_encoding=content_encoding,
-            incomplete=incomplete,
-            redactor=self._shared.redactor,
-            counts=counts,
-            credentials=self.flow.credentials,
-        )
 
     def _redacted_chunk(self, content: str | bytes, counts: dict[str, int], metadata: dict[str, Any]) -> Payload:
         try:

@@ -27,15 +27,16 @@ class RawJSON:
 
 Payload: TypeAlias = RawJSON | Mapping[str, Any] | str | bytes | None
 
-CLIENT_LEG_DIRECTIONS = frozenset(
-    {
-        "inbound_request",
-        "outbound_response",
-        "outbound_stream_start",
-        "outbound_stream_chunk",
-        "outbound_stream_end",
-    }
-)
+# fmt: off
+METADATA_KEYS = frozenset({
+    "assembled", "attempt", "chunk_bytes", "chunk_number", "client_host", "client_request_id", "content_encoding",
+    "credential", "duration_ms", "error", "exchange_id", "headers", "http_version", "imported", "incomplete", "leg",
+    "lost_chunks", "lost_messages", "message_number", "method", "outcome", "pid", "process", "reason", "redactions",
+    "redirect_of", "request_headers", "request_id", "response_headers", "seq", "session_source", "span_id",
+    "status_code", "trace_id", "truncated", "ttfb_ms", "url", "user_agent", "websocket", "wire_length",
+})
+# fmt: on
+"""The keys of ``metadata`` that the schema uses: an application's annotations never take their place."""
 
 
 def content_type_of(payload: Payload) -> str:

@@ -21,6 +21,7 @@ from otel_wirecap.capture.events import End, Event, EventKind, RequestHead, Resp
 from otel_wirecap.capture.flow import IDENTITY_ANNOTATIONS, FlowRecording
 from otel_wirecap.capture.http import HTTPRecording
 from otel_wirecap.capture.imported import record_of
+from otel_wirecap.capture.record import METADATA_KEYS
 from otel_wirecap.capture.recording import ExchangeRecording, Recording
 from otel_wirecap.capture.websocket import WebsocketRecording
 
@@ -152,9 +153,7 @@ class Recorder:
             with contextlib.suppress(Exception):
                 recording.record_failure()
             self._on_failure(exchange, error)
-        if exchange.on_end is not None:
-            with contextlib.suppress(Exception):  # the user's span processors are not ours to mend
-                exchange.on_end(exchange.began_unix_ns + now_ns - exchange.began_ns, facts)
+        _end_span(exchange, now_ns, facts)
 
     def _annotate(self, subject: Flow, document: bytes) -> None:
         flow = self._flow(subject)
@@ -162,7 +161,7 @@ class Recorder:
         for name, value in annotations.items():
             if name in IDENTITY_ANNOTATIONS:
                 flow.identity[name] = str(value)
-            else:
+            elif name not in METADATA_KEYS:
                 flow.annotations[name] = value
         if "session_id" in flow.identity:
             flow.session_id, flow.session_source = flow.identity["session_id"], "annotation"
@@ -187,3 +186,10 @@ class Recorder:
             with contextlib.suppress(Exception):
                 entry[1].record_failure()
         self._on_failure(exchange, error)
+        _end_span(exchange, exchange.began_ns, {"outcome": "error"})
+
+
+def _end_span(exchange: Exchange, now_ns: int, facts: dict[str, object]) -> None:
+    if exchange.on_end is not None:
+        with contextlib.suppress(Exception):  # the user's span processors are not ours to mend
+            exchange.on_end(exchange.began_unix_ns + now_ns - exchange.began_ns, facts)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from otel_wirecap.capture.body import BodyCollector, RecordedBody, record_body
 from otel_wirecap.capture.identity import KeyNames, credentials, session_of
 from otel_wirecap.capture.record import Payload, Record
 from otel_wirecap.capture.redaction.spans import MARKER
+from otel_wirecap.capture.url import url_parts
 from otel_wirecap.llm.providers import asks_for_stream, backend_name, requested_model
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Recording:
 class ExchangeRecording(ABC):
     """One exchange on its way into the capture. Owned by the recorder."""
 
+    LOST: ClassVar = "lost_chunks"
+
     __slots__ = (
         "_asked",
         "_asker",
@@ -91,7 +94,7 @@ class ExchangeRecording(ABC):
         self.request_recorded = False
         self._asker, self._asked = PROXY, PROXY
         self._base: dict[str, Any] = {}
-        self._url = urlsplit(head.url)
+        self._url = url_parts(head.url)
         sent = credentials(self._headers, self._url.query)
         self._credential = sent[0].value if sent else None
         self._fingerprint = shared.key_names.fingerprint(self._credential) if self._credential else ""
@@ -143,7 +146,7 @@ class ExchangeRecording(ABC):
         """Bytes of the response's body."""
 
     def message(self, now_ns: int, message: WebsocketMessage) -> None:
-        """A whole message; only on a websocket."""
+        """A message, or a part of one; only on a websocket."""
         raise NotImplementedError
 
     def end(self, now_ns: int, end: End) -> dict[str, object]:
@@ -162,7 +165,7 @@ class ExchangeRecording(ABC):
             metadata["error"] = self._error(end.error, counts)
         if end.lost_chunks:
             metadata["incomplete"] = "dropped"
-            metadata["lost_chunks"] = end.lost_chunks
+            metadata[self.LOST] = end.lost_chunks
         self._record_end(now_ns, end, metadata, counts)
         facts: dict[str, object] = {"outcome": end.outcome, "backend": self.backend}
         if self.flow.session_id:
@@ -255,7 +258,7 @@ class ExchangeRecording(ABC):
         else:
             port = self._url.port or (443 if self._url.scheme == "https" else 80)
             known = self._shared.settings.backends
-            self.backend = annotated.get("backend") or backend_name(self._url.hostname or "", port, known)
+            self.backend = annotated.get("backend") or backend_name(self._url.host, port, known)
             flow.backend = self.backend
         self._asker = flow.client or PROXY
         self._asked = PROXY if self.is_client else self.backend
@@ -332,6 +335,27 @@ class ExchangeRecording(ABC):
             "type": error.type,
             "message": self._shared.redactor.text(text, counts, self.flow.credentials)[:MAX_ERROR_TEXT],
         }
+
+    def _recorded(
+        self,
+        body: BodyCollector,
+        content_type: str,
+        content_encoding: str,
+        incomplete: str | None,
+        counts: dict[str, int],
+        *,
+        as_text: bool = False,
+    ) -> RecordedBody:
+        return record_body(
+            body,
+            content_type=content_type,
+            content_encoding=content_encoding,
+            incomplete=incomplete,
+            redactor=self._shared.redactor,
+            counts=counts,
+            credentials=self.flow.credentials,
+            as_text=as_text,
+        )
 
     def _write(
         self,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 
-from otel_wirecap.capture.body import BodyCollector, record_body
+from otel_wirecap.capture.body import BodyCollector
 from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.recording import PROXY, ExchangeRecording, Recording, header
 
@@ -15,24 +15,49 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange
     from otel_wirecap.capture.flow import FlowRecording
 
+SWITCHING_PROTOCOLS = 101
 START, MESSAGE, END = "websocket_start", "websocket_message", "websocket_end"
+
+
+class _Message:
+    """A message of one side, as far as it has come."""
+
+    def __init__(self, limit: int, first: WebsocketMessage) -> None:
+        self.asker, self.opcode = first.asker, first.opcode
+        self.body = BodyCollector(limit)
+        self._parts = 0
+        self.holes = False
+
+    def add(self, part: WebsocketMessage) -> None:
+        self._parts += 1
+        if part.part != self._parts:  # one before it found no room in the queue
+            self.holes, self._parts = True, part.part
+        self.body.add(part.data.encode("utf-8", "surrogatepass") if isinstance(part.data, str) else part.data)
 
 
 class WebsocketRecording(ExchangeRecording):
     """One websocket on its way into the capture.
 
-    Its start is one record, written when the upgrade is answered, or when it ends without an answer.
+    Its start is one record, written when the upgrade is granted, or else when it ends, with the answer's body.
     """
 
-    __slots__ = ("_messages", "_started", "_total_bytes")
+    LOST: ClassVar = "lost_messages"
 
-    held_bytes = 0
+    __slots__ = ("_begun", "_messages", "_refusal", "_started", "_total_bytes")
 
     def __init__(self, shared: Recording, exchange: Exchange, flow: FlowRecording, head: RequestHead) -> None:
         super().__init__(shared, exchange, flow, head)
         self._started = False
+        self._begun: dict[bool, _Message] = {}
+        self._refusal: BodyCollector | None = None
         self._messages = 0
         self._total_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of messages that are not whole yet."""
+        refusal = 0 if self._refusal is None else self._refusal.kept
+        return refusal + sum(message.body.kept for message in self._begun.values())
 
     def record_request(self) -> None:
         """Finds out who asks whom; the record follows with the answer."""
@@ -43,24 +68,37 @@ class WebsocketRecording(ExchangeRecording):
     def response(self, now_ns: int, head: ResponseHead) -> None:
         """The upgrade is answered, one way or the other."""
         super().response(now_ns, head)
-        self._record_start()
+        if head.status_code == SWITCHING_PROTOCOLS:
+            self._record_start()
+        else:
+            encoding = header(self._response_headers, "content-encoding")
+            self._refusal = BodyCollector(self._shared.settings.max_payload_bytes, encoding)
 
     def chunk(self, now_ns: int, data: bytes) -> None:
-        """Bytes of an answer that refused the upgrade: only counted."""
-        self._total_bytes += len(data)
+        """Bytes of an answer that refuses the upgrade."""
+        if self._refusal is not None:
+            self._refusal.add(data)
 
     def message(self, now_ns: int, message: WebsocketMessage) -> None:
-        """A whole message."""
+        """A message, or a part of one."""
+        begun = self._begun.pop(message.asker, None)
+        if begun is not None and message.part == 1:  # its last part found no room in the queue
+            self._record_message(now_ns, begun, "dropped")
+            begun = None
+        begun = begun or _Message(self._shared.settings.max_payload_bytes, message)
+        begun.add(message)
+        if message.final:
+            self._record_message(now_ns, begun, None)
+        else:
+            self._begun[message.asker] = begun
+
+    def _record_message(self, now_ns: int, message: _Message, incomplete: str | None) -> None:
         self._messages += 1
-        data = message.data.encode("utf-8", "surrogatepass") if isinstance(message.data, str) else message.data
-        self._total_bytes += len(data)
-        body = BodyCollector(self._shared.settings.max_payload_bytes)
-        body.add(data)
+        self._total_bytes += message.body.length
         counts: dict[str, int] = {}
-        recorded = record_body(
-            body, content_type="", content_encoding="", incomplete=None, redactor=self._shared.redactor, counts=counts,
-            credentials=self.flow.credentials, as_text=True,
-        )  # fmt: skip
+        recorded = self._recorded(
+            message.body, "", "", "dropped" if message.holes else incomplete, counts, as_text=True
+        )
         asker, asked = ("client", PROXY) if self.is_client else (PROXY, "backend")
         facts = {"from": asker if message.asker else asked, "opcode": message.opcode}
         metadata = {**self._base, "message_number": self._messages, "websocket": facts, **recorded.metadata}
@@ -72,6 +110,7 @@ class WebsocketRecording(ExchangeRecording):
         self._started = True
         counts: dict[str, int] = {}
         metadata = self._base | self._request_metadata(counts)
+        payload, length = None, 0
         if self._response is not None:
             answer = self._response_metadata(counts)
             metadata["status_code"] = answer["status_code"]
@@ -79,10 +118,19 @@ class WebsocketRecording(ExchangeRecording):
             subprotocol = header(self._response_headers, "sec-websocket-protocol")
             if subprotocol:
                 metadata["websocket"] = {"subprotocol": self._clean(subprotocol)}
-        self._write(START, self._exchange.began_ns, 0, None, metadata, counts, asking=True)
+        if self._refusal is not None:
+            content_type, encoding = (
+                header(self._response_headers, name) for name in ("content-type", "content-encoding")
+            )
+            body = self._recorded(self._refusal, content_type, encoding, None, counts)
+            payload, length, metadata = body.payload, body.length, metadata | body.metadata
+            self._refusal = None
+        self._write(START, self._exchange.began_ns, length, payload, metadata, counts, asking=True)
 
     def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
         self._record_start()
+        for begun in self._begun.values():
+            self._record_message(now_ns, begun, "cut")
         facts = dict(self._base)
         if self._response is not None:
             facts["status_code"] = self._response.status_code

@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import wrapt
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 
@@ -53,6 +54,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_BEGINNINGS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 _FILE_MESSAGES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 SWITCHING_PROTOCOLS, FORBIDDEN = 101, 403
 NORMAL_CLOSURE, NO_STATUS_CODE = 1000, 1005
@@ -60,24 +62,21 @@ SCOPE_KEY = "otel_wirecap.exchange"
 SHUTDOWN_FLUSH_SECONDS = 5.0
 
 
-class WireCaptureMiddleware:
+class WireCaptureMiddleware(wrapt.ObjectProxy[Any]):
     """Records the HTTP exchanges and websockets of an ASGI application, as long as a capture runs.
+
+    In every other way it is the application itself: its attributes can be read and set, and it is of its class.
 
     Args:
         app: the application.
     """
 
     def __init__(self, app: Any) -> None:
-        self.app = app
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "app":
-            raise AttributeError(name)
-        return getattr(self.app, name)
+        super().__init__(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Calls the application."""
-        await record(self.app, scope, receive, send)
+        await record(self.__wrapped__, scope, receive, send)
 
 
 async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,6 +86,7 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
         await app(scope, receive, send)
         return
     if scope["type"] == "lifespan":
+        scope[SCOPE_KEY] = None
         await app(scope, receive, _flushing(scope, send))
         return
     kind = _KINDS.get(scope["type"])
@@ -115,7 +115,7 @@ def _begin(
 ) -> _Serving | Flow | None:
     """The request's recording; a flow, where only the exchanges that it causes are to be captured; None: nothing."""
     try:
-        headers = [(bytes(name), bytes(value)) for name, value in scope.get("headers") or ()]
+        headers = _headers(scope)
         sent = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         url = _url(scope, sent.get("host"))
         if not runtime.wants("client", url):
@@ -168,8 +168,8 @@ class _Serving:
         """A message came to the application."""
         raise NotImplementedError
 
-    def sent(self, now: int, message: Message, *, gone: bool) -> None:
-        """A message of the application has been handed over; ``gone``: the client had left before."""
+    def sent(self, now: int, message: Message, headers: Headers, *, gone: bool) -> None:
+        """A message of the application has been handed over, with its headers; ``gone``: the client had left before."""
         raise NotImplementedError
 
     def unfinished(self) -> tuple[Outcome, ErrorInfo | None]:
@@ -199,14 +199,24 @@ class _Serving:
         async def send_recorded(message: Message) -> None:
             # Before it is sent: the record's moment is that of the hand-over, and a slow client delays nothing.
             now, gone = now_ns(), self.client_gone()
+            headers = self.headers_of(message)
             try:
                 await send(message)
             except OSError:
                 self._disconnected = True
                 raise
-            self.guarded(self.sent, now, message, gone=gone)
+            self.guarded(self.sent, now, message, headers, gone=gone)
 
         return send_recorded
+
+    def headers_of(self, message: Message) -> Headers:
+        """The headers of a message that has some, read before the server may use them up."""
+        if message.get("type") in _BEGINNINGS:
+            try:
+                return _headers(message)
+            except Exception as error:  # noqa: BLE001  # the server says what is wrong with them
+                self.exchange.fail(error)
+        return []
 
     def client_gone(self) -> bool:
         """Whether the client is known to have left before the response was complete."""
@@ -227,10 +237,9 @@ class _Serving:
             gone = self.client_gone() and not self._complete
             self.exchange.end(now_ns(), *(("client_disconnect", None) if gone else self.unfinished()))
         finally:
-            if self._attached is not None:
+            here = self._flow_token is not None and leave_flow(self.exchange.flow, self._flow_token)
+            if here and self._attached is not None:
                 otel_context.detach(self._attached)
-            if self._flow_token is not None:
-                leave_flow(self.exchange.flow, self._flow_token)
 
 
 class _ServingHTTP(_Serving):
@@ -255,17 +264,19 @@ class _ServingHTTP(_Serving):
         elif kind == "http.disconnect" and not self._complete:
             self._disconnected = True
 
-    def sent(self, now: int, message: Message, *, gone: bool) -> None:
+    def sent(self, now: int, message: Message, headers: Headers, *, gone: bool) -> None:
         kind = message["type"]
-        if kind == "http.response.body":
+        if gone:
+            self.exchange.end(now, "client_disconnect")
+        elif kind == "http.response.body":
             body = message.get("body", b"")
             if body:
                 self.exchange.chunk(now, body if type(body) is bytes else bytes(body))
             if not message.get("more_body"):
                 self._complete = True
-                self.exchange.end(now_ns(), "client_disconnect" if gone else "complete")
+                self.exchange.end(now_ns(), "complete")
         elif kind == "http.response.start":
-            self.exchange.response(now, ResponseHead(message["status"], None, _headers(message)))
+            self.exchange.response(now, ResponseHead(message["status"], None, headers))
         elif kind in _FILE_MESSAGES and not message.get("more_body"):
             # The server reads the file by itself: its bytes do not pass here.
             self._complete = True
@@ -298,14 +309,13 @@ class _ServingWebsocket(_Serving):
             self._complete = True
             self.exchange.end(now_ns(), outcome, error, close)
 
-    def sent(self, now: int, message: Message, *, gone: bool) -> None:
+    def sent(self, now: int, message: Message, headers: Headers, *, gone: bool) -> None:
         kind = message["type"]
         if kind == "websocket.send":
             self._message(now, message, asker=False)
         elif kind == "websocket.accept":
-            headers = _headers(message)
             if message.get("subprotocol"):
-                headers.append((b"sec-websocket-protocol", message["subprotocol"].encode("latin-1", "replace")))
+                headers = [*headers, (b"sec-websocket-protocol", message["subprotocol"].encode("latin-1", "replace"))]
             self.exchange.response(now, ResponseHead(SWITCHING_PROTOCOLS, None, headers))
         elif kind == "websocket.close":
             if not self.exchange.responded:
@@ -314,7 +324,7 @@ class _ServingWebsocket(_Serving):
             self._complete = True
             self.exchange.end(now_ns(), *outcome_of_close(close), close)
         elif kind == "websocket.http.response.start":
-            self.exchange.response(now, ResponseHead(message["status"], None, _headers(message)))
+            self.exchange.response(now, ResponseHead(message["status"], None, headers))
         elif kind == "websocket.http.response.body":
             self.exchange.chunk(now, bytes(message.get("body", b"")))
             if not message.get("more_body"):
@@ -335,8 +345,12 @@ class _ServingWebsocket(_Serving):
 _KINDS = {"http": _ServingHTTP, "websocket": _ServingWebsocket}
 
 
-def _headers(message: Message) -> list[tuple[bytes, bytes]]:
-    return [(bytes(name), bytes(value)) for name, value in message.get("headers") or ()]
+def _headers(holder: MutableMapping[str, Any]) -> list[tuple[bytes, bytes]]:
+    """The headers of a scope or a message; ASGI lets them be any iterable, one that can be read but once included."""
+    headers = holder.get("headers") or ()
+    if not isinstance(headers, (list, tuple)):
+        headers = holder["headers"] = list(headers)
+    return [(bytes(name), bytes(value)) for name, value in headers]
 
 
 def _http_version(scope: Scope) -> str | None:

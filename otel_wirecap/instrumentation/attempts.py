@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextvars
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
+
+from otel_wirecap.instrumentation.runtime import current_flow
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange, Flow
+
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Sending:
@@ -49,14 +55,24 @@ class _Redirect(NamedTuple):
     exchange_id: str
     flow: Flow
     url: str
+    serving: Flow | None  # the flow that the context belonged to; None in a script
 
 
 _redirect: contextvars.ContextVar[_Redirect | None] = contextvars.ContextVar("otel_wirecap_redirect", default=None)
 
 
-def redirected(exchange: Exchange, url: str) -> None:
-    """A redirect to ``url`` was answered in this context: who follows it belongs to the same flow."""
-    _redirect.set(_Redirect(exchange.id, exchange.flow, url))
+def redirected(exchange: Exchange, target: Callable[[], str]) -> None:
+    """A redirect was answered in this context: who follows it belongs to the same flow.
+
+    Args:
+        exchange: the one that was answered.
+        target: makes the URL that the client would follow; raises where it could follow none.
+    """
+    try:
+        url = target()
+    except Exception:  # noqa: BLE001  # a location that makes no URL: the client raises it to whom it concerns
+        return
+    _redirect.set(_Redirect(exchange.id, exchange.flow, url, current_flow()))
 
 
 def followed(url: str) -> tuple[Flow | None, str | None]:
@@ -65,4 +81,6 @@ def followed(url: str) -> tuple[Flow | None, str | None]:
     if redirect is None:
         return None, None
     _redirect.set(None)
-    return (redirect.flow, redirect.exchange_id) if redirect.url == url else (None, None)
+    if redirect.url != url or redirect.serving is not current_flow():  # a pool's thread serves one flow after another
+        return None, None
+    return redirect.flow, redirect.exchange_id

@@ -6,7 +6,8 @@ import fnmatch
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+
+from otel_wirecap.capture.url import url_parts
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Leg
@@ -36,22 +37,23 @@ class Choice:
     def url(self, url: str) -> bool:
         """Whether exchanges with this URL are captured.
 
-        A glob may stand for a path, a host, or both together, with or without the port.
+        A glob may stand for a path, a host, or both together, with or without port and scheme; case does not matter.
         """
         if any(expression.search(url) for expression in self._excluded_urls):
             return False
         if not self._include and not self._exclude:
             return True
-        split = urlsplit(url)
-        host, host_and_port, path = split.hostname or "", split.netloc.rpartition("@")[2].lower(), split.path or "/"
-        forms = (path, host, host_and_port, host + path, host_and_port + path)
+        scheme, host, port, path, _ = url_parts(url)
+        path = path or "/"
+        address = host if port is None else f"{host}:{port}"
+        forms = (path, host, address, host + path, address + path, f"{scheme}://{address}{path}")
         if _any(self._exclude, forms):
             return False
         return not self._include or _any(self._include, forms)
 
 
 def _pattern(glob: str) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(glob))
+    return re.compile(fnmatch.translate(glob), re.IGNORECASE)
 
 
 def _any(patterns: Iterable[re.Pattern[str]], forms: Iterable[str]) -> bool:

@@ -110,7 +110,7 @@ class _Sending:
             ),
         )
         if response.has_redirect_location:
-            redirected(exchange, str(response.request.url.join(response.headers["location"])))
+            redirected(exchange, lambda: str(response.request.url.join(response.headers["location"])))
         bound = response.stream
         inner = bound._stream  # noqa: SLF001  # under the bound stream: the response keeps looking at that one
         if hasattr(response, "_content"):

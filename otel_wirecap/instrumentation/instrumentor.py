@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Collection
 from typing import Any
 
@@ -16,6 +17,7 @@ from otel_wirecap.instrumentation.runtime import Runtime, active, set_active
 
 logger = logging.getLogger("otel_wirecap")
 
+_lock = threading.RLock()
 _hooks = LazyHooks((*httpx.HOOKS, *aiohttp.HOOKS, *websockets.HOOKS, *asgi_hooks.HOOKS))
 
 
@@ -28,6 +30,23 @@ class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the ba
     def instrumentation_dependencies(self) -> Collection[str]:
         """None is needed: what is there is hooked when it is imported."""
         return ()
+
+    def instrument(self, **options: Any) -> None:
+        """Starts the capture; nothing happens where it runs with all hooks.
+
+        Raises:
+            ConfigurationError: a setting is unknown or has a value that cannot be used.
+        """
+        with _lock:
+            # What is so, not what was asked for: capture may have stayed off for want of a file.
+            self._is_instrumented_by_opentelemetry = _hooks.installed
+            super().instrument(**options)
+
+    def uninstrument(self, **options: Any) -> None:
+        """Takes all hooks out and ends the capture, also one that ``instrument_client`` or ``instrument_app`` began."""
+        with _lock:
+            self._is_instrumented_by_opentelemetry = _hooks.installed or active() is not None
+            super().uninstrument(**options)
 
     def _instrument(self, **settings: Any) -> None:
         start(settings)
@@ -86,20 +105,21 @@ def start(settings: dict[str, Any]) -> None:
     Raises:
         ConfigurationError: a setting is unknown or has a value that cannot be used.
     """
-    if active() is not None:
-        return
-    tracer_provider = settings.pop("tracer_provider", None)
-    config = load_config(settings)
-    if config.capture_file is None:
-        logger.info("capture is off: capture_file is not set")
-        return
-    try:
-        set_active(Runtime(config, tracer_provider))
-    except CaptureFileError as error:
-        logger.error("capture is off: %s", error)  # noqa: TRY400  # one clear line, no traceback
-        return
-    if config.capture_pause_signal is not None:
-        pause_signal.install(config.capture_pause_signal)
+    with _lock:
+        if active() is not None:
+            return
+        tracer_provider = settings.pop("tracer_provider", None)
+        config = load_config(settings)
+        if config.capture_file is None:
+            logger.info("capture is off: capture_file is not set")
+            return
+        try:
+            set_active(Runtime(config, tracer_provider))
+        except CaptureFileError as error:
+            logger.error("capture is off: %s", error)  # noqa: TRY400  # one clear line, no traceback
+            return
+        if config.capture_pause_signal is not None:
+            pause_signal.install(config.capture_pause_signal)
 
 
 def stop() -> None:

@@ -64,6 +64,9 @@ class LazyHooks:
 
     Args:
         hooks: what to wrap. A module of another version that lacks an owner or a function is left as it is.
+
+    Attributes:
+        installed: whether they are in.
     """
 
     def __init__(self, hooks: Iterable[Hook]) -> None:
@@ -72,11 +75,11 @@ class LazyHooks:
             self._hooks.setdefault(hook.module, []).append(hook)
         self._registered = False
         self._imported: dict[str, ModuleType] = {}
-        self._on = False
+        self.installed = False
 
     def install(self) -> None:
         """Hooks the modules that are imported, and from now on those that are imported later."""
-        self._on = True
+        self.installed = True
         for name, module in list(self._imported.items()):
             self._hook(name, module)
         if not self._registered:
@@ -86,7 +89,7 @@ class LazyHooks:
 
     def remove(self) -> None:
         """Takes the hooks out again."""
-        self._on = False
+        self.installed = False
         for name, module in list(self._imported.items()):
             for hook in self._hooks[name]:
                 owner = _owner(module, hook)
@@ -95,7 +98,7 @@ class LazyHooks:
 
     def _on_import(self, name: str, module: ModuleType) -> None:
         self._imported[name] = module
-        if self._on:
+        if self.installed:
             self._hook(name, module)
 
     def _hook(self, name: str, module: ModuleType) -> None:

@@ -16,7 +16,7 @@ import inspect
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import orjson
@@ -92,11 +92,18 @@ def enter_flow(flow: Flow, span: Span | None) -> contextvars.Token[_Link | None]
     return _link.set(_Link(flow, span, carried=False))
 
 
-def leave_flow(flow: Flow, token: contextvars.Token[_Link | None]) -> None:
-    """The client's request has been served."""
+def leave_flow(flow: Flow, token: contextvars.Token[_Link | None]) -> bool:
+    """The client's request has been served; False where this is another context than the one it was served in."""
     flow.over = True
-    with contextlib.suppress(ValueError):  # a coroutine that the garbage collector closes does so in another context
+    return _put_back(token)
+
+
+def _put_back(token: contextvars.Token[_Link | None]) -> bool:
+    try:
         _link.reset(token)
+    except ValueError:  # the garbage collector closes a coroutine in another context: nothing is to be put back there
+        return False
+    return True
 
 
 class Begun(NamedTuple):
@@ -240,6 +247,8 @@ class Runtime:
     def failed(self, error: Exception) -> None:
         """Counts an error of our own and tells it once for each place, without its text (it may quote a payload)."""
         self.failures += 1
+        with contextlib.suppress(Exception):
+            self.exporter.emit(EventKind.FAILURE, None, now_ns(), type(error).__name__, HEAD_SIZE)
         trace_back = error.__traceback__
         while trace_back is not None and trace_back.tb_next is not None:
             trace_back = trace_back.tb_next
@@ -334,8 +343,15 @@ def carry(function: Callable[P, T]) -> Callable[P, T]:
     runs, the function itself is returned.
 
     Args:
-        function: any callable; of a coroutine function the coroutine runs as part of the request.
+        function: any callable; where it makes a coroutine, that runs as part of the request.
+
+    Raises:
+        TypeError: ``function`` makes a generator, whose steps are taken by somebody else: carry that one.
     """
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        name = getattr(function, "__qualname__", function)
+        raise TypeError(f"carry: {name} is a generator function; expected the function that iterates over it")
     flow = current_flow()
     if flow is None:
         return function
@@ -347,22 +363,26 @@ def carry(function: Callable[P, T]) -> Callable[P, T]:
         try:
             yield
         finally:
-            otel_context.detach(attached)
-            _link.reset(token)
+            if _put_back(token):
+                otel_context.detach(attached)
 
-    if inspect.iscoroutinefunction(function):
+    async def finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        with carried():
+            return await coroutine
+
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called):
 
         @functools.wraps(function)
         async def call_async(*arguments: P.args, **keywords: P.kwargs) -> Any:
-            with carried():
-                return await function(*arguments, **keywords)
+            return await finish(cast("Coroutine[Any, Any, Any]", function(*arguments, **keywords)))
 
         return cast("Callable[P, T]", call_async)
 
     @functools.wraps(function)
     def call(*arguments: P.args, **keywords: P.kwargs) -> T:
         with carried():
-            return function(*arguments, **keywords)
+            result = function(*arguments, **keywords)
+        return cast("T", finish(result)) if inspect.iscoroutine(result) else result
 
     return call
 

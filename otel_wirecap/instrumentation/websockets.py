@@ -1,7 +1,7 @@
 """The client hook: the websockets library, asyncio, threads and trio alike.
 
-All of them drive ``websockets.client.ClientProtocol``, which sees the handshake and every frame: fragments are joined
-to the message that they are, control frames are left out. A connection that is refused before the handshake is no
+All of them drive ``websockets.client.ClientProtocol``, which sees the handshake and every frame: fragments go their way
+as parts of a message, control frames are left out. A connection that is refused before the handshake is no
 exchange here. The module is never imported by us.
 """
 
@@ -10,11 +10,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urljoin
 
-from otel_wirecap.capture.events import BINARY, TEXT, RequestHead, ResponseHead, WebsocketClose
-from otel_wirecap.capture.events import WebsocketMessage as Message
+from otel_wirecap.capture.events import BINARY, TEXT, RequestHead, ResponseHead, WebsocketClose, WebsocketMessage
+from otel_wirecap.instrumentation.attempts import REDIRECTS, followed, redirected
 from otel_wirecap.instrumentation.patching import Hook
-from otel_wirecap.instrumentation.runtime import NO_CLOSE_FRAME, Runtime, active, now_ns, outcome_of, outcome_of_close
+from otel_wirecap.instrumentation.runtime import (
+    NO_CLOSE_FRAME,
+    ORDINARY_CLOSES,
+    Runtime,
+    active,
+    now_ns,
+    outcome_of,
+    outcome_of_close,
+)
 
 ATTRIBUTE = "_otel_wirecap_connection"
 CONTINUATION = 0
@@ -23,49 +32,57 @@ CONTINUATION = 0
 class _Connection:
     """One websocket, from the hook's side; lives as long as its protocol object."""
 
-    __slots__ = ("_fragments", "exchange")
+    __slots__ = ("_begun", "_url", "exchange")
 
     def __init__(self, runtime: Runtime, protocol: Any, url: str, request: Any) -> None:
+        flow, redirect_of = followed(url)
         head = RequestHead(
             method="GET",
             url=url,
             headers=_encoded(request.headers),
             http_version="HTTP/1.1",
             body=b"",
+            redirect_of=redirect_of,
             websocket=True,
         )
-        # Fragments of a message that is not whole yet: by us, by the other side.
-        self._fragments: dict[bool, tuple[int, list[bytes]]] = {}
-        self.exchange = runtime.begin_backend(head, (protocol.uri.host, protocol.uri.port)).exchange
+        # Of a message that is not whole yet, opcode and parts so far: by us, by the other side.
+        self._begun: dict[bool, tuple[int, int]] = {}
+        self._url = url
+        self.exchange = runtime.begin_backend(head, (protocol.uri.host, protocol.uri.port), flow).exchange
 
     def answered(self, response: Any) -> None:
         """The handshake is answered."""
         headers = _encoded(response.headers)
         self.exchange.response(now_ns(), ResponseHead(response.status_code, response.reason_phrase, headers))
+        if response.body:
+            self.exchange.chunk(now_ns(), bytes(response.body))
+        location = response.headers.get("location")
+        if response.status_code in REDIRECTS and location:
+            redirected(self.exchange, lambda: urljoin(self._url, location))
 
     def frame(self, frame: Any, *, asker: bool) -> None:
         """A frame passes."""
         opcode = int(frame.opcode)
         if opcode not in (TEXT, BINARY, CONTINUATION):
             return
-        data = bytes(frame.data)
+        part = 1
         if opcode == CONTINUATION:
-            opcode, parts = self._fragments.pop(asker, (BINARY, []))
-            parts.append(data)
-        else:
-            parts = [data]
-        if frame.fin:
-            self.exchange.message(now_ns(), Message(asker, opcode, b"".join(parts)))
-        else:
-            self._fragments[asker] = (opcode, parts)
+            opcode, parts = self._begun.pop(asker, (BINARY, 0))
+            part += parts
+        self.exchange.message(now_ns(), WebsocketMessage(asker, opcode, bytes(frame.data), part, bool(frame.fin)))
+        if not frame.fin:
+            self._begun[asker] = (opcode, part)
 
     def closed(self, protocol: Any) -> None:
         """Nothing will come any more."""
         if protocol.handshake_exc is not None:
             self.exchange.end(now_ns(), *outcome_of(protocol.handshake_exc))
             return
-        received = protocol.close_rcvd
-        close = WebsocketClose(*((NO_CLOSE_FRAME, "") if received is None else (int(received.code), received.reason)))
+        close = WebsocketClose(NO_CLOSE_FRAME, "")
+        for frame in (protocol.close_sent, protocol.close_rcvd):
+            # What we closed with counts only where the other side's fault made us.
+            if frame is not None and (frame is protocol.close_rcvd or int(frame.code) not in ORDINARY_CLOSES):
+                close = WebsocketClose(int(frame.code), frame.reason)
         self.exchange.end(now_ns(), *outcome_of_close(close), close)
 
     def __del__(self) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+
+from otel_wirecap.capture.url import url_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,10 +75,7 @@ class Exchange:
     @property
     def path(self) -> str:
         """The URL's path."""
-        try:
-            return urlsplit(self.url).path
-        except ValueError:  # redaction may leave something that is no URL any more
-            return self.url
+        return url_parts(self.url).path
 
     @property
     def model(self) -> str | None:

@@ -4,8 +4,9 @@ Invariants:
 
 - ``put`` never blocks on input or output, never raises, and may be called from any thread, from a garbage-collection
   callback and from a signal handler (the lock is re-entrant, and nothing is called while it is held).
-- Over the bound, new exchanges (BEGIN) and bytes of bodies are refused and counted; everything else of an exchange
-  that was accepted is accepted too, so that it always ends. What that may add is bounded by the open exchanges.
+- Over the bound, new exchanges (BEGIN), bytes of bodies, messages and annotations are refused and counted; everything
+  else of an exchange that was accepted is accepted too, so that it always ends. What that may add is bounded by the
+  open exchanges.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ from typing import NamedTuple
 from otel_wirecap.capture.events import Event, EventKind, Value
 from otel_wirecap.capture.exchange import Exchange, Flow
 
-_REFUSED_WHEN_FULL = frozenset({EventKind.BEGIN, EventKind.REQUEST_CHUNK, EventKind.CHUNK, EventKind.DOCUMENT})
+_REFUSED_WHEN_FULL = frozenset(
+    {
+        EventKind.BEGIN,
+        EventKind.REQUEST_CHUNK,
+        EventKind.CHUNK,
+        EventKind.MESSAGE,
+        EventKind.ANNOTATE,
+        EventKind.DOCUMENT,
+    }
+)
 _EVENT_SIZE = 150
 """Bytes that an event weighs beside its payload: the tuple, its place in the deque."""
 

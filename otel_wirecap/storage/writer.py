@@ -26,7 +26,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from otel_wirecap.capture.events import EventKind
 from otel_wirecap.capture.formats import FORMATS, Format
@@ -51,11 +51,13 @@ MAX_BACKOFF_SECONDS = 30.0
 FAILING_PAUSE_SECONDS = 0.05
 
 
-class _Request(NamedTuple):
+class _Request:
     """Somebody waits for the file to hold everything that was put; ``stop``: and for a ``system_stop``."""
 
-    stop: bool
-    done: threading.Event
+    def __init__(self, *, stop: bool) -> None:
+        self.stop = stop
+        self.written = False
+        self.done = threading.Event()
 
 
 class CaptureWriter:
@@ -125,7 +127,11 @@ class CaptureWriter:
         return self.put(EventKind.DOCUMENT, None, time.monotonic_ns(), document, len(document))
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Waits until all that was put is in the file; False where that took longer than ``timeout`` seconds."""
+        """Waits until all that was put is in the file.
+
+        Returns:
+            False where that took longer than ``timeout`` seconds, or the file cannot be written.
+        """
         return self._request(timeout, stop=False)
 
     def pause(self, timeout: float = 5.0) -> bool:
@@ -160,10 +166,10 @@ class CaptureWriter:
         thread = self._thread
         if thread is None or thread is threading.current_thread() or not thread.is_alive():
             return thread is None
-        request = _Request(stop, threading.Event())
+        request = _Request(stop=stop)
         self._requests.append(request)
         self._queue.wake.set()
-        return request.done.wait(timeout)
+        return request.done.wait(timeout) and request.written
 
     def _start(self) -> None:
         with self._start_lock:
@@ -221,10 +227,8 @@ class CaptureWriter:
             self._recording_failed(None, error)
         self._queue.held_bytes = self._pending_bytes + self._recording.recorder.held_bytes
         for request in requests:
-            if self._failing is None:
-                request.done.set()
-            else:
-                self._requests.append(request)
+            request.written = self._failing is None
+            request.done.set()
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -242,6 +246,9 @@ class CaptureWriter:
             event = get()
             if event is None:
                 return
+            if event[0] is EventKind.FAILURE:
+                self._record_failure({"error": event[3]})
+                continue
             try:
                 feed(event)
             except Exception as error:  # noqa: BLE001  # one event's trouble is its own
@@ -341,20 +348,19 @@ class CaptureWriter:
                 self._config.capture_max_queue_bytes,
             )
 
+    def _record_failure(self, told: dict[str, object]) -> None:
+        self._lost_events += 1
+        self._record_gap({"lost_events": 1, "reason": "capture_failure", **told})
+
     def _recording_failed(self, exchange: Exchange | None, error: Exception) -> None:
         """An error in our own code: told by a gap, and once for each kind in the log, without its text.
 
         The text is left out because it may quote what has not been redacted.
         """
-        self._lost_events += 1
-        gap: dict[str, object] = {
-            "lost_events": 1,
-            "reason": "capture_failure",
-            "error": type(error).__name__,
-        }
+        told: dict[str, object] = {"error": type(error).__name__}
         if exchange is not None:
-            gap["exchange_id"] = exchange.id
-        self._record_gap(gap)
+            told["exchange_id"] = exchange.id
+        self._record_failure(told)
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
