@@ -130,7 +130,9 @@ def _parse_names(value: Any) -> tuple[str, ...]:
 
 
 def _parse_secrets(value: Any) -> tuple[str, ...]:
-    secrets = _parse_names(value)
+    # An unquoted number in YAML is a secret like any other.
+    items = [str(item) if isinstance(item, int) else item for item in value] if isinstance(value, list) else value
+    secrets = _parse_names(items)
     if any(len(secret) < MIN_SECRET_LENGTH for secret in secrets):
         raise ValueError
     return secrets

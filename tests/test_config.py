@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,23 @@ def test_literal_secrets_are_counted_and_never_shown() -> None:
     config = load_config({"capture_redact_values": ["first-secret", "second-secret"]}, {})
     assert config.public()["capture_redact_values"] == 2
     assert "first-secret" not in str(config.public())
+
+
+@pytest.mark.parametrize("rest", ["short", None, ["nested-list"]])
+def test_a_wrong_list_of_secrets_is_told_without_them(rest: object) -> None:
+    secret = secrets.token_hex(12)
+    with pytest.raises(ConfigurationError, match=r"capture_redact_values: .*8 characters or more") as told:
+        load_config({"capture_redact_values": [secret, rest]}, {})
+    assert secret not in str(told.value)
+
+
+def test_a_number_can_be_a_secret() -> None:
+    assert load_config({"capture_redact_values": [1234567890]}, {}).capture_redact_values == ("1234567890",)
+
+
+def test_the_commas_of_a_regular_expression_do_not_cut_it() -> None:
+    config = load_config({}, {"WIRE_CAPTURE_EXCLUDED_URLS": "/v[0-9]{2,3}/,health,x{1,}"})
+    assert config.capture_excluded_urls == ("/v[0-9]{2,3}/", "health", "x{1,}")
 
 
 def test_the_service_name_is_opentelemetrys() -> None:

@@ -249,7 +249,7 @@ class HTTPRecording(ExchangeRecording):
     # -- what both are made with -----------------------------------------------------------------------------------
 
     def _provider_error(self, error: ProviderError, counts: dict[str, int]) -> dict[str, str]:
-        redact = self._shared.redactor.text
+        redact = self._shared.redactor.text_with_urls
         told = {
             "type": "provider",
             "message": redact(error.message or "", counts, self.flow.credentials)[:MAX_ERROR_TEXT],

@@ -60,6 +60,11 @@ _KEY_HEADERS: Final = (
     "private-token",
 )
 _QUERY_NAMES: Final = ("key", "api_key", "api-key", "apikey", "access_token", "token")
+_SUBPROTOCOL_KEY: Final = re.compile(r"(?:openai-insecure-api-key|.*[Bb]earer(?:\.authorization\.k8s\.io)?)\.(.+)")
+_SUBPROTOCOL_SCHEMES: Final = frozenset(
+    {"token", "bearer", "authorization", "access_token", "jwt", "apikey", "api-key"}
+)
+_RANDOM: Final = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9_=-]{24,}")
 _SIGV4: Final = re.compile(r"AWS4-[A-Z0-9-]+\s.*?Credential=([^/,\s]+)/")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]*)[ \t]+(\S+)$")
 
@@ -97,15 +102,36 @@ def _carried(headers: Headers, query: str) -> Iterator[Credential]:
             yield Credential(name, scheme[2] if scheme else value)
     for value in sent.get("proxy-authorization", ()):
         yield from _authorization(value)
-    if query:
-        parameters = [pair.partition("=") for pair in query.split("&")]
-        for wanted in _QUERY_NAMES:
-            for name, _, value in parameters:
-                if unquote_plus(name).lower() == wanted:
-                    yield Credential(f"query:{wanted}", unquote(value))
+    for value in sent.get("sec-websocket-protocol", ()):
+        yield from (Credential("sec-websocket-protocol", secret) for secret in _in_subprotocols(value))
+    yield from _in_query(query)
+
+
+def _in_query(query: str) -> Iterator[Credential]:
+    parameters = [pair.partition("=") for pair in query.split("&")]
+    for wanted in _QUERY_NAMES:
         for name, _, value in parameters:
-            if name.lower() == "x-amz-credential":
-                yield Credential("sigv4", unquote(value).partition("/")[0])
+            if unquote_plus(name).lower() == wanted:
+                yield Credential(f"query:{wanted}", unquote(value))
+    for name, _, value in parameters:
+        if name.lower() == "x-amz-credential":
+            yield Credential("sigv4", unquote(value).partition("/")[0])
+
+
+def _in_subprotocols(value: str) -> Iterator[str]:
+    """Keys among the subprotocols of a websocket, where browsers must put them.
+
+    OpenAI (``openai-insecure-api-key.<key>``), Deepgram (``token, <key>``), Kubernetes
+    (``base64url.bearer.authorization.k8s.io.<key>``), and whatever looks like no name.
+    """
+    before = ""
+    for item in map(str.strip, value.split(",")):
+        prefixed = _SUBPROTOCOL_KEY.fullmatch(item)
+        if prefixed:
+            yield prefixed[1]
+        elif before.lower() in _SUBPROTOCOL_SCHEMES or _RANDOM.fullmatch(item):
+            yield item
+        before = item
 
 
 def _authorization(value: str) -> Iterator[Credential]:
@@ -235,7 +261,8 @@ class KeyNames:
 
 # --- the session --------------------------------------------------------------------------------------
 
-_MAX_SESSION_LENGTH: Final = 256
+_LOOKED_AT: Final = 16384
+"""Characters of a value that may become a session's id: long, for a secret in it must be whole to be seen."""
 _USER_SESSION: Final = re.compile(r"(?:^|_)session_([A-Za-z0-9-]+)$")
 
 
@@ -264,8 +291,8 @@ def session_of(
             against a dictionary of prompts without them.
 
     Returns:
-        The session's id, printable and at most 256 characters, and where it came from: ``header:<name>``,
-        ``body:<path>``, ``baggage``, ``conversation`` or ``request``.
+        The session's id, printable, not redacted and for that reason not cut, and where it came from:
+        ``header:<name>``, ``body:<path>``, ``baggage``, ``conversation`` or ``request``.
     """
     sent: dict[str, str] = {}
     for name, value in headers:
@@ -326,13 +353,12 @@ def _baggage(headers: Headers, wanted: str) -> str | None:
 
 
 def _presentable(value: object) -> str | None:
-    """The value as a session's id: printable, bounded; None when nothing is left of it."""
+    """The value as a session's id: printable; None when nothing is left of it."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
         return None
-    kept = "".join(filter(str.isprintable, value[: 4 * _MAX_SESSION_LENGTH])).strip()
-    return kept[:_MAX_SESSION_LENGTH] or None
+    return "".join(filter(str.isprintable, value[:_LOOKED_AT])).strip() or None
 
 
 _HASH_PIECE: Final = 2000

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from otel_wirecap.capture.body import BodyCollector, RecordedBody, record_body
 from otel_wirecap.capture.identity import KeyNames, credentials, session_of
 from otel_wirecap.capture.record import Payload, Record
+from otel_wirecap.capture.redaction.names import named_secrets
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.llm.providers import asks_for_stream, backend_name, requested_model
@@ -99,6 +100,7 @@ class ExchangeRecording(ABC):
         self._credential = sent[0].value if sent else None
         self._fingerprint = shared.key_names.fingerprint(self._credential) if self._credential else ""
         flow.add_credentials([credential.value for credential in sent])
+        flow.add_credentials(named_secrets(self._headers, self._url.query))
         self.backend = UNKNOWN_BACKEND
         self.key_name: str | None = None
         self._requested_model: str | None = None
@@ -333,7 +335,7 @@ class ExchangeRecording(ABC):
         text = error.message.encode("utf-8", "replace").decode()
         return {
             "type": error.type,
-            "message": self._shared.redactor.text(text, counts, self.flow.credentials)[:MAX_ERROR_TEXT],
+            "message": self._shared.redactor.text_with_urls(text, counts, self.flow.credentials)[:MAX_ERROR_TEXT],
         }
 
     def _recorded(

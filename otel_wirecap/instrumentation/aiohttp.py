@@ -14,11 +14,12 @@ from urllib.parse import urljoin
 
 from otel_wirecap.capture.events import RequestHead, ResponseHead
 from otel_wirecap.instrumentation.aiohttp_streams import RequestTee, ResponseTee
-from otel_wirecap.instrumentation.attempts import REDIRECTS, current_request, followed, redirected
+from otel_wirecap.instrumentation.attempts import current_request, followed, redirected
 from otel_wirecap.instrumentation.patching import Hook
 from otel_wirecap.instrumentation.runtime import Runtime, active, now_ns, outcome_of
 
 ATTRIBUTE = "_otel_wirecap_attempt"
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 DECODED = frozenset({"gzip", "deflate", "br", "zstd"})
 """The content encodings that aiohttp undoes before anybody sees the body."""
 

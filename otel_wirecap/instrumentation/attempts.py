@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange, Flow
 
 
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-
 class Sending:
     """A request on its way, as the context that sends it knows it.
 

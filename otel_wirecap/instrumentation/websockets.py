@@ -8,12 +8,12 @@ exchange here. The module is never imported by us.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urljoin
 
 from otel_wirecap.capture.events import BINARY, TEXT, RequestHead, ResponseHead, WebsocketClose, WebsocketMessage
-from otel_wirecap.instrumentation.attempts import REDIRECTS, followed, redirected
+from otel_wirecap.instrumentation.attempts import followed, redirected
 from otel_wirecap.instrumentation.patching import Hook
 from otel_wirecap.instrumentation.runtime import (
     NO_CLOSE_FRAME,
@@ -32,7 +32,7 @@ CONTINUATION = 0
 class _Connection:
     """One websocket, from the hook's side; lives as long as its protocol object."""
 
-    __slots__ = ("_begun", "_url", "exchange")
+    __slots__ = ("_begun", "exchange")
 
     def __init__(self, runtime: Runtime, protocol: Any, url: str, request: Any) -> None:
         flow, redirect_of = followed(url)
@@ -47,7 +47,6 @@ class _Connection:
         )
         # Of a message that is not whole yet, opcode and parts so far: by us, by the other side.
         self._begun: dict[bool, tuple[int, int]] = {}
-        self._url = url
         self.exchange = runtime.begin_backend(head, (protocol.uri.host, protocol.uri.port), flow).exchange
 
     def answered(self, response: Any) -> None:
@@ -56,9 +55,7 @@ class _Connection:
         self.exchange.response(now_ns(), ResponseHead(response.status_code, response.reason_phrase, headers))
         if response.body:
             self.exchange.chunk(now_ns(), bytes(response.body))
-        location = response.headers.get("location")
-        if response.status_code in REDIRECTS and location:
-            redirected(self.exchange, lambda: urljoin(self._url, location))
+        setattr(response, ATTRIBUTE, self.exchange)  # for ``connect``, which may follow it in another context than this
 
     def frame(self, frame: Any, *, asker: bool) -> None:
         """A frame passes."""
@@ -150,7 +147,25 @@ def _receive_eof(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywor
             _guarded(connection, connection.closed, instance)
 
 
+def _process_redirect(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    followed_to = wrapped(*arguments, **keywords)
+    refusal = arguments[0] if arguments else keywords["exc"]
+    exchange = getattr(getattr(refusal, "response", None), ATTRIBUTE, None)
+    if exchange is not None and isinstance(followed_to, str):
+
+        def target() -> str:
+            uri = sys.modules["websockets.uri"].parse_uri(followed_to)
+            return _url(uri, uri.resource_name)
+
+        redirected(exchange, target)
+    return followed_to
+
+
 HOOKS = (
+    *(
+        Hook(f"websockets.{kind}.client", owner, "process_redirect", _process_redirect)
+        for kind, owner in (("asyncio", "connect"), ("sync", "reconnect"), ("trio", "connect"))
+    ),
     Hook("websockets.client", "ClientProtocol", "send_request", _send_request),
     Hook("websockets.client", "ClientProtocol", "process_response", _process_response),
     Hook("websockets.protocol", "Protocol", "recv_frame", _receive_frame),

@@ -283,12 +283,12 @@ def test_another_opening_is_another_conversation():
 
 
 @given(st.one_of(st.text(), st.integers(), st.none(), st.booleans(), st.lists(st.text())))
-def test_session_ids_are_bounded_and_printable(value):
+def test_session_ids_are_printable(value):
     found, source = session([], {"metadata": {"session_id": value}})
-    assert 1 <= len(found) <= 256
+    assert found
     assert found.isprintable()
     assert source in ("body:metadata.session_id", "request")
 
 
-def test_a_long_session_id_is_cut():
-    assert session([("x-session-id", "s" * 1000)]) == ("s" * 256, "header:x-session-id")
+def test_a_session_id_is_not_cut_before_it_is_redacted():
+    assert session([("x-session-id", "s" * 1000)]) == ("s" * 1000, "header:x-session-id")

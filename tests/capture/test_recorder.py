@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from otel_wirecap.capture.events import ErrorInfo, Event, EventKind, Outcome, RequestHead, ResponseHead
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.capture.formats import JSONLines
+from otel_wirecap.capture.record import METADATA_KEYS
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.config import load_config
 from otel_wirecap.storage.recording import ProcessRecording
@@ -311,6 +312,47 @@ def test_annotations_made_at_once_stand_on_the_clients_request_too() -> None:
     assert {record["backend"] for record in records} == {"named"}
     assert {record["key_name"] for record in records} == {"MAIN"}
     assert all(record["metadata"]["tenant"] == {"id": 7} for record in records)
+
+
+def test_annotations_never_take_the_schema_s_place() -> None:
+    desk = Desk()
+    flow = Flow("req_1")
+    desk.emit(EventKind.ANNOTATE, flow, NS, orjson.dumps(dict.fromkeys([*METADATA_KEYS, "tenant"], "mine")), 0)
+    backend = desk.exchange("backend", flow)
+    backend.begin(post(b'{"model": "sent"}'))
+    backend.end(2 * NS, "complete")
+    for record in desk.records():
+        assert [key for key, value in record["metadata"].items() if value == "mine"] == ["tenant"]
+
+
+@pytest.mark.parametrize("length", [200, 240, 255])
+def test_a_session_id_is_redacted_before_it_is_cut(length: int) -> None:
+    secret = secrets.token_hex(30)
+    desk = Desk(capture_redact_values=[secret])
+    whole(desk, post(b"{}", (b"x-session-id", b"s" * length + secret.encode())), b"{}")
+    for record in desk.records():
+        assert secret[:8] not in json.dumps(record)
+        assert len(record["session_id"]) <= 256
+
+
+def test_what_a_name_says_is_secret_is_masked_wherever_it_turns_up_again() -> None:
+    header, parameter, cookie = (secrets.token_hex(10) for _ in range(3))
+    desk = Desk()
+    flow = Flow("req_1")
+    client = desk.exchange("client", flow)
+    client.begin(post(b"{}"))
+    backend = desk.exchange("backend", flow)
+    head = post(b"{}", (b"x-service-secret", header.encode()), (b"cookie", b"a=1; s=" + cookie.encode()))
+    backend.begin(head._replace(url=f"https://api.example/v1?code={parameter}"))
+    backend.response(2 * NS, ResponseHead(401, None, [JSON]))
+    backend.chunk(2 * NS, f'{{"error": "no such key: {header} {cookie} {parameter}"}}'.encode())
+    backend.end(2 * NS, "complete")
+    message = f"Client error '401' for url 'https://api.example/v1?code={parameter}&client_secret=another-one-1'"
+    client.end(3 * NS, "error", ErrorInfo("HTTPStatusError", message))
+    written = json.dumps(desk.records())
+    for secret in (header, parameter, cookie, "another-one-1"):
+        assert secret not in written
+    assert "Client error '401' for url 'https://api.example/v1?code=[REDACTED]" in written
 
 
 def test_the_provider_s_own_error_in_a_stream_is_told_on_both_legs() -> None:

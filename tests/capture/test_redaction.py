@@ -13,6 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from otel_wirecap.capture.identity import credentials
 from otel_wirecap.capture.redaction import MARKER, Redactor
 from otel_wirecap.capture.redaction.known import spellings
 from otel_wirecap.capture.redaction.names import header_rule, query_is_secret
@@ -521,6 +522,79 @@ def test_harmless_headers_are_kept(name):
     counts: dict[str, int] = {}
     assert Redactor().headers([(name, "value-1")], counts) == [[name, "value-1"]]
     assert counts == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-RapidAPI-Key", "x-openai-key", "openai-key", "dd-application-key", "X-ApiToken", "X-API-TOKEN",
+        "x-provider-key", "Api-Secret-Key", "key",
+    ],
+)  # fmt: skip
+def test_every_key_is_secret_but_those_known_to_be_harmless(name):
+    assert header_rule(name) == "header"
+    assert query_is_secret(name)
+
+
+@pytest.mark.parametrize("name", ["x-cache-key", "Idempotency-Key", "prompt_cache_key", "partition-key", "public_key"])
+def test_harmless_keys_are_kept(name):
+    assert header_rule(name) is None
+    assert not query_is_secret(name)
+
+
+def test_urls_within_headers_and_messages_are_masked_as_urls():
+    secret = secrets.token_hex(12)
+    redactor = Redactor()
+    headers = [
+        ("Link", f"<https://h.example/p?sig={secret}>; rel=next, </q?page=2&code={secret}>; rel=last"),
+        ("Refresh", f"0; url=https://h.example/?code={secret}"),
+        ("X-Original-URI", f"/v1?password={secret}"),
+        ("Azure-AsyncOperation", f"https://me:{secret}@h.example/op"),
+        ("Date", "Mon, 01 Jan 2026 00:00:00 GMT"),
+        ("Accept", "text/html, */*;q=0.8"),
+    ]
+    counts: dict[str, int] = {}
+    clean = redactor.headers(headers, counts)
+    assert secret not in str(clean)
+    assert clean[0][1] == f"<https://h.example/p?sig={MARKER}>; rel=next, </q?page=2&code={MARKER}>; rel=last"
+    assert [value for _, value in clean[4:]] == [value for _, value in headers[4:]]
+    assert counts == {"query": 4, "userinfo": 1}
+    told = f"Client error '401' for url 'https://h.example/x?sig={secret}&a=1'\nsee (https://me:{secret}@h.example/y)."
+    assert redactor.text_with_urls(told, {}) == (
+        f"Client error '401' for url 'https://h.example/x?sig={MARKER}&a=1'\nsee (https://{MARKER}@h.example/y)."
+    )
+
+
+@pytest.mark.parametrize("piece", ["/", "a://", "?", "/?", "x", "/a?b=c&", "<", "://a@"])
+def test_looking_for_urls_takes_time_in_proportion(piece):
+    redactor = Redactor()
+
+    def seconds(count):
+        text = piece * count
+        began = time.perf_counter()
+        redactor.text_with_urls(text, {})
+        return time.perf_counter() - began
+
+    seconds(1000)
+    assert min(seconds(60_000) for _ in range(3)) < 60 * max(min(seconds(6_000) for _ in range(3)), 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("realtime, openai-insecure-api-key.{}, openai-beta.realtime-v1",
+         "realtime, openai-insecure-api-key.[REDACTED], openai-beta.realtime-v1"),
+        ("token, {}", "token, [REDACTED]"),
+        ("v1, base64url.bearer.authorization.k8s.io.{}", "v1, base64url.bearer.authorization.k8s.io.[REDACTED]"),
+        ("graphql-transport-ws, {}", "graphql-transport-ws, [REDACTED]"),
+        ("graphql-transport-ws, mqtt, v12.stomp", "graphql-transport-ws, mqtt, v12.stomp"),
+    ],
+)  # fmt: skip
+def test_keys_among_subprotocols_are_credentials(value, shown):
+    secret = "a1" + secrets.token_hex(16)
+    header = ("Sec-WebSocket-Protocol", value.format(secret))
+    found = [credential.value for credential in credentials([header], "")]
+    assert Redactor().headers([header], {}, found) == [["Sec-WebSocket-Protocol", shown]]
 
 
 def test_headers_keep_their_order_and_case_and_secrets_within_others_are_masked():

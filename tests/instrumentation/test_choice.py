@@ -77,6 +77,8 @@ def seen(settings: dict[str, Any], capture_file: Path, read_capture: Read, url: 
         ({"capture_exclude": "/chat"}, ["backend", "backend"]),
         ({"capture_exclude": "127.0.0.1:*"}, ["client"]),
         ({"capture_exclude": "/doc*,/chat"}, []),
+        ({"capture_exclude": "PROXY.Example"}, ["backend", "backend"]),
+        ({"capture_exclude": "http://127.0.0.1:*"}, ["client"]),
         ({"capture_include": "proxy.example"}, ["client"]),
         ({"capture_include": "127.0.0.1"}, ["backend", "backend"]),
         ({"capture_include": "*", "capture_exclude": "*/document"}, ["client"]),

@@ -186,6 +186,85 @@ def test_fragments_are_the_message_that_they_are_parts_of(captured: Finish) -> N
     assert messages(captured()) == [("proxy", 1, "one two three"), ("backend", 1, "one two three")]
 
 
+def test_a_message_that_breaks_off_is_recorded_as_far_as_it_came(captured: Finish) -> None:
+    async def half(connection: ServerConnection) -> None:
+        async def parts() -> AsyncIterator[str]:
+            yield "one "
+            yield "two "
+            connection.transport.abort()
+            yield "three"
+
+        with contextlib.suppress(websockets.ConnectionClosed):
+            await connection.send(parts())
+
+    async def go() -> None:
+        async with serve(half, "127.0.0.1", 0) as server:
+            async with connect(f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}") as client:
+                with contextlib.suppress(websockets.ConnectionClosed):
+                    async for _ in client.recv_streaming():
+                        pass
+
+    asyncio.run(go())
+    records = captured()
+    assert messages(records) in ([("backend", 1, "one two ")], [("backend", 1, "one ")])  # as much as was delivered
+    assert records[1]["metadata"]["incomplete"] == "cut"
+    assert records[2]["metadata"]["outcome"] == "error"
+
+
+def test_an_upgrade_that_is_refused_is_recorded_with_its_answer(captured: Finish) -> None:
+    body = '{"error": {"message": "no such session"}}'
+
+    async def go() -> None:
+        def refuse(connection: ServerConnection, _request: Any) -> Any:
+            response = connection.respond(401, body)
+            del response.headers["content-type"]
+            response.headers["content-type"] = "application/json"
+            return response
+
+        async with serve(lambda _: None, "127.0.0.1", 0, process_request=refuse) as server:
+            with pytest.raises(websockets.InvalidStatus):
+                await connect(f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}")
+
+    asyncio.run(go())
+    start, end = captured()
+    assert (start["metadata"]["status_code"], start["payload"]["error"]["message"]) == (401, "no such session")
+    assert end["metadata"]["outcome"] == "error"
+
+
+def test_a_redirected_upgrade_is_followed_in_one_flow(captured: Finish) -> None:
+    async def go() -> None:
+        def redirect(connection: ServerConnection, request: Any) -> Any:
+            if request.path == "/there":
+                return None
+            response = connection.respond(307, "")
+            response.headers["location"] = "/there"
+            return response
+
+        async def say(connection: ServerConnection) -> None:
+            await connection.send("hello")
+
+        async with serve(say, "127.0.0.1", 0, process_request=redirect) as server:
+            url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+            async with connect(url + "/here") as client:
+                assert await client.recv() == "hello"
+
+    asyncio.run(go())
+    first, second = [r["metadata"] for r in captured() if r["direction"] == "websocket_start"]
+    assert (first["request_id"], first["exchange_id"]) == (second["request_id"], second["redirect_of"])
+    assert [first["attempt"], second["attempt"]] == [1, 2]
+
+
+def test_the_code_that_we_closed_with_for_the_other_side_s_fault_is_told(captured: Finish) -> None:
+    async def go() -> None:
+        async with echo() as backend, connect(backend, max_size=10) as client:
+            await client.send("longer than ten")
+            with pytest.raises(websockets.ConnectionClosed):
+                await client.recv()
+
+    asyncio.run(go())
+    assert captured()[-1]["metadata"]["websocket"]["close_code"] == 1009
+
+
 def test_a_secret_in_a_message_is_not_written(captured: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "sk-proj-" + secrets.token_hex(24)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from otel_wirecap.capture.events import End, EventKind, RequestHead, ResponseHead
+from otel_wirecap.capture.events import End, EventKind, RequestHead, ResponseHead, WebsocketMessage
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.config import load_config
 from otel_wirecap.storage.writer import CaptureWriter
@@ -32,12 +32,13 @@ def open_writer(path: Path, **settings: Any) -> CaptureWriter:
     return writer
 
 
-def exchange_on(writer: CaptureWriter, name: str) -> Exchange:
+def exchange_on(writer: CaptureWriter, name: str, *, websocket: bool = False) -> Exchange:
     exchange = Exchange(
         name, "backend", Flow("req_" + name), attempt=1, trace_id="0" * 32, span_id="0" * 16,
         began_unix_ns=time.time_ns(), began_ns=time.monotonic_ns(), emit=writer.put, on_failure=lambda error: None,
     )  # fmt: skip
-    exchange.begin(RequestHead("POST", "https://api.openai.com/v1/chat/completions", [], body=b"{}"))
+    url = "https://api.openai.com/v1/chat/completions"
+    exchange.begin(RequestHead("POST", url, [], body=b"{}", websocket=websocket))
     return exchange
 
 
@@ -156,6 +157,47 @@ def test_a_file_that_cannot_be_written_for_a_while_loses_nothing_and_is_told_onc
     assert sum(record["direction"] == "stream_chunk" for record in records(path)) == 100
     told = [record.getMessage() for record in caplog.records if "cannot be written" in record.getMessage()]
     assert len(told) == 1
+
+
+def test_who_waits_for_a_file_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path)
+    assert writer.flush()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, limits[1]))
+        stream(writer, "one", 10)
+        assert not writer.pause(timeout=3600)  # a server that shuts down: the test would time out
+        assert not writer.flush(timeout=3600)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert writer.close()
+    check_numbers(records(path))
+
+
+def test_messages_and_annotations_find_no_more_room_than_chunks(tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path, capture_max_queue_bytes=100_000)
+    assert writer.flush()
+    with path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        socket = exchange_on(writer, "websocket", websocket=True)
+        socket.response(time.monotonic_ns(), ResponseHead(101, None, []))
+        for _ in range(100):
+            socket.message(time.monotonic_ns(), WebsocketMessage(True, 2, b"x" * 10_000))
+        refused = not writer.put(EventKind.ANNOTATE, socket.flow, 0, b"{}", 100_000)
+        socket.end(time.monotonic_ns(), "complete")
+        fcntl.flock(held, fcntl.LOCK_UN)
+    assert refused
+    assert writer.close()
+    found = records(path)
+    (end,) = [record for record in found if record["direction"] == "websocket_end"]
+    written = [record for record in found if record["direction"] == "websocket_message"]
+    assert 0 < len(written) < 20
+    assert end["metadata"]["lost_messages"] == 100 - len(written)
+    assert end["metadata"]["incomplete"] == "dropped"
 
 
 def test_a_record_longer_than_a_file_is_shortened_and_says_so(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ SHAPES: Final = (
     Shape("openrouter", ("sk-",), rf"or-{_MIXED}{_W}{{20,}}"),
     Shape("langfuse", ("sk-",), rf"lf-{_MIXED}{_W}{{20,}}"),
     Shape("openai", ("sk-",), rf"{_MIXED}{_W}{{20,}}"),  # DeepSeek, LiteLLM and others have the same shape
+    Shape("openai", ("ek_",), r"[A-Za-z0-9]{24,}"),  # a client's key for one realtime session
     Shape("google", ("AIza",), rf"{_W}{{35,}}"),
     Shape("google", ("AQ.",), rf"{_MIXED}{_W}{{30,}}"),
     Shape("google", ("ya29.",), r"[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]+)*"),

@@ -29,6 +29,8 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _JSON_TOKEN: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]*+')
 
 _URL: Final = re.compile(r"(?P<scheme>(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?(?P<rest>.*)", re.DOTALL)
+_WORD: Final = re.compile(r"[^\s<>\"'`]+")
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://")
 _URL_HEADERS: Final = frozenset({"referer", "location", "content-location", "origin", "operation-location"})
 
 
@@ -62,6 +64,21 @@ class Redactor:
         """Masks the secrets in a text: the same object when it has none."""
         spans = self._spans(text, credentials)
         return masked(text, spans, counts) if spans else text
+
+    def text_with_urls(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
+        """Masks a text that may quote URLs (a message of an error, a header): those as ``url`` does."""
+
+        def clean(word: re.Match[str]) -> str:
+            quoted = word[0]
+            absolute = _ABSOLUTE.search(quoted) if "://" in quoted else None
+            begin = absolute.start() if absolute else quoted.find("/")
+            if begin < 0 or (absolute is None and quoted.find("?", begin) < 0):
+                return quoted
+            return quoted[:begin] + self.url(quoted[begin:], counts, credentials)
+
+        if "/" in text:
+            text = _WORD.sub(clean, text)
+        return self.text(text, counts, credentials)
 
     def json(self, raw: bytes, counts: dict[str, int], credentials: Sequence[str] = ()) -> bytes | None:
         r"""Masks the secrets in the strings of a JSON document, keys and values alike.
@@ -191,8 +208,11 @@ class Redactor:
             return [self.text(name, counts, credentials), value]
         if name.lower() in _URL_HEADERS:
             return [name, self.url(value, counts, credentials)]
-        if self._spans(f"{name}: {value}", credentials):
-            return [self.text(name, counts, credentials), self.text(value, counts, credentials)]
+        holds_secrets = bool(self._spans(f"{name}: {value}", credentials))
+        if holds_secrets:
+            name = self.text(name, counts, credentials)
+        if holds_secrets or "?" in value or "@" in value:
+            value = self.text_with_urls(value, counts, credentials)
         return [name, value]
 
     def _query(self, query: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
