@@ -199,8 +199,9 @@ def test_a_message_that_breaks_off_is_recorded_as_far_as_it_came(captured: Finis
 
     async def go() -> None:
         async with serve(half, "127.0.0.1", 0) as server:
-            async with connect(f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}") as client:
-                with contextlib.suppress(websockets.ConnectionClosed):
+            url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+            with contextlib.suppress(websockets.ConnectionClosed):
+                async with connect(url) as client:
                     async for _ in client.recv_streaming():
                         pass
 
@@ -231,7 +232,8 @@ def test_an_upgrade_that_is_refused_is_recorded_with_its_answer(captured: Finish
     assert end["metadata"]["outcome"] == "error"
 
 
-def test_a_redirected_upgrade_is_followed_in_one_flow(captured: Finish) -> None:
+@pytest.mark.parametrize("kind", ["asyncio", "threads"])
+def test_a_redirected_upgrade_is_followed_in_one_flow(kind: str, captured: Finish) -> None:
     async def go() -> None:
         def redirect(connection: ServerConnection, request: Any) -> Any:
             if request.path == "/there":
@@ -245,8 +247,15 @@ def test_a_redirected_upgrade_is_followed_in_one_flow(captured: Finish) -> None:
 
         async with serve(say, "127.0.0.1", 0, process_request=redirect) as server:
             url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
-            async with connect(url + "/here") as client:
-                assert await client.recv() == "hello"
+            if kind == "asyncio":
+                async with connect(url + "/here") as client:
+                    assert await client.recv() == "hello"
+            else:
+                await asyncio.to_thread(use, url + "/here")
+
+    def use(url: str) -> None:
+        with connect_sync(url) as client:
+            assert client.recv(timeout=10) == "hello"
 
     asyncio.run(go())
     first, second = [r["metadata"] for r in captured() if r["direction"] == "websocket_start"]
