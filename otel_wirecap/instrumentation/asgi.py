@@ -86,7 +86,6 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
         await app(scope, receive, send)
         return
     if scope["type"] == "lifespan":
-        scope[SCOPE_KEY] = None
         await app(scope, receive, _flushing(scope, send))
         return
     kind = _KINDS.get(scope["type"])
