@@ -64,7 +64,7 @@ class Kind(NamedTuple):
 def _parse_path(value: Any) -> Path | None:
     if value is None or value == "":
         return None
-    return Path(os.fspath(value))
+    return Path(os.fspath(value)).expanduser()
 
 
 def _parse_size(value: Any) -> int:
@@ -300,6 +300,18 @@ def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | No
     return CaptureConfig(**values)
 
 
+def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+    """What is to be said of ``WIRE_CAPTURE_*`` variables that are no setting's: probably a slip of the pen."""
+    environ = os.environ if environ is None else environ
+    known = [CONFIG_FILE_VARIABLE, *(environment_variable(name) for name in option_names())]
+    told = []
+    for name in sorted(environ):
+        if name.startswith("WIRE_CAPTURE_") and name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            told.append(f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else ""))
+    return told
+
+
 def service_name(environ: Mapping[str, str] | None = None) -> str | None:
     """The OpenTelemetry service name that the environment gives this process, if any."""
     environ = os.environ if environ is None else environ
@@ -342,12 +354,14 @@ def _read_file(file: object) -> dict[str, object]:
         reason = " ".join(str(error).split())
         raise ConfigurationError(f"config: {str(path)!r} cannot be read: {reason}; expected a YAML file") from None
     section = document.get("logging") if isinstance(document, dict) else None
-    if section is None and isinstance(document, dict | None):
-        return {}
     if not isinstance(section, dict):
         raise ConfigurationError(f"config: {str(path)!r} has no usable 'logging:' section; expected a map of settings")
+    for name in (str(name) for name in document):
+        if name.replace("-", "_") in {field.name for field in setting_fields()}:
+            raise ConfigurationError(f"{name}: at the top level of {str(path)!r}; expected it under 'logging:'")
     # The section may be shared with the application's own logging settings: only capture_* is ours.
-    ours = {str(name): value for name, value in section.items() if str(name).startswith(("capture_", "cbor_capture_"))}
+    prefixes = ("capture_", "capture-", "cbor_capture_")
+    ours = {str(name): value for name, value in section.items() if str(name).startswith(prefixes)}
     _refuse_unknown(ours, {field.name: None for field in setting_fields()}, f"in {path}")
     return {name: value for name, value in ours.items() if value is not None}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import otel_wirecap
-from otel_wirecap.config import environment_variable, load_config, service_name, setting_fields
+from otel_wirecap.config import environment_variable, load_config, service_name, setting_fields, unknown_variables
 from otel_wirecap.errors import ConfigurationError
 
 GOOD: dict[str, tuple[str, Any]] = {
@@ -95,13 +95,38 @@ def test_an_unknown_setting_is_told_with_the_one_that_was_meant(tmp_path: Path) 
         load_config({"config": file}, {})
 
 
-@pytest.mark.parametrize("content", [None, "logging: [1, 2", "logging: text", "- a list"])
+@pytest.mark.parametrize("content", [None, "logging: [1, 2", "logging: text", "- a list", "", "level: INFO"])
 def test_a_file_that_cannot_be_used_is_told_by_name(content: str | None, tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     if content is not None:
         file.write_text(content)
     with pytest.raises(ConfigurationError, match=r"settings\.yaml"):
         load_config({"config": file}, {})
+
+
+@pytest.mark.parametrize("content", ["capture_file: x", "logging: {level: INFO}\ncapture-exclude: /x"])
+def test_a_setting_at_the_top_level_of_a_file_is_told(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(content if "logging" in content else "logging: {}\n" + content)
+    with pytest.raises(ConfigurationError, match=r"capture[_-]\w+: at the top level .* expected it under 'logging:'"):
+        load_config({"config": file}, {})
+
+
+def test_a_dash_in_a_file_is_told_with_the_name_that_was_meant(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("logging: {capture-file: x}")
+    with pytest.raises(ConfigurationError, match=r"capture-file: .*did you mean capture_file"):
+        load_config({"config": file}, {})
+
+
+def test_a_variable_that_is_no_setting_s_is_told_with_the_one_that_was_meant() -> None:
+    environ = {"WIRE_CAPTURE_FLIE": "x", "WIRE_CAPTURE_FILE": "y", "WIRE_CAPTURE_CONFIG": "z", "OTHER": "1"}
+    assert unknown_variables(environ) == ["WIRE_CAPTURE_FLIE: no such setting; did you mean WIRE_CAPTURE_FILE?"]
+
+
+def test_a_home_directory_is_looked_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_config({"capture_file": "~/x.log"}, {}).capture_file == tmp_path / "x.log"
 
 
 def test_literal_secrets_are_counted_and_never_shown() -> None:

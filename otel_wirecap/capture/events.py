@@ -95,10 +95,14 @@ class WebsocketMessage(NamedTuple):
 
 
 class WebsocketClose(NamedTuple):
-    """How a websocket was closed: code and reason of RFC 6455, 1006 where no close frame came."""
+    """How a websocket was closed: code and reason of RFC 6455, 1006 where no close frame came.
+
+    ``asker``: whether the side that asked for the websocket closed it; None where nobody did.
+    """
 
     code: int
     reason: str
+    asker: bool | None = None
 
 
 class End(NamedTuple):

@@ -54,14 +54,16 @@ class Flow:
 
     Attributes:
         id: the flow's ``request_id``.
+        trace_id: that of its first exchange, which the others share where no tracing gives them one; None before.
         over: whether the client's request has been served: what its context begins now is no part of it any more.
         recording: what the recorder remembers of the flow; the recorder's alone.
     """
 
-    __slots__ = ("_attempts", "id", "over", "recording")
+    __slots__ = ("_attempts", "id", "over", "recording", "trace_id")
 
     def __init__(self, flow_id: str) -> None:
         self.id = flow_id
+        self.trace_id: str | None = None
         self.over = False
         self.recording: object = None
         self._attempts = itertools.count(1)

@@ -99,10 +99,13 @@ class WebsocketRecording(ExchangeRecording):
         recorded = self._recorded(
             message.body, "", "", "dropped" if message.holes else incomplete, counts, as_text=True
         )
-        asker, asked = ("client", PROXY) if self.is_client else (PROXY, "backend")
-        facts = {"from": asker if message.asker else asked, "opcode": message.opcode}
+        facts = {"from": self._side(asker=message.asker), "opcode": message.opcode}
         metadata = {**self._base, "message_number": self._messages, "websocket": facts, **recorded.metadata}
         self._write(MESSAGE, now_ns, recorded.length, recorded.payload, metadata, counts, asking=message.asker)
+
+    def _side(self, *, asker: bool) -> str:
+        asking, asked = ("client", PROXY) if self.is_client else (PROXY, "backend")
+        return asking if asker else asked
 
     def _record_start(self) -> None:
         if self._started:
@@ -136,7 +139,10 @@ class WebsocketRecording(ExchangeRecording):
             facts["status_code"] = self._response.status_code
         facts |= metadata
         if end.close is not None:
-            facts["websocket"] = {"close_code": end.close.code, "close_reason": self._clean(end.close.reason)}
+            closed: dict[str, Any] = {"close_code": end.close.code, "close_reason": self._clean(end.close.reason)}
+            if end.close.asker is not None:
+                closed = {"from": self._side(asker=end.close.asker), **closed}
+            facts["websocket"] = closed
         totals = orjson.dumps({"total_bytes": self._total_bytes, "total_messages": self._messages})
         self._write(END, now_ns, len(totals), RawJSON(totals), facts, counts)
 

@@ -57,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     capture_file = Path(arguments.capture_file).absolute()
     began = time.time()
     try:
+        import rich  # noqa: F401  # for the picture at the end: told now, not after everything has run
+
         from otel_wirecap.cli.demo_client import drive
     except ImportError as error:
         raise _missing(error) from None

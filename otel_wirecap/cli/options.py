@@ -6,17 +6,21 @@ import argparse
 
 from otel_wirecap.config import option_names, setting_fields
 
+DEFAULT_CAPTURE_FILE = "wire_capture.log"
+
 
 def add_capture_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--config`` and an option for every setting."""
     group = parser.add_argument_group("capture settings (they win over WIRE_CAPTURE_* variables and --config)")
     group.add_argument("--config", metavar="FILE", help="a YAML file with a logging: section")
     for field in setting_fields():
-        kind = field.metadata["kind"]
+        kind, description = field.metadata["kind"], field.metadata["description"]
+        if field.name == "capture_file":
+            description = f"the capture file (default: {DEFAULT_CAPTURE_FILE})"
         group.add_argument(
             "--" + field.name.replace("_", "-"),
             metavar=field.name.rpartition("_")[2].upper(),
-            help=f"{field.metadata['description']}; {kind.expected}".replace("%", "%%"),
+            help=f"{description}; {kind.expected}".replace("%", "%%"),
         )
 
 

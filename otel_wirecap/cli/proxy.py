@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 import otel_wirecap
-from otel_wirecap.cli.options import add_capture_options, capture_settings
-from otel_wirecap.cli.run import DEFAULT_CAPTURE_FILE
+from otel_wirecap.cli.options import DEFAULT_CAPTURE_FILE, add_capture_options, capture_settings
 from otel_wirecap.config import environment, load_config
 from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.instrumentation.runtime import active
 from otel_wirecap.proxy.backends import backends_from
 
 MAX_PORT = 65535
@@ -58,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     if load_config(settings).capture_file is None:
         settings["capture_file"] = DEFAULT_CAPTURE_FILE
     otel_wirecap.instrument(**settings)
+    if active() is None:  # it has said why; a capturing proxy that captures nothing is of no use to anybody
+        return 2
     try:
         # Only now: what is imported after instrument() is captured from its first moment.
         from otel_wirecap.proxy.app import create_app

@@ -15,11 +15,10 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from otel_wirecap.cli.options import add_capture_options, capture_settings
+from otel_wirecap.cli.options import DEFAULT_CAPTURE_FILE, add_capture_options, capture_settings
 from otel_wirecap.config import CONFIG_FILE_VARIABLE, environment, environment_variable, load_config
 
 ATTACH = Path(__file__).parent / "attach"
-DEFAULT_CAPTURE_FILE = "wire_capture.log"
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 
@@ -92,9 +91,20 @@ def _call(command: list[str], environ: dict[str, str]) -> int:
         signal.signal(number, pass_on)
     # A terminal sends these to the command as well: it decides what becomes of them.
     for number in (signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN if os.isatty(0) else pass_on)
+        signal.signal(number, signal.SIG_IGN if _in_a_terminal_s_foreground() else pass_on)
     code = process.wait()
     return code if code >= 0 else 128 - code
+
+
+def _in_a_terminal_s_foreground() -> bool:
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)  # stdin may be a file or a pipe
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    finally:
+        os.close(terminal)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -302,8 +302,9 @@ class _ServingWebsocket(_Serving):
         if kind == "websocket.receive":
             self._message(now_ns(), message, asker=True)
         elif kind == "websocket.disconnect":
-            close = WebsocketClose(message.get("code") or NO_STATUS_CODE, message.get("reason") or "")
-            lost = close.code == NO_CLOSE_FRAME
+            code = message.get("code") or NO_STATUS_CODE
+            lost = code == NO_CLOSE_FRAME
+            close = WebsocketClose(code, message.get("reason") or "", None if lost else True)
             outcome, error = ("client_disconnect", None) if lost else outcome_of_close(close)
             self._complete = True
             self.exchange.end(now_ns(), outcome, error, close)
@@ -319,7 +320,7 @@ class _ServingWebsocket(_Serving):
         elif kind == "websocket.close":
             if not self.exchange.responded:
                 self.exchange.response(now, ResponseHead(FORBIDDEN, None, []))
-            close = WebsocketClose(message.get("code") or NORMAL_CLOSURE, message.get("reason") or "")
+            close = WebsocketClose(message.get("code") or NORMAL_CLOSURE, message.get("reason") or "", asker=False)
             self._complete = True
             self.exchange.end(now_ns(), *outcome_of_close(close), close)
         elif kind == "websocket.http.response.start":

@@ -9,7 +9,7 @@ from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # a namespace package
 
-from otel_wirecap.config import load_config
+from otel_wirecap.config import load_config, unknown_variables
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
 from otel_wirecap.instrumentation import aiohttp, asgi_hooks, httpx, pause_signal, websockets
 from otel_wirecap.instrumentation.patching import LazyHooks
@@ -70,7 +70,7 @@ class AutoInstrumentor(WireCaptureInstrumentor):
         except Exception as error:  # noqa: BLE001  # the application runs on
             # One clear line, no traceback.
             reason = error if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
-            logger.error("capture is off: %s", reason)  # noqa: TRY400
+            logger.error("otel-wirecap: capture is off: %s", reason)  # noqa: TRY400
 
     def uninstrument(self, **options: Any) -> None:
         """Stops the capture."""
@@ -111,12 +111,14 @@ def start(settings: dict[str, Any]) -> None:
         tracer_provider = settings.pop("tracer_provider", None)
         config = load_config(settings)
         if config.capture_file is None:
-            logger.info("capture is off: capture_file is not set")
+            logger.info("otel-wirecap: capture is off: capture_file is not set")
             return
+        for told in unknown_variables():
+            logger.warning("otel-wirecap: %s", told)
         try:
             set_active(Runtime(config, tracer_provider))
         except CaptureFileError as error:
-            logger.error("capture is off: %s", error)  # noqa: TRY400  # one clear line, no traceback
+            logger.error("otel-wirecap: capture is off: %s", error)  # noqa: TRY400  # one clear line, no traceback
             return
         if config.capture_pause_signal is not None:
             pause_signal.install(config.capture_pause_signal)

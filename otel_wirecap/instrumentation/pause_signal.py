@@ -31,7 +31,7 @@ def install(name: str) -> None:
     """Lets the signal called ``name`` pause a capture that runs, and resume one that is paused."""
     number = getattr(signal, name)
     if threading.current_thread() is not threading.main_thread():
-        logger.warning("capture_pause_signal: %s is not heeded: capture was not started in the main thread", name)
+        logger.warning("otel-wirecap: capture_pause_signal: %s is not heeded: not started in the main thread", name)
         return
     before = signal.getsignal(number)
 

@@ -187,7 +187,7 @@ class Runtime:
             self.resume()
         else:
             self.pause()
-        logger.warning("capture is %s", "paused" if self.choice.paused else "resumed")
+        logger.warning("otel-wirecap: capture is %s", "paused" if self.choice.paused else "resumed")
 
     def _tell(self, direction: str, payload: dict[str, object]) -> None:
         document = orjson.dumps(
@@ -226,8 +226,9 @@ class Runtime:
             attributes[names.WIRECAP_ATTEMPT] = attempt
         span = start_capture_span(
             self._tracer, head.method, kind, attributes,
-            context=context, start_time=began_unix_ns, exporter=self.exporter,
+            context=context, start_time=began_unix_ns, exporter=self.exporter, flow_trace_id=flow.trace_id,
         )  # fmt: skip
+        flow.trace_id = flow.trace_id or span.trace_id
         exchange = Exchange(
             exchange_id,
             leg,
@@ -257,7 +258,7 @@ class Runtime:
             return
         self._told.add(place)
         with contextlib.suppress(Exception):  # the application's log handlers must not reach it through us
-            logger.warning("an exchange is not captured: %s in %s", type(error).__name__, place)
+            logger.warning("otel-wirecap: an exchange is not captured: %s in %s", type(error).__name__, place)
 
     def close(self) -> None:
         """Ends this use of the capture."""

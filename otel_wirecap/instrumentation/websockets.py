@@ -79,7 +79,8 @@ class _Connection:
         for frame in (protocol.close_sent, protocol.close_rcvd):
             # What we closed with counts only where the other side's fault made us.
             if frame is not None and (frame is protocol.close_rcvd or int(frame.code) not in ORDINARY_CLOSES):
-                close = WebsocketClose(int(frame.code), frame.reason)
+                ours = protocol.close_sent is not None and protocol.close_rcvd_then_sent is not True
+                close = WebsocketClose(int(frame.code), frame.reason, ours)
         self.exchange.end(now_ns(), *outcome_of_close(close), close)
 
     def __del__(self) -> None:

@@ -17,12 +17,14 @@ import argparse
 import asyncio
 import json
 import secrets
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
+from otel_wirecap.errors import WireCaptureError
 from otel_wirecap.proxy import demo_replies as replies
 from otel_wirecap.proxy.demo_replies import Body, Reply, Tool
 
@@ -232,7 +234,10 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(prog="otel_wirecap.proxy.demo_backend")
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
-    serve(create_demo_backend(), "127.0.0.1", parser.parse_args().port, what="otel-wirecap demo backend")
+    try:
+        serve(create_demo_backend(), "127.0.0.1", parser.parse_args().port, what="otel-wirecap demo backend")
+    except WireCaptureError as error:
+        sys.exit(f"otel-wirecap: {error}")
 
 
 if __name__ == "__main__":

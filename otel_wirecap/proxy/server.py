@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,10 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from otel_wirecap.errors import WireCaptureError
 from otel_wirecap.proxy.app import RAW_HEADERS, BackendBrokeOff
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from starlette.types import ASGIApp
@@ -44,8 +45,9 @@ def serve(
         what: what is served, for that line.
 
     Raises:
-        SystemExit: the address cannot be listened on; uvicorn has logged why.
+        WireCaptureError: the address cannot be listened on.
     """
+    listening = _listen(host, port)
     config = transparent_config(app, host, port)
     logging.getLogger("uvicorn.error").addFilter(_break_off_in_one_line)
 
@@ -53,7 +55,18 @@ def serve(
         target = "" if default_backend is None else f" → {default_backend}"
         print(f"{what} on {address}{target}", file=sys.stderr, flush=True)  # noqa: T201  # this is a command
 
-    _Server(config, ready).run()
+    _Server(config, ready).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise WireCaptureError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; expected an address of this machine (--host) "
+            "and a port that is free (--port)"
+        ) from None
 
 
 def transparent_config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:

@@ -371,7 +371,7 @@ class CaptureWriter:
 
     def _tell(self, message: str, *arguments: object) -> None:
         with contextlib.suppress(Exception):  # a log handler's trouble must not end the writer
-            logger.warning(message, *arguments)
+            logger.warning("otel-wirecap: " + message, *arguments)
 
 
 _writers: weakref.WeakSet[CaptureWriter] = weakref.WeakSet()

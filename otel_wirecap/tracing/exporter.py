@@ -49,7 +49,7 @@ class WireCaptureSpanExporter(SpanExporter):
             if loaded.capture_file is not None:
                 self._open(loaded)
         except WireCaptureError as error:
-            logger.warning("the span exporter 'wirecap' is off: %s", error)
+            logger.warning("otel-wirecap: the span exporter 'wirecap' is off: %s", error)
 
     def _open(self, config: CaptureConfig) -> None:
         self._writer = open_writer(config)

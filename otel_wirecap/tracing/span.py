@@ -5,18 +5,18 @@ Invariants:
 - The user's span gets the metadata and exactly one end, whatever becomes of the capture.
 - No payload touches the user's span: payload events go to the capture exporter the moment they happen (``emit``), so
   that no event limit, no sampling decision and no crash before the span's end loses one.
-- Where no span of the user's records, the capture has ids of its own; a parent's trace id is kept.
+- Where no span of the user's records, the capture has ids of its own; a parent's trace id is kept, else the flow's.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from otel_wirecap.tracing import attributes as names
@@ -43,9 +43,12 @@ class CaptureSpan(Span):
         inner: the user's span, started; recording or not.
         parent: the context of the parent, whose trace id is kept where the user's span brings no id of its own.
         exporter: where payload events go.
+        flow_trace_id: the trace id of the flow's earlier exchanges, 32 hexadecimal digits; None where there is none.
     """
 
-    def __init__(self, inner: Span, parent: SpanContext, exporter: WireCaptureSpanExporter) -> None:
+    def __init__(
+        self, inner: Span, parent: SpanContext, exporter: WireCaptureSpanExporter, flow_trace_id: str | None = None
+    ) -> None:
         self._inner = inner
         self.emit: Emit = exporter.emit
         context = inner.get_span_context()
@@ -53,7 +56,8 @@ class CaptureSpan(Span):
             self.trace_id = f"{context.trace_id:032x}"
             self.span_id = f"{context.span_id:016x}"
         else:
-            self.trace_id = f"{parent.trace_id:032x}" if parent.is_valid else secrets.token_hex(16)
+            own = flow_trace_id or secrets.token_hex(16)
+            self.trace_id = f"{parent.trace_id:032x}" if parent.is_valid else own
             self.span_id = secrets.token_hex(8)
 
     @property
@@ -137,16 +141,16 @@ def start_capture_span(
     context: Context | None,
     start_time: int,
     exporter: WireCaptureSpanExporter,
-    links: Sequence[Link] = (),
+    flow_trace_id: str | None,
 ) -> CaptureSpan:
     """Starts a span of the user's provider and wraps it.
 
-    ``context`` is the parent's, None the current one; ``start_time`` is nanoseconds since the epoch; the rest is as in
-    ``Tracer.start_span``.
+    ``context`` is the parent's, None the current one; ``start_time`` is nanoseconds since the epoch; ``flow_trace_id``
+    as in ``CaptureSpan``; the rest as in ``Tracer.start_span``.
     """
     parent = trace.get_current_span(context).get_span_context()
     inner = tracer.start_span(
-        name, context=context, kind=kind, attributes=attributes, start_time=start_time, links=links,
+        name, context=context, kind=kind, attributes=attributes, start_time=start_time,
         record_exception=False, set_status_on_exception=False,
     )  # fmt: skip
-    return CaptureSpan(inner, parent, exporter)
+    return CaptureSpan(inner, parent, exporter, flow_trace_id)

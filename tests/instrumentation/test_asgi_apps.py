@@ -247,6 +247,7 @@ def test_backend_exchanges_belong_to_the_request_that_caused_them(endpoint: Any,
         caused = [b for b in backends if b["metadata"]["request_id"] == client["metadata"]["request_id"]]
         assert sorted(b["metadata"]["attempt"] for b in caused) == list(range(1, attempts + 1))
         assert {b["session_id"] for b in caused} == {client["session_id"]}
+        assert {b["metadata"]["trace_id"] for b in caused} == {client["metadata"]["trace_id"]}
     assert len(backends) == 2 * attempts
 
 
