@@ -38,8 +38,14 @@ class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the ba
             ConfigurationError: a setting is unknown or has a value that cannot be used.
         """
         with _lock:
+            runtime = active()
+            if runtime is not None and _hooks.installed:
+                if options:
+                    told = "otel-wirecap: capture runs already, into %s; it keeps its settings"
+                    logger.warning(told, runtime.capture_file)
+                return
             # What is so, not what was asked for: capture may have stayed off for want of a file.
-            self._is_instrumented_by_opentelemetry = _hooks.installed
+            self._is_instrumented_by_opentelemetry = False
             super().instrument(**options)
 
     def uninstrument(self, **options: Any) -> None:

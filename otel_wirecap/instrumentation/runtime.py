@@ -125,6 +125,7 @@ class Runtime:
     """
 
     def __init__(self, config: CaptureConfig, tracer_provider: TracerProvider | None = None) -> None:
+        self.capture_file = config.capture_file
         self.exporter = WireCaptureSpanExporter(config)
         self.choice = Choice(config)
         self._tracer = trace.get_tracer("otel_wirecap", __version__, tracer_provider, SCHEMA_URL)

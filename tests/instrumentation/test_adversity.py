@@ -285,6 +285,16 @@ def test_a_start_that_came_to_nothing_stands_in_nobody_s_way(
     assert len(read_capture()) == 2
 
 
+def test_a_second_start_says_whose_settings_count(capture_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    otel_wirecap.instrument(capture_file=capture_file)
+    otel_wirecap.instrument()
+    otel_wirecap.instrument(capture_file="other.log")
+    otel_wirecap.uninstrument()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"otel-wirecap: capture runs already, into {capture_file}; it keeps its settings"
+    ]
+
+
 def test_uninstrument_ends_what_one_client_began(server: Server, capture_file: Path, read_capture: Finish) -> None:
     with httpx.Client() as client:
         otel_wirecap.instrument_client(client, capture_file=capture_file)
