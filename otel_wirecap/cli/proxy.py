@@ -58,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     if load_config(settings).capture_file is None:
         settings["capture_file"] = DEFAULT_CAPTURE_FILE
     otel_wirecap.instrument(**settings)
-    if active() is None:  # it has said why; a capturing proxy that captures nothing is of no use to anybody
+    runtime = active()
+    if runtime is None:  # it has said why; a capturing proxy that captures nothing is of no use to anybody
         return 2
     try:
         # Only now: what is imported after instrument() is captured from its first moment.
@@ -69,7 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"proxy: {error.name} is not installed; install it with: pip install 'otel-wirecap[proxy]'"
         ) from None
     app = create_app(backends, arguments.default_backend, environ=environment())
-    serve(app, arguments.host, arguments.port, default_backend=arguments.default_backend)
+    note = f" → {arguments.default_backend}; capture: {runtime.capture_file}"
+    serve(app, arguments.host, arguments.port, what="otel-wirecap proxy", note=note)
     return 0
 
 

@@ -100,7 +100,12 @@ def instrument_app(app: Any) -> Any:
 
     Returns:
         The application to serve: ``app = instrument_app(app)``.
+
+    Raises:
+        TypeError: ``app`` cannot be called.
     """
+    if not callable(app):
+        raise TypeError(f"instrument_app: {type(app).__name__} is no ASGI application; expected a callable")
     if not hasattr(app, "build_middleware_stack"):
         return outermost(app)
     build = app.build_middleware_stack

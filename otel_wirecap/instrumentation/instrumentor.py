@@ -158,6 +158,8 @@ def instrument_app(app: Any, **settings: Any) -> Any:
 
     Raises:
         ConfigurationError: a setting is unknown or has a value that cannot be used.
+        TypeError: ``app`` cannot be called.
     """
+    instrumented = asgi_hooks.instrument_app(app)
     start(settings)
-    return asgi_hooks.instrument_app(app)
+    return instrumented

@@ -6,7 +6,8 @@ The model's name says what happens:
 - ``demo-endless``: a stream of some seconds, to be left in the middle;
 - ``demo-overloaded-stream``: a stream that ends in the provider's own error event;
 - ``demo-rate-limited``: status 429 in the provider's own shape;
-- any other name: status 404 in the provider's own shape.
+- any other name that begins with ``demo-``, and none: status 404 in the provider's own shape;
+- any other name: as ``demo-small``, so that programs run against it as they are.
 
 ``python -m otel_wirecap.proxy.demo_backend [--port PORT]`` runs it.
 """
@@ -172,7 +173,7 @@ async def _asked(
     name = str(model or body.get("model", ""))
     if name == RATE_LIMITED:
         raise _Refused(429, LIMIT_REACHED)
-    if name not in MODELS:
+    if name not in MODELS and (not name or name.startswith("demo-")):
         raise _Refused(404, f"The model `{name}` does not exist or you do not have access to it.")
     tools = body.get("tools") or []
     function = function_of(tools[0]) if tools else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import sys
@@ -32,8 +33,8 @@ def serve(
     host: str,
     port: int,
     *,
-    default_backend: str | None = None,
-    what: str = "otel-wirecap proxy",
+    what: str,
+    note: str = "",
 ) -> None:
     """Serves ``app`` until SIGINT or SIGTERM; says on stderr, in one line, where it is once it answers.
 
@@ -41,8 +42,8 @@ def serve(
         app: the proxy, or another application to be served as transparently.
         host: the address to listen on.
         port: the port; 0 takes a free one.
-        default_backend: its name, for that line.
         what: what is served, for that line.
+        note: what the line says after the address.
 
     Raises:
         WireCaptureError: the address cannot be listened on.
@@ -52,10 +53,13 @@ def serve(
     logging.getLogger("uvicorn.error").addFilter(_break_off_in_one_line)
 
     def ready(address: str) -> None:
-        target = "" if default_backend is None else f" → {default_backend}"
-        print(f"{what} on {address}{target}", file=sys.stderr, flush=True)  # noqa: T201  # this is a command
+        _say(f"{what} on {address}{note}")
 
     _Server(config, ready).run(sockets=[listening])
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)  # noqa: T201  # this is a command
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -103,6 +107,12 @@ class _Server(uvicorn.Server):
         host = f"[{listening[0]}]" if ":" in listening[0] else listening[0]
         self._ready(f"http://{host}:{listening[1]}")
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        running = len(self.server_state.tasks)
+        if running:
+            _say(f"waiting {SHUTDOWN_SECONDS} seconds at most for {running} running requests; interrupt to stop now")
+        await super().shutdown(sockets)
+
 
 class _Connection(h11.Connection):
     """Remembers the last request's headers as they were spelt."""
@@ -139,8 +149,13 @@ class CasePreservingProtocol(H11Protocol):
 
 
 def _break_off_in_one_line(record: logging.LogRecord) -> bool:
-    """Turns the traceback of a backend that broke off, which is no error of the server, into one line."""
+    """Turns the traceback of a backend that broke off, which is no error of the server, into one line.
+
+    That of a request which the end of the server cuts off says nothing new: it has been told that it will be.
+    """
     error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, asyncio.CancelledError):
+        return False
     if isinstance(error, BackendBrokeOff):
         record.msg, record.args, record.exc_info, record.levelno, record.levelname = (
             str(error), (), None, logging.WARNING, "WARNING",

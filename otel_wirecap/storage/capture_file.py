@@ -69,12 +69,23 @@ class CaptureFile:
         max_bytes: bytes of one file; more than ``total_max_bytes`` means ``total_max_bytes``.
         max_files: rotated files to keep, ``FILE.1`` being the newest; with 0 a full live file is deleted.
         total_max_bytes: bytes of all files together, the live one included.
+        beginning: what every capture of this format begins with; a file that begins in another way is somebody else's
+            and is not touched.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, max_bytes: int, max_files: int, total_max_bytes: int) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_bytes: int,
+        max_files: int,
+        total_max_bytes: int,
+        beginning: bytes = b"",
+    ) -> None:
         self._path = Path(path).absolute()
         self._name = str(self._path)
         self._max_bytes = min(max_bytes, total_max_bytes)
+        self._beginning = beginning
         self._total_max_bytes = total_max_bytes
         self._rotated = RotatedFiles(self._path, max_files=max_files)
         self._rotated_bytes: int | None = None
@@ -138,6 +149,10 @@ class CaptureFile:
     def _open(self) -> None:
         self._rotated_bytes = None
         descriptor, status = open_private(self._path)
+        head = os.pread(descriptor, len(self._beginning), 0)
+        if not self._beginning.startswith(head):
+            os.close(descriptor)
+            raise OSError(errno.EEXIST, "it holds something that is no capture; expected a capture or a new file")
         self._fd = descriptor
         self._identity = (status.st_dev, status.st_ino)
 

@@ -53,7 +53,7 @@ def open_private(path: Path) -> tuple[int, os.stat_result]:
             os.close(descriptor)
             raise
         return descriptor, status
-    raise OSError(errno.EBUSY, "the file is being made and removed all the time", str(path))
+    raise OSError(errno.EBUSY, "the file cannot be made, or is made and removed all the time", str(path))
 
 
 def _open_existing(path: Path) -> int | None:

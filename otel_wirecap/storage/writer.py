@@ -76,6 +76,7 @@ class CaptureWriter:
             max_bytes=config.capture_max_bytes,
             max_files=config.capture_max_files,
             total_max_bytes=config.capture_total_max_bytes,
+            beginning=FORMATS[config.capture_format].beginning,
         )
         self._max_line = min(config.capture_max_bytes, config.capture_total_max_bytes)
         self._queue = EventQueue(

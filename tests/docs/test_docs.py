@@ -49,16 +49,6 @@ BLOCK = re.compile(
     r"(?:<!-- (?P<how>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
-BACKEND = """
-from otel_wirecap.proxy import demo_backend
-
-class Any(frozenset):
-    def __contains__(self, model):
-        return True
-
-demo_backend.MODELS = Any()
-demo_backend.main()
-"""
 
 
 class Block(NamedTuple):
@@ -113,9 +103,11 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory) -> Iterator[str]:
-    """The URL of a demo backend that has every model."""
+    """The URL of a demo backend."""
     directory, port = tmp_path_factory.mktemp("backend"), free_port()
-    with running([sys.executable, "-c", BACKEND, "--port", str(port)], directory, environ()) as process:
+    with running(
+        [sys.executable, "-m", "otel_wirecap.proxy.demo_backend", "--port", str(port)], directory, environ()
+    ) as process:
         wait_for(port, process)
         yield f"http://127.0.0.1:{port}"
 

@@ -159,7 +159,7 @@ def make_traffic(directory: Path) -> Traffic:
             (chat("limited", "Now", "demo-rate-limited"), 0),
             (chat("limited", "Now", "demo-rate-limited", stream=True), 0),
         ],
-        [(chat("unknown", "Who?", "no-such-model"), 0), (chat("unknown", "Then you", "demo-small"), 0)],
+        [(chat("unknown", "Who?", "demo-no-such-model"), 0), (chat("unknown", "Then you", "demo-small"), 0)],
         [(chat("broken", "Break", "demo-overloaded-stream", stream=True, **usage), 0)],
         [(chat("tools", parts, tools=[tool]), 0), (chat("tools", parts, stream=True, tools=[tool], **usage), 0)],
         [(chat("secret", f"my key is {secret}, and mine {key}"), 0)],

@@ -132,8 +132,8 @@ def test_chat_completion_errors(openai_client):
     with pytest.raises(openai.RateLimitError) as limited:
         openai_client.chat.completions.create(model="demo-rate-limited", messages=USER)
     assert limited.value.code == "rate_limit_exceeded"
-    with pytest.raises(openai.NotFoundError, match="gpt-unknown"):
-        openai_client.chat.completions.create(model="gpt-unknown", messages=USER)
+    with pytest.raises(openai.NotFoundError, match="demo-unknown"):
+        openai_client.chat.completions.create(model="demo-unknown", messages=USER)
     stream = openai_client.chat.completions.create(model="demo-overloaded-stream", messages=USER, stream=True)
     with pytest.raises(openai.APIError, match="had an error"):
         list(stream)
@@ -212,7 +212,7 @@ def test_message_errors(anthropic_client):
     with pytest.raises(anthropic.RateLimitError):
         anthropic_client.messages.create(model="demo-rate-limited", messages=USER, max_tokens=9)
     with pytest.raises(anthropic.NotFoundError):
-        anthropic_client.messages.create(model="claude-unknown", messages=USER, max_tokens=9)
+        anthropic_client.messages.create(model="demo-unknown", messages=USER, max_tokens=9)
     stream = anthropic_client.messages.create(model="demo-overloaded-stream", messages=USER, max_tokens=9, stream=True)
     with pytest.raises(anthropic.APIStatusError, match="Overloaded"):
         list(stream)
@@ -248,7 +248,7 @@ def test_generate_content_errors(gemini_client):
         gemini_client.models.generate_content(model="demo-rate-limited", contents="x")
     assert (limited.value.code, limited.value.status) == (429, "RESOURCE_EXHAUSTED")
     with pytest.raises(genai.errors.ClientError) as unknown:
-        gemini_client.models.generate_content(model="gemini-unknown", contents="x")
+        gemini_client.models.generate_content(model="demo-unknown", contents="x")
     assert unknown.value.code == 404
 
 

@@ -545,7 +545,7 @@ import sys
 from otel_wirecap.proxy.app import create_app
 from otel_wirecap.proxy.backends import Backend
 from otel_wirecap.proxy.server import serve
-serve(create_app({"b": Backend("b", sys.argv[1])}, "b", environ={}), "127.0.0.1", 0, default_backend="b")
+serve(create_app({"b": Backend("b", sys.argv[1])}, "b", environ={}), "127.0.0.1", 0, what="a proxy", note=" for b")
 """
 
 
@@ -563,8 +563,8 @@ async def test_the_server_says_where_it_is_and_a_broken_stream_costs_one_line(so
         assert process.stderr is not None
         line = (await asyncio.wait_for(process.stderr.readline(), 20)).decode()
         prefix, _, rest = line.partition("http://127.0.0.1:")
-        port, _, default = rest.partition(" → ")
-        assert (prefix, default) == ("otel-wirecap proxy on ", "b\n")
+        port, _, note = rest.partition(" ")
+        assert (prefix, note) == ("a proxy on ", "for b\n")
         async with httpx2.AsyncClient() as client:
             with pytest.raises(httpx2.RemoteProtocolError):
                 await client.get(f"http://127.0.0.1:{port}/x")
@@ -577,3 +577,31 @@ async def test_the_server_says_where_it_is_and_a_broken_stream_costs_one_line(so
     assert errors.count("\n") == 1
     assert "backend 'b' broke off: RemoteProtocolError" in errors
     assert json.dumps(errors).count("Traceback") == 0
+
+
+async def test_a_stream_that_runs_when_the_server_is_stopped_costs_no_traceback(socket_backend):
+    async def handler(backend, reader, writer):
+        await backend.head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+        await writer.drain()
+        await asyncio.sleep(60)
+
+    backend = await socket_backend(handler)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SERVE, backend.url, stderr=subprocess.PIPE, env=os.environ | {"PYTHONUTF8": "1"}
+    )
+    try:
+        assert process.stderr is not None
+        line = (await asyncio.wait_for(process.stderr.readline(), 20)).decode()
+        url = line.split()[3]
+        async with httpx2.AsyncClient() as client, client.stream("GET", url) as response:
+            chunks = response.aiter_raw()
+            assert await anext(chunks) == b"abc"
+            process.send_signal(signal.SIGTERM)
+            errors = (await asyncio.wait_for(process.stderr.read(), 30)).decode()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    assert "waiting 5 seconds at most for 1 running requests" in errors
+    assert "Traceback" not in errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from datetime import UTC, datetime
+from typing import ClassVar
 
 import orjson
 
@@ -12,6 +13,8 @@ from otel_wirecap.capture.record import Payload, RawJSON, Record, content_type_o
 
 class JSONLines:
     """Encodes records as JSON Lines."""
+
+    beginning: ClassVar = b'{"timestamp_iso":"'
 
     def __init__(self) -> None:
         self._second = -1
