@@ -24,7 +24,7 @@ CONFIG_FILE_VARIABLE = "WIRE_CAPTURE_CONFIG"
 EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_WIRECAP_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
 """OpenTelemetry's names for ``capture_excluded_urls``; the first that is set counts, below our own."""
 
-FORMATS = ("jsonl",)
+FORMATS = ("jsonl", "text", "structured")
 LEGS = ("client", "backend")
 PAUSE_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGWINCH")
 

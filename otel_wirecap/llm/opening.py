@@ -35,15 +35,22 @@ def opening_of(body: object) -> Opening | None:
     """
     if not isinstance(body, dict):
         return None
+    system, user = _parts(body)
+    return Opening(system, user) if user else None
+
+
+def system_prompt(body: object) -> str | None:
+    """The system prompt of a request's body, at most 65,536 characters; None where it has none."""
+    return (_parts(body)[0] or None) if isinstance(body, dict) else None
+
+
+def _parts(body: dict[str, object]) -> tuple[str, str]:
     system = [
         _words(body.get(key))
         for key in ("system", "instructions", "systemInstruction", "system_instruction", "preamble")
     ]
     turns, user = _first_turns(body)
-    system.extend(turns)
-    if not user:
-        return None
-    return Opening("\n".join(filter(None, system))[:_LIMIT], user[:_LIMIT])
+    return "\n".join(filter(None, [*system, *turns]))[:_LIMIT], user[:_LIMIT]
 
 
 def _first_turns(body: dict[str, object]) -> tuple[list[str], str]:

@@ -38,7 +38,7 @@ _MAX_REOPENS = 1000
 """Times in a row that the file may have been rotated, moved or removed while we waited for the lock."""
 
 _LOOK_BACK = 64 * 1024
-"""Bytes read at once when the last newline is looked for."""
+"""Bytes read at once when the end of the last whole record is looked for."""
 
 _REOPEN_AFTER = frozenset({errno.EIO, errno.ESTALE})
 """Errors that belong to the open file rather than to the disk: the next call opens it anew."""
@@ -62,7 +62,7 @@ class CaptureFile:
     """One capture: the live file and its rotated files, shared by any number of processes.
 
     Not thread-safe: it has one owner. Several objects may share a path, in one process as in many.
-    An existing file that does not end in a newline loses its last, torn record at the first ``append``.
+    An existing file that does not end in a terminator loses its last, torn record at the first ``append``.
 
     Args:
         path: the live file; relative to the working directory of this moment.
@@ -71,6 +71,7 @@ class CaptureFile:
         total_max_bytes: bytes of all files together, the live one included.
         beginning: what every capture of this format begins with; a file that begins in another way is somebody else's
             and is not touched.
+        terminator: what every record ends with, and what stands nowhere within one.
     """
 
     def __init__(
@@ -81,11 +82,13 @@ class CaptureFile:
         max_files: int,
         total_max_bytes: int,
         beginning: bytes = b"",
+        terminator: bytes = b"\n",
     ) -> None:
         self._path = Path(path).absolute()
         self._name = str(self._path)
         self._max_bytes = min(max_bytes, total_max_bytes)
         self._beginning = beginning
+        self._terminator = terminator
         self._total_max_bytes = total_max_bytes
         self._rotated = RotatedFiles(self._path, max_files=max_files)
         self._rotated_bytes: int | None = None
@@ -99,7 +102,7 @@ class CaptureFile:
         call with ``EFBIG``.
 
         Args:
-            lines: records, each ending in a newline.
+            lines: records, each ending in the terminator.
         """
         batch = _Batch(lines)
         try:
@@ -152,7 +155,10 @@ class CaptureFile:
         head = os.pread(descriptor, len(self._beginning), 0)
         if not self._beginning.startswith(head):
             os.close(descriptor)
-            raise OSError(errno.EEXIST, "it holds something that is no capture; expected a capture or a new file")
+            raise OSError(
+                errno.EEXIST,
+                "it holds something that is no capture of this format; expected one that is, or a new file",
+            )
         self._fd = descriptor
         self._identity = (status.st_dev, status.st_ino)
 
@@ -198,7 +204,8 @@ class CaptureFile:
         """Writes until the batch is done or the live file was rotated away."""
         size = self._lock()
         try:
-            if size and os.pread(self._fd, 1, size - 1) != b"\n":
+            end = len(self._terminator)
+            if size and os.pread(self._fd, end, max(0, size - end)) != self._terminator:
                 size = self._cut_torn_tail(batch)
             rotated_bytes = self._rotated_bytes
             if rotated_bytes is None:
@@ -253,14 +260,15 @@ class CaptureFile:
         return done
 
     def _cut_torn_tail(self, batch: _Batch) -> int:
-        """Cuts the file back to its last newline; returns its size then."""
+        """Cuts the file back to the end of its last whole record; returns its size then."""
         size = os.fstat(self._fd).st_size
-        whole = size
+        whole, overlap = size, len(self._terminator) - 1
         while whole > 0:
             start = max(0, whole - _LOOK_BACK)
-            newline = os.pread(self._fd, whole - start, start).rfind(b"\n")
-            whole = start + newline + 1
-            if newline >= 0:
+            found = os.pread(self._fd, whole - start + overlap, start).rfind(self._terminator)
+            whole = start
+            if found >= 0:
+                whole += found + len(self._terminator)
                 break
         os.ftruncate(self._fd, whole)
         batch.torn_bytes += size - whole

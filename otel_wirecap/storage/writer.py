@@ -77,6 +77,7 @@ class CaptureWriter:
             max_files=config.capture_max_files,
             total_max_bytes=config.capture_total_max_bytes,
             beginning=FORMATS[config.capture_format].beginning,
+            terminator=FORMATS[config.capture_format].terminator,
         )
         self._max_line = min(config.capture_max_bytes, config.capture_total_max_bytes)
         self._queue = EventQueue(

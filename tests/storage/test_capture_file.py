@@ -53,7 +53,7 @@ def test_nothing_is_opened_before_it_is_needed(path: Path) -> None:
 def test_somebody_else_s_file_is_not_touched(held: bytes, path: Path) -> None:
     path.write_bytes(held)
     file = CaptureFile(path, max_bytes=999, max_files=1, total_max_bytes=999, beginning=b'{"time')
-    with pytest.raises(CaptureFileError, match="holds something that is no capture"):
+    with pytest.raises(CaptureFileError, match="holds something that is no capture of this format"):
         file.check()
     result = file.append(lines(1))
     assert (result.written, result.error.errno if result.error else None) == (0, errno.EEXIST)

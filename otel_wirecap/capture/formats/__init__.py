@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, Protocol
 
 from otel_wirecap.capture.formats.jsonl import JSONLines
+from otel_wirecap.capture.formats.structured import Structured
+from otel_wirecap.capture.formats.text import Text
 from otel_wirecap.capture.record import Record
 
 
@@ -12,15 +14,17 @@ class Format(Protocol):
     """How records become bytes.
 
     Attributes:
-        beginning: what the first record of every file begins with.
+        beginning: what every record begins with.
+        terminator: what every record ends with, and what stands nowhere within one.
     """
 
     beginning: ClassVar[bytes]
+    terminator: ClassVar[bytes]
 
     def encode(self, record: Record) -> bytes:
         """The bytes of one record, its terminator included."""
 
 
-FORMATS: dict[str, type[Format]] = {"jsonl": JSONLines}
+FORMATS: dict[str, type[Format]] = {"jsonl": JSONLines, "text": Text, "structured": Structured}
 
-__all__ = ["FORMATS", "Format", "JSONLines"]
+__all__ = ["FORMATS", "Format", "JSONLines", "Structured", "Text"]
