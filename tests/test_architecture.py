@@ -28,11 +28,13 @@ def test_the_pure_packages_read_no_clock():
             assert not re.search(r"\b(now|utcnow|today)\(", module.read_text(encoding="utf-8")), module
 
 
-def test_starting_a_capture_imports_no_library_that_the_application_has_not_imported():
-    program = """
+def test_starting_a_capture_imports_no_library_that_the_application_has_not_imported(tmp_path):
+    program = f"""
 import sys, otel_wirecap
-otel_wirecap.instrument()
-print(sorted({"aiohttp", "fastapi", "httpx", "httpx2", "starlette", "uvicorn", "rich"} & set(sys.modules)))
+from otel_wirecap.instrumentation.runtime import active
+otel_wirecap.instrument(capture_file={str(tmp_path / "capture.log")!r})
+assert active() is not None
+print(sorted({{"aiohttp", "fastapi", "httpx", "httpx2", "starlette", "uvicorn", "rich"}} & set(sys.modules)))
 """
     assert python(program) == "[]\n"
 

@@ -33,7 +33,7 @@ class EventKind(enum.IntEnum):
     ANNOTATE = 7  # a JSON object as bytes
     DOCUMENT = 8  # a record as a JSON object, from elsewhere; the subject is None
     MESSAGE = 9  # WebsocketMessage
-    FAILURE = 10  # the name of an error of ours in a hook; the subject is None
+    SYSTEM = 10  # SystemTold; the subject is None
 
 
 class RequestHead(NamedTuple):
@@ -105,6 +105,13 @@ class WebsocketClose(NamedTuple):
     asker: bool | None = None
 
 
+class SystemTold(NamedTuple):
+    """What the capture tells of itself: a ``system_*`` direction and a payload for JSON."""
+
+    direction: str
+    payload: dict[str, object]
+
+
 class End(NamedTuple):
     """How an exchange ended.
 
@@ -120,5 +127,5 @@ class End(NamedTuple):
 TEXT, BINARY = 1, 2
 """The opcodes of websocket messages, RFC 6455."""
 
-Value: TypeAlias = RequestHead | ResponseHead | WebsocketMessage | End | bytes | str | None
+Value: TypeAlias = RequestHead | ResponseHead | WebsocketMessage | SystemTold | End | bytes | str | None
 Event: TypeAlias = "tuple[EventKind, Exchange | Flow | None, int, Value]"

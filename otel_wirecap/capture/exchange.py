@@ -141,11 +141,6 @@ class Exchange:
         self._lost_chunks = 0
 
     @property
-    def off(self) -> bool:
-        """Whether nothing of this exchange is captured (any more)."""
-        return self._off
-
-    @property
     def responded(self) -> bool:
         """Whether the response has begun."""
         return self._responded

@@ -229,7 +229,6 @@ class KeyNames:
 
     Args:
         environ: Environment variables; those that look like credentials count.
-        extra: Further names and values, whatever they are called; values under 8 characters are left out.
         salt: Random bytes of this process, at least 16.
 
     When two variables have one value, the name of a provider's variable wins, then the shorter, then the
@@ -238,11 +237,9 @@ class KeyNames:
 
     __slots__ = ("_names", "_salt")
 
-    def __init__(self, environ: Mapping[str, str], extra: Mapping[str, str], salt: bytes) -> None:
+    def __init__(self, environ: Mapping[str, str], salt: bytes) -> None:
         self._salt = salt
-        values = credential_variables(environ) | {
-            name: value.strip() for name, value in extra.items() if len(value.strip()) >= MIN_CREDENTIAL_LENGTH
-        }
+        values = credential_variables(environ)
         self._names: dict[bytes, str] = {}
         for name in sorted(values, key=lambda name: (not name.startswith(_PROVIDER_PREFIXES), len(name), name)):
             self._names.setdefault(self._digest(values[name]), name)

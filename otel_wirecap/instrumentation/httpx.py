@@ -198,11 +198,6 @@ def instrument_client(client: Any) -> None:
         setattr(client, SEND, HookWrapper(getattr(client, SEND), wrapper))
 
 
-def uninstrument_client(client: Any) -> None:
-    """Takes the hook out of one client object again."""
-    vars(client).pop(SEND, None)
-
-
 def _module_of(client: Any) -> ModuleType:
     """The module, httpx or httpx2, whose client class ``client`` is an instance of."""
     for kind in type(client).__mro__:

@@ -26,7 +26,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import Span, SpanKind, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from otel_wirecap.capture.events import ErrorInfo, EventKind, Leg, Outcome, RequestHead, WebsocketClose
+from otel_wirecap.capture.events import ErrorInfo, EventKind, Leg, Outcome, RequestHead, SystemTold, WebsocketClose
 from otel_wirecap.capture.exchange import HEAD_SIZE, Exchange, Flow
 from otel_wirecap.instrumentation.choice import Choice
 from otel_wirecap.storage.registry import close_first_at_exit
@@ -131,7 +131,6 @@ class Runtime:
         self._tracer = trace.get_tracer("otel_wirecap", __version__, tracer_provider, SCHEMA_URL)
         self._told: set[str] = set()
         self._used = False
-        self.failures = 0
 
     def begin_client(self, head: RequestHead, context: Context | None, server: tuple[str, int] | None) -> Begun:
         """Begins the exchange between a client and this process; a flow of its own."""
@@ -174,13 +173,13 @@ class Runtime:
         """No new flow is captured from now on; the capture says so."""
         if not self.choice.paused:
             self.choice.paused, self.choice.passed_over = True, 0
-            self._tell("system_pause", {})
+            self._tell(SystemTold("system_pause", {}))
 
     def resume(self) -> None:
         """New flows are captured again; the capture says so, and how many exchanges passed by."""
         if self.choice.paused:
             self.choice.paused = False
-            self._tell("system_resume", {"exchanges_passed_over": self.choice.passed_over})
+            self._tell(SystemTold("system_resume", {"exchanges_passed_over": self.choice.passed_over}))
 
     def toggle(self) -> None:
         """Pauses a capture that runs, and resumes one that is paused."""
@@ -190,15 +189,8 @@ class Runtime:
             self.pause()
         logger.warning("otel-wirecap: capture is %s", "paused" if self.choice.paused else "resumed")
 
-    def _tell(self, direction: str, payload: dict[str, object]) -> None:
-        document = orjson.dumps(
-            {
-                "timestamp_unix": time.time(), "direction": direction, "source": "wirecap", "destination": "capture",
-                "session_id": None, "backend": "system", "model": None, "key_name": None, "content_type": "json",
-                "content_length": len(orjson.dumps(payload)), "payload": payload, "metadata": {},
-            }
-        ).decode()  # fmt: skip
-        self.exporter.emit(EventKind.DOCUMENT, None, now_ns(), document, len(document))
+    def _tell(self, told: SystemTold) -> None:
+        self.exporter.emit(EventKind.SYSTEM, None, now_ns(), told, HEAD_SIZE)
 
     def _begin(
         self,
@@ -247,10 +239,13 @@ class Runtime:
         return Begun(exchange, span)
 
     def failed(self, error: Exception) -> None:
-        """Counts an error of our own and tells it once for each place, without its text (it may quote a payload)."""
-        self.failures += 1
+        """Tells an error of our own in the capture, and once for each place in the log, without its text.
+
+        That may quote a payload.
+        """
+        gap = {"lost_events": 1, "reason": "capture_failure", "error": type(error).__name__}
         with contextlib.suppress(Exception):
-            self.exporter.emit(EventKind.FAILURE, None, now_ns(), type(error).__name__, HEAD_SIZE)
+            self._tell(SystemTold("system_gap", gap))
         trace_back = error.__traceback__
         while trace_back is not None and trace_back.tb_next is not None:
             trace_back = trace_back.tb_next

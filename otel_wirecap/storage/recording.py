@@ -66,7 +66,7 @@ class ProcessRecording:
                 backends=config.capture_backends,
             ),
             redactor=Redactor(),
-            key_names=KeyNames({}, {}, self._salt),
+            key_names=KeyNames({}, self._salt),
             salt=self._salt,
             write=write,
         )
@@ -81,7 +81,7 @@ class ProcessRecording:
             return
         self._secrets = variables
         self._shared.redactor.replace_known_values([*variables.values(), *self._config.capture_redact_values])
-        self._shared.key_names = KeyNames(variables, {}, self._salt)
+        self._shared.key_names = KeyNames(variables, self._salt)
 
     def system_start(self, process: str) -> dict[str, object]:
         """The payload of ``system_start``: settings in force, versions, host and service name."""

@@ -28,7 +28,7 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from otel_wirecap.capture.events import EventKind
+from otel_wirecap.capture.events import EventKind, SystemTold
 from otel_wirecap.capture.formats import FORMATS, Format
 from otel_wirecap.storage.capture_file import CaptureFile
 from otel_wirecap.storage.queue import EventQueue
@@ -248,11 +248,11 @@ class CaptureWriter:
             event = get()
             if event is None:
                 return
-            if event[0] is EventKind.FAILURE:
-                self._record_failure({"error": event[3]})
-                continue
             try:
-                feed(event)
+                if isinstance(event[3], SystemTold):
+                    self._record_told(event[3], event[2])
+                else:
+                    feed(event)
             except Exception as error:  # noqa: BLE001  # one event's trouble is its own
                 self._recording_failed(None, error)
             if not hurry and time.monotonic_ns() >= slice_end:
@@ -277,6 +277,13 @@ class CaptureWriter:
 
     def _record_gap(self, gap: Mapping[str, object]) -> None:
         self._take_record(system_record("system_gap", gap))
+
+    def _record_told(self, told: SystemTold, now_ns: int) -> None:
+        record = system_record(told.direction, told.payload)
+        record.time_ns -= time.monotonic_ns() - now_ns  # it was told a while ago
+        lost = told.payload.get("lost_events", 0)
+        self._lost_events += lost if isinstance(lost, int) else 0
+        self._take_record(record)
 
     def _record_stop(self) -> None:
         if self._sequence == self._sequence_at_stop:
@@ -350,19 +357,16 @@ class CaptureWriter:
                 self._config.capture_max_queue_bytes,
             )
 
-    def _record_failure(self, told: dict[str, object]) -> None:
-        self._lost_events += 1
-        self._record_gap({"lost_events": 1, "reason": "capture_failure", **told})
-
     def _recording_failed(self, exchange: Exchange | None, error: Exception) -> None:
         """An error in our own code: told by a gap, and once for each kind in the log, without its text.
 
         The text is left out because it may quote what has not been redacted.
         """
-        told: dict[str, object] = {"error": type(error).__name__}
+        self._lost_events += 1
+        gap: dict[str, object] = {"lost_events": 1, "reason": "capture_failure", "error": type(error).__name__}
         if exchange is not None:
-            told["exchange_id"] = exchange.id
-        self._record_failure(told)
+            gap["exchange_id"] = exchange.id
+        self._record_gap(gap)
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next

@@ -6,13 +6,8 @@ own), so the strings stand here.
 
 HTTP_REQUEST_METHOD = "http.request.method"
 HTTP_RESPONSE_STATUS_CODE = "http.response.status_code"
-URL_PATH = "url.path"
-URL_SCHEME = "url.scheme"
 SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
-CLIENT_ADDRESS = "client.address"
-USER_AGENT = "user_agent.original"
-NETWORK_PROTOCOL_VERSION = "network.protocol.version"
 ERROR_TYPE = "error.type"
 
 GEN_AI_PROVIDER_NAME = "gen_ai.provider.name"
@@ -26,8 +21,6 @@ WIRECAP_LEG = "wirecap.leg"
 WIRECAP_ATTEMPT = "wirecap.attempt"
 WIRECAP_OUTCOME = "wirecap.outcome"
 
-EVENT_PREFIX = "wirecap."
-"""Payload events are named ``wirecap.<direction>``."""
 EVENT_RECORD = "wirecap.record"
 """Of a payload event: the record as one JSON object, redacted, as the schema has it."""
 EVENT_PROCESS = "wirecap.process"

@@ -150,39 +150,32 @@ def test_short_values_are_no_credentials():
 
 def test_a_credential_is_named_after_its_variable():
     value = secrets.token_hex(16)
-    names = KeyNames({"OPENAI_API_KEY": f" {value}\n", "HOME": "/home/someone"}, {}, SALT)
+    names = KeyNames({"OPENAI_API_KEY": f" {value}\n", "HOME": "/home/someone"}, SALT)
     assert names.name_of(value) == "OPENAI_API_KEY"
     assert names.name_of(secrets.token_hex(16)) is None
     assert names.name_of("/home/someone") is None
     assert names.name_of("") is None
 
 
-def test_extra_names_count_whatever_they_are_called_but_not_when_short():
-    value = secrets.token_hex(16)
-    names = KeyNames({}, {"tenant a": value, "tenant b": "short"}, SALT)
-    assert names.name_of(value) == "tenant a"
-    assert names.name_of("short") is None
-
-
 def test_of_two_variables_with_one_value_the_providers_then_the_shorter_then_the_first_wins():
     value = secrets.token_hex(16)
     environ = dict.fromkeys(("A_KEY", "OPENAI_API_KEY_OLD", "OPENAI_API_KEY"), value)
-    assert KeyNames(environ, {}, SALT).name_of(value) == "OPENAI_API_KEY"
-    assert KeyNames(dict.fromkeys(("MY_LONG_API_KEY", "MY_KEY"), value), {}, SALT).name_of(value) == "MY_KEY"
-    assert KeyNames(dict.fromkeys(("B_KEY", "A_KEY"), value), {}, SALT).name_of(value) == "A_KEY"
+    assert KeyNames(environ, SALT).name_of(value) == "OPENAI_API_KEY"
+    assert KeyNames(dict.fromkeys(("MY_LONG_API_KEY", "MY_KEY"), value), SALT).name_of(value) == "MY_KEY"
+    assert KeyNames(dict.fromkeys(("B_KEY", "A_KEY"), value), SALT).name_of(value) == "A_KEY"
 
 
 def test_no_value_is_kept_in_clear():
     value = secrets.token_hex(16)
-    names = KeyNames({"OPENAI_API_KEY": value}, {"x": value + "x"}, SALT)
+    names = KeyNames({"OPENAI_API_KEY": value}, SALT)
     held = repr([getattr(names, slot) for slot in KeyNames.__slots__])
     assert value not in held
 
 
 def test_a_fingerprint_is_the_same_within_a_process_and_another_in_the_next():
     value = secrets.token_hex(16)
-    here, there = KeyNames({}, {}, SALT), KeyNames({}, {}, secrets.token_bytes(32))
-    assert here.fingerprint(value) == KeyNames({}, {}, SALT).fingerprint(value)
+    here, there = KeyNames({}, SALT), KeyNames({}, secrets.token_bytes(32))
+    assert here.fingerprint(value) == KeyNames({}, SALT).fingerprint(value)
     assert here.fingerprint(value) != there.fingerprint(value)
     assert here.fingerprint(value) != here.fingerprint(value + "x")
     assert value not in here.fingerprint(value)

@@ -18,7 +18,6 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.sync.client import connect as connect_sync
 
-import otel_wirecap
 from otel_wirecap import WireCaptureMiddleware
 
 Records = list[dict[str, Any]]
@@ -26,7 +25,11 @@ Finish = Callable[[], Records]
 
 
 async def gateway(scope: Any, receive: Any, send: Any) -> None:
-    """Relays a websocket to the backend that its path's query names."""
+    """Relays a websocket to the backend that its path's query names; answers any other request with "ok"."""
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+        return
     backend = scope["query_string"].decode()
     await receive()
     if scope["path"] == "/refused":
@@ -294,15 +297,21 @@ def test_a_backend_that_cannot_be_reached_is_the_application_s_error_as_ever(cap
     assert captured() == []
 
 
-def test_http_and_websockets_of_one_application_live_side_by_side(captured: Finish) -> None:
-    async def app(scope: Any, _receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"ok"})
-
+def test_http_and_websockets_of_one_application_live_side_by_side(served: Gateway, captured: Finish) -> None:
     async def go() -> None:
-        transport = httpx.ASGITransport(otel_wirecap.instrument_app(app))
-        async with httpx.AsyncClient(transport=transport, base_url="http://proxy.example") as client:
-            await client.get("/")
+        async with echo() as backend, connect(f"{served.url}/?{backend}", subprotocols=["realtime"]) as client:
+            await client.send("before")
+            await client.recv()
+            async with httpx.AsyncClient() as other:
+                assert (await other.get(served.url.replace("ws:", "http:") + "/document")).text == "ok"
+            await client.send("after")
+            await client.recv()
 
     asyncio.run(go())
-    assert "inbound_request" in {record["direction"] for record in captured()}
+    served.stop()
+    inbound = of(captured(), "client")
+    kinds = {record["metadata"]["request_id"]: set() for record in inbound}
+    for record in inbound:
+        kinds[record["metadata"]["request_id"]].add(record["direction"].partition("_")[0])
+    assert sorted(map(sorted, kinds.values())) == [["inbound", "outbound"], ["websocket"]]
+    assert [payload for sender, _, payload in messages(inbound) if sender == "client"] == ["before", "after"]
