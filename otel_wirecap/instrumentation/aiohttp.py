@@ -8,7 +8,6 @@ aiohttp carries a request of httpx the attempt is recorded there. The module is 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urljoin
 
@@ -16,7 +15,7 @@ from otel_wirecap.capture.events import RequestHead, ResponseHead
 from otel_wirecap.instrumentation.aiohttp_streams import RequestTee, ResponseTee
 from otel_wirecap.instrumentation.attempts import current_request, followed, redirected
 from otel_wirecap.instrumentation.patching import Hook
-from otel_wirecap.instrumentation.runtime import Runtime, active, now_ns, outcome_of
+from otel_wirecap.instrumentation.runtime import Runtime, active, guarded, now_ns, outcome_of
 
 ATTRIBUTE = "_otel_wirecap_attempt"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -111,13 +110,6 @@ def _attempt_of(holder: Any) -> _Attempt | None:
     return getattr(holder, ATTRIBUTE, None)
 
 
-def _guarded(attempt: _Attempt, action: Callable[..., None], *arguments: Any, **keywords: Any) -> None:
-    try:
-        action(*arguments, **keywords)
-    except Exception as error:  # noqa: BLE001  # the host is never harmed
-        attempt.exchange.fail(error)
-
-
 def _begin(request: Any) -> _Attempt | None:
     runtime = active()
     if runtime is None:
@@ -139,7 +131,7 @@ async def _connect(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], key
         return await wrapped(*arguments, **keywords)
     except BaseException as error:
         if attempt is not None:
-            _guarded(attempt, attempt.failed, error)
+            guarded(attempt.exchange, attempt.failed, error)
         raise
 
 
@@ -150,9 +142,9 @@ async def _send(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keyword
     try:
         response = await wrapped(*arguments, **keywords)
     except BaseException as error:
-        _guarded(attempt, attempt.failed, error)
+        guarded(attempt.exchange, attempt.failed, error)
         raise
-    _guarded(attempt, setattr, response, ATTRIBUTE, attempt)
+    guarded(attempt.exchange, setattr, response, ATTRIBUTE, attempt)
     return response
 
 
@@ -171,16 +163,16 @@ async def _start(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywor
     try:
         started = await wrapped(*arguments, **keywords)
     except BaseException as error:
-        _guarded(attempt, attempt.failed, error)
+        guarded(attempt.exchange, attempt.failed, error)
         raise
-    _guarded(attempt, attempt.answered, instance)
+    guarded(attempt.exchange, attempt.answered, instance)
     return started
 
 
 def _leave(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     attempt = _attempt_of(instance)
     if attempt is not None:
-        _guarded(attempt, attempt.left)
+        guarded(attempt.exchange, attempt.left)
     return wrapped(*arguments, **keywords)
 
 

@@ -38,6 +38,7 @@ from otel_wirecap.instrumentation.runtime import (
     Runtime,
     active,
     enter_flow,
+    guarded,
     leave_flow,
     now_ns,
     outcome_of,
@@ -103,10 +104,10 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
     try:
         await app(scope, serving.receiver(receive), serving.sender(send))
     except BaseException as error:
-        serving.guarded(serving.raised, error)
+        guarded(serving.exchange, serving.raised, error)
         raise
     finally:
-        serving.guarded(serving.returned)
+        guarded(serving.exchange, serving.returned)
 
 
 def _begin(
@@ -175,19 +176,12 @@ class _Serving:
         """How it ended if the application is done and did not say so."""
         raise NotImplementedError
 
-    def guarded(self, action: Callable[..., None], *arguments: Any, **keywords: Any) -> None:
-        """Calls an action of ours so that its failure harms nobody."""
-        try:
-            action(*arguments, **keywords)
-        except Exception as error:  # noqa: BLE001  # the host is never harmed
-            self.exchange.fail(error)
-
     def receiver(self, receive: Receive) -> Receive:
         """``receive``, with an eye on what comes."""
 
         async def receive_recorded() -> Message:
             message = await receive()
-            self.guarded(self.received, message)
+            guarded(self.exchange, self.received, message)
             return message
 
         return receive_recorded
@@ -204,7 +198,7 @@ class _Serving:
             except OSError:
                 self._disconnected = True
                 raise
-            self.guarded(self.sent, now, message, headers, gone=gone)
+            guarded(self.exchange, self.sent, now, message, headers, gone=gone)
 
         return send_recorded
 

@@ -8,7 +8,6 @@ response noticing. The modules are never imported by us.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +18,10 @@ from otel_wirecap.capture.events import RequestHead, ResponseHead
 from otel_wirecap.instrumentation.attempts import current_request, enter, followed, leave, redirected
 from otel_wirecap.instrumentation.httpx_streams import Tees, tees_for
 from otel_wirecap.instrumentation.patching import Hook, HookWrapper
-from otel_wirecap.instrumentation.runtime import Runtime, active, now_ns, outcome_of
+from otel_wirecap.instrumentation.runtime import Runtime, active, guarded, now_ns, outcome_of
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.exchange import Exchange
-    from otel_wirecap.tracing.span import CaptureSpan
+    pass
 
 SEND = "_send_single_request"
 
@@ -38,25 +36,17 @@ class _Sending:
         "_request",
         "_stream",
         "exchange",
-        "runtime",
         "span",
         "tees",
     )
 
     def __init__(self, runtime: Runtime, tees: Tees, request: Any) -> None:
-        self.runtime = runtime
         self.tees = tees
-        self.exchange: Exchange | None = None
-        self.span: CaptureSpan | None = None
         self._request = request
         self._headers = request.headers.raw
         self._stream: Any = None
         self._attached: Any = None
         self._entered: Any = None
-
-    def begin(self) -> None:
-        """The request is about to be sent."""
-        request = self._request
         url = str(request.url)
         flow, redirect_of = followed(url)
         head = RequestHead(
@@ -67,8 +57,12 @@ class _Sending:
             redirect_of=redirect_of,
         )
         port = request.url.port or (443 if request.url.scheme == "https" else 80)
-        self.exchange, self.span = self.runtime.begin_backend(head, (request.url.host, port), flow)
-        if head.body is None:
+        self.exchange, self.span = runtime.begin_backend(head, (request.url.host, port), flow)
+
+    def begun(self) -> None:
+        """The request is about to be sent."""
+        request = self._request
+        if getattr(request, "_content", None) is None:
             tee = self.tees.request(request.stream, self.exchange)
             if tee is not None:
                 self._stream, request.stream = (request.stream, tee), tee
@@ -87,14 +81,11 @@ class _Sending:
 
     def failed(self, error: BaseException) -> None:
         """The request got no response."""
-        if self.exchange is not None:
-            self.exchange.end(now_ns(), *outcome_of(error))
+        self.exchange.end(now_ns(), *outcome_of(error))
 
     def answered(self, response: Any, *, is_async: bool) -> None:
         """The response's head is there; its body is recorded as it is read."""
         exchange, now = self.exchange, now_ns()
-        if exchange is None:
-            return
         extensions = response.extensions
         version = extensions.get("http_version")
         reason = extensions.get("reason_phrase")
@@ -135,18 +126,8 @@ def _begin(instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) 
     except Exception as error:  # noqa: BLE001  # the host is never harmed
         runtime.failed(error)
         return None
-    _guarded(sending, sending.begin)
+    guarded(sending.exchange, sending.begun)
     return sending
-
-
-def _guarded(sending: _Sending, action: Callable[..., None], *arguments: Any, **keywords: Any) -> None:
-    try:
-        action(*arguments, **keywords)
-    except Exception as error:  # noqa: BLE001  # the host is never harmed
-        if sending.exchange is not None:
-            sending.exchange.fail(error)
-        else:
-            sending.runtime.failed(error)
 
 
 def _send(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -156,11 +137,11 @@ def _send(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dic
     try:
         response = wrapped(*arguments, **keywords)
     except BaseException as error:
-        _guarded(sending, sending.failed, error)
+        guarded(sending.exchange, sending.failed, error)
         raise
     finally:
-        _guarded(sending, sending.sent)
-    _guarded(sending, sending.answered, response, is_async=False)
+        guarded(sending.exchange, sending.sent)
+    guarded(sending.exchange, sending.answered, response, is_async=False)
     return response
 
 
@@ -171,11 +152,11 @@ async def _send_async(wrapped: Any, instance: Any, arguments: tuple[Any, ...], k
     try:
         response = await wrapped(*arguments, **keywords)
     except BaseException as error:
-        _guarded(sending, sending.failed, error)
+        guarded(sending.exchange, sending.failed, error)
         raise
     finally:
-        _guarded(sending, sending.sent)
-    _guarded(sending, sending.answered, response, is_async=True)
+        guarded(sending.exchange, sending.sent)
+    guarded(sending.exchange, sending.answered, response, is_async=True)
     return response
 
 

@@ -384,6 +384,14 @@ def carry(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
+def guarded(exchange: Exchange, action: Callable[..., None], *arguments: Any, **keywords: Any) -> None:
+    """Calls an action of ours that records something of ``exchange``, so that its failure harms nobody."""
+    try:
+        action(*arguments, **keywords)
+    except Exception as error:  # noqa: BLE001  # the host is never harmed
+        exchange.fail(error)
+
+
 def outcome_of(error: BaseException) -> tuple[Outcome, ErrorInfo | None]:
     """How an exchange ends on which ``error`` was raised: asyncio's and trio's cancellations are no errors."""
     name = type(error).__name__

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from otel_wirecap.capture.events import BINARY, TEXT, RequestHead, ResponseHead, WebsocketClose, WebsocketMessage
@@ -20,6 +19,7 @@ from otel_wirecap.instrumentation.runtime import (
     ORDINARY_CLOSES,
     Runtime,
     active,
+    guarded,
     now_ns,
     outcome_of,
     outcome_of_close,
@@ -98,13 +98,6 @@ def _encoded(headers: Any) -> list[tuple[bytes, bytes]]:
     return [(name.encode("utf-8", "replace"), value.encode("utf-8", "replace")) for name, value in headers.raw_items()]
 
 
-def _guarded(connection: _Connection, action: Callable[..., None], *arguments: Any, **keywords: Any) -> None:
-    try:
-        action(*arguments, **keywords)
-    except Exception as error:  # noqa: BLE001  # the host is never harmed
-        connection.exchange.fail(error)
-
-
 def _send_request(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     runtime = active()
     if runtime is not None:
@@ -121,21 +114,21 @@ def _send_request(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywo
 def _process_response(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     connection = getattr(instance, ATTRIBUTE, None)
     if connection is not None:
-        _guarded(connection, connection.answered, arguments[0] if arguments else keywords["response"])
+        guarded(connection.exchange, connection.answered, arguments[0] if arguments else keywords["response"])
     return wrapped(*arguments, **keywords)
 
 
 def _receive_frame(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     connection = getattr(instance, ATTRIBUTE, None)
     if connection is not None:
-        _guarded(connection, connection.frame, arguments[0] if arguments else keywords["frame"], asker=False)
+        guarded(connection.exchange, connection.frame, arguments[0] if arguments else keywords["frame"], asker=False)
     return wrapped(*arguments, **keywords)
 
 
 def _send_frame(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     connection = getattr(instance, ATTRIBUTE, None)
     if connection is not None:
-        _guarded(connection, connection.frame, arguments[0] if arguments else keywords["frame"], asker=True)
+        guarded(connection.exchange, connection.frame, arguments[0] if arguments else keywords["frame"], asker=True)
     return wrapped(*arguments, **keywords)
 
 
@@ -145,7 +138,7 @@ def _receive_eof(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywor
     finally:
         connection = getattr(instance, ATTRIBUTE, None)
         if connection is not None:
-            _guarded(connection, connection.closed, instance)
+            guarded(connection.exchange, connection.closed, instance)
 
 
 def _process_redirect(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
