@@ -13,7 +13,7 @@ import binascii
 import hmac
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import unquote, unquote_plus
 
 import orjson
@@ -27,19 +27,6 @@ MIN_CREDENTIAL_LENGTH: Final = 8
 """Shorter values are no credentials: a one-letter "secret" would mangle every text it occurs in."""
 
 # --- the credential of a request ---------------------------------------------------------------------
-
-
-class Credential(NamedTuple):
-    """A credential as it was sent.
-
-    Attributes:
-        carrier: ``sigv4``, an ``Authorization`` scheme in lower case (``bearer``, ``basic``, …),
-            ``authorization`` when there was none, a header's name, or ``query:<name>``.
-        value: The credential, decoded.
-    """
-
-    carrier: str
-    value: str
 
 
 _KEY_HEADERS: Final = (
@@ -69,7 +56,7 @@ _SIGV4: Final = re.compile(r"AWS4-[A-Z0-9-]+\s.*?Credential=([^/,\s]+)/")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]*)[ \t]+(\S+)$")
 
 
-def credentials(headers: Headers, query: str) -> list[Credential]:
+def credentials(headers: Headers, query: str) -> list[str]:
     """Finds the credentials in a request.
 
     Args:
@@ -81,15 +68,11 @@ def credentials(headers: Headers, query: str) -> list[Credential]:
         of a SigV4 signature, then ``Authorization`` (the password of Basic, else its user), then the key
         headers in the order of ``SCHEMA``, then the query.
     """
-    found: dict[str, Credential] = {}
-    for credential in _carried(headers, query):
-        value = credential.value.strip()
-        if value:
-            found.setdefault(value, Credential(credential.carrier, value))
-    return list(found.values())
+    stripped = (value.strip() for value in _carried(headers, query))
+    return list(dict.fromkeys(value for value in stripped if value))
 
 
-def _carried(headers: Headers, query: str) -> Iterator[Credential]:
+def _carried(headers: Headers, query: str) -> Iterator[str]:
     sent: dict[str, list[str]] = {}
     for name, value in headers:
         sent.setdefault(name.lower(), []).append(value)
@@ -99,23 +82,23 @@ def _carried(headers: Headers, query: str) -> Iterator[Credential]:
         for value in sent.get(name, ()):
             # Some of these carry "Bearer <key>" too.
             scheme = _SCHEME.fullmatch(value.strip())
-            yield Credential(name, scheme[2] if scheme else value)
+            yield scheme[2] if scheme else value
     for value in sent.get("proxy-authorization", ()):
         yield from _authorization(value)
     for value in sent.get("sec-websocket-protocol", ()):
-        yield from (Credential("sec-websocket-protocol", secret) for secret in _in_subprotocols(value))
+        yield from _in_subprotocols(value)
     yield from _in_query(query)
 
 
-def _in_query(query: str) -> Iterator[Credential]:
+def _in_query(query: str) -> Iterator[str]:
     parameters = [pair.partition("=") for pair in query.split("&")]
     for wanted in _QUERY_NAMES:
         for name, _, value in parameters:
             if unquote_plus(name).lower() == wanted:
-                yield Credential(f"query:{wanted}", unquote(value))
+                yield unquote(value)
     for name, _, value in parameters:
         if name.lower() == "x-amz-credential":
-            yield Credential("sigv4", unquote(value).partition("/")[0])
+            yield unquote(value).partition("/")[0]
 
 
 def _in_subprotocols(value: str) -> Iterator[str]:
@@ -134,24 +117,24 @@ def _in_subprotocols(value: str) -> Iterator[str]:
         before = item
 
 
-def _authorization(value: str) -> Iterator[Credential]:
+def _authorization(value: str) -> Iterator[str]:
     value = value.strip()
     if signed := _SIGV4.match(value):
-        yield Credential("sigv4", signed[1])
+        yield signed[1]
     elif scheme := _SCHEME.fullmatch(value):
-        carrier, token = scheme[1].lower(), scheme[2]
-        if carrier != "basic":
-            yield Credential(carrier, token)
+        token = scheme[2]
+        if scheme[1].lower() != "basic":
+            yield token
             return
         try:
             user, _, password = base64.b64decode(token, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
-            yield Credential("basic", token)
+            yield token
             return
-        yield Credential("basic", password or user)
-        yield Credential("basic", token)
+        yield password or user
+        yield token
     elif value and not re.search(r"\s", value):
-        yield Credential("authorization", value)
+        yield value
 
 
 # --- the variable that a credential comes from --------------------------------------------------------

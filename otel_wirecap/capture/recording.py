@@ -97,9 +97,9 @@ class ExchangeRecording(ABC):
         self._base: dict[str, Any] = {}
         self._url = url_parts(head.url)
         sent = credentials(self._headers, self._url.query)
-        self._credential = sent[0].value if sent else None
+        self._credential = sent[0] if sent else None
         self._fingerprint = shared.key_names.fingerprint(self._credential) if self._credential else ""
-        flow.add_credentials([credential.value for credential in sent])
+        flow.add_credentials(sent)
         flow.add_credentials(named_secrets(self._headers, self._url.query))
         self.backend = UNKNOWN_BACKEND
         self.key_name: str | None = None
