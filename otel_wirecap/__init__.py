@@ -9,7 +9,8 @@ from otel_wirecap.instrumentation.instrumentor import (
     instrument_client,
     uninstrument,
 )
-from otel_wirecap.instrumentation.runtime import annotate, carry, pause, resume
+from otel_wirecap.instrumentation.runtime import annotate, carry, pause, resume, stats
+from otel_wirecap.storage.stats import CaptureStats
 from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
 from otel_wirecap.tracing.span import CaptureSpan
 from otel_wirecap.version import __version__
@@ -17,6 +18,7 @@ from otel_wirecap.version import __version__
 __all__ = [
     "CaptureFileError",
     "CaptureSpan",
+    "CaptureStats",
     "ConfigurationError",
     "WireCaptureError",
     "WireCaptureInstrumentor",
@@ -30,5 +32,6 @@ __all__ = [
     "instrument_client",
     "pause",
     "resume",
+    "stats",
     "uninstrument",
 ]

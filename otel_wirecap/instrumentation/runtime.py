@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
     from otel_wirecap.config import CaptureConfig
+    from otel_wirecap.storage.stats import CaptureStats
 
 logger = logging.getLogger("otel_wirecap")
 
@@ -326,6 +327,11 @@ def resume() -> None:
     """Ends a ``pause()``."""
     if _runtime is not None:
         _runtime.resume()
+
+
+def stats() -> CaptureStats | None:
+    """The counters of the running capture in this process; None where none runs."""
+    return None if _runtime is None else _runtime.exporter.stats()
 
 
 P = ParamSpec("P")

@@ -83,7 +83,7 @@ class EventQueue:
         with self._lock:
             if self.closed:
                 return False
-            full = self._waiting_bytes + self.held_bytes + size > self._max_bytes
+            full = self.waiting_bytes + size > self._max_bytes
             if full and kind in _REFUSED_WHEN_FULL:
                 self._refuse(kind, now_ns, size)
                 return False
@@ -106,6 +106,17 @@ class EventQueue:
         with self._lock:
             self._waiting_bytes -= size
         return event
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that wait, those the writer holds included."""
+        return self._waiting_bytes + self.held_bytes
+
+    @property
+    def refused_events(self) -> int:
+        """Events that found no room since the last ``take_refused``."""
+        refused = self._refused
+        return refused.events if refused is not None else 0
 
     def take_refused(self) -> Refused | None:
         """What found no room since the last call."""

@@ -33,6 +33,7 @@ from otel_wirecap.capture.formats import FORMATS, Format
 from otel_wirecap.storage.capture_file import CaptureFile
 from otel_wirecap.storage.queue import EventQueue
 from otel_wirecap.storage.recording import ProcessRecording
+from otel_wirecap.storage.stats import CaptureStats
 from otel_wirecap.storage.system_records import shortened, system_record
 
 if TYPE_CHECKING:
@@ -100,8 +101,11 @@ class CaptureWriter:
         self._sequence_at_stop = 0
         self._pending: list[bytes] = []
         self._pending_bytes = 0
+        self._written_records = 0
         self._written_bytes = 0
-        self._lost_events = 0
+        self._lost_events: collections.Counter[str] = collections.Counter()
+        self._write_errors = 0
+        self._write_seconds = 0.0
         self._failing: str | None = None
         self._recording_failures: set[str] = set()
         self._backoff = 0.0
@@ -191,6 +195,26 @@ class CaptureWriter:
         self._begin_process()
         self._queue.reset(on_first_put=self._start)
 
+    def stats(self) -> CaptureStats:
+        """The counters as they are now; from any thread."""
+        lost = dict(self._lost_events)
+        refused = self._queue.refused_events
+        if refused:
+            lost["queue_full"] = lost.get("queue_full", 0) + refused
+        return CaptureStats(
+            capture_file=self.path,
+            process=self.process,
+            records=self._written_records,
+            bytes=self._written_bytes,
+            lost_events=lost,
+            waiting_events=len(self._queue),
+            waiting_bytes=self._queue.waiting_bytes,
+            open_exchanges=self._recording.recorder.open_exchanges,
+            write_errors=self._write_errors,
+            write_seconds=self._write_seconds,
+            failing=self._failing,
+        )
+
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -268,6 +292,7 @@ class CaptureWriter:
             if len(line) > self._max_line:
                 line = shortened(record, self._format, self._max_line)
         except Exception as error:  # noqa: BLE001  # whatever it holds: its number is not lost
+            self._lost_events["unserialisable"] += 1
             gap = {"lost_records": 1, "reason": "unserialisable", "error": type(error).__name__}
             record = system_record("system_gap", gap)
             record.metadata |= identity
@@ -281,8 +306,9 @@ class CaptureWriter:
     def _record_told(self, told: SystemTold, now_ns: int) -> None:
         record = system_record(told.direction, told.payload)
         record.time_ns -= time.monotonic_ns() - now_ns  # it was told a while ago
-        lost = told.payload.get("lost_events", 0)
-        self._lost_events += lost if isinstance(lost, int) else 0
+        lost = told.payload.get("lost_events")
+        if isinstance(lost, int):
+            self._lost_events[str(told.payload.get("reason"))] += lost
         self._take_record(record)
 
     def _record_stop(self) -> None:
@@ -291,7 +317,7 @@ class CaptureWriter:
         totals = {
             "records": self._sequence + 1,
             "bytes": self._written_bytes + self._pending_bytes,
-            "lost_events": self._lost_events,
+            "lost_events": self._lost_events.total(),
         }
         self._take_record(system_record("system_stop", totals))
         self._sequence_at_stop = self._sequence
@@ -300,7 +326,7 @@ class CaptureWriter:
         refused = self._queue.take_refused()
         if refused is None:
             return
-        self._lost_events += refused.events
+        self._lost_events["queue_full"] += refused.events
         self._record_gap(
             {
                 "lost_events": refused.events,
@@ -325,8 +351,11 @@ class CaptureWriter:
             return True
         if self._failing is not None and not force and time.monotonic() < self._next_try:
             return False
+        began = time.monotonic()
         result = self._file.append(self._pending)
+        self._write_seconds += time.monotonic() - began
         if result.written:
+            self._written_records += result.written
             size = sum(map(len, self._pending[: result.written]))
             del self._pending[: result.written]
             self._pending_bytes -= size
@@ -343,6 +372,7 @@ class CaptureWriter:
         return not self._pending or self._write_pending()
 
     def _write_failed(self, error: OSError) -> None:
+        self._write_errors += 1
         reason = errno.errorcode.get(error.errno or 0, type(error).__name__)
         if reason == "EFBIG" and self._pending and len(self._pending[0]) > self._max_line:
             self._pending_bytes -= len(self._pending.pop(0))  # a line that no file can hold
@@ -362,7 +392,7 @@ class CaptureWriter:
 
         The text is left out because it may quote what has not been redacted.
         """
-        self._lost_events += 1
+        self._lost_events["capture_failure"] += 1
         gap: dict[str, object] = {"lost_events": 1, "reason": "capture_failure", "error": type(error).__name__}
         if exchange is not None:
             gap["exchange_id"] = exchange.id

@@ -21,6 +21,7 @@ from otel_wirecap.tracing import attributes as names
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Emit
+    from otel_wirecap.storage.stats import CaptureStats
     from otel_wirecap.storage.writer import CaptureWriter
 
 logger = logging.getLogger("otel_wirecap")
@@ -31,7 +32,7 @@ class WireCaptureSpanExporter(SpanExporter):
 
     Args:
         config: the settings; None (as OpenTelemetry's own pipelines call it): those of the environment. Without a
-            capture file, or with settings that cannot be used, it exports nothing and says so once.
+            capture file it exports nothing, and with settings that cannot be used neither, which is told in the log.
 
     Attributes:
         emit: takes one payload event; see ``EventQueue.put``.
@@ -71,6 +72,10 @@ class WireCaptureSpanExporter(SpanExporter):
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Waits until everything is in the file."""
         return self._writer is None or self._writer.flush(timeout_millis / 1000)
+
+    def stats(self) -> CaptureStats | None:
+        """The capture's counters in this process; None where it writes no capture."""
+        return None if self._writer is None else self._writer.stats()
 
     def shutdown(self) -> None:
         """Gives the capture back; its last user ends it."""

@@ -177,6 +177,40 @@ def test_who_waits_for_a_file_that_cannot_be_written_is_told_at_once(tmp_path: P
     check_numbers(records(path))
 
 
+def test_what_was_put_is_kept_or_told_lost_at_every_moment(tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path, capture_max_queue_bytes=300_000, capture_flush_interval=0.05)
+    assert writer.flush()
+    assert (writer.stats().records, writer.stats().lost_events, writer.stats().failing) == (1, {}, None)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, limits[1]))
+        exchange = exchange_on(writer, "one")
+        exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+        for _ in range(100):
+            exchange.chunk(time.monotonic_ns(), b"x" * 10_000)
+        assert not writer.flush()
+        while_full = writer.stats()
+        exchange.end(time.monotonic_ns(), "complete")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert while_full.failing == "EFBIG"
+    assert while_full.write_errors >= 1
+    assert while_full.open_exchanges == 1
+    assert 200_000 < while_full.waiting_bytes < 330_000
+    assert while_full.lost_events["queue_full"] > 50
+    assert writer.close()
+    after = writer.stats()
+    found = records(path)
+    chunks = sum(record["direction"] == "stream_chunk" for record in found)
+    assert chunks + after.lost_events["queue_full"] == 100
+    assert (after.records, after.bytes) == (len(found), path.stat().st_size)
+    assert (after.waiting_events, after.open_exchanges, after.failing) == (0, 0, None)
+    assert after.write_seconds > 0
+
+
 def test_messages_and_annotations_find_no_more_room_than_chunks(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path, capture_max_queue_bytes=100_000)
