@@ -9,7 +9,7 @@ from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # a namespace package
 
-from otel_wirecap.config import load_config, unknown_variables
+from otel_wirecap.config import load_config, option_names, unknown_variables
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
 from otel_wirecap.instrumentation import aiohttp, asgi_hooks, httpx, pause_signal, websockets
 from otel_wirecap.instrumentation.patching import LazyHooks
@@ -72,7 +72,9 @@ class AutoInstrumentor(WireCaptureInstrumentor):
         if active() is not None:  # by ``otel-wirecap run``, or by the application
             return
         try:
-            WireCaptureInstrumentor().instrument(**options)
+            settings = {name: value for name, value in options.items() if name in {"config", *option_names()}}
+            if load_config(settings).capture_file is not None:  # else it is off, and nobody has asked for it
+                WireCaptureInstrumentor().instrument(**options)
         except Exception as error:  # noqa: BLE001  # the application runs on
             # One clear line, no traceback.
             reason = error if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
@@ -87,8 +89,8 @@ def instrument(**settings: Any) -> None:
     """Starts to capture this process's LLM traffic: its httpx and httpx2 clients, its ASGI applications.
 
     Call it before clients or applications are used; those made before are captured too. Without a capture file
-    (argument, ``WIRE_CAPTURE_FILE`` or configuration file) capture is off and nothing is hooked. A capture file that
-    cannot be opened is told in the log, and the application runs on.
+    (argument, ``WIRE_CAPTURE_FILE`` or configuration file) capture is off and nothing is hooked. This, and a capture
+    file that cannot be opened, are told in the log, and the application runs on.
 
     Args:
         settings: any setting by name, such as ``capture_file="wire_capture.log"``; ``config``: a YAML file;
@@ -117,7 +119,7 @@ def start(settings: dict[str, Any]) -> None:
         tracer_provider = settings.pop("tracer_provider", None)
         config = load_config(settings)
         if config.capture_file is None:
-            logger.info("otel-wirecap: capture is off: capture_file is not set")
+            logger.warning("otel-wirecap: capture is off: neither capture_file nor WIRE_CAPTURE_FILE is set")
             return
         for told in unknown_variables():
             logger.warning("otel-wirecap: %s", told)

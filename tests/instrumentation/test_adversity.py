@@ -275,7 +275,7 @@ def test_a_coroutine_that_ends_in_another_context_ends_quietly(
 
 
 def test_a_start_that_came_to_nothing_stands_in_nobody_s_way(
-    server: Server, capture_file: Path, read_capture: Finish, tmp_path: Path
+    server: Server, capture_file: Path, read_capture: Finish, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     otel_wirecap.instrument()
     otel_wirecap.instrument(capture_file=tmp_path)  # a directory
@@ -283,6 +283,10 @@ def test_a_start_that_came_to_nothing_stands_in_nobody_s_way(
     httpx.get(server.url + "/document")
     otel_wirecap.uninstrument()
     assert len(read_capture()) == 2
+    told = [record.getMessage() for record in caplog.records if record.name == "otel_wirecap"]
+    assert [line.partition(" is off: ")[2][:25] for line in told] == [
+        "neither capture_file nor ", "cannot write the capture ",
+    ]  # fmt: skip
 
 
 def test_a_second_start_says_whose_settings_count(capture_file: Path, caplog: pytest.LogCaptureFixture) -> None:
