@@ -24,7 +24,10 @@ CONFIG_FILE_VARIABLE = "WIRE_CAPTURE_CONFIG"
 EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_WIRECAP_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
 """OpenTelemetry's names for ``capture_excluded_urls``; the first that is set counts, below our own."""
 
-FORMATS = ("jsonl", "text", "structured")
+FORMATS = ("jsonl", "text", "structured", "cbor")
+OVERFLOWS = ("drop", "block")
+COMPRESSIONS = ("none", "gzip", "zstd")
+FSYNCS = ("never", "rotate", "interval")
 LEGS = ("client", "backend")
 PAUSE_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGWINCH")
 
@@ -50,6 +53,8 @@ MIN_SECRET_LENGTH = 8
 
 _BETWEEN_EXPRESSIONS = re.compile(r",(?![0-9]*\})")  # not the comma in "a{1,3}"
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", re.IGNORECASE)
+_AGE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smhdw]?)\s*", re.IGNORECASE)
+_AGE_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -116,10 +121,34 @@ def _parse_switch(value: Any) -> bool:
     raise ValueError
 
 
-def _parse_format(value: Any) -> str:
-    if value not in FORMATS:
+def _one_of(*words: str) -> Kind:
+    def parse(value: Any) -> str:
+        if value not in words:
+            raise ValueError
+        return str(value)
+
+    return Kind(parse, "one of: " + ", ".join(words))
+
+
+def _parse_age(value: Any) -> float | None:
+    if value is None or value == "":
+        return None
+    match = _AGE.fullmatch(str(value))
+    if match is None or isinstance(value, bool):
         raise ValueError
-    return str(value)
+    seconds = float(match[1]) * _AGE_UNITS[match[2].lower()]
+    if seconds < 1:
+        raise ValueError
+    return seconds
+
+
+def _parse_recipient(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    recipient = str(value).strip()
+    if not recipient.startswith(("age1", "ssh-")) or "\n" in recipient:
+        raise ValueError
+    return recipient
 
 
 def _parse_names(value: Any) -> tuple[str, ...]:
@@ -182,7 +211,8 @@ COUNT = Kind(_parse_count, "a whole number, 0 or more")
 POSITIVE_COUNT = Kind(_parse_positive_count, "a whole number, 1 or more")
 SECONDS = Kind(_parse_seconds, "a number of seconds from 0.001 to 3600")
 SWITCH = Kind(_parse_switch, "true or false")
-FORMAT = Kind(_parse_format, "one of: " + ", ".join(FORMATS))
+AGE = Kind(_parse_age, "a time of at least 1 second, such as 3600, 90m, 12h, 7d or 2w")
+RECIPIENT = Kind(_parse_recipient, "an age public key (age1…) or an SSH public key (ssh-ed25519 …)")
 NAMES = Kind(_parse_names, "a list of names (in an environment variable: separated by commas)")
 LEG_NAMES = Kind(_parse_legs, "a list of: " + ", ".join(LEGS))
 EXPRESSIONS = Kind(_parse_expressions, "a list of regular expressions (in an environment variable: between commas)")
@@ -207,15 +237,33 @@ class CaptureConfig:
     """All settings of one capture, parsed and checked. Sizes are bytes, times seconds."""
 
     capture_file: Path | None = _setting(None, PATH, "the capture file; without it capture is off")
-    capture_format: str = _setting("jsonl", FORMAT, "how records become bytes")
+    capture_format: str = _setting("jsonl", _one_of(*FORMATS), "how records become bytes")
+    cbor_capture_file: Path | None = _setting(
+        None, PATH, "a second capture, of the same records in the format cbor, with the same caps for itself"
+    )
     capture_buffer_size: int = _setting(65536, SIZE, "bytes that make a batch")
     capture_flush_interval: float = _setting(1.0, SECONDS, "seconds a record may wait to be written")
     capture_max_entries_per_flush: int = _setting(100, POSITIVE_COUNT, "events that make a batch")
     capture_max_bytes: int = _setting(100 << 20, SIZE, "bytes of a file before it is rotated")
     capture_max_files: int = _setting(5, COUNT, "rotated files that are kept")
     capture_total_max_bytes: int = _setting(500 << 20, SIZE, "bytes of the live and all rotated files")
+    capture_max_age: float | None = _setting(
+        None, AGE, "how long after its last record a rotated file is kept, and after its first a live file goes on"
+    )
+    capture_compression: str = _setting("none", _one_of(*COMPRESSIONS), "how rotated files are compressed")
+    capture_encrypt_to: str | None = _setting(
+        None, RECIPIENT, "the public key that rotated files are encrypted to, with age"
+    )
+    capture_fsync: str = _setting(
+        "never", _one_of(*FSYNCS), "when the file is brought to the disk: never, when it is rotated, each interval too"
+    )
     capture_max_payload_bytes: int = _setting(10 << 20, SIZE, "bytes of one body; a longer one is truncated")
     capture_max_queue_bytes: int = _setting(64 << 20, SIZE, "bytes that may wait in memory for the writer")
+    capture_overflow: str = _setting(
+        "drop",
+        _one_of(*OVERFLOWS),
+        "what happens to events that find no room in memory: they are left out, or their thread waits",
+    )
     capture_assemble_streams: bool = _setting(
         True,  # noqa: FBT003  # a default is what it is
         SWITCH,
@@ -260,7 +308,7 @@ def setting_fields() -> tuple[dataclasses.Field[Any], ...]:
 
 def environment_variable(setting: str) -> str:
     """The environment variable of a setting: ``capture_file`` is ``WIRE_CAPTURE_FILE``."""
-    return "WIRE_CAPTURE_" + setting.removeprefix("capture_").upper()
+    return "WIRE_CAPTURE_" + setting.replace("capture_", "", 1).upper()
 
 
 def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | None = None) -> CaptureConfig:

@@ -1,18 +1,21 @@
-"""Reads the records of a capture: one pass, one line in memory at a time.
+"""Reads the records of a capture: one pass, one record in memory at a time.
 
-A capture may be growing, and its writer may have been killed in the middle of a line: what is no whole record
-is left out and told to whoever asks.
+A capture may be growing, and its writer may have been killed in the middle of a record: what is no whole record
+is left out and told to whoever asks. What a file is (JSON Lines or CBOR, compressed or encrypted), its first bytes say.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 import orjson
 
+from otel_wirecap.capture.formats import CBOR, JSONLines
+from otel_wirecap.capture.naming import COMPRESSION_SUFFIXES, ENCRYPTION_SUFFIX, MAGIC_LENGTH, coding, rotated_name
 from otel_wirecap.errors import CaptureFileError
 
 if TYPE_CHECKING:
@@ -21,35 +24,36 @@ if TYPE_CHECKING:
 Record: TypeAlias = dict[str, Any]
 """One record as it was read: the fields of the schema, unknown ones included."""
 
-MOST_FILES = 99_999
-"""Larger numbers behind a capture's name are dates and times, not rotated files."""
+_BLOCK = 256 * 1024
+_MOST_TRIES = 20
+"""Times that the files may be rotated while they are opened."""
 
 
 def read_records(path: str | Path, *, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[Record]:
-    """Reads a capture in JSON Lines, the oldest rotated file first.
+    """Reads a capture in JSON Lines or CBOR, the oldest rotated file first.
 
     All files are opened before the first record is given: a rotation meanwhile moves none out of sight.
 
     Args:
         path: the live file.
-        on_damage: is told the file and the number (from 1) of each line that is no record: a torn one, or
-            something that is not a JSON object.
+        on_damage: is told the file and the number (from 1) of each line or item that is no record: a torn one, or
+            something that is not a JSON object. Number 0 stands for a whole file that is encrypted.
 
     Raises:
         CaptureFileError: there is no such capture, or a file cannot be read.
     """
     with contextlib.ExitStack() as stack:
         try:
-            opened = _open_all(Path(path), stack)
-            for file, stream in opened:
-                for number, line in enumerate(stream, 1):
-                    record = _record(line)
+            for file, stream in _open_all(Path(path), stack):
+                number = 0
+                for number, record in _records(stream):
                     if record is not None:
                         yield record
-                    elif on_damage is not None and not line.isspace():
+                    elif on_damage is not None:
                         on_damage(file, number)
-        except OSError as error:
-            raise CaptureFileError(f"capture {str(path)!r} cannot be read: {error.strerror}") from error
+        except (OSError, EOFError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise CaptureFileError(f"capture {str(path)!r} cannot be read: {reason}") from error
 
 
 def capture_files(path: str | Path) -> list[Path]:
@@ -59,15 +63,12 @@ def capture_files(path: str | Path) -> list[Path]:
         CaptureFileError: there is none, or the directory cannot be read.
     """
     live = Path(path)
-    prefix = live.name + "."
     numbered: list[tuple[int, Path]] = []
     try:
         for entry in live.absolute().parent.iterdir():
-            digits = entry.name.removeprefix(prefix)
-            # FILE.01 or FILE.1.gz are somebody else's.
-            ours = digits != entry.name and digits.isascii() and digits.isdecimal() and digits[0] != "0"
-            if ours and int(digits) <= MOST_FILES and entry.is_file():
-                numbered.append((int(digits), live.with_name(entry.name)))
+            rotated = rotated_name(live.name, entry.name)
+            if rotated is not None and entry.is_file():
+                numbered.append((rotated.number, live.with_name(entry.name)))
     except OSError as error:
         raise CaptureFileError(f"capture {str(path)!r} cannot be read: {error.strerror}") from error
     files = [file for _, file in sorted(numbered, reverse=True)]
@@ -79,14 +80,21 @@ def capture_files(path: str | Path) -> list[Path]:
 
 
 def _open_all(live: Path, stack: contextlib.ExitStack) -> list[tuple[Path, BinaryIO]]:
-    """Opens a capture's files, the newest first: one that is rotated meanwhile is met twice, not missed."""
-    opened: dict[tuple[int, int], tuple[Path, BinaryIO]] = {}
-    for file in reversed(capture_files(live)):
-        try:
-            stream = stack.enter_context(file.open("rb"))
-        except FileNotFoundError:  # rotated away at this moment
-            continue
-        opened.setdefault(_identity(stream), (file, stream))
+    """Opens a capture's files, the newest first: one that is rotated meanwhile is met twice, not missed.
+
+    One that gets another name meanwhile would be missed: then all is done again.
+    """
+    for last_try in (False,) * _MOST_TRIES + (True,):
+        with contextlib.ExitStack() as attempt:
+            opened: dict[tuple[int, int], tuple[Path, BinaryIO]] = {}
+            files = capture_files(live)
+            for file in reversed(files):
+                with contextlib.suppress(FileNotFoundError):
+                    stream = attempt.enter_context(file.open("rb"))
+                    opened.setdefault(_identity(stream), (file, stream))
+            if last_try or (len(opened) == len(files) and capture_files(live) == files):
+                stack.push(attempt.pop_all())
+                break
     return list(reversed(opened.values()))
 
 
@@ -95,9 +103,61 @@ def _identity(stream: BinaryIO) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _record(line: bytes) -> Record | None:
+def _records(stream: BinaryIO) -> Iterator[tuple[int, Record | None]]:
+    """The records of one file with their numbers; None in the place of what is none."""
+    suffix = coding(stream.read(MAGIC_LENGTH))
+    stream.seek(0)
+    if suffix == ENCRYPTION_SUFFIX:
+        yield 0, None
+        return
+    if suffix:
+        stream = _decompressed(stream, suffix)
+    head = stream.read(len(CBOR.beginning))
+    if head == CBOR.beginning:
+        yield from _cbor_records(head, stream)
+        return
+    stream.seek(0)
+    for number, line in enumerate(stream, 1):
+        if not line.isspace():
+            yield number, _json_record(line)
+
+
+def _json_record(line: bytes) -> Record | None:
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
     return record if isinstance(record, dict) else None
+
+
+def _cbor_records(head: bytes, stream: BinaryIO) -> Iterator[tuple[int, Record | None]]:
+    try:
+        cbor, lines = CBOR(), JSONLines()
+    except ImportError:
+        raise CaptureFileError("a capture in CBOR needs the package cbor2; install otel-wirecap[cbor]") from None
+    left, number = head, 0
+    for block in iter(lambda: stream.read(_BLOCK), b""):
+        *items, left = (left + block).split(cbor.terminator)
+        for item in items:
+            number += 1
+            try:
+                record = orjson.loads(lines.encode(cbor.decode(item + cbor.terminator)))
+            except ValueError:
+                record = None
+            yield number, record
+    if left:
+        yield number + 1, None
+
+
+def _decompressed(stream: BinaryIO, suffix: str) -> BinaryIO:
+    if suffix == COMPRESSION_SUFFIXES["gzip"]:
+        return cast("BinaryIO", gzip.GzipFile(fileobj=stream))
+    try:
+        from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # Python 3.14
+    except ImportError:
+        try:
+            from backports import zstd
+        except ImportError:
+            reason = "a file compressed with zstd needs the package backports.zstd; install otel-wirecap[encodings]"
+            raise CaptureFileError(reason) from None
+    return cast("BinaryIO", zstd.ZstdFile(stream))

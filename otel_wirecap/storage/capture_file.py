@@ -7,9 +7,10 @@ Invariants:
 - Whoever gets the lock finds whole records only, or a torn tail that a killed writer left, which it cuts
   away before it writes. It leaves whole records only: what a failed write left of a record is cut away
   under the same lock.
-- Room is made before it is used: the live file and the rotated files together never grow past
-  ``total_max_bytes``, and a live file never past ``max_bytes``. A live file that was larger when it was
-  found is rotated, not thrown away, as long as the total allows it.
+- Room is made before it is used: the live file, the rotated files and those in the making together never
+  grow past ``total_max_bytes``, and a live file never past ``max_bytes``. A live file that was larger when
+  it was found is rotated, not thrown away, as long as the total allows it.
+- Of several processes' caps the strictest count.
 - ``_rotated_bytes`` is never less than what the rotated files hold: only a rotation adds to them, and that
   gives the path a new inode, after which they are counted anew. None means: not counted yet.
 - ``_fd`` is set to -1 before the descriptor is closed: a fork between the two must not have the child close
@@ -22,17 +23,21 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
+import time
 from bisect import bisect_right
+from datetime import UTC, datetime
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_wirecap.errors import CaptureFileError
+from otel_wirecap.storage.caps import Caps, SharedCaps
 from otel_wirecap.storage.opening import open_private
-from otel_wirecap.storage.rotation import RotatedFiles
+from otel_wirecap.storage.rotation import RotatedFiles, Unfinished
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _MAX_REOPENS = 1000
 """Times in a row that the file may have been rotated, moved or removed while we waited for the lock."""
@@ -42,6 +47,17 @@ _LOOK_BACK = 64 * 1024
 
 _REOPEN_AFTER = frozenset({errno.EIO, errno.ESTALE})
 """Errors that belong to the open file rather than to the disk: the next call opens it anew."""
+
+
+_MOMENT = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+"""The moment of a record, in UTC, which stands near its beginning in all formats."""
+
+
+class RecordTooLongError(OSError):
+    """A record is longer than a file may be."""
+
+    def __init__(self, length: int, max_bytes: int, name: str) -> None:
+        super().__init__(errno.EFBIG, f"a record of {length} bytes, {max_bytes} are allowed", name)
 
 
 class AppendResult(NamedTuple):
@@ -72,6 +88,10 @@ class CaptureFile:
         beginning: what every capture of this format begins with; a file that begins in another way is somebody else's
             and is not touched.
         terminator: what every record ends with, and what stands nowhere within one.
+        max_age: seconds after which a rotated file is deleted, counted from its last record, and a live file is
+            rotated, counted from its first; see ``retire``.
+        sync_rotated: whether a file is brought to the disk when it is rotated.
+        finish: takes each file that is rotated, to compress or encrypt it; room for that is made then.
     """
 
     def __init__(
@@ -83,23 +103,36 @@ class CaptureFile:
         total_max_bytes: int,
         beginning: bytes = b"",
         terminator: bytes = b"\n",
+        max_age: float | None = None,
+        sync_rotated: bool = False,
+        finish: Callable[[Unfinished], None] | None = None,
     ) -> None:
         self._path = Path(path).absolute()
         self._name = str(self._path)
-        self._max_bytes = min(max_bytes, total_max_bytes)
+        self._shared_caps = SharedCaps(Caps(min(max_bytes, total_max_bytes), max_files, total_max_bytes))
+        self._caps = self._shared_caps.strictest
+        self._registered = False
         self._beginning = beginning
         self._terminator = terminator
-        self._total_max_bytes = total_max_bytes
-        self._rotated = RotatedFiles(self._path, max_files=max_files)
+        self._max_age = max_age
+        self._sync_rotated = sync_rotated
+        self._finish = finish
+        self._rotated = RotatedFiles(self._path)
         self._rotated_bytes: int | None = None
+        self._counted_for = self._caps
         self._fd = -1
         self._identity = (0, 0)
+
+    @property
+    def max_record_bytes(self) -> int:
+        """Bytes that a record may have, as far as the caps of all processes are known."""
+        return self._caps.max_bytes
 
     def append(self, lines: Sequence[bytes]) -> AppendResult:
         """Appends whole records in order, as many as can be written; waits for the lock.
 
-        An ``OSError`` is returned, not raised. A line longer than ``max_bytes`` cannot be kept: it stops the
-        call with ``EFBIG``.
+        An ``OSError`` is returned, not raised. A record longer than ``max_record_bytes`` cannot be kept: it stops the
+        call with ``RecordTooLongError``.
 
         Args:
             lines: records, each ending in the terminator.
@@ -130,12 +163,62 @@ class CaptureFile:
             self.close()
             raise CaptureFileError(f"cannot write the capture file {self._name}: {error.strerror or error}") from error
 
+    def sync(self) -> None:
+        """Brings what was written to the disk.
+
+        Raises:
+            OSError: the disk did not take it.
+        """
+        if self._descriptor_is_ours():
+            os.fsync(self._fd)
+
+    def retire(self) -> None:
+        """Lets go of what is older than ``max_age``: rotates the live file, deletes rotated ones.
+
+        Raises:
+            OSError: as ``append`` returns it.
+        """
+        if self._max_age is None:
+            return
+        size = self._lock()
+        try:
+            if size and self._first_moment() < time.time() - self._max_age:
+                self._rotate(size)
+            else:
+                self._keep_within(self._caps.total_max_bytes - size)
+        finally:
+            self._unlock()
+
+    def settle(self, unfinished: Unfinished, suffix: str) -> Unfinished | None:
+        """Puts a finished file in its source's place; begins with another file that is due, where there is room.
+
+        Returns:
+            What is to be finished next.
+
+        Raises:
+            OSError: the file system does not let us; nothing is lost then.
+        """
+        size = self._lock()
+        try:
+            room = self._rotated.bytes()
+            self._rotated.settle(unfinished, suffix)
+            # What others have counted may become less, never more: they do not count again now.
+            due = self._rotated.oldest_plain()
+            if due is None:
+                return None
+            needed = _room_to_finish(due.stat().st_size)
+            fits = self._rotated.bytes() + needed <= min(room, self._caps.total_max_bytes - size)
+            return self._rotated.reserve(due, needed) if fits else None
+        finally:
+            self._unlock()
+
     def close(self) -> None:
         """Closes the file; a later ``append`` opens it again."""
         descriptor, self._fd = self._fd, -1
         if descriptor >= 0:
+            # A forked child may still hold a copy of this descriptor; closing ours would not unlock.
+            self._shared_caps.unregister(descriptor)
             with contextlib.suppress(OSError):
-                # A forked child may still hold a copy of this descriptor; closing ours would not unlock.
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -161,6 +244,7 @@ class CaptureFile:
             )
         self._fd = descriptor
         self._identity = (status.st_dev, status.st_ino)
+        self._registered = False
 
     def _lock(self) -> int:
         """Locks the file that the path names now, opened anew where that is another one; returns its size."""
@@ -171,6 +255,10 @@ class CaptureFile:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 status = os.lstat(self._name)
                 if (status.st_dev, status.st_ino) == self._identity:
+                    if not self._registered:
+                        self._shared_caps.register(self._fd, self._path)
+                        self._registered = True
+                    self._caps = self._shared_caps.meet(self._fd)
                     return status.st_size
             self.close()
         raise OSError(errno.EBUSY, "the path names another file all the time", self._name)
@@ -207,34 +295,71 @@ class CaptureFile:
             end = len(self._terminator)
             if size and os.pread(self._fd, end, max(0, size - end)) != self._terminator:
                 size = self._cut_torn_tail(batch)
+            max_bytes, _, total_max_bytes = caps = self._caps
             rotated_bytes = self._rotated_bytes
-            if rotated_bytes is None:
-                rotated_bytes = self._keep_within(self._total_max_bytes - size)
+            if rotated_bytes is None or caps != self._counted_for:
+                rotated_bytes = self._keep_within(total_max_bytes - size)
             while batch.written < len(batch.lines):
-                room = min(self._max_bytes, self._total_max_bytes - rotated_bytes) - size
+                room = min(max_bytes, total_max_bytes - rotated_bytes) - size
                 stop = batch.fitting(room)
                 if stop > batch.written:
                     size += self._write(batch, stop)
                     continue
                 needed = size + batch.next_length()
-                if needed > self._max_bytes:
-                    self._rotate(batch.next_length())
+                if needed > max_bytes:
+                    if batch.next_length() > max_bytes:
+                        raise RecordTooLongError(batch.next_length(), max_bytes, self._name)
+                    self._rotate(size)
                     return
-                rotated_bytes = self._keep_within(self._total_max_bytes - needed)
+                rotated_bytes = self._keep_within(total_max_bytes - needed)
         finally:
             self._unlock()
 
     def _keep_within(self, max_bytes: int) -> int:
         self._rotated_bytes = None  # unknown, should this fail half-way
-        self._rotated_bytes = self._rotated.keep_within(max_bytes)
+        not_before = time.time() - self._max_age if self._max_age is not None else 0.0
+        self._rotated_bytes = self._rotated.keep_within(
+            max_bytes, max_files=self._caps.max_files, not_before=not_before
+        )
+        self._counted_for = self._caps
         return self._rotated_bytes
 
-    def _rotate(self, next_length: int) -> None:
-        if next_length > self._max_bytes:
-            raise OSError(errno.EFBIG, f"a record of {next_length} bytes, {self._max_bytes} are allowed", self._name)
+    def _rotate(self, size: int) -> None:
         self._rotated_bytes = None
-        self._rotated.rotate()
+        unfinished = self._room_for_finishing(size)
+        try:
+            self._rotated.rotate(self._caps.max_files)
+        except OSError:
+            if unfinished is not None:
+                unfinished.discard()
+            raise
+        if self._sync_rotated:
+            self._unlock()  # nobody needs to wait for the disk
+            with contextlib.suppress(OSError):  # the records are in the file; where they are not, a disk is broken
+                os.fsync(self._fd)
+                _sync_directory(self._path.parent)
         self.close()
+        if unfinished is not None and self._finish is not None:
+            self._finish(unfinished)
+
+    def _room_for_finishing(self, size: int) -> Unfinished | None:
+        room = _room_to_finish(size)
+        if self._finish is None or not self._caps.max_files or size + room > self._caps.total_max_bytes:
+            return None
+        self._rotated.keep_within(self._caps.total_max_bytes - size - room, max_files=self._caps.max_files)
+        with contextlib.suppress(OSError):  # it will be taken up at the next rotation
+            return self._rotated.reserve(self._path, room)
+        return None
+
+    def _first_moment(self) -> float:
+        """When the live file's first record was, in seconds since the epoch; its last write where it does not tell."""
+        found = _MOMENT.search(os.pread(self._fd, 200, 0))
+        if found is None:
+            return os.fstat(self._fd).st_mtime
+        try:
+            return datetime.fromisoformat(found[0].decode()).replace(tzinfo=UTC).timestamp()
+        except ValueError:
+            return os.fstat(self._fd).st_mtime
 
     def _write(self, batch: _Batch, stop: int) -> int:
         """Writes the lines up to ``stop``; returns the bytes that were kept, all of them whole records.
@@ -273,6 +398,19 @@ class CaptureFile:
         os.ftruncate(self._fd, whole)
         batch.torn_bytes += size - whole
         return whole
+
+
+def _room_to_finish(size: int) -> int:
+    """Bytes that a file of ``size`` bytes has at most when it is compressed or encrypted, or both."""
+    return size + size // 128 + 4096
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class _Batch:

@@ -1,9 +1,11 @@
-"""The way from the host to the writer: a queue bounded in bytes that never makes the host wait.
+"""The way from the host to the writer: a queue bounded in bytes that makes the host wait only where it asked for that.
 
 Invariants:
 
 - ``put`` never blocks on input or output, never raises, and may be called from any thread, from a garbage-collection
   callback and from a signal handler (the lock is re-entrant, and nothing is called while it is held).
+- A thread waits for room only where the settings say so, outside the lock, and as long as the writer gets on. One that
+  runs an event loop never waits, nor does one that was interrupted within ``put``.
 - Over the bound, new exchanges (BEGIN), bytes of bodies, messages and annotations are refused and counted; everything
   else of an exchange that was accepted is accepted too, so that it always ends. What that may add is bounded by the
   open exchanges.
@@ -11,8 +13,11 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import collections
+import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,6 +38,11 @@ _EVENT_SIZE = 150
 """Bytes that an event weighs beside its payload: the tuple, its place in the deque."""
 
 
+ROOM_TRIES_PER_SECOND = 200
+GIVE_UP_SECONDS = 5.0
+"""A writer that takes nothing for so long is not busy but stuck: on a full disk, on a lock that somebody holds."""
+
+
 class Refused(NamedTuple):
     """What found no room: events, bytes of their payloads and exchanges, since a monotonic moment."""
 
@@ -49,6 +59,7 @@ class EventQueue:
         max_bytes: bytes that may wait, those the writer holds for unfinished records included.
         wake_bytes: waiting bytes at which the writer is woken.
         wake_events: waiting events at which the writer is woken.
+        blocks: whether a thread waits for room where there is none.
 
     Attributes:
         held_bytes: bytes that the writer has taken and still holds; set by the writer.
@@ -56,8 +67,9 @@ class EventQueue:
         wake: set when the writer has something to do.
     """
 
-    def __init__(self, *, max_bytes: int, wake_bytes: int, wake_events: int) -> None:
+    def __init__(self, *, max_bytes: int, wake_bytes: int, wake_events: int, blocks: bool = False) -> None:
         self._max_bytes = max_bytes
+        self._blocks = blocks
         self._wake_bytes = wake_bytes
         self._wake_events = wake_events
         self.reset(on_first_put=None)
@@ -73,6 +85,9 @@ class EventQueue:
         self._waiting_bytes = 0
         self._refused: Refused | None = None
         self._on_first_put = on_first_put
+        self._inside: int | None = None
+        self._taken = 0
+        self._taken_when_stuck: int | None = None
         self.closed = False
         self.held_bytes = 0
         self.wake = threading.Event()
@@ -80,21 +95,25 @@ class EventQueue:
     def put(self, kind: EventKind, subject: Exchange | Flow | None, now_ns: int, value: Value, size: int) -> bool:
         """Adds an event that holds ``size`` bytes; False where there is no room for it."""
         size += _EVENT_SIZE
+        if self._blocks and kind in _REFUSED_WHEN_FULL and not self._has_room(size):
+            self._wait_for_room(size)
         with self._lock:
             if self.closed:
                 return False
-            full = self.waiting_bytes + size > self._max_bytes
+            self._inside = threading.get_ident()
+            full = not self._has_room(size)
             if full and kind in _REFUSED_WHEN_FULL:
                 self._refuse(kind, now_ns, size)
+                self._inside = None
                 return False
             self._waiting_bytes += size
             self._events.append(((kind, subject, now_ns, value), size))
             batch = self._waiting_bytes >= self._wake_bytes or len(self._events) >= self._wake_events
+            self._inside = None
         if batch and not self.wake.is_set():
             self.wake.set()
         if self._on_first_put is not None:
-            start, self._on_first_put = self._on_first_put, None
-            start()
+            self._start()
         return True
 
     def get(self) -> Event | None:
@@ -105,6 +124,7 @@ class EventQueue:
             return None
         with self._lock:
             self._waiting_bytes -= size
+            self._taken += 1
         return event
 
     @property
@@ -127,6 +147,33 @@ class EventQueue:
     def __len__(self) -> int:
         return len(self._events)
 
+    def _start(self) -> None:
+        start, self._on_first_put = self._on_first_put, None
+        if start is None:  # another thread has done it
+            return
+        try:
+            start()
+        except RuntimeError:  # there can be no thread at the moment: with the next event, perhaps
+            self._on_first_put = start
+
+    def _has_room(self, size: int) -> bool:
+        return self.waiting_bytes + size <= self._max_bytes
+
+    def _wait_for_room(self, size: int) -> None:
+        if size > self._max_bytes or self._inside == threading.get_ident() or _runs_an_event_loop():
+            return
+        taken, deadline = self._taken, time.monotonic() + GIVE_UP_SECONDS
+        # Once stuck is stuck for all, until the writer gets on: else every event would wait.
+        while not self.closed and taken != self._taken_when_stuck:
+            self.wake.set()
+            time.sleep(1 / ROOM_TRIES_PER_SECOND)
+            if self._has_room(size):
+                return
+            if self._taken != taken:
+                taken, deadline = self._taken, time.monotonic() + GIVE_UP_SECONDS
+            elif time.monotonic() >= deadline:
+                self._taken_when_stuck = taken
+
     def _refuse(self, kind: EventKind, now_ns: int, size: int) -> None:
         before = self._refused or Refused(0, 0, 0, now_ns)
         self._refused = Refused(
@@ -135,3 +182,13 @@ class EventQueue:
             before.exchanges + (kind is EventKind.BEGIN),
             before.since_ns,
         )
+
+
+def _runs_an_event_loop() -> bool:
+    """Whether an event loop runs in this thread, of asyncio (or uvloop) or trio."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        trio = sys.modules.get("trio")
+        return trio is not None and bool(trio.lowlevel.in_trio_run())
+    return True

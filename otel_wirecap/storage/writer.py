@@ -3,21 +3,21 @@
 Invariants:
 
 - Only the writer's thread touches the recorder, the pending lines and the file.
-- A record gets its number when it becomes a line, and lines reach the file in this order, so that a process's
+- A record gets its number when it is finished, and records reach the files in this order, so that a process's
   numbers have no holes. What was lost takes a number too, as a ``system_gap``.
-- Lines that could not be written are kept and tried again, with growing pauses; as long as a batch of them waits
-  nothing more is taken from the queue, so that memory stays within ``capture_max_queue_bytes`` and what finds no room
-  is counted there.
+- As long as no file takes a batch that waits, nothing more is taken from the queue, so that memory stays within
+  ``capture_max_queue_bytes`` and what finds no room is counted there. While one of two files can be written, it is;
+  the other one's records wait up to half of that, and what it then misses is told in both.
 - After a fork the child starts anew: own identity, numbers from 1, empty queue, thread on demand. The parent's
   waiting events stay the parent's.
-- A failure to write is told once per change of state, never per record, and never reaches the host.
+- No failure ever reaches the host.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import errno
+import dataclasses
 import logging
 import os
 import secrets
@@ -25,16 +25,16 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from otel_wirecap.capture.events import EventKind, SystemTold
-from otel_wirecap.capture.formats import FORMATS, Format
-from otel_wirecap.storage.capture_file import CaptureFile
+from otel_wirecap.errors import CaptureFileError
+from otel_wirecap.storage.output import CaptureOutput
 from otel_wirecap.storage.queue import EventQueue
 from otel_wirecap.storage.recording import ProcessRecording
 from otel_wirecap.storage.stats import CaptureStats
-from otel_wirecap.storage.system_records import shortened, system_record
+from otel_wirecap.storage.system_records import system_record
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange
@@ -47,8 +47,6 @@ WORK_SLICE_NS = 500_000
 PAUSE_SECONDS = 0.0001
 # After half a millisecond of work the thread lets go of the interpreter, or an event loop's timers come late.
 
-MIN_BACKOFF_SECONDS = 0.1
-MAX_BACKOFF_SECONDS = 30.0
 FAILING_PAUSE_SECONDS = 0.05
 
 
@@ -72,19 +70,12 @@ class CaptureWriter:
     def __init__(self, config: CaptureConfig, path: str) -> None:
         self._config = config
         self.path = path
-        self._file = CaptureFile(
-            path,
-            max_bytes=config.capture_max_bytes,
-            max_files=config.capture_max_files,
-            total_max_bytes=config.capture_total_max_bytes,
-            beginning=FORMATS[config.capture_format].beginning,
-            terminator=FORMATS[config.capture_format].terminator,
-        )
-        self._max_line = min(config.capture_max_bytes, config.capture_total_max_bytes)
+        self._outputs = self._make_outputs()
         self._queue = EventQueue(
             max_bytes=config.capture_max_queue_bytes,
             wake_bytes=config.capture_buffer_size,
             wake_events=config.capture_max_entries_per_flush,
+            blocks=config.capture_overflow == "block",
         )
         self.put = self._queue.put
         self._begin_process()
@@ -93,28 +84,33 @@ class CaptureWriter:
     def _begin_process(self) -> None:
         self.process = secrets.token_hex(8)
         self._pid = os.getpid()
-        self._format: Format = FORMATS[self._config.capture_format]()
+        # The process stands last: the format cbor ends its records with it.
+        self._identity = {"pid": self._pid, "process": self.process}
+        for output in self._outputs:
+            output.begin(self._identity)
         self._recording = ProcessRecording(
             self._config, self.path, write=self._take_record, on_failure=self._recording_failed
         )
         self._sequence = 0
         self._sequence_at_stop = 0
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
-        self._written_records = 0
-        self._written_bytes = 0
         self._lost_events: collections.Counter[str] = collections.Counter()
-        self._write_errors = 0
-        self._write_seconds = 0.0
-        self._failing: str | None = None
         self._recording_failures: set[str] = set()
-        self._backoff = 0.0
-        self._next_try = 0.0
         self._next_tick = 0.0
         self._closing = False
         self._requests: collections.deque[_Request] = collections.deque()
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
+
+    def _make_outputs(self) -> list[CaptureOutput]:
+        config, beside = self._config, self._config.cbor_capture_file
+        share = config.capture_max_queue_bytes // 2 if beside is not None else None
+        files = [(self.path, config.capture_format)]
+        if beside is not None:
+            files.append((os.fspath(beside.absolute()), "cbor"))
+        return [
+            CaptureOutput(config, path, form, tell=self._tell, on_gap=self._record_gap, max_waiting_bytes=share)
+            for path, form in files
+        ]
 
     # -- the host's side -----------------------------------------------------------------------------------------
 
@@ -122,11 +118,15 @@ class CaptureWriter:
         """Opens the file and starts the thread.
 
         Raises:
-            CaptureFileError: the file cannot be opened or written.
+            CaptureFileError: the file cannot be opened or written, or there can be no thread.
         """
-        self._file.check()
-        self._file.close()
-        self._start()
+        for output in self._outputs:
+            output.file.check()
+            output.file.close()
+        try:
+            self._start()
+        except RuntimeError as error:  # the limit of threads is reached
+            raise CaptureFileError(f"cannot write the capture file {self.path}: {error}") from error
 
     def put_document(self, document: str) -> bool:
         """Takes a record as a JSON object, from elsewhere; False where there is no room for it."""
@@ -160,13 +160,22 @@ class CaptureWriter:
         if thread is None:
             return True
         self._queue.wake.set()
+        deadline = time.monotonic() + timeout
         if thread is not threading.current_thread():
             thread.join(timeout)
         if thread.is_alive():
-            reason = self._failing or "the writer is still waiting for the file"
-            self._tell("%s: %d records are lost at the end: %s", self.path, len(self._pending), reason)
+            self._tell_left("the writer still waits for the file")
             return False
-        return not self._pending
+        for output in self._outputs:
+            output.finish(max(0.0, deadline - time.monotonic()))
+        return not any(self._outputs)
+
+    def _tell_left(self, reason: str) -> None:
+        for output in self._outputs:
+            left = len(output) + len(self._queue)
+            if left:
+                reason = output.failing or reason
+                self._tell("%s: %d records or events are lost at the end: %s", output.path, left, reason)
 
     def _request(self, timeout: float, *, stop: bool) -> bool:
         thread = self._thread
@@ -191,9 +200,15 @@ class CaptureWriter:
 
     def begin_child(self) -> None:
         """In a forked child: leaves everything of the parent alone and starts anew with the first event."""
-        self._file.forget()
+        for output in self._outputs:
+            output.forget()
         self._begin_process()
         self._queue.reset(on_first_put=self._start)
+
+    def observe_writes(self, observe: Callable[[float], None] | None) -> None:
+        """Has ``observe`` told the seconds that each attempt to write takes, in the writer's thread."""
+        for output in self._outputs:
+            output.on_write = observe
 
     def stats(self) -> CaptureStats:
         """The counters as they are now; from any thread."""
@@ -201,18 +216,15 @@ class CaptureWriter:
         refused = self._queue.refused_events
         if refused:
             lost["queue_full"] = lost.get("queue_full", 0) + refused
+        main, *beside = (output.stats() for output in self._outputs)
         return CaptureStats(
-            capture_file=self.path,
+            **dataclasses.asdict(main),
+            cbor=beside[0] if beside else None,
             process=self.process,
-            records=self._written_records,
-            bytes=self._written_bytes,
             lost_events=lost,
             waiting_events=len(self._queue),
             waiting_bytes=self._queue.waiting_bytes,
             open_exchanges=self._recording.recorder.open_exchanges,
-            write_errors=self._write_errors,
-            write_seconds=self._write_seconds,
-            failing=self._failing,
         )
 
     # -- the thread ----------------------------------------------------------------------------------------------
@@ -224,17 +236,16 @@ class CaptureWriter:
             self._round()
             if self._closing:
                 break
-            if self._failing is None:
+            if not self._failing():
                 self._queue.wake.wait(self._config.capture_flush_interval)
                 self._queue.wake.clear()
             else:
                 # Not the queue's event: it is set over and over while the queue cannot be worked off.
                 time.sleep(min(self._config.capture_flush_interval, FAILING_PAUSE_SECONDS))
         self._round(last=True)
-        left = len(self._pending) + len(self._queue)
-        if left:
-            self._tell("%s: %d records or events are lost at the end: %s", self.path, left, self._failing)
-        self._file.close()
+        self._tell_left("")
+        for output in self._outputs:
+            output.close()
 
     def _round(self, *, last: bool = False) -> None:
         """Works off the queue: as much as the file takes."""
@@ -248,13 +259,22 @@ class CaptureWriter:
             self._tell_refused()
             if last or (any(request.stop for request in requests) and not self._recording.recorder.open_exchanges):
                 self._record_stop()
-            self._write_pending(force=last or bool(requests))
+            for output in self._outputs:
+                output.write(force=last or bool(requests))
+                output.tend(last=last)
         except Exception as error:  # noqa: BLE001  # the thread goes on, whatever happened
             self._recording_failed(None, error)
-        self._queue.held_bytes = self._pending_bytes + self._recording.recorder.held_bytes
+        self._queue.held_bytes = self._waiting_bytes() + self._recording.recorder.held_bytes
         for request in requests:
-            request.written = self._failing is None
+            request.written = not any(output.failing for output in self._outputs)
             request.done.set()
+
+    def _failing(self) -> bool:
+        """Whether no file can be written."""
+        return all(output.failing for output in self._outputs)
+
+    def _waiting_bytes(self) -> int:
+        return sum(output.waiting_bytes for output in self._outputs)
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -267,7 +287,11 @@ class CaptureWriter:
         batch = self._config.capture_buffer_size
         slice_end = time.monotonic_ns() + WORK_SLICE_NS
         while True:
-            if self._pending_bytes >= batch and not self._write_pending(force=hurry):
+            blocked = 0
+            for output in self._outputs:
+                if output.waiting_bytes >= batch and not output.write(force=hurry):
+                    blocked += 1
+            if blocked == len(self._outputs):
                 return
             event = get()
             if event is None:
@@ -285,20 +309,11 @@ class CaptureWriter:
 
     def _take_record(self, record: Record) -> None:
         self._sequence += 1
-        identity = {"process": self.process, "pid": self._pid, "seq": self._sequence}
-        record.metadata |= identity
-        try:
-            line = self._format.encode(record)
-            if len(line) > self._max_line:
-                line = shortened(record, self._format, self._max_line)
-        except Exception as error:  # noqa: BLE001  # whatever it holds: its number is not lost
+        record.metadata["seq"] = self._sequence
+        record.metadata |= self._identity
+        failures = [output.take(record) for output in self._outputs]
+        if any(failures):
             self._lost_events["unserialisable"] += 1
-            gap = {"lost_records": 1, "reason": "unserialisable", "error": type(error).__name__}
-            record = system_record("system_gap", gap)
-            record.metadata |= identity
-            line = self._format.encode(record)
-        self._pending.append(line)
-        self._pending_bytes += len(line)
 
     def _record_gap(self, gap: Mapping[str, object]) -> None:
         self._take_record(system_record("system_gap", gap))
@@ -316,7 +331,7 @@ class CaptureWriter:
             return
         totals = {
             "records": self._sequence + 1,
-            "bytes": self._written_bytes + self._pending_bytes,
+            "bytes": self._outputs[0].bytes + self._outputs[0].waiting_bytes,
             "lost_events": self._lost_events.total(),
         }
         self._take_record(system_record("system_stop", totals))
@@ -342,50 +357,6 @@ class CaptureWriter:
             refused.events,
             self._config.capture_max_queue_bytes,
         )
-
-    # -- the file ------------------------------------------------------------------------------------------------
-
-    def _write_pending(self, *, force: bool = False) -> bool:
-        """Writes the pending lines; False where some are left."""
-        if not self._pending:
-            return True
-        if self._failing is not None and not force and time.monotonic() < self._next_try:
-            return False
-        began = time.monotonic()
-        result = self._file.append(self._pending)
-        self._write_seconds += time.monotonic() - began
-        if result.written:
-            self._written_records += result.written
-            size = sum(map(len, self._pending[: result.written]))
-            del self._pending[: result.written]
-            self._pending_bytes -= size
-            self._written_bytes += size
-        if result.torn_bytes:
-            self._record_gap({"lost_bytes": result.torn_bytes, "reason": "torn_tail"})
-        if result.error is not None:
-            self._write_failed(result.error)
-            return False
-        if self._failing is not None:
-            self._failing = None
-            self._backoff = 0.0
-            self._tell("%s: written again", self.path)
-        return not self._pending or self._write_pending()
-
-    def _write_failed(self, error: OSError) -> None:
-        self._write_errors += 1
-        reason = errno.errorcode.get(error.errno or 0, type(error).__name__)
-        if reason == "EFBIG" and self._pending and len(self._pending[0]) > self._max_line:
-            self._pending_bytes -= len(self._pending.pop(0))  # a line that no file can hold
-        self._backoff = min(MAX_BACKOFF_SECONDS, self._backoff * 2 or MIN_BACKOFF_SECONDS)
-        self._next_try = time.monotonic() + self._backoff
-        if reason != self._failing:
-            self._failing = reason
-            self._tell(
-                "%s cannot be written: %s; records wait in memory, up to %d bytes (capture_max_queue_bytes)",
-                self.path,
-                error.strerror or reason,
-                self._config.capture_max_queue_bytes,
-            )
 
     def _recording_failed(self, exchange: Exchange | None, error: Exception) -> None:
         """An error in our own code: told by a gap, and once for each kind in the log, without its text.

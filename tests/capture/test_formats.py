@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cbor2
 import httpx
 import orjson
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import otel_wirecap
-from otel_wirecap.capture.formats import FORMATS, JSONLines, Structured, Text
+from otel_wirecap.capture.formats import CBOR, FORMATS, JSONLines, Structured, Text
 from otel_wirecap.capture.formats.text import indented
 from otel_wirecap.capture.record import RawJSON, Record
 from otel_wirecap.config import FORMATS as NAMES
@@ -26,7 +27,7 @@ MOMENT = 1_768_060_721_039_145_999
 def record(direction: str = "outbound_request", payload: Any = None, **changes: Any) -> Record:
     metadata = {
         "leg": "backend", "request_id": "req_1", "attempt": 1, "client_host": "127.0.0.1",
-        "user_agent": "Cline/1.0 (test)", "seq": 12,
+        "user_agent": "Cline/1.0 (test)", "seq": 12, "process": "0123456789abcdef",
     }  # fmt: skip
     known = {
         "time_ns": MOMENT, "direction": direction, "source": "127.0.0.1(Cline/1.0)", "destination": "openai",
@@ -48,7 +49,7 @@ def test_text_is_for_people() -> None:
         "----- REQUEST 2026-01-10T15:58:41Z -----\n"
         'client=127.0.0.1 agent="Cline/1.0 (test)" session=session-123 -> backend=openai model=gpt-5-mini '
         "key=OPENAI_API_KEY\n"
-        "bytes=73 leg=backend request_id=req_1 attempt=1 seq=12\n"
+        "bytes=73 leg=backend request_id=req_1 attempt=1 seq=12 process=0123456789abcdef\n"
         "    {\n"
         '      "messages": [\n'
         "        {\n"
@@ -99,7 +100,7 @@ def test_structured_groups_what_belongs_together() -> None:
             "session_id": "session-123", "agent": "Cline/1.0 (test)", "backend": "openai", "model": "gpt-5-mini",
             "key_name": "OPENAI_API_KEY", "byte_count": 73, "system_prompt": "Be brief.", "leg": "backend",
             "request_id": "req_1", "attempt": 1, "client_host": "127.0.0.1", "user_agent": "Cline/1.0 (test)",
-            "seq": 12,
+            "seq": 12, "process": "0123456789abcdef",
         },
         "payload": json.loads(BODY),
     }  # fmt: skip
@@ -144,10 +145,10 @@ def test_a_record_ends_where_its_terminator_is_and_nowhere_before(
     name: str, payload: Any, session: Any, model: Any, agent: Any, cut: int
 ) -> None:
     form = FORMATS[name]()
-    metadata = {"leg": "client", "user_agent": agent, "request_id": session}
+    metadata = {"leg": "client", "user_agent": agent, "request_id": session, "process": "0123456789abcdef"}
     try:
         written = form.encode(record(payload=payload, session_id=session, model=model, metadata=metadata))
-    except TypeError:  # a lone surrogate, which the writer counts as unserialisable
+    except (TypeError, ValueError):  # a lone surrogate, which the writer counts as unserialisable
         return
     assert written.startswith(form.beginning)
     assert written.index(form.terminator) == len(written) - len(form.terminator)
@@ -206,3 +207,82 @@ def test_one_file_takes_one_format(
     otel_wirecap.uninstrument()
     assert path.read_bytes() == before
     assert "holds something that is no capture of this format" in caplog.text
+
+
+IDENTITY = {
+    "leg": "client",
+    "ttfb_ms": 1.25,
+    "headers": [["a", "b"]],
+    "pid": 7,
+    "seq": 3,
+    "process": "0123456789abcdef",
+}
+
+numbers = st.one_of(
+    st.integers().map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.sampled_from(["-0", "1.10", "1e5", "1E+2", "0.0", "-0.0", "123456789012345678901234567890", "1.0"]),
+)
+texts_of_json = st.recursive(
+    numbers | st.sampled_from(["null", "true", '""', '"\\u00e9\\n"', '"```"']) | unicode.map(json.dumps),
+    lambda inner: (
+        st.lists(inner, max_size=4).map(lambda items: "[" + ", ".join(items) + "]")
+        | st.lists(st.tuples(st.sampled_from('abc"'), inner), max_size=4).map(
+            lambda pairs: "{" + ",".join(f"{json.dumps(name)}: {value}" for name, value in pairs) + "}"
+        )
+    ),
+    max_leaves=10,
+)
+
+
+def spelt(document: bytes) -> object:
+    """A JSON document with the text of its numbers, and all of its names in their order."""
+    return json.loads(document, parse_int=lambda n: ("n", n), parse_float=lambda n: ("n", n), object_pairs_hook=list)
+
+
+@given(document=texts_of_json)
+def test_json_becomes_cbor_and_json_again_with_values_order_and_the_text_of_numbers(document: str) -> None:
+    line = JSONLines().encode(record(payload=RawJSON(document.encode()), metadata=dict(IDENTITY)))
+    told = CBOR().decode(CBOR().encode(JSONLines().decode(line)))
+    again = JSONLines().encode(told)
+    assert spelt(again) == spelt(line)
+    assert isinstance(told.payload, RawJSON)
+    assert CBOR().encode(JSONLines().decode(again)) == CBOR().encode(told)
+
+
+@given(payload=payloads)
+def test_cbor_becomes_json_and_cbor_again_byte_by_byte(payload: Any) -> None:
+    item = CBOR().encode(record(payload=payload, metadata=dict(IDENTITY)))
+    line = JSONLines().encode(CBOR().decode(item))
+    assert line == JSONLines().encode(record(payload=payload, metadata=dict(IDENTITY)))
+    assert CBOR().encode(JSONLines().decode(line)) == item
+
+
+def test_any_cbor_decoder_reads_the_same_thirteen_fields() -> None:
+    payload = b"\x00\xff" + CBOR.terminator * 3 + b"tail"
+    item = CBOR().encode(record("stream_chunk", payload, metadata=dict(IDENTITY)))
+    line = json.loads(JSONLines().encode(record("stream_chunk", payload, metadata=dict(IDENTITY))))
+    told = cbor2.loads(item)
+    assert list(told) == list(line)
+    assert told["payload"] == payload
+    assert {**told, "payload": None} == {**line, "payload": None}
+    body = cbor2.loads(CBOR().encode(record(payload=RawJSON(BODY), metadata=dict(IDENTITY))))["payload"]
+    assert body["messages"] == json.loads(BODY)["messages"]
+    assert body["n"] == cbor2.CBORTag(262, b"1.50")
+
+
+@pytest.mark.parametrize("size", range(85, 110))
+def test_no_payload_can_forge_the_end_of_a_cbor_record(size: int) -> None:
+    """The length of the byte string before it may look like a part of the terminator, too."""
+    payload = CBOR.terminator[1:].ljust(size, b"\x60")
+    item = CBOR().encode(record("stream_chunk", payload, metadata=dict(IDENTITY)))
+    assert item.index(CBOR.terminator) == len(item) - len(CBOR.terminator)
+    assert CBOR().decode(item).payload == payload
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xbf", b"rubbish", cbor2.dumps({"a": 1}), cbor2.dumps([1])])
+def test_what_is_no_record_is_told(damage: bytes) -> None:
+    with pytest.raises(ValueError, match="no capture record"):
+        CBOR().decode(damage)
+    with pytest.raises(ValueError, match="no capture record"):
+        JSONLines().decode(damage)

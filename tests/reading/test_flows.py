@@ -179,7 +179,7 @@ def test_a_capture_is_read_from_its_oldest_rotated_file_on(tmp_path):
     (tmp_path / "capture.log.10").write_bytes(lines(1))
     for name in (
         "capture.log.01",
-        "capture.log.1.gz",
+        "capture.log.1.bz2",
         "capture.log.20250110",
         "capture.log.lock",
         "other.log.3",

@@ -142,7 +142,7 @@ def test_a_live_file_larger_than_the_total_goes(tmp_path: Path) -> None:
     assert captured(tmp_path) == {"": [10]}
 
 
-@pytest.mark.parametrize("suffix", ["20250110", "01", "1.gz", "0", "bak", "-1", "²", ""])
+@pytest.mark.parametrize("suffix", ["20250110", "01", "1.bz2", "1.age.gz", "0", "bak", "-1", "²", ""])
 def test_what_others_put_beside_the_capture_stays(tmp_path: Path, suffix: str) -> None:
     other = tmp_path / f"{NAME}.{suffix}"
     other.write_bytes(b"1\n" * 100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
+from otel_wirecap.capture.formats.cbor import CBOR
 from otel_wirecap.capture.formats.jsonl import JSONLines
 from otel_wirecap.capture.formats.structured import Structured
 from otel_wirecap.capture.formats.text import Text
@@ -25,6 +26,18 @@ class Format(Protocol):
         """The bytes of one record, its terminator included."""
 
 
-FORMATS: dict[str, type[Format]] = {"jsonl": JSONLines, "text": Text, "structured": Structured}
+class LosslessFormat(Format, Protocol):
+    """A format that records can be read from again."""
 
-__all__ = ["FORMATS", "Format", "JSONLines", "Structured", "Text"]
+    def decode(self, data: bytes) -> Record:
+        """The record that ``encode`` made these bytes of.
+
+        Raises:
+            ValueError: they are no record.
+        """
+
+
+FORMATS: dict[str, type[Format]] = {"jsonl": JSONLines, "text": Text, "structured": Structured, "cbor": CBOR}
+LOSSLESS_FORMATS: tuple[type[LosslessFormat], ...] = (JSONLines, CBOR)
+
+__all__ = ["CBOR", "FORMATS", "LOSSLESS_FORMATS", "Format", "JSONLines", "LosslessFormat", "Structured", "Text"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-from typing import ClassVar
+import json
+from typing import Any, ClassVar
 
 import orjson
 
-from otel_wirecap.capture.formats.timestamps import Timestamps
+from otel_wirecap.capture.formats.timestamps import Timestamps, microseconds_of
 from otel_wirecap.capture.record import Payload, RawJSON, Record, content_type_of
 
 
@@ -45,6 +46,46 @@ class JSONLines:
             },
             option=orjson.OPT_APPEND_NEWLINE,
         )
+
+    def decode(self, line: bytes) -> Record:
+        """The record that ``encode`` made this line of; a JSON payload keeps its spelling.
+
+        Raises:
+            ValueError: it is no record.
+        """
+        try:
+            text = line.decode()
+            told: dict[str, Any] = {}
+            payload, position = "", 0
+            while text[position] != "}":  # "{" or "," before each field
+                name, position = _SCAN.raw_decode(text, position + 1)
+                start = position + 1
+                told[name], position = _SCAN.raw_decode(text, start)
+                if name == "payload":
+                    payload = text[start:position]
+            kind = told["content_type"]
+            return Record(
+                time_ns=microseconds_of(told["timestamp_iso"]) * 1000,
+                direction=told["direction"],
+                source=told["source"],
+                destination=told["destination"],
+                session_id=told["session_id"],
+                backend=told["backend"],
+                model=told["model"],
+                key_name=told["key_name"],
+                content_length=told["content_length"],
+                payload=RawJSON(payload.encode())
+                if kind == "json"
+                else base64.b64decode(told["payload"]["data"])
+                if kind == "bytes"
+                else told["payload"],
+                metadata=told["metadata"],
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(f"no capture record: {type(error).__name__}") from None
+
+
+_SCAN = json.JSONDecoder()
 
 
 def json_payload(payload: Payload) -> object:

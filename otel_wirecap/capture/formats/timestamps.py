@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Timestamps:
@@ -25,3 +27,13 @@ class Timestamps:
     def iso(self, microseconds: int) -> str:
         """``2026-01-10T15:58:41.039145+00:00``."""
         return f"{self.second(microseconds)}.{microseconds % 1_000_000:06d}+00:00"
+
+
+def microseconds_of(iso: str) -> int:
+    """The moment that ``Timestamps.iso`` wrote.
+
+    Raises:
+        ValueError: it is none.
+    """
+    moment = datetime.fromisoformat(iso)
+    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,277 @@
+"""One file of a capture, and the records that wait for it.
+
+Invariants:
+
+- Records reach the file in the order in which they were taken. One that found no place is counted, and told by a gap
+  that names the numbers.
+- What cannot be written is kept and tried again, with growing pauses.
+- A failure is told once per change of state, never per record.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from otel_wirecap.capture.formats import FORMATS, Format
+from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.storage.capture_file import CaptureFile, RecordTooLongError
+from otel_wirecap.storage.finishing import Finisher, Finishing
+from otel_wirecap.storage.stats import FileStats
+from otel_wirecap.storage.system_records import shortened, system_record
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.record import Record
+    from otel_wirecap.config import CaptureConfig
+
+MIN_BACKOFF_SECONDS = 0.1
+MAX_BACKOFF_SECONDS = 30.0
+MOST_SECONDS_BETWEEN_RETIREMENTS = 60.0
+
+
+class CaptureOutput:
+    """A file of the capture in one format.
+
+    Args:
+        config: the settings in force.
+        path: the file, absolute.
+        format_name: one of ``FORMATS``.
+        tell: takes a message for the log and its arguments.
+        on_gap: takes the payload of a ``system_gap`` that is to be recorded.
+        max_waiting_bytes: bytes that may wait while the file cannot be written; further records are left out then,
+            and counted. None: whoever calls takes care of that.
+
+    Attributes:
+        failing: why the file cannot be written at the moment, an ``errno`` name; None where it can.
+        waiting_bytes: bytes of the records that wait.
+        on_write: is told, where it is set, the seconds that each attempt to write took.
+
+    Raises:
+        ConfigurationError: a setting needs a package that is missing.
+    """
+
+    on_write: Callable[[float], None] | None = None
+
+    def __init__(
+        self,
+        config: CaptureConfig,
+        path: str,
+        format_name: str,
+        *,
+        tell: Callable[..., None],
+        on_gap: Callable[[Mapping[str, object]], None],
+        max_waiting_bytes: int | None = None,
+    ) -> None:
+        self.path = path
+        self._config = config
+        self._tell = tell
+        self._on_gap = on_gap
+        self._max_waiting_bytes = max_waiting_bytes
+        self._form = FORMATS[format_name]
+        try:
+            self._form()
+        except ImportError as error:
+            raise ConfigurationError(
+                f"capture_format: {format_name!r} needs the package {error.name}; install otel-wirecap[{format_name}]"
+            ) from None
+        finishing = Finishing(config.capture_compression, config.capture_encrypt_to)
+        self._finisher = Finisher(finishing, self._open_file, self._finishing_failed) if finishing.suffix else None
+        self.file = self._open_file(finishes=True)
+        self._sync_interval = config.capture_flush_interval if config.capture_fsync == "interval" else None
+        self.begin({})
+
+    def _open_file(self, *, finishes: bool = False) -> CaptureFile:
+        config = self._config
+        return CaptureFile(
+            self.path,
+            max_bytes=config.capture_max_bytes,
+            max_files=config.capture_max_files,
+            total_max_bytes=config.capture_total_max_bytes,
+            beginning=self._form.beginning,
+            terminator=self._form.terminator,
+            max_age=config.capture_max_age,
+            sync_rotated=config.capture_fsync != "never",
+            finish=self._finisher.take if finishes and self._finisher is not None else None,
+        )
+
+    def begin(self, identity: Mapping[str, object]) -> None:
+        """Begins anew, with nothing that waits.
+
+        Args:
+            identity: ``process`` and ``pid`` of the records that will be taken.
+        """
+        self._identity = identity
+        self._format: Format = self._form()
+        self._waiting: list[bytes] = []
+        self._waiting_numbers: list[int] = []
+        self.waiting_bytes = 0
+        self.records = 0
+        self.bytes = 0
+        self.write_errors = 0
+        self.write_seconds = 0.0
+        self.failing: str | None = None
+        self._backoff = 0.0
+        self._next_try = 0.0
+        self._unsynced = False
+        self._next_sync = 0.0
+        self._next_retirement = 0.0
+        self._left_out: list[int] = []
+        self._left_out_reason: str | None = None
+
+    def forget(self) -> None:
+        """In a forked child, before ``begin``: what is open is the parent's."""
+        self.file.forget()
+        if self._finisher is not None:
+            self._finisher.begin_child()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def stats(self) -> FileStats:
+        """The counters as they are now."""
+        return FileStats(
+            capture_file=self.path,
+            records=self.records,
+            bytes=self.bytes,
+            write_errors=self.write_errors,
+            write_seconds=self.write_seconds,
+            failing=self.failing,
+        )
+
+    def take(self, record: Record) -> str | None:
+        """Takes a record that has its number; returns the name of the error that kept it from becoming bytes.
+
+        Its number then goes to a gap.
+        """
+        number = record.metadata["seq"]
+        limit = self._max_waiting_bytes
+        if limit is not None and self.failing is not None and self.waiting_bytes > limit:
+            self._left_out = [self._left_out[0] if self._left_out else number, number, self._left_out_count() + 1]
+            self._left_out_reason = self.failing
+            return None
+        failure = None
+        try:
+            data = self._format.encode(record)
+            if len(data) > self.file.max_record_bytes:
+                data = shortened(record, self._format, self.file.max_record_bytes)
+        except Exception as error:  # noqa: BLE001  # whatever it holds: its number is not lost
+            failure = type(error).__name__
+            data = self._gap_in_place(number, {"reason": "unserialisable", "error": failure})
+        self._waiting.append(data)
+        self._waiting_numbers.append(number)
+        self.waiting_bytes += len(data)
+        return failure
+
+    def write(self, *, force: bool = False) -> bool:
+        """Writes what waits; False where some of it is left.
+
+        Args:
+            force: also where the last attempt failed only a moment ago.
+        """
+        if self.failing is not None and not force and time.monotonic() < self._next_try:
+            return not self._waiting
+        while self._waiting:
+            began = time.monotonic()
+            result = self.file.append(self._waiting)
+            seconds = time.monotonic() - began
+            self.write_seconds += seconds
+            if self.on_write is not None:
+                self.on_write(seconds)
+            self._remove_written(result.written)
+            if result.torn_bytes:
+                self._gap({"lost_bytes": result.torn_bytes, "reason": "torn_tail"})
+            if isinstance(result.error, RecordTooLongError):
+                self._replace_first()
+                continue
+            if result.error is not None:
+                self._write_failed(result.error)
+                return False
+            if self.failing is not None:
+                self.failing = None
+                self._backoff = 0.0
+                self._tell("%s: written again", self.path)
+            self._tell_left_out()
+        return True
+
+    def tend(self, *, last: bool = False) -> None:
+        """Does what is due from time to time: brings the file to the disk, lets go of what is too old."""
+        now = time.monotonic()
+        if self._sync_interval is not None and self._unsynced and (last or now >= self._next_sync):
+            self._next_sync = now + self._sync_interval
+            self._unsynced = False
+            try:
+                self.file.sync()
+            except OSError as error:
+                self.write_errors += 1
+                self._tell("%s: not brought to the disk: %s", self.path, error.strerror)
+        max_age = self._config.capture_max_age
+        if max_age is not None and now >= self._next_retirement and self.failing is None:
+            self._next_retirement = now + min(MOST_SECONDS_BETWEEN_RETIREMENTS, max_age / 10)
+            try:
+                self.file.retire()
+            except OSError as error:
+                self._write_failed(error)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.file.close()
+
+    def finish(self, timeout: float) -> None:
+        """Waits for rotated files to be compressed and encrypted, up to ``timeout`` seconds."""
+        if self._finisher is not None:
+            self._finisher.close(timeout)
+
+    # -- what goes wrong -----------------------------------------------------------------------------------------
+
+    def _remove_written(self, count: int) -> None:
+        if not count:
+            return
+        size = sum(map(len, self._waiting[:count]))
+        del self._waiting[:count], self._waiting_numbers[:count]
+        self.waiting_bytes -= size
+        self.records += count
+        self.bytes += size
+        self._unsynced = True
+
+    def _write_failed(self, error: OSError) -> None:
+        self.write_errors += 1
+        reason = errno.errorcode.get(error.errno or 0, type(error).__name__)
+        self._backoff = min(MAX_BACKOFF_SECONDS, self._backoff * 2 or MIN_BACKOFF_SECONDS)
+        self._next_try = time.monotonic() + self._backoff
+        if reason != self.failing:
+            self.failing = reason
+            self._tell(
+                "%s cannot be written: %s; records wait in memory, up to %d bytes (capture_max_queue_bytes)",
+                self.path,
+                error.strerror or reason,
+                self._max_waiting_bytes or self._config.capture_max_queue_bytes,
+            )
+
+    def _finishing_failed(self, reason: str) -> None:
+        self._tell("%s: a rotated file stays as it is for now, neither compressed nor encrypted: %s", self.path, reason)
+
+    def _gap(self, gap: Mapping[str, object]) -> None:
+        named = {} if self._max_waiting_bytes is None else {"capture_file": self.path}
+        self._on_gap({**gap, **named})
+
+    def _left_out_count(self) -> int:
+        return self._left_out[2] if self._left_out else 0
+
+    def _tell_left_out(self) -> None:
+        if self._left_out:
+            (first, last, count), self._left_out = self._left_out, []
+            self._gap({"lost_records": count, "first_seq": first, "last_seq": last, "reason": self._left_out_reason})
+
+    def _replace_first(self) -> None:
+        """Another process's settings are stricter than ours, and were not known when the record was made."""
+        length = len(self._waiting[0])
+        gap = self._gap_in_place(self._waiting_numbers[0], {"reason": "too_long", "lost_bytes": length})
+        self._waiting[0] = gap
+        self.waiting_bytes += len(gap) - length
+
+    def _gap_in_place(self, number: int, gap: Mapping[str, object]) -> bytes:
+        told = system_record("system_gap", {"lost_records": 1, **gap})
+        told.metadata |= {"seq": number, **self._identity}
+        return self._format.encode(told)
