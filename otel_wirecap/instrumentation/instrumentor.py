@@ -24,7 +24,8 @@ _hooks = LazyHooks((*httpx.HOOKS, *aiohttp.HOOKS, *websockets.HOOKS, *asgi_hooks
 class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base class is not typed
     """OpenTelemetry's way to start a capture: settings as keyword arguments of ``instrument()``.
 
-    ``tracer_provider`` is whose spans the capture's spans are; default: the global one.
+    ``tracer_provider`` is whose spans the capture's spans are, ``meter_provider`` who is told the capture's counters;
+    default: the global ones.
     """
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -94,7 +95,7 @@ def instrument(**settings: Any) -> None:
 
     Args:
         settings: any setting by name, such as ``capture_file="wire_capture.log"``; ``config``: a YAML file;
-            ``tracer_provider``: whose spans the capture's spans are.
+            ``tracer_provider``: whose spans the capture's spans are; ``meter_provider``: who is told its counters.
 
     Raises:
         ConfigurationError: a setting is unknown or has a value that cannot be used.
@@ -116,7 +117,7 @@ def start(settings: dict[str, Any]) -> None:
     with _lock:
         if active() is not None:
             return
-        tracer_provider = settings.pop("tracer_provider", None)
+        tracer_provider, meter_provider = (settings.pop(name, None) for name in ("tracer_provider", "meter_provider"))
         config = load_config(settings)
         if config.capture_file is None:
             logger.warning("otel-wirecap: capture is off: neither capture_file nor WIRE_CAPTURE_FILE is set")
@@ -124,7 +125,7 @@ def start(settings: dict[str, Any]) -> None:
         for told in unknown_variables():
             logger.warning("otel-wirecap: %s", told)
         try:
-            set_active(Runtime(config, tracer_provider))
+            set_active(Runtime(config, tracer_provider, meter_provider))
         except CaptureFileError as error:
             logger.error("otel-wirecap: capture is off: %s", error)  # noqa: TRY400  # one clear line, no traceback
             return

@@ -32,11 +32,13 @@ from otel_wirecap.instrumentation.choice import Choice
 from otel_wirecap.storage.registry import close_first_at_exit
 from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
+from otel_wirecap.tracing.metrics import report_metrics
 from otel_wirecap.tracing.span import CaptureSpan, start_capture_span
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.util.types import AttributeValue
 
     from otel_wirecap.config import CaptureConfig
@@ -120,14 +122,22 @@ class Runtime:
     Args:
         config: the settings, a capture file among them.
         tracer_provider: whose spans the capture's spans are; None: the global provider, also one set later.
+        meter_provider: who is told the capture's counters; None: the global provider, also one set later.
 
     Raises:
         CaptureFileError: the capture file cannot be opened.
+        ConfigurationError: a setting needs a package that is missing.
     """
 
-    def __init__(self, config: CaptureConfig, tracer_provider: TracerProvider | None = None) -> None:
+    def __init__(
+        self,
+        config: CaptureConfig,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
         self.capture_file = config.capture_file
         self.exporter = WireCaptureSpanExporter(config)
+        report_metrics(meter_provider)
         self.choice = Choice(config)
         self._tracer = trace.get_tracer("otel_wirecap", __version__, tracer_provider, SCHEMA_URL)
         self._told: set[str] = set()

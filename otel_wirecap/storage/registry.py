@@ -50,9 +50,14 @@ def release_writer(writer: CaptureWriter, timeout: float = 5.0) -> None:
     writer.close(timeout)
 
 
+def open_writers() -> list[CaptureWriter]:
+    """The writers of this process."""
+    return list(_writers.values())
+
+
 def pause_writers(timeout: float) -> None:
     """Brings everything to the files: the process may be killed after this (see ``CaptureWriter.pause``)."""
-    for writer in list(_writers.values()):
+    for writer in open_writers():
         writer.pause(timeout)
 
 
@@ -67,7 +72,7 @@ def close_first_at_exit() -> None:
 
 
 def _close_all() -> None:
-    for writer in list(_writers.values()):
+    for writer in open_writers():
         writer.close()
 
 

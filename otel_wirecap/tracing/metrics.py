@@ -1,0 +1,84 @@
+"""The capture's counters as OpenTelemetry metrics.
+
+Invariant: the instruments are made once for each meter provider and ask at every collection what is being captured, so
+that captures may come and go, and a forked child reports its own.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+
+from otel_wirecap.storage.registry import open_writers
+from otel_wirecap.storage.stats import CaptureStats, FileStats
+from otel_wirecap.tracing import attributes as names
+from otel_wirecap.version import __version__
+
+Observe: TypeAlias = Callable[[CallbackOptions], Iterable[Observation]]
+
+_histograms: weakref.WeakKeyDictionary[MeterProvider, metrics.Histogram] = weakref.WeakKeyDictionary()
+_global_histogram: list[metrics.Histogram] = []  # the global provider may be another object later, and is the same
+
+
+def report_metrics(meter_provider: MeterProvider | None) -> None:
+    """Reports on all captures of this process; ``None``: to the global meter provider, also one set later."""
+    if meter_provider is None:
+        if not _global_histogram:
+            _global_histogram.append(_make_instruments(metrics.get_meter("otel_wirecap", __version__)))
+        histogram = _global_histogram[0]
+    else:
+        if meter_provider not in _histograms:
+            _histograms[meter_provider] = _make_instruments(meter_provider.get_meter("otel_wirecap", __version__))
+        histogram = _histograms[meter_provider]
+    for writer in open_writers():
+        writer.observe_writes(histogram.record)
+
+
+def _make_instruments(meter: metrics.Meter) -> metrics.Histogram:
+    counter, gauge = meter.create_observable_counter, meter.create_observable_up_down_counter
+    counter(names.METRIC_RECORDS, [_each_file(lambda file: file.records)], "{record}", "Records in the file")
+    counter(names.METRIC_BYTES, [_each_file(lambda file: file.bytes)], "By", "Bytes of the records in the file")
+    counter(names.METRIC_WRITE_ERRORS, [_each_file(lambda file: file.write_errors)], "{error}", "Failed writes")
+    counter(names.METRIC_LOST_EVENTS, [_lost_events], "{event}", "Events that are lost, by reason")
+    gauge(
+        names.METRIC_QUEUE_EVENTS, [_each_capture(lambda capture: capture.waiting_events)], "{event}", "Waiting events"
+    )
+    gauge(names.METRIC_QUEUE_BYTES, [_each_capture(lambda capture: capture.waiting_bytes)], "By", "Waiting bytes")
+    gauge(
+        names.METRIC_OPEN_EXCHANGES,
+        [_each_capture(lambda capture: capture.open_exchanges)],
+        "{exchange}",
+        "Exchanges that have begun and not ended",
+    )
+    return meter.create_histogram(names.METRIC_WRITE_DURATION, "s", "Duration of writes, waiting for the lock included")
+
+
+def _each_capture(value: Callable[[CaptureStats], int]) -> Observe:
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        for writer in open_writers():
+            stats = writer.stats()
+            yield Observation(value(stats), {names.CAPTURE_FILE: stats.capture_file})
+
+    return observe
+
+
+def _each_file(value: Callable[[FileStats], int]) -> Observe:
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        for writer in open_writers():
+            stats = writer.stats()
+            for file in (stats, stats.cbor):
+                if file is not None:
+                    yield Observation(value(file), {names.CAPTURE_FILE: file.capture_file})
+
+    return observe
+
+
+def _lost_events(_options: CallbackOptions) -> Iterable[Observation]:
+    for writer in open_writers():
+        stats = writer.stats()
+        for reason, count in stats.lost_events.items():
+            yield Observation(count, {names.CAPTURE_FILE: stats.capture_file, names.REASON: reason})
