@@ -37,7 +37,9 @@ from otel_wirecap.storage.opening import open_private
 from otel_wirecap.storage.rotation import RotatedFiles, Unfinished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+    from otel_wirecap.storage.finishing import Finisher
 
 _MAX_REOPENS = 1000
 """Times in a row that the file may have been rotated, moved or removed while we waited for the lock."""
@@ -91,7 +93,7 @@ class CaptureFile:
         max_age: seconds after which a rotated file is deleted, counted from its last record, and a live file is
             rotated, counted from its first; see ``retire``.
         sync_rotated: whether a file is brought to the disk when it is rotated.
-        finish: takes each file that is rotated, to compress or encrypt it; room for that is made then.
+        finisher: takes each file that is rotated, to compress or encrypt it, where there is room for that.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class CaptureFile:
         terminator: bytes = b"\n",
         max_age: float | None = None,
         sync_rotated: bool = False,
-        finish: Callable[[Unfinished], None] | None = None,
+        finisher: Finisher | None = None,
     ) -> None:
         self._path = Path(path).absolute()
         self._name = str(self._path)
@@ -116,7 +118,7 @@ class CaptureFile:
         self._terminator = terminator
         self._max_age = max_age
         self._sync_rotated = sync_rotated
-        self._finish = finish
+        self._finisher = finisher
         self._rotated = RotatedFiles(self._path)
         self._rotated_bytes: int | None = None
         self._counted_for = self._caps
@@ -204,9 +206,9 @@ class CaptureFile:
             self._rotated.settle(unfinished, suffix)
             # What others have counted may become less, never more: they do not count again now.
             due = self._rotated.oldest_plain()
-            if due is None:
+            if due is None or self._finisher is None:
                 return None
-            needed = _room_to_finish(due.stat().st_size)
+            needed = self._finisher.room(due.stat().st_size)
             fits = self._rotated.bytes() + needed <= min(room, self._caps.total_max_bytes - size)
             return self._rotated.reserve(due, needed) if fits else None
         finally:
@@ -319,7 +321,10 @@ class CaptureFile:
         self._rotated_bytes = None  # unknown, should this fail half-way
         not_before = time.time() - self._max_age if self._max_age is not None else 0.0
         self._rotated_bytes = self._rotated.keep_within(
-            max_bytes, max_files=self._caps.max_files, not_before=not_before
+            max_bytes,
+            max_files=self._caps.max_files,
+            not_before=not_before,
+            spare_unfinished=self._finisher is not None and self._finisher.encrypts,
         )
         self._counted_for = self._caps
         return self._rotated_bytes
@@ -339,14 +344,19 @@ class CaptureFile:
                 os.fsync(self._fd)
                 _sync_directory(self._path.parent)
         self.close()
-        if unfinished is not None and self._finish is not None:
-            self._finish(unfinished)
+        if unfinished is not None and self._finisher is not None:
+            self._finisher.take(unfinished)
 
     def _room_for_finishing(self, size: int) -> Unfinished | None:
-        room = _room_to_finish(size)
-        if self._finish is None or not self._caps.max_files or size + room > self._caps.total_max_bytes:
+        if self._finisher is None or not self._caps.max_files:
             return None
-        self._rotated.keep_within(self._caps.total_max_bytes - size - room, max_files=self._caps.max_files)
+        room = self._finisher.room(size)
+        left = self._caps.total_max_bytes - size - room
+        if self._finisher.encrypts and left >= 0:  # what must not stay readable is worth more than what is old
+            self._keep_within(left)
+            self._rotated_bytes = None
+        elif self._rotated.bytes() > left:
+            return None
         with contextlib.suppress(OSError):  # it will be taken up at the next rotation
             return self._rotated.reserve(self._path, room)
         return None
@@ -398,11 +408,6 @@ class CaptureFile:
         os.ftruncate(self._fd, whole)
         batch.torn_bytes += size - whole
         return whole
-
-
-def _room_to_finish(size: int) -> int:
-    """Bytes that a file of ``size`` bytes has at most when it is compressed or encrypted, or both."""
-    return size + size // 128 + 4096
 
 
 def _sync_directory(path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import io
 import os
 import shutil
@@ -48,6 +49,7 @@ class Finishing:
         encrypt_to: an age public key, or None.
 
     Attributes:
+        encrypts: whether they are encrypted.
         suffix: what the names of finished files end with; empty where nothing is to be done.
 
     Raises:
@@ -57,7 +59,15 @@ class Finishing:
     def __init__(self, compression: str, encrypt_to: str | None) -> None:
         self._compressor = _compressor(compression)
         self._encrypt = _encryption(encrypt_to) if encrypt_to is not None else None
+        self.encrypts = encrypt_to is not None
         self.suffix = COMPRESSION_SUFFIXES.get(compression, "") + (ENCRYPTION_SUFFIX if encrypt_to else "")
+
+    def room(self, size: int) -> int:
+        """Bytes that a file of ``size`` bytes may have when it is finished; one that needs more stays as it is.
+
+        Captures become a fifth and less; what does not even become a half is not worth the work.
+        """
+        return (size if self._compressor is None else size // 2) + size // 128 + 4096
 
     def finish(self, source: io.RawIOBase, target: _Target) -> None:
         """Writes what ``source`` holds into ``target``, compressed and encrypted."""
@@ -75,10 +85,16 @@ class Finisher:
         finishing: how.
         open_file: makes an object of the capture's file for this thread alone.
         tell: is told, with a reason, of a file that could not be finished.
+
+    Attributes:
+        encrypts: whether the files are encrypted.
+        room: tells what room a file needs; see ``Finishing.room``.
     """
 
     def __init__(self, finishing: Finishing, open_file: Callable[[], CaptureFile], tell: Callable[[str], None]) -> None:
         self._finishing = finishing
+        self.encrypts = finishing.encrypts
+        self.room = finishing.room
         self._open_file = open_file
         self._tell = tell
         self._waiting: collections.deque[Unfinished] = collections.deque()
@@ -214,7 +230,7 @@ class _Target:
     def write(self, data: bytes) -> int:
         size = len(data)
         if size > self._left:
-            raise OSError("a finished file is larger than it can be")
+            raise OSError(errno.EFBIG, "it does not become smaller")
         view = memoryview(data)
         while view:
             view = view[os.write(self._descriptor, view) :]

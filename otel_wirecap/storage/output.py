@@ -78,11 +78,11 @@ class CaptureOutput:
             ) from None
         finishing = Finishing(config.capture_compression, config.capture_encrypt_to)
         self._finisher = Finisher(finishing, self._open_file, self._finishing_failed) if finishing.suffix else None
-        self.file = self._open_file(finishes=True)
+        self.file = self._open_file()
         self._sync_interval = config.capture_flush_interval if config.capture_fsync == "interval" else None
         self.begin({})
 
-    def _open_file(self, *, finishes: bool = False) -> CaptureFile:
+    def _open_file(self) -> CaptureFile:
         config = self._config
         return CaptureFile(
             self.path,
@@ -93,7 +93,7 @@ class CaptureOutput:
             terminator=self._form.terminator,
             max_age=config.capture_max_age,
             sync_rotated=config.capture_fsync != "never",
-            finish=self._finisher.take if finishes and self._finisher is not None else None,
+            finisher=self._finisher,
         )
 
     def begin(self, identity: Mapping[str, object]) -> None:

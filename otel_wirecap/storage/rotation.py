@@ -83,15 +83,16 @@ class RotatedFiles:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def keep_within(self, max_bytes: int, *, max_files: int, not_before: float = 0.0) -> int:
+    def keep_within(
+        self, max_bytes: int, *, max_files: int, not_before: float = 0.0, spare_unfinished: bool = False
+    ) -> int:
         """Deletes what is beyond ``max_files`` or was last written before ``not_before``, then the oldest.
-
-        Files in the making go before captured ones: their work can be done again.
 
         Args:
             max_bytes: bytes that all files together may have, the live one not included.
             max_files: rotated files to keep.
             not_before: seconds since the epoch.
+            spare_unfinished: whether captured files go before those in the making, whose work could be done again.
 
         Returns:
             The bytes that the files hold now, the room kept for those in the making included.
@@ -101,17 +102,19 @@ class RotatedFiles:
         """
         files, unfinished = self._scan()
         total = sum(file.status.st_size for file in files) + sum(unfinished.values())
-        for path, room in unfinished.items():
-            if total > max_bytes or _is_abandoned(path):
-                path.unlink(missing_ok=True)
-                total -= room
+        for path in [path for path in unfinished if _is_abandoned(path)]:
+            path.unlink(missing_ok=True)
+            total -= unfinished.pop(path)
+        if not spare_unfinished:
+            total -= _delete(unfinished, total - max_bytes)
+            unfinished = {}
         for file in files:
             size = file.status.st_size
             too_old = file.number > max_files or file.status.st_mtime < not_before
             if too_old or (total > max_bytes and size):
                 file.path.unlink(missing_ok=True)
                 total -= size
-        return total
+        return total - _delete(unfinished, total - max_bytes)
 
     def reserve(self, source: Path, room: int) -> Unfinished:
         """Makes the file that will take the place of ``source``, and keeps ``room`` bytes for it.
@@ -237,6 +240,17 @@ class RotatedFiles:
     def _entries(self) -> Iterator[os.DirEntry[str]]:
         with contextlib.suppress(FileNotFoundError), os.scandir(self._path.parent) as entries:
             yield from entries
+
+
+def _delete(sizes: dict[Path, int], excess: int) -> int:
+    """Deletes files until ``excess`` bytes are free; returns how many are."""
+    freed = 0
+    for path, size in sizes.items():
+        if freed >= excess:
+            break
+        path.unlink(missing_ok=True)
+        freed += size
+    return freed
 
 
 def _suffix(live: str, name: str) -> str:

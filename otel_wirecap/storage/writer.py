@@ -94,6 +94,9 @@ class CaptureWriter:
         self._sequence = 0
         self._sequence_at_stop = 0
         self._lost_events: collections.Counter[str] = collections.Counter()
+        self._refusing = False
+        self._refused_since_told = 0
+        self._refusals_over = 0.0
         self._recording_failures: set[str] = set()
         self._next_tick = 0.0
         self._closing = False
@@ -256,7 +259,7 @@ class CaptureWriter:
             self._recording.recorder.tick(time.monotonic_ns(), everything=bool(requests))
             if last:
                 self._recording.recorder.close(time.monotonic_ns())
-            self._tell_refused()
+            self._tell_refused(last=last)
             if last or (any(request.stop for request in requests) and not self._recording.recorder.open_exchanges):
                 self._record_stop()
             for output in self._outputs:
@@ -337,11 +340,28 @@ class CaptureWriter:
         self._take_record(system_record("system_stop", totals))
         self._sequence_at_stop = self._sequence
 
-    def _tell_refused(self) -> None:
+    def _tell_refused(self, *, last: bool) -> None:
+        """What found no room: in the log when it begins and ends, in the capture as soon as that can be written."""
+        now = time.monotonic()
+        if self._queue.refused_events and not self._refusing:
+            self._refusing = True
+            self._tell(
+                "%s: events are left out: capture_max_queue_bytes (%d) is reached",
+                self.path,
+                self._config.capture_max_queue_bytes,
+            )
+        elif self._refusing and not self._queue.refused_events and now >= self._refusals_over:
+            self._refusing = False
+            self._tell("%s: %d events were left out", self.path, self._refused_since_told)
+            self._refused_since_told = 0
+        if self._failing() and not last:
+            return
         refused = self._queue.take_refused()
         if refused is None:
             return
         self._lost_events["queue_full"] += refused.events
+        self._refused_since_told += refused.events
+        self._refusals_over = now + self._config.capture_flush_interval
         self._record_gap(
             {
                 "lost_events": refused.events,
@@ -350,12 +370,6 @@ class CaptureWriter:
                 "seconds": round((time.monotonic_ns() - refused.since_ns) / 1e9, 3),
                 "reason": "queue_full",
             }
-        )
-        self._tell(
-            "%s: %d events were lost: capture_max_queue_bytes (%d) was reached",
-            self.path,
-            refused.events,
-            self._config.capture_max_queue_bytes,
         )
 
     def _recording_failed(self, exchange: Exchange | None, error: Exception) -> None:

@@ -1,0 +1,71 @@
+"""A real writer, driven as hooks drive it, and what its capture says of what was put."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from otel_wirecap.capture.events import RequestHead, ResponseHead
+from otel_wirecap.capture.exchange import Exchange, Flow
+from otel_wirecap.config import load_config
+from otel_wirecap.storage.writer import CaptureWriter
+
+SSE = [(b"content-type", b"text/event-stream")]
+
+
+def open_writer(path: Path, **settings: Any) -> CaptureWriter:
+    writer = CaptureWriter(load_config({"capture_file": path, **settings}, {}), str(path))
+    writer.open()
+    return writer
+
+
+def exchange_on(writer: CaptureWriter, name: str, *, websocket: bool = False) -> Exchange:
+    exchange = Exchange(
+        name, "backend", Flow("req_" + name), attempt=1, trace_id="0" * 32, span_id="0" * 16,
+        began_unix_ns=time.time_ns(), began_ns=time.monotonic_ns(), emit=writer.put, on_failure=lambda error: None,
+    )  # fmt: skip
+    url = "https://api.openai.com/v1/chat/completions"
+    exchange.begin(RequestHead("POST", url, [], body=b"{}", websocket=websocket))
+    return exchange
+
+
+def stream(writer: CaptureWriter, name: str, chunks: int, size: int = 50) -> None:
+    exchange = exchange_on(writer, name)
+    exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+    for _ in range(chunks):
+        exchange.chunk(time.monotonic_ns(), b"x" * size)
+    exchange.end(time.monotonic_ns(), "complete")
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """All records of a capture, the oldest file first; a torn line is an error."""
+    numbered = sorted(path.parent.glob(path.name + ".*"), key=lambda file: -int(file.suffix[1:]))
+    return [json.loads(line) for file in [*numbered, path] if file.exists() for line in file.read_text().splitlines()]
+
+
+def check_numbers(found: list[dict[str, Any]]) -> None:
+    last: dict[str, int] = {}
+    for record in found:
+        process = record["metadata"]["process"]
+        assert record["metadata"]["seq"] == last.get(process, 0) + 1
+        last[process] = record["metadata"]["seq"]
+
+
+class Account(NamedTuple):
+    """What became of the chunks that were put: ``put == kept + told`` always."""
+
+    kept: int
+    told: int
+
+
+def account(path: Path) -> Account:
+    """Counts the chunks in a capture, and those that it says are lost; holds its numbers against each other."""
+    found = records(path)
+    check_numbers(found)
+    gaps = [record["payload"] for record in found if record["direction"] == "system_gap"]
+    return Account(
+        sum(record["direction"] == "stream_chunk" for record in found),
+        sum(gap.get("lost_events", 0) - gap.get("lost_exchanges", 0) for gap in gaps),
+    )
