@@ -5,7 +5,7 @@ Invariants:
 - ``put`` never blocks on input or output, never raises, and may be called from any thread, from a garbage-collection
   callback and from a signal handler (the lock is re-entrant, and nothing is called while it is held).
 - A thread waits for room only where the settings say so, outside the lock, and as long as the writer gets on. One that
-  runs an event loop never waits, nor does one that was interrupted within ``put``.
+  runs an event loop never waits, nor does a signal handler that interrupted ``put``.
 - Over the bound, new exchanges (BEGIN), bytes of bodies, messages and annotations are refused and counted; everything
   else of an exchange that was accepted is accepted too, so that it always ends. What that may add is bounded by the
   open exchanges.
@@ -86,6 +86,7 @@ class EventQueue:
         self._refused: Refused | None = None
         self._on_first_put = on_first_put
         self._inside: int | None = None
+        self._waiting_threads: set[int] = set()
         self._taken = 0
         self._taken_when_stuck: int | None = None
         self.closed = False
@@ -160,8 +161,18 @@ class EventQueue:
         return self.waiting_bytes + size <= self._max_bytes
 
     def _wait_for_room(self, size: int) -> None:
-        if size > self._max_bytes or self._inside == threading.get_ident() or _runs_an_event_loop():
+        thread = threading.get_ident()
+        if size > self._max_bytes or _runs_an_event_loop():
             return
+        if self._inside == thread or thread in self._waiting_threads:  # a signal handler
+            return
+        self._waiting_threads.add(thread)
+        try:
+            self._wait_while_the_writer_gets_on(size)
+        finally:
+            self._waiting_threads.discard(thread)
+
+    def _wait_while_the_writer_gets_on(self, size: int) -> None:
         taken, deadline = self._taken, time.monotonic() + GIVE_UP_SECONDS
         # Once stuck is stuck for all, until the writer gets on: else every event would wait.
         while not self.closed and taken != self._taken_when_stuck:

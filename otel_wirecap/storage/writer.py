@@ -26,10 +26,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_wirecap.capture.events import EventKind, SystemTold
-from otel_wirecap.errors import CaptureFileError
+from otel_wirecap.capture.naming import rotated_name
+from otel_wirecap.errors import CaptureFileError, ConfigurationError
 from otel_wirecap.storage.output import CaptureOutput
 from otel_wirecap.storage.queue import EventQueue
 from otel_wirecap.storage.recording import ProcessRecording
@@ -109,6 +111,13 @@ class CaptureWriter:
         share = config.capture_max_queue_bytes // 2 if beside is not None else None
         files = [(self.path, config.capture_format)]
         if beside is not None:
+            main = Path(self.path)
+            if main.parent == beside.absolute().parent and (
+                main.name == beside.name or rotated_name(main.name, beside.name) is not None
+            ):
+                raise ConfigurationError(
+                    f"cbor_capture_file: {str(beside)!r} is a name of capture_file's files; expected another one"
+                )
             files.append((os.fspath(beside.absolute()), "cbor"))
         return [
             CaptureOutput(config, path, form, tell=self._tell, on_gap=self._record_gap, max_waiting_bytes=share)
@@ -262,12 +271,13 @@ class CaptureWriter:
             self._tell_refused(last=last)
             if last or (any(request.stop for request in requests) and not self._recording.recorder.open_exchanges):
                 self._record_stop()
-            for output in self._outputs:
+            for output in (*self._outputs, *self._outputs[:-1]):  # a gap that the last one tells goes into all
                 output.write(force=last or bool(requests))
+            for output in self._outputs:
                 output.tend(last=last)
         except Exception as error:  # noqa: BLE001  # the thread goes on, whatever happened
             self._recording_failed(None, error)
-        self._queue.held_bytes = self._waiting_bytes() + self._recording.recorder.held_bytes
+        self._count_held_bytes()
         for request in requests:
             request.written = not any(output.failing for output in self._outputs)
             request.done.set()
@@ -276,8 +286,9 @@ class CaptureWriter:
         """Whether no file can be written."""
         return all(output.failing for output in self._outputs)
 
-    def _waiting_bytes(self) -> int:
-        return sum(output.waiting_bytes for output in self._outputs)
+    def _count_held_bytes(self) -> None:
+        waiting = sum(output.waiting_bytes for output in self._outputs)
+        self._queue.held_bytes = waiting + self._recording.recorder.held_bytes
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -287,13 +298,14 @@ class CaptureWriter:
 
     def _work_off(self, *, hurry: bool) -> None:
         feed, get = self._recording.recorder.feed, self._queue.get
-        batch = self._config.capture_buffer_size
+        # What waits as records takes more room than what waited as events.
+        batch = min(self._config.capture_buffer_size, self._config.capture_max_queue_bytes // 4)
         slice_end = time.monotonic_ns() + WORK_SLICE_NS
         while True:
             blocked = 0
             for output in self._outputs:
-                if output.waiting_bytes >= batch and not output.write(force=hurry):
-                    blocked += 1
+                if output.waiting_bytes >= batch:
+                    blocked += not output.write(force=hurry)
             if blocked == len(self._outputs):
                 return
             event = get()
@@ -317,6 +329,7 @@ class CaptureWriter:
         failures = [output.take(record) for output in self._outputs]
         if any(failures):
             self._lost_events["unserialisable"] += 1
+        self._count_held_bytes()
 
     def _record_gap(self, gap: Mapping[str, object]) -> None:
         self._take_record(system_record("system_gap", gap))

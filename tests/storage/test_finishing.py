@@ -177,7 +177,7 @@ def test_what_a_killed_process_left_half_made_goes(tmp_path: Path) -> None:
 def test_the_room_of_a_file_in_the_making_counts_and_data_goes_before_nothing_else(tmp_path: Path) -> None:
     """Whoever needs room takes that of a file in the making first; its maker notices, and its source stays."""
     held = threading.Event()
-    captured = Captured(tmp_path, max_bytes=10_000, max_files=9, total_max_bytes=40_000)
+    captured = Captured(tmp_path, max_bytes=10_000, max_files=9, total_max_bytes=35_000)
     settle = CaptureFile.settle
     try:
         CaptureFile.settle = lambda *arguments: held.wait(10) and settle(*arguments)  # type: ignore[method-assign]
