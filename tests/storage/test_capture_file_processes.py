@@ -90,6 +90,30 @@ def test_processes_that_share_a_capture_lose_nothing(tmp_path: Path) -> None:
     assert kept(files) == {writer: list(range(8000)) for writer in range(WRITERS)}
 
 
+def test_eight_processes_rotate_without_rest_while_others_are_killed(tmp_path: Path) -> None:
+    """In small what ``benchmarks/stress.py`` does in full."""
+    caps = {"max_bytes": 16_000, "max_files": 9999, "total_max_bytes": 100_000_000}
+    rng = random.Random(11)
+    victims = range(8, 8 + 30)
+    told = fork.Array("q", 8 + len(victims), lock=False)
+    steady = [start(write, tmp_path, caps, writer, 2500, told, 30) for writer in range(8)]
+    for writer in victims:
+        victim = start(write, tmp_path, caps, writer, 1_000_000, told, 50)
+        time.sleep(rng.uniform(0, 0.02))
+        os.kill(victim.pid, signal.SIGKILL)
+        victim.join()
+        assert max((size for _, _, size in snapshot(tmp_path)), default=0) <= 16_000
+    join(steady)
+    CaptureFile(tmp_path / NAME, **caps).append([record(999, 0)])  # repairs what the last victim left
+    numbers = kept(oldest_first(tmp_path))
+    for writer in range(8):
+        assert numbers[writer] == list(range(2500))
+    for writer in victims:
+        kept_of_victim = numbers.get(writer, [])
+        assert kept_of_victim == list(range(len(kept_of_victim)))
+        assert len(kept_of_victim) >= told[writer]
+
+
 def test_processes_that_share_a_capture_never_pass_its_caps(tmp_path: Path) -> None:
     caps = {"max_bytes": 20_000, "max_files": 4, "total_max_bytes": 70_000}
     told = fork.Array("q", WRITERS, lock=False)

@@ -1,0 +1,69 @@
+"""Writers that are killed at random moments: nothing unreadable after the next start, a flush interval lost at most."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from driving import check_numbers, open_writer
+
+from otel_wirecap.reading.reader import read_records
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+KILLS = 20
+FLUSH_INTERVAL = 0.1
+SCHEDULING = 0.4  # seconds that a thread of a busy machine may have to wait
+
+PROGRAM = f"""
+    import sys, time
+    from pathlib import Path
+    from driving import exchange_on, open_writer
+    from otel_wirecap.capture.events import ResponseHead
+
+    writer = open_writer(
+        Path(sys.argv[1]), capture_flush_interval={FLUSH_INTERVAL}, capture_max_bytes=100_000, capture_max_files=2000,
+        capture_total_max_bytes="4GB", capture_compression=sys.argv[2],
+    )
+    exchange = exchange_on(writer, sys.argv[3])
+    exchange.response(time.monotonic_ns(), ResponseHead(200, None, [(b"content-type", b"text/event-stream")]))
+    number = 0
+    while True:
+        number += 1
+        exchange.chunk(time.monotonic_ns(), b"%d " % number + b"x" * 300)
+        print(number, flush=True)
+        time.sleep(0.0002)
+"""
+
+
+def test_kills_at_random_moments(tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    rng = random.Random(4)
+    for kill in range(KILLS):
+        with subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(PROGRAM), str(path), rng.choice(("none", "zstd")), f"victim{kill}"],
+            stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"},
+        ) as victim:  # fmt: skip
+            assert victim.stdout is not None
+            put: list[float] = []
+            stop_after = rng.uniform(0.02, 0.5)
+            while not put or time.monotonic() - put[0] < stop_after:
+                assert int(victim.stdout.readline()) == len(put) + 1
+                put.append(time.monotonic())
+            victim.kill()
+            killed = time.monotonic()
+        after = open_writer(path, capture_max_files=2000, capture_total_max_bytes="4GB")
+        assert after.close()
+        found = list(read_records(path, on_damage=lambda *where: pytest.fail(f"unreadable: {where}")))
+        mine = [record for record in found if record["metadata"].get("exchange_id") == f"victim{kill}"]
+        numbers = [int(record["payload"].split()[0]) for record in mine if record["direction"] == "stream_chunk"]
+        assert numbers == list(range(1, len(numbers) + 1))
+        due = sum(moment < killed - FLUSH_INTERVAL - SCHEDULING for moment in put)
+        assert len(numbers) >= due
+        check_numbers(found)
