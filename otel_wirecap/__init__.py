@@ -10,7 +10,7 @@ from otel_wirecap.instrumentation.instrumentor import (
     uninstrument,
 )
 from otel_wirecap.instrumentation.runtime import annotate, carry, pause, resume, stats
-from otel_wirecap.storage.stats import CaptureStats
+from otel_wirecap.storage.stats import CaptureStats, FileStats
 from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
 from otel_wirecap.tracing.span import CaptureSpan
 from otel_wirecap.version import __version__
@@ -20,6 +20,7 @@ __all__ = [
     "CaptureSpan",
     "CaptureStats",
     "ConfigurationError",
+    "FileStats",
     "WireCaptureError",
     "WireCaptureInstrumentor",
     "WireCaptureMiddleware",
