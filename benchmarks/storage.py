@@ -217,7 +217,8 @@ class SpanFile:
 
 
 CONTESTANTS: list[Any] = [
-    Limit, FormatAndFile, WireCapture, WireCaptureCBOR, StandardLogging, ConcurrentLogHandler, Loguru, LoguruEnqueued, SpanFile,
+    Limit, FormatAndFile, WireCapture, WireCaptureCBOR, StandardLogging,
+    ConcurrentLogHandler, Loguru, LoguruEnqueued, SpanFile,
 ]  # fmt: skip
 
 

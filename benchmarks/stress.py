@@ -153,12 +153,13 @@ VICTIM = f"""
     exchange.begin(RequestHead("POST", "https://api.openai.com/v1/chat/completions", [], body=b"{{}}"))
     exchange.response(time.monotonic_ns(), ResponseHead(200, None, [(b"content-type", b"text/event-stream")]))
     print(writer.process, flush=True)
+    size, pause = int(sys.argv[3]), float(sys.argv[4])
     number = 0
     while True:
         number += 1
-        exchange.chunk(time.monotonic_ns(), b"%d " % number + b"x" * 300)
+        exchange.chunk(time.monotonic_ns(), b"%d " % number + b"x" * size)
         print(number, flush=True)
-        time.sleep(0.0002)
+        time.sleep(pause)
 """
 
 
@@ -171,6 +172,7 @@ def crashes(kills: int) -> bool:
             folder = Path(tempfile.mkdtemp(dir=name))
             path = folder / NAME
             arguments = [sys.executable, "-c", textwrap.dedent(VICTIM), str(path), rng.choice(("none", "zstd"))]
+            arguments += rng.choice((("300", "0.0002"), ("30000", "0.002")))  # long writes are torn more often
             with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as victim:
                 assert victim.stdout is not None
                 process = victim.stdout.readline().strip()

@@ -182,4 +182,3 @@ def test_logrotate_needs_no_signal(tmp_path: Path) -> None:
     found = numbers(captured(path))
     assert found == list(range(1, len(found) + 1))
     assert len(found) > 200
-

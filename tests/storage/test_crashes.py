@@ -33,12 +33,13 @@ PROGRAM = f"""
     )
     exchange = exchange_on(writer, sys.argv[3])
     exchange.response(time.monotonic_ns(), ResponseHead(200, None, [(b"content-type", b"text/event-stream")]))
+    size, pause = int(sys.argv[4]), float(sys.argv[5])
     number = 0
     while True:
         number += 1
-        exchange.chunk(time.monotonic_ns(), b"%d " % number + b"x" * 300)
+        exchange.chunk(time.monotonic_ns(), b"%d " % number + b"x" * size)
         print(number, flush=True)
-        time.sleep(0.0002)
+        time.sleep(pause)
 """
 
 
@@ -47,7 +48,8 @@ def test_kills_at_random_moments(tmp_path: Path) -> None:
     rng = random.Random(4)
     for kill in range(KILLS):
         with subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(PROGRAM), str(path), rng.choice(("none", "zstd")), f"victim{kill}"],
+            [sys.executable, "-c", textwrap.dedent(PROGRAM), str(path), rng.choice(("none", "zstd")), f"victim{kill}",
+             *rng.choice((("300", "0.0002"), ("30000", "0.002")))],
             stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"},
         ) as victim:  # fmt: skip
             assert victim.stdout is not None
