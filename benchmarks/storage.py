@@ -31,7 +31,7 @@ from otel_wirecap.config import load_config
 from otel_wirecap.storage.output import CaptureOutput
 from otel_wirecap.storage.writer import CaptureWriter
 
-SIZES = {"chunk": 100, "2 KB": 2_000, "100 KB": 100_000}
+SIZES = {"chunk": 150, "2 KB": 2_000, "100 KB": 100_000}
 MAX_BYTES = 1 << 30
 
 
@@ -48,6 +48,13 @@ def record(payload: str, number: int) -> dict[str, Any]:
             "pid": 4242, "seq": number, "process": "0123456789abcdef",
         },
     }  # fmt: skip
+
+
+def text(size: int) -> str:
+    """An event of a stream, with words in it."""
+    head, tail = 'data: {"choices":[{"index":0,"delta":{"content":"', '"}}]}\n\n'
+    words = "The quick brown fox, aged 7, jumps over the lazy dog. " * (size // 50 + 1)
+    return head + words[: size - len(head) - len(tail)] + tail
 
 
 class Limit:
@@ -291,7 +298,7 @@ def main() -> None:
     print("| record | way | call µs: median, p99 | records a second | processor µs a record | ratio to the limit |")
     print("|---|---|---|---|---|---|")
     for kind, size in SIZES.items():
-        payload = ("data: " + "x" * (size - 8) + "\n\n")[:size]
+        payload = text(size)
         count = max(200, min(20_000, options.megabytes * 1_000_000 // size))
         results: dict[str, list[tuple[float, float, float, float]]] = {one.name: [] for one in contestants}
         for _ in range(options.rounds):
@@ -305,7 +312,7 @@ def main() -> None:
 
     print("\n| while events are put in the loop | lag p99, ms: 2,000 chunks a second | 50 of 100 KB a second |")
     print("|---|---|---|")
-    chunk, large = "x" * SIZES["chunk"], "x" * SIZES["100 KB"]
+    chunk, large = text(SIZES["chunk"]), text(SIZES["100 KB"])
     lags: dict[str, list[tuple[float, float]]] = {}
     for _ in range(options.rounds):
         for one in [None, *contestants]:

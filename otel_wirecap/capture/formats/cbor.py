@@ -47,7 +47,6 @@ class CBOR:
         self._error = cbor2.CBORError
         self._timestamps = Timestamps()
         self._metadata_key = self._dumps("metadata") + _INDEFINITE_MAP
-        self._process_key = self._dumps("process") + _INDEFINITE_TEXT
 
     def encode(self, record: Record) -> bytes:
         """One record.
@@ -69,21 +68,27 @@ class CBOR:
             "key_name": record.key_name,
             "content_type": content_type_of(record.payload),
             "content_length": record.content_length,
+            "payload": self._native(record.payload),
         }
-        head = _INDEFINITE_MAP + self._dumps(fields)[1:] + self._dumps("payload")
-        metadata = {name: value for name, value in record.metadata.items() if name != "process"}
+        metadata = record.metadata
+        if next(reversed(metadata), None) != "process":
+            metadata = {name: value for name, value in metadata.items() if name != "process"}
+            metadata["process"] = record.metadata["process"]
+        process = self._dumps(metadata["process"])
         tail = b"".join(
             (
                 self._metadata_key,
-                self._dumps(metadata)[_length_of_head(len(metadata)) :],
-                self._process_key,
-                self._dumps(record.metadata["process"]),
+                self._dumps(metadata)[_length_of_head(len(metadata)) : -len(process)],
+                _INDEFINITE_TEXT,
+                process,
                 self.terminator,
             )
         )
-        encoded = head + self._dumps(self._native(record.payload)) + tail
+        encoded = _INDEFINITE_MAP + self._dumps(fields)[1:] + tail
         if isinstance(record.payload, bytes) and encoded.index(self.terminator) < len(encoded) - len(self.terminator):
-            encoded = head + self._in_parts(record.payload) + tail
+            del fields["payload"]
+            payload = self._dumps("payload") + self._in_parts(record.payload)
+            encoded = _INDEFINITE_MAP + self._dumps(fields)[1:] + payload + tail
         return encoded
 
     def decode(self, data: bytes) -> Record:
