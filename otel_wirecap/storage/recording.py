@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -58,6 +60,7 @@ class ProcessRecording:
         self._config = config
         self._salt = _salt(path)
         self._secrets: dict[str, str] | None = None
+        self._versions = _versions()
         self._shared = Recording(
             settings=RecordingSettings(
                 max_payload_bytes=config.capture_max_payload_bytes,
@@ -85,19 +88,27 @@ class ProcessRecording:
 
     def system_start(self, process: str) -> dict[str, object]:
         """The payload of ``system_start``: settings in force, versions, host and service name."""
-        versions = {"otel-wirecap": __version__, "python": platform.python_version()}
-        for name in TOLD_VERSIONS:
-            try:
-                versions[name] = metadata.version(name)
-            except metadata.PackageNotFoundError:
-                continue
         return {
             "settings": self._config.public(),
-            "versions": versions,
+            "versions": self._versions,
             "host": socket.gethostname(),
             "service_name": configuration.service_name(),
             "process": process,
         }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """The versions to tell. Looked up before the writer's thread starts: it may not be able to read them later.
+
+    A server that gives up root for another user may no longer read the packages, nor import the modules needed for it.
+    """
+    versions = {"otel-wirecap": __version__, "python": platform.python_version()}
+    for name in TOLD_VERSIONS:
+        # A broken or unreadable distribution raises whatever its reading meets; it is merely not told.
+        with contextlib.suppress(Exception):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def _salt(path: str) -> bytes:

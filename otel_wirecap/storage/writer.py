@@ -242,7 +242,10 @@ class CaptureWriter:
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._take_record(system_record("system_start", self._recording.system_start(self.process)))
+        try:
+            self._take_record(system_record("system_start", self._recording.system_start(self.process)))
+        except Exception as error:  # noqa: BLE001  # records are worth more than the one that announces them
+            self._recording_failed(None, error)
         self._sequence_at_stop = -1
         while not self._closing:
             self._round()

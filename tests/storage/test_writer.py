@@ -217,6 +217,24 @@ def test_a_broken_event_costs_one_gap_and_no_other_record(tmp_path: Path, caplog
     assert "private" not in caplog.text
 
 
+def test_a_beginning_that_cannot_be_told_costs_one_gap_and_no_other_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def service_name() -> str:
+        raise ModuleNotFoundError("a module that this user may not read")
+
+    monkeypatch.setattr("otel_wirecap.config.service_name", service_name)
+    path = tmp_path / "capture.log"
+    writer = open_writer(path)
+    stream(writer, "one", 2)
+    assert writer.close()
+    found = records(path)
+    check_numbers(found)
+    assert found[0]["payload"] == {"lost_events": 1, "reason": "capture_failure", "error": "ModuleNotFoundError"}
+    assert sum(record["direction"] == "stream_chunk" for record in found) == 2
+    assert found[-1]["direction"] == "system_stop"
+
+
 def test_close_gives_up_on_a_hung_lock_and_tells(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path)
