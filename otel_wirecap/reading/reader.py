@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
@@ -37,7 +38,8 @@ def read_records(path: str | Path, *, on_damage: Callable[[Path, int], None] | N
     Args:
         path: the live file.
         on_damage: is told the file and the number (from 1) of each line or item that is no record: a torn one, or
-            something that is not a JSON object. Number 0 stands for a whole file that is encrypted.
+            something that is not a JSON object; of the place where a compressed file is damaged, the rest of which is
+            left out. Number 0 stands for a whole file that is encrypted.
 
     Raises:
         CaptureFileError: there is no such capture, or a file cannot be read.
@@ -51,9 +53,8 @@ def read_records(path: str | Path, *, on_damage: Callable[[Path, int], None] | N
                         yield record
                     elif on_damage is not None:
                         on_damage(file, number)
-        except (OSError, EOFError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise CaptureFileError(f"capture {str(path)!r} cannot be read: {reason}") from error
+        except OSError as error:
+            raise CaptureFileError(f"capture {str(path)!r} cannot be read: {error.strerror or error}") from error
 
 
 def capture_files(path: str | Path) -> list[Path]:
@@ -110,8 +111,19 @@ def _records(stream: BinaryIO) -> Iterator[tuple[int, Record | None]]:
     if suffix == ENCRYPTION_SUFFIX:
         yield 0, None
         return
-    if suffix:
-        stream = _decompressed(stream, suffix)
+    if not suffix:
+        yield from _plain_records(stream)
+        return
+    stream, damage = _decompressed(stream, suffix)
+    number = 0
+    try:
+        for number, record in _plain_records(stream):
+            yield number, record
+    except damage:
+        yield number + 1, None
+
+
+def _plain_records(stream: BinaryIO) -> Iterator[tuple[int, Record | None]]:
     head = stream.read(len(CBOR.beginning))
     if head == CBOR.beginning:
         yield from _cbor_records(head, stream)
@@ -149,9 +161,10 @@ def _cbor_records(head: bytes, stream: BinaryIO) -> Iterator[tuple[int, Record |
         yield number + 1, None
 
 
-def _decompressed(stream: BinaryIO, suffix: str) -> BinaryIO:
+def _decompressed(stream: BinaryIO, suffix: str) -> tuple[BinaryIO, tuple[type[Exception], ...]]:
+    """What the compressed file holds, and the errors that reading it raises where it is damaged."""
     if suffix == COMPRESSION_SUFFIXES["gzip"]:
-        return cast("BinaryIO", gzip.GzipFile(fileobj=stream))
+        return cast("BinaryIO", gzip.GzipFile(fileobj=stream)), (EOFError, zlib.error, gzip.BadGzipFile)
     try:
         from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # Python 3.14
     except ImportError:
@@ -160,4 +173,4 @@ def _decompressed(stream: BinaryIO, suffix: str) -> BinaryIO:
         except ImportError:
             reason = "a file compressed with zstd needs the package backports.zstd; install otel-wirecap[encodings]"
             raise CaptureFileError(reason) from None
-    return cast("BinaryIO", zstd.ZstdFile(stream))
+    return cast("BinaryIO", zstd.ZstdFile(stream)), (EOFError, zstd.ZstdError)
