@@ -204,8 +204,6 @@ def redact_json(content: bytes, redactor: Redactor, counts: dict[str, int], cred
     Inside a string a raw newline is no JSON, so every one that is here may go.
     """
     document = redactor.json(content, counts, credentials)
-    if document is None:
-        raise ValueError("the redactor reads it as no JSON")
     if b"\n" in document or b"\r" in document:
         document = document.translate(None, b"\r\n")
     return RawJSON(document)

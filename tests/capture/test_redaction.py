@@ -364,10 +364,6 @@ def test_a_known_value_that_only_matches_across_strings_leaves_the_document_alon
     assert Redactor(known_values=['"b","c":"']).json(raw, {}) is raw
 
 
-def test_what_is_no_utf8_is_withheld():
-    assert Redactor().json(b'"\xff"', {}) is None
-
-
 LEAVES = st.one_of(
     st.none(),
     st.booleans(),
@@ -702,8 +698,6 @@ def test_a_shape_in_a_url_is_masked():
 
 
 @given(st.text(min_size=8))
-def test_spellings_begin_with_the_value_and_can_all_be_searched_for(value):
+def test_spellings_begin_with_the_value(value):
     forms = spellings(value)
-    assert forms == () or forms[0] == value
-    for form in forms:
-        form.encode()
+    assert forms == () or forms[0] == value.encode("utf-8", "surrogateescape")

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, quote_plus
 
-from ahocorasick_rs import AhoCorasick, MatchKind
+from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
 from otel_wirecap.capture.redaction.patterns import MAX_LITERALS
 from otel_wirecap.capture.redaction.spans import Span
@@ -17,20 +17,20 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]+")  # the same in JSON, in URLs and
 
 
 @lru_cache(maxsize=4096)
-def spellings(value: str) -> tuple[str, ...]:
+def spellings(value: str) -> tuple[bytes, ...]:
     r"""The ways to write a value, itself first.
 
     As it is; within JSON, with and without ``\u`` escapes and ``\/``, and within JSON within JSON;
-    percent-encoded, with capital and small digits, slashes and spaces either way; and, for texts decoded
-    as latin-1, its UTF-8 bytes.
+    percent-encoded, with capital and small digits, slashes and spaces either way; and, for texts that were decoded
+    as latin-1 (headers are), its UTF-8 bytes taken for characters.
     """
     if _PLAIN.fullmatch(value):
-        return (value,)
+        return (value.encode(),)
     try:
-        latin = value.encode("utf-8", "surrogateescape").decode("latin-1")
+        own = value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # not the escape of any byte: cannot be on the wire
         return ()
-    found = [value, latin]
+    found = [own.decode("latin-1")]
     inner = value
     for _ in range(2):
         forms = [json.dumps(inner, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True)]
@@ -41,17 +41,17 @@ def spellings(value: str) -> tuple[str, ...]:
         for encode in (quote, quote_plus):
             encoded = encode(value, safe=safe, errors="surrogateescape")
             found += [encoded, re.sub("%[0-9A-F]{2}", lambda digits: digits[0].lower(), encoded)]
-    return tuple(dict.fromkeys(form for form in found if not _SURROGATE.search(form)))
+    return (own, *dict.fromkeys(form.encode() for form in found if not _SURROGATE.search(form) and form != value))
 
 
-def occurrences(text: str, forms: Iterable[str], rule: str) -> list[Span]:
-    """Every place where one of the forms stands in the text; places of one form that overlap are one span."""
+def occurrences(data: bytes, forms: Iterable[bytes], rule: str) -> list[Span]:
+    """Every place where one of the forms stands in the data; places of one form that overlap are one span."""
     spans: list[Span] = []
     for form in forms:
-        start = place = text.find(form)
+        start = place = data.find(form)
         while place >= 0:
             end = place + len(form)
-            place = text.find(form, place + 1)
+            place = data.find(form, place + 1)
             if not 0 <= place < end:
                 spans.append(Span(start, end, rule))
                 start = place
@@ -72,18 +72,18 @@ class KnownValues:
         self.values = values
         self.non_ascii = not all(map(str.isascii, values))
         forms = sorted({form for value in values for form in spellings(value)})
-        self._searches: list[tuple[Callable[[str], list[tuple[int, int, int]]], list[str]]] = []
+        self._searches: list[tuple[Callable[[bytes], list[tuple[int, int, int]]], list[bytes]]] = []
         for first in range(0, len(forms), MAX_LITERALS):
             batch = forms[first : first + MAX_LITERALS]
-            automaton = AhoCorasick(batch, matchkind=MatchKind.LeftmostFirst)
+            automaton = BytesAhoCorasick(batch, matchkind=MatchKind.LeftmostFirst)
             self._searches.append((automaton.find_matches_as_indexes, batch))
 
-    def spans(self, text: str) -> list[Span]:
-        """Every place where a value stands in the text, in any of its spellings."""
+    def spans(self, data: bytes) -> list[Span]:
+        """Every place where a value stands in the data, in any of its spellings."""
         spans: list[Span] = []
         for search, forms in self._searches:
             # The automaton tells which forms are there at all; a form that overlaps one of those may be
-            # missing from its answer, so the rare text with a hit is searched for every form.
-            if search(text):
-                spans += occurrences(text, forms, "known")
+            # missing from its answer, so the rare data with a hit is searched for every form.
+            if search(data):
+                spans += occurrences(data, forms, "known")
         return spans

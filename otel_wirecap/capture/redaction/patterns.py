@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from ahocorasick_rs import AhoCorasick, MatchKind
+from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
 from otel_wirecap.capture.redaction.spans import Span
 
@@ -29,7 +29,7 @@ _W: Final = "[A-Za-z0-9_-]"
 _MIXED: Final = "(?=[a-z_-]{0,63}[A-Z0-9])"
 
 # A token begins where no word runs on. A letter that ends an escape (JSON's \n, \u000a; %3D) is no such word.
-_LEFT: Final = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))")
+_LEFT: Final = re.compile(rb"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))")
 
 _PEM_BODY: Final = r"[A-Za-z0-9+/=\s\\:,]"  # base64, RFC 1421 headers, and newlines written \n or \\n
 
@@ -53,9 +53,9 @@ class Shape:
     lead_length: int = 0
     bounded: bool = True
 
-    def expression(self, literal: str) -> re.Pattern[str]:
+    def expression(self, literal: str) -> re.Pattern[bytes]:
         """The expression that confirms the literal, to be matched ``lead_length`` before it."""
-        return re.compile(self.lead + re.escape(literal) + self.body)
+        return re.compile((self.lead + re.escape(literal) + self.body).encode())
 
 
 SHAPES: Final = (
@@ -122,19 +122,21 @@ _CONFIRM: Final = tuple(
 
 _BOUNDED: Final = tuple(all(shape.bounded for shape in SHAPES if literal in shape.literals) for literal in LITERALS)
 
-find_literals: Final = AhoCorasick(LITERALS, matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
-"""Text to hits ``(index of the literal, start, end)``, for ``confirmed``."""
+find_literals: Final = BytesAhoCorasick(
+    [literal.encode() for literal in LITERALS], matchkind=MatchKind.LeftmostFirst
+).find_matches_as_indexes
+"""Data to hits ``(index of the literal, start, end)``, for ``confirmed``."""
 
 
-def confirmed(text: str, hits: list[tuple[int, int, int]]) -> list[Span]:
+def confirmed(data: bytes, hits: list[tuple[int, int, int]]) -> list[Span]:
     """Keeps the hits that are secrets, each with its whole run; hits inside a secret belong to it."""
     spans: list[Span] = []
     done = 0
     for index, start, _ in hits:
-        if start < done or (_BOUNDED[index] and not _LEFT.match(text, start)):
+        if start < done or (_BOUNDED[index] and not _LEFT.match(data, start)):
             continue
         for expression, lead, rule in _CONFIRM[index]:
-            if start >= lead and (match := expression.match(text, start - lead)):
+            if start >= lead and (match := expression.match(data, start - lead)):
                 done = match.end()
                 spans.append(Span(match.start(), done, rule))
                 break

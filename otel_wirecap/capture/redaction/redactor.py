@@ -4,9 +4,9 @@ Invariants:
 
 - What holds no secret comes back as the very same object.
 - Where a secret stood there is the fixed marker; nothing of the secret is left, its length included.
-- A secret is found by its value (known ones, and the credentials of the request at hand), by its shape, or
-  by the
+- A secret is found by its value (known ones, and the credentials of the request at hand), by its shape, or by the
   name of the header or parameter that holds it.
+- All searching is done in bytes: texts in UTF-8, so that one search serves bodies, chunks and binary data alike.
 - Time is linear in the length of the text (times the number of credentials).
 - The set of known values is swapped as a whole, so that a call sees either the old one or the new one.
 """
@@ -23,10 +23,8 @@ from otel_wirecap.capture.redaction.names import header_rule, query_is_secret
 from otel_wirecap.capture.redaction.patterns import confirmed, find_literals
 from otel_wirecap.capture.redaction.spans import MARKER, Span, masked
 
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-
 # The tokens of a valid JSON document that can hold a value: strings and numbers.
-_JSON_TOKEN: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]*+')
+_JSON_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]*+')
 
 _URL: Final = re.compile(r"(?P<scheme>(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?(?P<rest>.*)", re.DOTALL)
 _WORD: Final = re.compile(r"[^\s<>\"'`]+")
@@ -62,8 +60,9 @@ class Redactor:
 
     def text(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """Masks the secrets in a text: the same object when it has none."""
-        spans = self._spans(text, credentials)
-        return masked(text, spans, counts) if spans else text
+        data = _encoded(text)
+        clean = self.bytes_(data, counts, credentials)
+        return text if clean is data else _decoded(clean)
 
     def text_with_urls(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """Masks a text that may quote URLs (a message of an error, a header): those as ``url`` does."""
@@ -80,7 +79,7 @@ class Redactor:
             text = _WORD.sub(clean, text)
         return self.text(text, counts, credentials)
 
-    def json(self, raw: bytes, counts: dict[str, int], credentials: Sequence[str] = ()) -> bytes | None:
+    def json(self, raw: bytes, counts: dict[str, int], credentials: Sequence[str] = ()) -> bytes:
         r"""Masks the secrets in the strings of a JSON document, keys and values alike.
 
         A number that as a whole is a known value becomes the marker, as a string.
@@ -92,18 +91,32 @@ class Redactor:
 
         Returns:
             The same object when it has none. Else the document with the strings concerned rewritten and
-            every other byte kept. None when it is no such document.
+            every other byte kept.
+
+        Raises:
+            orjson.JSONDecodeError: it is no such document.
         """
-        try:
-            return self._json(raw, counts, credentials)
-        except (UnicodeDecodeError, orjson.JSONDecodeError):
-            return None
+        seen = bool(self._spans(raw, credentials))
+        if not seen and not (self._may_hide(raw, credentials) and self._hidden(raw, credentials)):
+            return raw
+
+        def rewritten(token: re.Match[bytes]) -> bytes:
+            spelled = token[0]
+            if spelled[0] != ord('"'):
+                return self._number(spelled, counts, credentials)
+            if b"\\" not in spelled:
+                return b'"%s"' % self.bytes_(spelled[1:-1], counts, credentials)
+            value = orjson.loads(spelled)
+            clean = self.text(value, counts, credentials)
+            return spelled if clean is value else orjson.dumps(clean)
+
+        result = _JSON_TOKEN.sub(rewritten, raw)
+        return raw if result == raw else result
 
     def bytes_(self, data: bytes, counts: dict[str, int], credentials: Sequence[str] = ()) -> bytes:
-        """Masks the secrets in binary data, read as latin-1: the same object when it has none."""
-        text = data.decode("latin-1")
-        clean = self.text(text, counts, credentials)
-        return data if clean is text else clean.encode("latin-1")
+        """Masks the secrets in bytes, UTF-8 or whatever else: the same object when they have none."""
+        spans = self._spans(data, credentials)
+        return masked(data, spans, counts) if spans else data
 
     def headers(
         self, headers: Sequence[tuple[str, str]], counts: dict[str, int], credentials: Sequence[str] = ()
@@ -131,48 +144,25 @@ class Redactor:
                 rest = MARKER + rest[len(userinfo) :]
         rest, hash_, fragment = rest.partition("#")
         path, mark, query = rest.partition("?")
-        path = "/".join(self._encoded(segment, counts, credentials) for segment in path.split("/"))
+        path = "/".join(self._percent_encoded(segment, counts, credentials) for segment in path.split("/"))
         query = self._query(query, counts, credentials)
         fragment = self._query(fragment, counts, credentials)
         clean = self.text(f"{scheme}{path}{mark}{query}{hash_}{fragment}", counts, credentials)
         return url if clean == url else clean
 
-    def _spans(self, text: str, credentials: Sequence[str]) -> list[Span]:
-        """The secrets in a text; those that stand earlier in the list name what several rules found."""
+    def _spans(self, data: bytes, credentials: Sequence[str]) -> list[Span]:
+        """The secrets in the data; those that stand earlier in the list name what several rules found."""
         spans: list[Span] = []
         for credential in credentials:
             if len(credential) >= self._min_length:
                 for form in spellings(credential):
-                    if form in text:
-                        spans += occurrences(text, (form,), "credential")
-        try:
-            hits = find_literals(text)
-            spans += self._known.spans(text)
-        except UnicodeEncodeError:
-            # Lone surrogates have no UTF-8. The stand-in has the same length, so that places stay the same.
-            text = _SURROGATE.sub("\ufffd", text)
-            hits = find_literals(text)
-            spans += self._known.spans(text)
+                    if form in data:
+                        spans += occurrences(data, (form,), "credential")
+        spans += self._known.spans(data)
+        hits = find_literals(data)
         if hits:
-            spans += confirmed(text, hits)
+            spans += confirmed(data, hits)
         return spans
-
-    def _json(self, raw: bytes, counts: dict[str, int], credentials: Sequence[str]) -> bytes:
-        text = raw.decode()
-        seen = bool(self._spans(text, credentials))
-        if not seen and not (self._may_hide(raw, credentials) and self._hidden(text, credentials)):
-            return raw
-
-        def rewritten(token: re.Match[str]) -> str:
-            spelled = token[0]
-            if spelled[0] != '"':
-                return self._number(spelled, counts, credentials)
-            value = orjson.loads(spelled) if "\\" in spelled else spelled[1:-1]
-            clean = self.text(value, counts, credentials)
-            return spelled if clean is value else orjson.dumps(clean).decode()
-
-        result = _JSON_TOKEN.sub(rewritten, text)
-        return raw if result == text else result.encode()
 
     def _may_hide(self, raw: bytes, credentials: Sequence[str]) -> bool:
         r"""Whether a JSON document may spell a secret so that a search of the raw text misses it.
@@ -186,18 +176,19 @@ class Redactor:
         odd = self._known.non_ascii or not all(map(str.isascii, credentials))
         return odd and b"\\u" in raw
 
-    def _hidden(self, text: str, credentials: Sequence[str]) -> bool:
+    def _hidden(self, raw: bytes, credentials: Sequence[str]) -> bool:
         """Whether the strings of a JSON document hold a secret once their escapes are read."""
-        escaped = [token for token in _JSON_TOKEN.findall(text) if "\\" in token]
-        strings = orjson.loads(f"[{','.join(escaped)}]")
-        return bool(self._spans("\0".join(strings), credentials))
+        escaped = [token for token in _JSON_TOKEN.findall(raw) if b"\\" in token]
+        strings = orjson.loads(b"[%s]" % b",".join(escaped))
+        return bool(self._spans(_encoded("\0".join(strings)), credentials))
 
-    def _number(self, spelled: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
-        rule = "credential" if spelled in credentials else "known" if spelled in self._known.values else None
+    def _number(self, spelled: bytes, counts: dict[str, int], credentials: Sequence[str]) -> bytes:
+        number = spelled.decode()
+        rule = "credential" if number in credentials else "known" if number in self._known.values else None
         if rule is None or len(spelled) < self._min_length:
             return spelled
         _count(counts, rule)
-        return f'"{MARKER}"'
+        return orjson.dumps(MARKER)
 
     def _header(self, name: str, value: str, counts: dict[str, int], credentials: Sequence[str]) -> list[str]:
         rule = header_rule(name)
@@ -208,7 +199,7 @@ class Redactor:
             return [self.text(name, counts, credentials), value]
         if name.lower() in _URL_HEADERS:
             return [name, self.url(value, counts, credentials)]
-        holds_secrets = bool(self._spans(f"{name}: {value}", credentials))
+        holds_secrets = bool(self._spans(_encoded(f"{name}: {value}"), credentials))
         if holds_secrets:
             name = self.text(name, counts, credentials)
         if holds_secrets or "?" in value or "@" in value:
@@ -223,16 +214,16 @@ class Redactor:
         if value and query_is_secret(unquote_plus(name)):
             _count(counts, "query")
             value = MARKER
-        name = self._encoded(name, counts, credentials)
-        return f"{name}{equals}{self._encoded(value, counts, credentials)}"
+        name = self._percent_encoded(name, counts, credentials)
+        return f"{name}{equals}{self._percent_encoded(value, counts, credentials)}"
 
-    def _encoded(self, part: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
+    def _percent_encoded(self, part: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
         """Masks the whole of a part whose percent-encoding hides a secret from a search of it as it is."""
         if "%" not in part and "+" not in part:
             return part
         clean = self.text(part, counts, credentials)
         for decode in (unquote, unquote_plus):
-            spans = self._spans(decode(clean), credentials)
+            spans = self._spans(_encoded(decode(clean)), credentials)
             if spans:
                 for span in spans[:1]:
                     _count(counts, span.rule)
@@ -241,6 +232,17 @@ class Redactor:
 
     def _usable(self, values: Iterable[str]) -> frozenset[str]:
         return frozenset(value for value in map(str.strip, values) if len(value) >= self._min_length)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:  # a known value that is no text stood within a character
+        return data.decode("utf-8", "replace")
 
 
 def _count(counts: dict[str, int], rule: str) -> None:
