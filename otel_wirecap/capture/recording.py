@@ -99,6 +99,7 @@ class ExchangeRecording(ABC):
         sent = credentials(self._headers, self._url.query)
         self._credential = sent[0] if sent else None
         self._fingerprint = shared.key_names.fingerprint(self._credential) if self._credential else ""
+        shared.redactor.learn(sent)
         flow.add_credentials(sent)
         flow.add_credentials(named_secrets(self._headers, self._url.query))
         self.backend = UNKNOWN_BACKEND

@@ -203,14 +203,56 @@ def test_known_values_are_masked_and_short_ones_are_not():
     assert counts == {"known": 2}
 
 
-def test_known_values_can_be_replaced():
+def test_known_values_can_be_replaced_and_the_old_ones_stay_masked():
     old, new = secrets.token_hex(16), secrets.token_hex(16)
     redactor = Redactor(known_values=[old])
     built = redactor._known
     redactor.replace_known_values([old, "short"])
     assert redactor._known is built
     redactor.replace_known_values([new])
-    assert redactor.text(f"{old} {new}", {}) == f"{old} {MARKER}"
+    assert redactor.text(f"{old} {new}", {}) == f"{MARKER} {MARKER}"
+
+
+def test_credentials_that_were_seen_are_masked_everywhere_and_words_are_not():
+    value, counts = secrets.token_hex(16), {}
+    redactor = Redactor()
+    redactor.learn([value, "lm-studio", "required"])
+    assert redactor.text(f"{value} in lm-studio is required", counts) == f"{MARKER} in lm-studio is required"
+    assert redactor.json(b"[1234567890]", {}) == b"[1234567890]"
+    assert counts == {"credential": 1}
+    redactor.learn(["1234567890"])
+    assert redactor.json(b"[1234567890]", counts) == b'["[REDACTED]"]'
+
+
+def test_the_credentials_that_were_seen_first_are_forgotten_when_there_are_too_many():
+    redactor = Redactor()
+    values = [secrets.token_hex(16) for _ in range(6 * MAX_LITERALS)]
+    for value in values:
+        redactor.learn([value])
+    assert len(redactor._seen._searches) == len(redactor._seen._batches) == 4
+    for value in values[-3 * MAX_LITERALS :]:
+        assert redactor.text(value, {}) == MARKER
+    assert redactor.text(values[0], {}) == values[0]
+    assert redactor.text(values[0], {}, [values[0]]) == MARKER
+    redactor.learn([values[0]])
+    assert redactor.text(values[0], {}) == MARKER
+
+
+@pytest.mark.parametrize("start", ["ABSK", "1//0", "bedrock-api-key-"])
+def test_slashes_with_an_escape_hide_no_shape(start):
+    secret = start + "/".join(run(20) for _ in range(1 if start == "1//0" else 6)) + run(20)
+    raw = json.dumps([f"a {secret} b"]).replace("/", "\\/").encode()
+    assert Redactor().json(raw, {}) == b'["a [REDACTED] b"]'
+
+
+def test_what_some_serialisers_escape_hides_no_known_value_and_costs_harmless_text_nothing():
+    value = "a&b<c>" + secrets.token_hex(8)
+    raw = json.dumps([value, "x < y"])
+    for letter in "&<>":
+        raw = raw.replace(letter, f"\\u{ord(letter):04x}")
+    assert Redactor(known_values=[value]).json(raw.encode(), {}) == b'["[REDACTED]", "x \\u003c y"]'
+    clean = raw.encode()
+    assert Redactor().json(clean, {}) is clean
 
 
 def test_many_known_values_are_all_found():

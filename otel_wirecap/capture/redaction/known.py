@@ -36,6 +36,7 @@ def spellings(value: str) -> tuple[bytes, ...]:
         forms = [json.dumps(inner, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True)]
         found += forms
         found += [form.replace("/", "\\/") for form in forms]
+        found += [re.sub("[&<>]", lambda letter: f"\\u{ord(letter[0]):04x}", form) for form in forms]  # Go does so
         inner = forms[0]
     for safe in ("", "/"):
         for encode in (quote, quote_plus):
@@ -59,24 +60,53 @@ def occurrences(data: bytes, forms: Iterable[bytes], rule: str) -> list[Span]:
 
 
 class KnownValues:
-    """A fixed set of secret values, searched for in one pass per 60 spellings.
+    """Secret values, searched for in one pass per 60 spellings.
+
+    Args:
+        rule: what findings are counted under.
+        values: the first ones.
+        most_passes: how many passes a search may take: the values that were added first are forgotten beyond that.
 
     Attributes:
-        values: The values.
-        non_ascii: Whether one of them is not all ASCII.
+        non_ascii: whether a value was ever added that is not all ASCII.
+        with_slash: whether a value was ever added that has a slash in it, which JSON may write in two ways.
     """
 
-    __slots__ = ("_searches", "non_ascii", "values")
+    __slots__ = ("_batches", "_most_passes", "_rule", "_searches", "_values", "non_ascii", "with_slash")
 
-    def __init__(self, values: frozenset[str]) -> None:
-        self.values = values
-        self.non_ascii = not all(map(str.isascii, values))
-        forms = sorted({form for value in values for form in spellings(value)})
+    def __init__(self, rule: str, values: Iterable[str] = (), *, most_passes: int | None = None) -> None:
+        self._rule = rule
+        self._most_passes = most_passes
+        self._batches: list[dict[str, tuple[bytes, ...]]] = []
         self._searches: list[tuple[Callable[[bytes], list[tuple[int, int, int]]], list[bytes]]] = []
-        for first in range(0, len(forms), MAX_LITERALS):
-            batch = forms[first : first + MAX_LITERALS]
-            automaton = BytesAhoCorasick(batch, matchkind=MatchKind.LeftmostFirst)
-            self._searches.append((automaton.find_matches_as_indexes, batch))
+        self._values: set[str] = set()
+        self.non_ascii = self.with_slash = False
+        self.add(values)
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._values
+
+    def add(self, values: Iterable[str]) -> None:
+        """Adds values; the cost does not grow with the number of those that are there already."""
+        changed: set[int] = set()
+        for value in values:
+            if value in self._values:
+                continue
+            self._values.add(value)
+            self.non_ascii |= not value.isascii()
+            self.with_slash |= "/" in value
+            forms = spellings(value)
+            if not self._batches or sum(map(len, self._batches[-1].values())) + len(forms) > MAX_LITERALS:
+                self._batches.append({})
+            self._batches[-1][value] = forms
+            changed.add(len(self._batches) - 1)
+        for place in sorted(changed):
+            forms = tuple(sorted({form for forms in self._batches[place].values() for form in forms}))
+            automaton = BytesAhoCorasick(forms, matchkind=MatchKind.LeftmostFirst)
+            self._searches[place:] = [(automaton.find_matches_as_indexes, list(forms))]
+        while self._most_passes is not None and len(self._batches) > self._most_passes:
+            self._values -= self._batches.pop(0).keys()
+            del self._searches[0]
 
     def spans(self, data: bytes) -> list[Span]:
         """Every place where a value stands in the data, in any of its spellings."""
@@ -85,5 +115,5 @@ class KnownValues:
             # The automaton tells which forms are there at all; a form that overlaps one of those may be
             # missing from its answer, so the rare data with a hit is searched for every form.
             if search(data):
-                spans += occurrences(data, forms, "known")
+                spans += occurrences(data, forms, self._rule)
         return spans

@@ -79,7 +79,12 @@ def named_secrets(headers: Iterable[tuple[str, str]], query: str) -> list[str]:
         name, _, value = pair.partition("=")
         if value and query_is_secret(unquote_plus(name)):
             found += [value, unquote(value)]
-    return [value for value in dict.fromkeys(found) if _LIKE_A_SECRET.fullmatch(value)]
+    return [value for value in dict.fromkeys(found) if reads_like_a_secret(value)]
+
+
+def reads_like_a_secret(value: str) -> bool:
+    """Whether a value is long, or has a digit: not a word that stands in harmless text too."""
+    return _LIKE_A_SECRET.fullmatch(value) is not None
 
 
 def _segments(name: str) -> list[str]:

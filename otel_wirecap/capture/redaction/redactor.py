@@ -8,23 +8,27 @@ Invariants:
   name of the header or parameter that holds it.
 - All searching is done in bytes: texts in UTF-8, so that one search serves bodies, chunks and binary data alike.
 - Time is linear in the length of the text (times the number of credentials).
-- The set of known values is swapped as a whole, so that a call sees either the old one or the new one.
+- One thread uses it: the writer's.
 """
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote, unquote_plus
 
 import orjson
 
-from otel_wirecap.capture.redaction.known import KnownValues, occurrences, spellings
-from otel_wirecap.capture.redaction.names import header_rule, query_is_secret
-from otel_wirecap.capture.redaction.patterns import confirmed, find_literals
+from otel_wirecap.capture.redaction.known import KnownValues
+from otel_wirecap.capture.redaction.names import header_rule, query_is_secret, reads_like_a_secret
+from otel_wirecap.capture.redaction.patterns import find_shapes
 from otel_wirecap.capture.redaction.spans import MARKER, Span, masked
 
 # The tokens of a valid JSON document that can hold a value: strings and numbers.
 _JSON_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]*+')
+
+_MOST_PASSES_FOR_SEEN: Final = 4
+"""240 credentials and more: each pass costs as much as the search for all shapes."""
 
 _URL: Final = re.compile(r"(?P<scheme>(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?(?P<rest>.*)", re.DOTALL)
 _WORD: Final = re.compile(r"[^\s<>\"'`]+")
@@ -46,17 +50,31 @@ class Redactor:
     the request at hand was sent with.
     """
 
-    __slots__ = ("_known", "_min_length")
+    __slots__ = ("_known", "_min_length", "_seen", "_set")
 
     def __init__(self, *, known_values: Iterable[str] = (), min_length: int = 8) -> None:
         self._min_length = min_length
-        self._known = KnownValues(self._usable(known_values))
+        self._set = self._usable(known_values)
+        self._known = KnownValues("known", self._set)
+        self._seen = KnownValues("credential", most_passes=_MOST_PASSES_FOR_SEEN)
 
     def replace_known_values(self, values: Iterable[str]) -> None:
-        """Sets the known values; nothing is rebuilt when they are the same as before."""
+        """Sets the known values; nothing is rebuilt when they are the same as before.
+
+        Those that are known no longer are masked all the same, for conversations quote them, until many others came.
+        """
         usable = self._usable(values)
-        if usable != self._known.values:
-            self._known = KnownValues(usable)
+        if usable != self._set:
+            self._seen.add(sorted(self._set - usable))
+            self._set = usable
+            self._known = KnownValues("known", usable)
+
+    def learn(self, credentials: Iterable[str]) -> None:
+        """Has the credentials of a request masked in others too, until many others came.
+
+        Those that read like a word (a local server takes any) are not: they would mangle harmless text.
+        """
+        self._seen.add(value for value in credentials if len(value) >= self._min_length and reads_like_a_secret(value))
 
     def text(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """Masks the secrets in a text: the same object when it has none."""
@@ -96,8 +114,8 @@ class Redactor:
         Raises:
             orjson.JSONDecodeError: it is no such document.
         """
-        seen = bool(self._spans(raw, credentials))
-        if not seen and not (self._may_hide(raw, credentials) and self._hidden(raw, credentials)):
+        spans, escaped = self._search(raw, credentials)
+        if not spans and not ((escaped or self._may_hide(raw, credentials)) and self._hidden(raw, credentials)):
             return raw
 
         def rewritten(token: re.Match[bytes]) -> bytes:
@@ -151,29 +169,35 @@ class Redactor:
         return url if clean == url else clean
 
     def _spans(self, data: bytes, credentials: Sequence[str]) -> list[Span]:
-        """The secrets in the data; those that stand earlier in the list name what several rules found."""
-        spans: list[Span] = []
-        for credential in credentials:
-            if len(credential) >= self._min_length:
-                for form in spellings(credential):
-                    if form in data:
-                        spans += occurrences(data, (form,), "credential")
+        return self._search(data, credentials)[0]
+
+    def _search(self, data: bytes, credentials: Sequence[str]) -> tuple[list[Span], bool]:
+        """The secrets in the data; whether ASCII characters are written as JSON escapes.
+
+        Those that stand earlier in the list name what several rules found.
+        """
+        spans = self._seen.spans(data)
+        own = self._own(credentials)
+        if own:
+            spans += _credential_search(own).spans(data)
         spans += self._known.spans(data)
-        hits = find_literals(data)
-        if hits:
-            spans += confirmed(data, hits)
-        return spans
+        shapes, escaped = find_shapes(data)
+        return spans + shapes, escaped
+
+    def _own(self, credentials: Sequence[str]) -> tuple[str, ...]:
+        """The credentials that are not masked anyway."""
+        return tuple(value for value in credentials if len(value) >= self._min_length and value not in self._seen)
 
     def _may_hide(self, raw: bytes, credentials: Sequence[str]) -> bool:
-        r"""Whether a JSON document may spell a secret so that a search of the raw text misses it.
+        r"""Whether a JSON document may spell a known value so that a search of the raw text misses it.
 
-        ASCII hides in ``\u00xx`` and ``\/`` only; the other escapes are among the spellings.
+        Slashes may have an escape or none, one by one, and digits of escapes may be capital or small.
         """
-        if b"\\" not in raw:
-            return False
-        if b"\\u00" in raw or b"\\/" in raw:
+        tables = (self._known, self._seen)
+        slashed = any(table.with_slash for table in tables) or any("/" in value for value in credentials)
+        if slashed and b"\\/" in raw:
             return True
-        odd = self._known.non_ascii or not all(map(str.isascii, credentials))
+        odd = any(table.non_ascii for table in tables) or not all(map(str.isascii, credentials))
         return odd and b"\\u" in raw
 
     def _hidden(self, raw: bytes, credentials: Sequence[str]) -> bool:
@@ -184,7 +208,13 @@ class Redactor:
 
     def _number(self, spelled: bytes, counts: dict[str, int], credentials: Sequence[str]) -> bytes:
         number = spelled.decode()
-        rule = "credential" if number in credentials else "known" if number in self._known.values else None
+        rule = (
+            "credential"
+            if number in credentials or number in self._seen
+            else "known"
+            if number in self._known
+            else None
+        )
         if rule is None or len(spelled) < self._min_length:
             return spelled
         _count(counts, rule)
@@ -232,6 +262,11 @@ class Redactor:
 
     def _usable(self, values: Iterable[str]) -> frozenset[str]:
         return frozenset(value for value in map(str.strip, values) if len(value) >= self._min_length)
+
+
+@lru_cache(maxsize=256)
+def _credential_search(credentials: tuple[str, ...]) -> KnownValues:
+    return KnownValues("credential", credentials)
 
 
 def _encoded(text: str) -> bytes:
