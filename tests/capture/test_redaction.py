@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from otel_wirecap.capture.identity import credentials
 from otel_wirecap.capture.redaction import MARKER, Redactor
+from otel_wirecap.capture.redaction.fields import NAME_ENDS
 from otel_wirecap.capture.redaction.known import spellings
 from otel_wirecap.capture.redaction.names import header_rule, query_is_secret
 from otel_wirecap.capture.redaction.patterns import LITERALS, MAX_LITERALS, SHAPES
@@ -139,7 +140,12 @@ def test_a_private_key_without_its_end_and_with_escaped_newlines_is_masked():
 
 
 def test_the_table_keeps_its_invariants():
-    assert len(LITERALS) <= MAX_LITERALS
+    short = [literal for literal in LITERALS if len(literal) < 4]
+    assert len(LITERALS) - len(short) < MAX_LITERALS
+    assert len(short) + len(NAME_ENDS) <= MAX_LITERALS
+    assert {len(literal) for literal in short} == {len(end) for end in NAME_ENDS} == {3}
+    for end in NAME_ENDS:
+        assert not any(literal.encode().endswith((end[:1], end[:2])) for literal in short)
     bounded = {literal: shape.bounded for shape in SHAPES for literal in shape.literals}
     for shape in SHAPES:
         assert all(bounded[literal] == shape.bounded for literal in shape.literals)
@@ -173,6 +179,11 @@ ADVERSARIAL = [
     "a",
     '\\"',
     "\\n",
+    'key":"',
+    '"api_key":"',
+    'key\\":\\"',
+    "key" + "\\" * 40,
+    'key": ',
 ]
 
 
@@ -229,8 +240,8 @@ def test_the_credentials_that_were_seen_first_are_forgotten_when_there_are_too_m
     values = [secrets.token_hex(16) for _ in range(6 * MAX_LITERALS)]
     for value in values:
         redactor.learn([value])
-    assert len(redactor._seen._searches) == len(redactor._seen._batches) == 4
-    for value in values[-3 * MAX_LITERALS :]:
+    assert len(redactor._seen._batches) == 4
+    for value in values[-20:]:
         assert redactor.text(value, {}) == MARKER
     assert redactor.text(values[0], {}) == values[0]
     assert redactor.text(values[0], {}, [values[0]]) == MARKER
@@ -404,6 +415,62 @@ def test_a_number_that_is_a_known_value_is_masked_and_one_that_contains_it_is_no
 def test_a_known_value_that_only_matches_across_strings_leaves_the_document_alone():
     raw = b'{"a":"b","c":"d"}'
     assert Redactor(known_values=['"b","c":"']).json(raw, {}) is raw
+
+
+SECRET_FIELDS = [
+    ("api_key", lambda: secrets.token_hex(16)),
+    ("apiKey", lambda: "7" + secrets.token_hex(4)),
+    ("OPENAI_API_KEY", lambda: secrets.token_urlsafe(20)),
+    ("x-api-key", lambda: secrets.token_hex(16)),
+    ("password", lambda: "hunter2!"),
+    ("DB_PASSWORD", lambda: "Tr0ub4dor&3"),
+    ("client_secret", lambda: secrets.token_urlsafe(24)),
+    ("access_token", lambda: secrets.token_hex(20)),
+    ("refreshToken", lambda: secrets.token_hex(20)),
+    ("authorization", lambda: "Bearer " + secrets.token_hex(20)),
+    ("Authorization", lambda: "Basic " + base64.b64encode(secrets.token_bytes(12)).decode()),
+    ("private_key", lambda: secrets.token_hex(32)),
+    ("token", lambda: run(24)),
+    ("secret", lambda: run(24)),
+    ("HF_TOKEN", lambda: run(20)),
+]
+
+
+@pytest.mark.parametrize(("name", "make"), SECRET_FIELDS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("space", ["", " "])
+def test_json_fields_with_a_secret_name_are_masked_at_any_depth(name, make, depth, space):
+    secret, counts = make(), {}
+
+    def document(value: str) -> str:
+        inner = json.dumps({"a": 1, name: value, "b": ["x"]}, separators=(",", f":{space}"))
+        for _ in range(depth):
+            inner = json.dumps({"arguments": inner}, separators=(",", f":{space}"))
+        return inner
+
+    assert Redactor().json(document(secret).encode(), counts) == document(MARKER).encode()
+    assert counts == {"field": 1}
+    assert Redactor().text(f"look: {document(secret)}", {}) == f"look: {document(MARKER)}"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        '{"usage":{"prompt_tokens":123456789012,"max_tokens":"4096","token":" Hello"},"key":"Enter"}',
+        '{"password":{"type":"string","description":"8 characters"},"api_key":null,"token":12345678901234567890}',
+        '{"password":"string","api_key":"${OPENAI_API_KEY}","secret":"sauce","access_token":"<your token>"}',
+        '{"api_key":"os.environ/OPENAI_API_KEY","client_secret":"required","apiKey":"...","auth":"none"}',
+        '{"prompt_cache_key":"9f86d081884c7d659a2feaa0c55ad015","next_page_token":"9f86d081884c7d659a2feaa0c55ad015"}',
+        '{"signature":"EqQBCgIYAhIM1gbcDa9GJwZA2b3hGgxBdjrkzLoky3dl1pk","thoughtSignature":"9f86d081884c7d659a2feaa0"}',
+        '{"password":"the password policy says 12 characters","public_key":"9f86d081884c7d659a2feaa0c55ad015"}',
+        '{"api_key":""}',
+        '{"idempotency_key":"9f86d081-884c-7d65-9a2f-eaa0c55ad015","sort_key":"created_at"}',
+    ],
+)
+def test_fields_that_hold_no_secret_are_left_alone(raw):
+    for document in (raw, json.dumps({"arguments": raw})):
+        data = document.encode()
+        assert Redactor().json(data, {}) is data
 
 
 LEAVES = st.one_of(
@@ -737,6 +804,41 @@ def test_a_shape_in_a_url_is_masked():
 
 
 # --- spellings ---
+
+
+AROUND = st.binary(max_size=7)
+
+
+@given(AROUND, st.one_of(ODD_VALUES, st.from_regex(r"[A-Za-z0-9_/+=#-]{8,60}", fullmatch=True)), AROUND, st.booleans())
+def test_a_known_value_within_encoded_data_is_found_whatever_stands_around_it(before, value, after, is_credential):
+    redactor = Redactor(known_values=[] if is_credential else [value])
+    credentials = [value] if is_credential else []
+    data = before + value.encode() + after
+    standard = base64.b64encode(data).decode()
+    for encoded in (
+        data.hex(),
+        data.hex().upper(),
+        standard,
+        standard.rstrip("="),
+        standard.replace("/", "\\/"),
+        quote(standard, safe=""),
+        quote(standard, safe="").replace("%2B", "%2b").replace("%2F", "%2f"),
+        base64.urlsafe_b64encode(data).decode(),
+    ):
+        counts: dict[str, int] = {}
+        clean = redactor.text(f'a "{encoded}" b', counts, credentials)
+        assert MARKER in clean, encoded
+        assert sum(counts.values()) >= 1
+        left = clean.replace(MARKER, "").removeprefix('a "').removesuffix('" b')
+        # What stood around it, in base64 with the character at each end that the value decides a part of.
+        assert len(left) <= max(2 * len(before + after), 3 * len(quote(base64.b64encode(before + after))) // 2 + 12)
+
+
+@given(st.binary(max_size=300))
+def test_harmless_encoded_data_is_left_alone(data):
+    redactor = Redactor(known_values=[secrets.token_hex(16), "p" + secrets.token_urlsafe(24)])
+    for encoded in (data.hex(), base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()):
+        assert redactor.text(encoded, {}) is encoded
 
 
 @given(st.text(min_size=8))

@@ -4,6 +4,7 @@
     patterns    secrets known by their shape: the table of prefixes
     known       secrets known by their value, in the spellings that they travel in
     names       headers, cookies and query parameters that are secret whatever they hold
+    fields      JSON fields that are secret by their name
     redactor    the gate: texts, JSON documents, bytes, headers, URLs
 
 Each call looks at one whole text. What is cut over several texts (the chunks of a stream) is joined before it

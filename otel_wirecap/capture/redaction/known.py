@@ -1,5 +1,6 @@
 """Secrets known by their value, in the spellings that they travel in."""
 
+import base64
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -14,6 +15,12 @@ from otel_wirecap.capture.redaction.spans import Span
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]+")  # the same in JSON, in URLs and in bytes
+
+_PLAIN_PART: Final = re.compile(rb"[A-Za-z0-9]+")
+_URL_ALPHABET: Final = str.maketrans("+/", "-_")
+
+MIN_CLUE: Final = 6
+"""Bytes: a search for shorter ones would find harmless text too often."""
 
 
 @lru_cache(maxsize=4096)
@@ -41,8 +48,46 @@ def spellings(value: str) -> tuple[bytes, ...]:
     for safe in ("", "/"):
         for encode in (quote, quote_plus):
             encoded = encode(value, safe=safe, errors="surrogateescape")
-            found += [encoded, re.sub("%[0-9A-F]{2}", lambda digits: digits[0].lower(), encoded)]
+            found += [encoded, _small_digits(encoded)]
     return (own, *dict.fromkeys(form.encode() for form in found if not _SURROGATE.search(form) and form != value))
+
+
+@lru_cache(maxsize=4096)
+def encodings(value: str) -> tuple[bytes, ...]:
+    """A value within other data that is encoded as a whole: in hex, and in base64 at each of its three alignments.
+
+    Of base64 the characters that the value alone decides, in the usual alphabet and in that of URLs, and as JSON
+    and URLs write them. The one at each end that its neighbours decide too holds four bits of the value at most.
+    """
+    try:
+        own = value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return ()
+    found = [own.hex(), own.hex().upper()]
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + own).decode()
+        core = encoded[-(-before * 8 // 6) : (before + len(own)) * 8 // 6]
+        escaped = quote(core, safe="")
+        found += [core, core.translate(_URL_ALPHABET), core.replace("/", "\\/"), escaped, _small_digits(escaped)]
+    return tuple(dict.fromkeys(form.encode() for form in found))
+
+
+def _small_digits(percent_encoded: str) -> str:
+    return re.sub("%[0-9A-F]{2}", lambda digits: digits[0].lower(), percent_encoded)
+
+
+def _clues(forms: Iterable[bytes]) -> set[bytes]:
+    """A part of each form, long enough to be rare; most forms of a value have one in common.
+
+    A form without such a part is one itself.
+    """
+    found: set[bytes] = set()
+    for form in forms:
+        longest = max(_PLAIN_PART.findall(form), key=len, default=b"")
+        clue = longest if len(longest) >= MIN_CLUE else form
+        if not any(known in form for known in found):
+            found.add(clue)
+    return found
 
 
 def occurrences(data: bytes, forms: Iterable[bytes], rule: str) -> list[Span]:
@@ -59,8 +104,29 @@ def occurrences(data: bytes, forms: Iterable[bytes], rule: str) -> list[Span]:
     return spans
 
 
+class _Batch:
+    """Values that are searched for in one pass."""
+
+    def __init__(self) -> None:
+        self.values: set[str] = set()
+        self.forms: list[bytes] = []
+        self.clues: set[bytes] = set()
+        self.search: Callable[[bytes], list[tuple[int, int, int]]] = lambda _data: []
+
+    def add(self, value: str, forms: Iterable[bytes], clues: set[bytes]) -> None:
+        self.values.add(value)
+        self.forms += forms
+        self.clues |= clues
+
+    def build(self) -> None:
+        if self.clues:
+            self.search = BytesAhoCorasick(
+                sorted(self.clues), matchkind=MatchKind.LeftmostFirst
+            ).find_matches_as_indexes
+
+
 class KnownValues:
-    """Secret values, searched for in one pass per 60 spellings.
+    """Secret values, searched for in one pass per ten of them or so.
 
     Args:
         rule: what findings are counted under.
@@ -72,13 +138,12 @@ class KnownValues:
         with_slash: whether a value was ever added that has a slash in it, which JSON may write in two ways.
     """
 
-    __slots__ = ("_batches", "_most_passes", "_rule", "_searches", "_values", "non_ascii", "with_slash")
+    __slots__ = ("_batches", "_most_passes", "_rule", "_values", "non_ascii", "with_slash")
 
     def __init__(self, rule: str, values: Iterable[str] = (), *, most_passes: int | None = None) -> None:
         self._rule = rule
         self._most_passes = most_passes
-        self._batches: list[dict[str, tuple[bytes, ...]]] = []
-        self._searches: list[tuple[Callable[[bytes], list[tuple[int, int, int]]], list[bytes]]] = []
+        self._batches: list[_Batch] = []
         self._values: set[str] = set()
         self.non_ascii = self.with_slash = False
         self.add(values)
@@ -95,25 +160,23 @@ class KnownValues:
             self._values.add(value)
             self.non_ascii |= not value.isascii()
             self.with_slash |= "/" in value
-            forms = spellings(value)
-            if not self._batches or sum(map(len, self._batches[-1].values())) + len(forms) > MAX_LITERALS:
-                self._batches.append({})
-            self._batches[-1][value] = forms
+            forms = (*spellings(value), *encodings(value))
+            clues = _clues(forms)
+            if not self._batches or len(self._batches[-1].clues | clues) > MAX_LITERALS:
+                self._batches.append(_Batch())
+            self._batches[-1].add(value, forms, clues)
             changed.add(len(self._batches) - 1)
         for place in sorted(changed):
-            forms = tuple(sorted({form for forms in self._batches[place].values() for form in forms}))
-            automaton = BytesAhoCorasick(forms, matchkind=MatchKind.LeftmostFirst)
-            self._searches[place:] = [(automaton.find_matches_as_indexes, list(forms))]
+            self._batches[place].build()
         while self._most_passes is not None and len(self._batches) > self._most_passes:
-            self._values -= self._batches.pop(0).keys()
-            del self._searches[0]
+            self._values -= self._batches.pop(0).values
 
     def spans(self, data: bytes) -> list[Span]:
         """Every place where a value stands in the data, in any of its spellings."""
         spans: list[Span] = []
-        for search, forms in self._searches:
-            # The automaton tells which forms are there at all; a form that overlaps one of those may be
-            # missing from its answer, so the rare data with a hit is searched for every form.
-            if search(data):
-                spans += occurrences(data, forms, self._rule)
+        for batch in self._batches:
+            # The automaton tells which clues are there at all; one that overlaps another may be missing from its
+            # answer, so the rare data with a hit is searched for every form.
+            if batch.search(data):
+                spans += occurrences(data, batch.forms, self._rule)
         return spans

@@ -50,16 +50,16 @@ def header_rule(name: str) -> str | None:
     if lower in _NEVER:
         return None
     # Header names come in any case: X-ApiToken is cut as it is written, X-API-TOKEN and x-api-token alike.
-    segments = _segments(name)
+    segments = segments_of(name)
     if "cookie" in segments:
         return "cookie"
-    return "header" if _secret(segments) or _secret(_SEGMENT.findall(lower)) else None
+    return "header" if is_secret_name(segments) or is_secret_name(_SEGMENT.findall(lower)) else None
 
 
 @lru_cache(maxsize=1024)
 def query_is_secret(name: str) -> bool:
     """Whether a query parameter of this (decoded) name is secret."""
-    return name.lower() in _QUERY_NAMES or _secret(_segments(name))
+    return name.lower() in _QUERY_NAMES or is_secret_name(segments_of(name))
 
 
 def named_secrets(headers: Iterable[tuple[str, str]], query: str) -> list[str]:
@@ -87,11 +87,13 @@ def reads_like_a_secret(value: str) -> bool:
     return _LIKE_A_SECRET.fullmatch(value) is not None
 
 
-def _segments(name: str) -> list[str]:
+def segments_of(name: str) -> list[str]:
+    """The words of a name, in lower case."""
     return [segment.lower() for segment in _SEGMENT.findall(name)]
 
 
-def _secret(segments: list[str]) -> bool:
+def is_secret_name(segments: list[str]) -> bool:
+    """Whether a name of these words is a secret's."""
     for place, segment in enumerate(segments):
         before = segments[place - 1] if place else ""
         if segment in _SECRET or (segment == "key" and before not in _HARMLESS_KEYS):

@@ -5,7 +5,8 @@ Two automata find the prefixes, and a regular expression confirms each at its pl
 Invariants, each held by a test:
 
 - At most 60 literals in an automaton, none shorter than three bytes: beyond either its search is several times slower.
-  Those of three bytes have an automaton of their own, because the others are found faster without them.
+  Those of three bytes have an automaton of their own, with the ends of the names of secret fields, because the others
+  are found faster without them.
 - No literal begins inside another at a place where it could be confirmed, so that the automaton's
   non-overlapping hits are all there are.
 - Every expression is linear: what can fail after a run is bounded, what is unbounded cannot fail.
@@ -21,6 +22,7 @@ from typing import Final
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
+from otel_wirecap.capture.redaction.fields import NAME_ENDS, field_span
 from otel_wirecap.capture.redaction.spans import Span
 
 MAX_LITERALS: Final = 60
@@ -130,19 +132,28 @@ _ESCAPED_ASCII: Final = re.compile(rb"\\u00(?:2[0-57-9A-Fa-f]|3[0-9ABDFabdf]|[4-
 _LONG: Final = [literal.encode() for literal in LITERALS if len(literal) > 3]
 _SHORT: Final = [literal.encode() for literal in LITERALS if len(literal) <= 3]
 _find_long: Final = BytesAhoCorasick([*_LONG, rb"\u00"], matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
-_find_short: Final = BytesAhoCorasick(_SHORT, matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
+_find_short: Final = BytesAhoCorasick([*_SHORT, *NAME_ENDS], matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
 
 
-def find_shapes(data: bytes) -> tuple[list[Span], bool]:
-    """The secrets that have a shape, each with its whole run; whether ASCII characters are written as JSON escapes."""
+def find_secrets(data: bytes) -> tuple[list[Span], bool]:
+    """The secrets that have a shape, each with its whole run, and those of JSON fields.
+
+    Also whether ASCII characters are written as JSON escapes.
+    """
     escaped = False
-    hits: list[tuple[int, int]] = [(start, len(_LONG) + index) for index, start, _ in _find_short(data)]
+    hits: list[tuple[int, int]] = []
+    fields: list[Span] = []
+    for index, start, end in _find_short(data):
+        if index < len(_SHORT):
+            hits.append((start, len(_LONG) + index))
+        elif (field := field_span(data, start, end)) is not None:
+            fields.append(field)
     for index, start, _ in _find_long(data):
         if index < len(_LONG):
             hits.append((start, index))
         elif not escaped:
             escaped = _ESCAPED_ASCII.match(data, start) is not None
-    return (_confirmed(data, sorted(hits)) if hits else []), escaped
+    return [*(_confirmed(data, sorted(hits)) if hits else ()), *fields], escaped
 
 
 def _confirmed(data: bytes, hits: list[tuple[int, int]]) -> list[Span]:

@@ -5,7 +5,7 @@ Invariants:
 - What holds no secret comes back as the very same object.
 - Where a secret stood there is the fixed marker; nothing of the secret is left, its length included.
 - A secret is found by its value (known ones, and the credentials of the request at hand), by its shape, or by the
-  name of the header or parameter that holds it.
+  name of the header, parameter or JSON field that holds it.
 - All searching is done in bytes: texts in UTF-8, so that one search serves bodies, chunks and binary data alike.
 - Time is linear in the length of the text (times the number of credentials).
 - One thread uses it: the writer's.
@@ -21,14 +21,14 @@ import orjson
 
 from otel_wirecap.capture.redaction.known import KnownValues
 from otel_wirecap.capture.redaction.names import header_rule, query_is_secret, reads_like_a_secret
-from otel_wirecap.capture.redaction.patterns import find_shapes
+from otel_wirecap.capture.redaction.patterns import find_secrets
 from otel_wirecap.capture.redaction.spans import MARKER, Span, masked
 
 # The tokens of a valid JSON document that can hold a value: strings and numbers.
 _JSON_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]*+')
 
 _MOST_PASSES_FOR_SEEN: Final = 4
-"""240 credentials and more: each pass costs as much as the search for all shapes."""
+"""Some 40 credentials: each pass costs as much as the search for all shapes."""
 
 _URL: Final = re.compile(r"(?P<scheme>(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?(?P<rest>.*)", re.DOTALL)
 _WORD: Final = re.compile(r"[^\s<>\"'`]+")
@@ -45,7 +45,7 @@ class Redactor:
             would mangle harmless text.
 
     Every method takes ``counts``, the record's ``metadata.redactions``, and adds to it: rule to number of
-    markers. The rules are ``credential``, ``known``, ``header``, ``cookie``, ``query``, ``userinfo``, and
+    markers. The rules are ``credential``, ``known``, ``header``, ``cookie``, ``query``, ``userinfo``, ``field``, and
     the ids of the table of shapes (``openai``, ``aws``, ``jwt``, …). ``credentials`` are the values that
     the request at hand was sent with.
     """
@@ -118,8 +118,13 @@ class Redactor:
         if not spans and not ((escaped or self._may_hide(raw, credentials)) and self._hidden(raw, credentials)):
             return raw
 
+        fields = {span.start - 1 for span in spans if span.rule == "field"}
+
         def rewritten(token: re.Match[bytes]) -> bytes:
             spelled = token[0]
+            if token.start() in fields:
+                _count(counts, "field")
+                return orjson.dumps(MARKER)
             if spelled[0] != ord('"'):
                 return self._number(spelled, counts, credentials)
             if b"\\" not in spelled:
@@ -181,8 +186,8 @@ class Redactor:
         if own:
             spans += _credential_search(own).spans(data)
         spans += self._known.spans(data)
-        shapes, escaped = find_shapes(data)
-        return spans + shapes, escaped
+        found, escaped = find_secrets(data)
+        return spans + found, escaped
 
     def _own(self, credentials: Sequence[str]) -> tuple[str, ...]:
         """The credentials that are not masked anyway."""
