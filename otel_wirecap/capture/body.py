@@ -153,7 +153,7 @@ def record_body(
             payload: Payload = redact_json(content, redactor, counts, credentials)
         else:
             text = cut_text(content) if truncated is not None else text_or_bytes(content)
-            payload = redact_text(text, redactor, counts, credentials)
+            payload = _redact_body(text, content_type, redactor, counts, credentials)
             if truncated is not None:
                 payload = without_end(payload, body.beyond_limit(text))
     except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not written
@@ -187,6 +187,19 @@ def without_end(content: str | bytes, size: int) -> str | bytes:
     if isinstance(content, bytes):
         return content[:-size]
     return cut_text(content.encode()[:-size])
+
+
+def _redact_body(
+    content: str | bytes, content_type: str, redactor: Redactor, counts: dict[str, int], credentials: tuple[str, ...]
+) -> str | bytes:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "application/x-www-form-urlencoded" and isinstance(content, str):
+        return redactor.form(content, counts, credentials)
+    if kind == "multipart/form-data":
+        data = content.encode() if isinstance(content, str) else content
+        clean = redactor.multipart(data, counts, credentials)
+        return content if clean is data else text_or_bytes(clean)
+    return redact_text(content, redactor, counts, credentials)
 
 
 def redact_text(

@@ -6,13 +6,14 @@ import re
 import secrets
 import string
 import time
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlencode
 
 import orjson
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from otel_wirecap.capture.body import BodyCollector, record_body
 from otel_wirecap.capture.identity import credentials
 from otel_wirecap.capture.redaction import MARKER, Redactor
 from otel_wirecap.capture.redaction.fields import NAME_ENDS
@@ -801,6 +802,76 @@ def test_a_shape_in_a_url_is_masked():
     ):
         assert secret not in Redactor().url(url, {})
     assert Redactor().url("https://h/?q=h" + "%66" + secret[2:], {}) == f"https://h/?q={MARKER}"
+
+
+# --- forms ---
+
+
+def recorded(body: bytes, content_type: str, counts: dict[str, int]):
+    collector = BodyCollector(100_000)
+    collector.add(body)
+    return record_body(
+        collector, content_type=content_type, content_encoding="", incomplete=None, redactor=Redactor(), counts=counts,
+        credentials=(),
+    ).payload  # fmt: skip
+
+
+def test_an_oauth_token_request_shows_none_of_its_secrets():
+    sent = {
+        "grant_type": "authorization_code",
+        "code": secrets.token_urlsafe(20),
+        "client_id": "gateway",
+        "client_secret": secrets.token_urlsafe(20) + "%+",
+        "refresh_token": secrets.token_hex(20),
+        "password": "a b&c",
+        "scope": "read write",
+        "empty_token": "",
+        "note": "sk-" + secrets.token_hex(24),
+    }
+    secret_names = ("code", "client_secret", "refresh_token", "password", "note")
+    counts: dict[str, int] = {}
+    clean = recorded(urlencode(sent).encode(), "Application/X-WWW-Form-Urlencoded; charset=utf-8", counts)
+    shown = {name: MARKER if name in secret_names else value for name, value in sent.items()}
+    assert clean == urlencode(shown, safe="[]")
+    assert counts == {"field": 4, "openai": 1}
+
+
+@pytest.mark.parametrize("newline", ["\r\n", "\n"])
+def test_the_fields_of_a_multipart_form_are_masked_by_their_name(newline):
+    secret, counts = secrets.token_hex(8), {}
+
+    def form(value: str) -> bytes:
+        lines = []
+        for name, content in [
+            ("model", "whisper-1"),
+            ("api_key", value),
+            ("prompt", "the\n--password"),
+            ("token", value),
+        ]:
+            lines += ["--b0", f'Content-Disposition: form-data; name="{name}"', "Content-Type: text/plain", "", content]
+        lines += ["--b0", 'content-disposition: form-data; name="secret"; filename="a.txt"', "", "a file"]
+        return newline.join([*lines, "--b0--", ""]).encode()
+
+    assert recorded(form(secret), "multipart/form-data; boundary=b0", counts) == form(MARKER).decode()
+    assert counts == {"field": 2}
+
+
+def test_a_form_without_secrets_is_left_as_it_is():
+    form = b"--b\r\nContent-Disposition: form-data; name=model\r\n\r\nm\r\n--b\r\n\xff\r\n--b--"
+    assert recorded(form, "multipart/form-data; boundary=b", {}) == form
+    assert recorded(b"a=b&c=%20+d&&=&e", "application/x-www-form-urlencoded", {}) == "a=b&c=%20+d&&=&e"
+
+
+@pytest.mark.parametrize(
+    "piece", [b"content-disposition: form-data; name=", b'content-disposition: form-data; name="key"\r\na\r\n', b"\n--"]
+)
+def test_the_time_for_a_form_grows_with_its_length(piece):
+    def seconds(size: int) -> float:
+        start = time.process_time()
+        Redactor().multipart(piece * (size // len(piece)), {})
+        return time.process_time() - start
+
+    assert seconds(640_000) < 90 * max(min(seconds(40_000) for _ in range(3)), 0.0005)
 
 
 # --- spellings ---

@@ -20,7 +20,13 @@ from urllib.parse import unquote, unquote_plus
 import orjson
 
 from otel_wirecap.capture.redaction.known import KnownValues
-from otel_wirecap.capture.redaction.names import header_rule, query_is_secret, reads_like_a_secret
+from otel_wirecap.capture.redaction.names import (
+    header_rule,
+    is_secret_name,
+    query_is_secret,
+    reads_like_a_secret,
+    segments_of,
+)
 from otel_wirecap.capture.redaction.patterns import find_secrets
 from otel_wirecap.capture.redaction.spans import MARKER, Span, masked
 
@@ -29,6 +35,14 @@ _JSON_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]
 
 _MOST_PASSES_FOR_SEEN: Final = 4
 """Some 40 credentials: each pass costs as much as the search for all shapes."""
+
+# A part of a form up to its value, for fields that are no files. The bounds keep it linear.
+_PART: Final = re.compile(
+    rb"content-disposition:[ \t]{0,9}form-data;[ \t]{0,9}name=\"?(?P<name>[^\"\r\n;]{1,64}+)\"?[ \t]{0,9}\r?\n"
+    rb"(?:[^\r\n]{1,200}+\r?\n){0,9}+\r?\n",
+    re.IGNORECASE,
+)
+_BOUNDARY: Final = re.compile(rb"\r?\n--")
 
 _URL: Final = re.compile(r"(?P<scheme>(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?(?P<rest>.*)", re.DOTALL)
 _WORD: Final = re.compile(r"[^\s<>\"'`]+")
@@ -141,6 +155,21 @@ class Redactor:
         spans = self._spans(data, credentials)
         return masked(data, spans, counts) if spans else data
 
+    def form(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
+        """Masks a form, ``application/x-www-form-urlencoded``: fields by their name, and what else is secret."""
+        return self.text(self._query(text, counts, credentials, "field"), counts, credentials)
+
+    def multipart(self, data: bytes, counts: dict[str, int], credentials: Sequence[str] = ()) -> bytes:
+        """Masks a form, ``multipart/form-data`` (RFC 7578): fields by their name, and what else is secret."""
+        spans = self._spans(data, credentials)
+        for part in _PART.finditer(data):
+            if is_secret_name(segments_of(part["name"].decode("utf-8", "replace"))):
+                end = _BOUNDARY.search(data, part.end())
+                value = Span(part.end(), end.start() if end else len(data), "field")
+                if value.start < value.end:
+                    spans.append(value)
+        return masked(data, spans, counts) if spans else data
+
     def headers(
         self, headers: Sequence[tuple[str, str]], counts: dict[str, int], credentials: Sequence[str] = ()
     ) -> list[list[str]]:
@@ -241,13 +270,13 @@ class Redactor:
             value = self.text_with_urls(value, counts, credentials)
         return [name, value]
 
-    def _query(self, query: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
-        return "&".join(self._parameter(pair, counts, credentials) for pair in query.split("&"))
+    def _query(self, query: str, counts: dict[str, int], credentials: Sequence[str], rule: str = "query") -> str:
+        return "&".join(self._parameter(pair, counts, credentials, rule) for pair in query.split("&"))
 
-    def _parameter(self, pair: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
+    def _parameter(self, pair: str, counts: dict[str, int], credentials: Sequence[str], rule: str) -> str:
         name, equals, value = pair.partition("=")
         if value and query_is_secret(unquote_plus(name)):
-            _count(counts, "query")
+            _count(counts, rule)
             value = MARKER
         name = self._percent_encoded(name, counts, credentials)
         return f"{name}{equals}{self._percent_encoded(value, counts, credentials)}"
