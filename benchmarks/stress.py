@@ -8,6 +8,7 @@ all the while; and whole captures whose process is killed at random moments, eac
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import random
@@ -74,11 +75,11 @@ def look(folder: Path, caps: dict[str, int]) -> tuple[bool, bool]:
     for _ in range(2):
         sizes = {}
         for entry in os.scandir(folder):
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 status = entry.stat()
-            except FileNotFoundError:
-                continue
-            sizes[entry.name, status.st_ino] = status.st_size
+                # Inodes are used again: the moment of its last rename tells a rotated file from an earlier one.
+                renamed = status.st_ctime_ns if entry.name != NAME else 0
+                sizes[entry.name, status.st_ino, renamed] = status.st_size
         looks.append(sizes)
     if looks[0].keys() != looks[1].keys():
         return False, False

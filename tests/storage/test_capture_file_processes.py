@@ -1,5 +1,6 @@
 """Many processes, one capture: nothing torn, lost, twice or out of order, and never beyond the caps."""
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -70,15 +71,22 @@ def oldest_first(directory: Path) -> list[Path]:
     return sorted(directory.iterdir(), key=rotated_number, reverse=True)
 
 
-def snapshot(directory: Path) -> list[tuple[str, int, int]]:
-    found = []
+def snapshot(directory: Path) -> dict[str, os.stat_result]:
+    found = {}
     for entry in os.scandir(directory):
-        try:
-            status = entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            continue
-        found.append((entry.name, status.st_ino, status.st_size))
-    return sorted(found)
+        with contextlib.suppress(FileNotFoundError):
+            found[entry.name] = entry.stat(follow_symlinks=False)
+    return found
+
+
+def generation(files: dict[str, os.stat_result]) -> dict[str, tuple[int, ...]]:
+    """Which files these are. A file system gives a deleted file's inode to the next one, so that after a few rotations
+    the same inodes bear the same names again: the moment of a rotated file's last rename tells them apart.
+    """
+    return {
+        name: (status.st_ino, status.st_ctime_ns) if name != NAME else (status.st_ino,)
+        for name, status in files.items()
+    }
 
 
 def test_processes_that_share_a_capture_lose_nothing(tmp_path: Path) -> None:
@@ -102,7 +110,7 @@ def test_eight_processes_rotate_without_rest_while_others_are_killed(tmp_path: P
         time.sleep(rng.uniform(0, 0.02))
         os.kill(victim.pid, signal.SIGKILL)
         victim.join()
-        assert max((size for _, _, size in snapshot(tmp_path)), default=0) <= 16_000
+        assert max((status.st_size for status in snapshot(tmp_path).values()), default=0) <= 16_000
     join(steady)
     CaptureFile(tmp_path / NAME, **caps).append([record(999, 0)])  # repairs what the last victim left
     numbers = kept(oldest_first(tmp_path))
@@ -122,11 +130,12 @@ def test_processes_that_share_a_capture_never_pass_its_caps(tmp_path: Path) -> N
     while any(process.is_alive() for process in processes):
         before, after = snapshot(tmp_path), snapshot(tmp_path)
         # The same files at both ends: none was deleted meanwhile, so all of them were there together.
-        if [file[:2] for file in before] == [file[:2] for file in after]:
+        if generation(before) == generation(after):
             samples += 1
-            assert sum(size for _, _, size in before) <= 70_000
-            assert max((size for _, _, size in before), default=0) <= 20_000
-            assert len(before) <= 5
+            sizes = [status.st_size for status in before.values()]
+            assert sum(sizes) <= 70_000
+            assert max(sizes, default=0) <= 20_000
+            assert len(sizes) <= 5
     join(processes)
     assert samples > 20
     for writer, numbers in kept(oldest_first(tmp_path)).items():
