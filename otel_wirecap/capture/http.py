@@ -6,13 +6,16 @@ is none at all.
 
 from __future__ import annotations
 
+from collections import deque
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from otel_wirecap.capture.body import NOT_JSON, BodyCollector, RecordedBody, redact_json, redact_text
+from otel_wirecap.capture.body import NOT_JSON, BodyCollector, RecordedBody, redact_json
 from otel_wirecap.capture.record import Payload, RawJSON
 from otel_wirecap.capture.recording import MAX_ERROR_TEXT, ExchangeRecording, Recording, header
+from otel_wirecap.capture.redaction.stream import Released, StreamRedactor
 from otel_wirecap.capture.streams import BINARY_TYPES, STREAM_TYPES, StreamDecoder, StreamReader
 from otel_wirecap.llm.providers import answered_model
 
@@ -47,6 +50,15 @@ _DIRECTIONS = {
 }
 
 
+class _WaitingChunk(NamedTuple):
+    """A chunk that is not written yet: when it came, what its payload is, how long it is, and what is told of it."""
+
+    now_ns: int
+    kind: type[str | bytes | None]
+    length: int
+    facts: dict[str, Any]
+
+
 class HTTPRecording(ExchangeRecording):
     """One HTTP request with its response, on its way into the capture."""
 
@@ -55,11 +67,15 @@ class HTTPRecording(ExchangeRecording):
         "_chunk_number",
         "_directions",
         "_reader",
+        "_redaction",
         "_request_body",
         "_request_encoding",
         "_response_encoding",
         "_response_type",
         "_stream",
+        "_unredacted",
+        "_waiting",
+        "_waiting_bytes",
     )
 
     def __init__(self, shared: Recording, exchange: Exchange, flow: FlowRecording, head: RequestHead) -> None:
@@ -75,11 +91,16 @@ class HTTPRecording(ExchangeRecording):
         self._stream: StreamDecoder | None = None
         self._reader: StreamReader | None = None
         self._chunk_number = 0
+        self._redaction: StreamRedactor | None = None
+        self._unredacted: list[bytes] = []
+        self._waiting: deque[_WaitingChunk] = deque()
+        self._waiting_bytes = 0
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of bodies that are being collected."""
-        return self._request_body.kept + (self._body.kept if self._body is not None else 0)
+        """Bytes of bodies that are being collected, and of chunks in which a secret may begin."""
+        held = self._request_body.kept + (self._body.kept if self._body is not None else 0)
+        return held + self._waiting_bytes
 
     # -- the request ---------------------------------------------------------------------------------------------
 
@@ -129,6 +150,7 @@ class HTTPRecording(ExchangeRecording):
         if not is_stream:
             self._body = BodyCollector(settings.max_payload_bytes, self._response_encoding)
             return
+        self._redaction = StreamRedactor(self._shared.redactor, self._response_type, settings.most_held_bytes)
         self._stream = StreamDecoder(
             binary=self._response_type in BINARY_TYPES, content_encoding=self._response_encoding
         )
@@ -150,24 +172,61 @@ class HTTPRecording(ExchangeRecording):
                 self._body.add(data)
             return
         decoded = self._stream.decode(data)
-        counts: dict[str, int] = {}
-        self._chunk_number += 1
-        metadata = {**self._base, "chunk_number": self._chunk_number}
-        payload: Payload
         if decoded is None:
-            metadata |= {"chunk_bytes": 0, "wire_length": len(data), "incomplete": "undecodable"}
-            payload, length = None, 0
-        else:
-            metadata["chunk_bytes"] = len(decoded)
-            if self._stream.compressed:
-                metadata["wire_length"] = len(data)
-            if self._reader is not None:
-                self._reader.feed(decoded)
-                self._learn_model(self._reader.model)
-            content = self._stream.payload(decoded)
-            length = len(content) if isinstance(content, bytes) else len(content.encode())
-            payload = self._redacted_chunk(content, counts, metadata)
-        self._write(self._directions.stream_chunk, now_ns, length, payload, metadata, counts)
+            facts: dict[str, Any] = {"chunk_bytes": 0, "wire_length": len(data), "incomplete": "undecodable"}
+            self._wait(now_ns, None, facts)
+            return
+        facts = {"chunk_bytes": len(decoded)}
+        if self._stream.compressed:
+            facts["wire_length"] = len(data)
+        if self._reader is not None:
+            self._reader.feed(decoded)
+            self._learn_model(self._reader.model)
+        self._wait(now_ns, self._stream.payload(decoded), facts)
+
+    def _wait(self, now_ns: int, content: str | bytes | None, facts: dict[str, Any]) -> None:
+        """Keeps a chunk until it is redacted: together with others that costs a fraction."""
+        self._chunk_number += 1
+        facts["chunk_number"] = self._chunk_number
+        data = content.encode() if isinstance(content, str) else content or b""
+        kind = type(content)
+        self._waiting.append(_WaitingChunk(now_ns, kind, len(data), facts))
+        self._unredacted.append(data)
+        self._waiting_bytes += len(data)
+
+    def write_chunks(self, *, is_end: bool = False) -> None:
+        """Writes the chunks that came, but for those in which a secret may begin whose rest is still to come."""
+        pieces, self._unredacted = self._unredacted, []
+        redaction, credentials = self._redaction, self.flow.credentials
+        if redaction is not None:
+            try:
+                released = redaction.feed(pieces, credentials)
+                self._write_released(released)
+                if is_end:
+                    self._write_released(redaction.close(credentials))
+            except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not written
+                self._redaction = None
+        if self._redaction is None:
+            for chunk in self._waiting:
+                withheld = {"incomplete": "withheld"} if chunk.length else {}
+                counts = {"withheld": 1} if chunk.length else {}
+                self._write_chunk(chunk, None, withheld, counts)
+            self._waiting.clear()
+
+    def _write_released(self, released: Released) -> None:
+        for number, data in enumerate(released.pieces):
+            chunk = self._waiting.popleft()
+            payload: Payload = data.decode("utf-8", "replace") if chunk.kind is str else data
+            self._write_chunk(
+                chunk, payload if chunk.kind is not NoneType else None, {}, released.counts.get(number, {})
+            )
+
+    def _write_chunk(
+        self, chunk: _WaitingChunk, payload: Payload, facts: dict[str, Any], counts: dict[str, int]
+    ) -> None:
+        self._waiting_bytes -= chunk.length
+        metadata = {**self._base, **chunk.facts, **facts}
+        self._write(self._directions.stream_chunk, chunk.now_ns, chunk.length, payload, metadata, counts)
 
     def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
         if self._stream is None:
@@ -200,11 +259,8 @@ class HTTPRecording(ExchangeRecording):
     def _end_stream(self, now_ns: int, stream: StreamDecoder, facts: dict[str, Any], counts: dict[str, int]) -> None:
         rest = stream.rest()
         if rest:
-            self._chunk_number += 1
-            extra = {**self._base, "chunk_number": self._chunk_number, "chunk_bytes": 0}
-            rest_counts: dict[str, int] = {}
-            payload = self._redacted_chunk(rest, rest_counts, extra)
-            self._write(self._directions.stream_chunk, now_ns, len(rest), payload, extra, rest_counts)
+            self._wait(now_ns, rest, {"chunk_bytes": 0})
+        self.write_chunks(is_end=True)
         message: dict[str, Any] | None = None
         if self._reader is not None:
             message = self._reader.close()
@@ -258,11 +314,3 @@ class HTTPRecording(ExchangeRecording):
             if value is not None:
                 told[name] = redact(value, counts, self.flow.credentials)[:MAX_ERROR_TEXT]
         return told
-
-    def _redacted_chunk(self, content: str | bytes, counts: dict[str, int], metadata: dict[str, Any]) -> Payload:
-        try:
-            return redact_text(content, self._shared.redactor, counts, self.flow.credentials)
-        except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not written
-            counts["withheld"] = 1
-            metadata["incomplete"] = "withheld"
-            return None

@@ -35,21 +35,32 @@ class Recorder:
     Args:
         shared: what all recordings share, the function that takes finished records among it.
         hold_ns: how long a client's request may wait for the next event of its flow.
+        most_unredacted_bytes: of chunks of streams that are kept until the next ``tick``, to be redacted together.
         on_failure: is told of an error inside the recording, with the exchange it belonged to.
     """
 
-    def __init__(self, shared: Recording, *, hold_ns: int, on_failure: Callable[[Exchange, Exception], None]) -> None:
+    def __init__(
+        self,
+        shared: Recording,
+        *,
+        hold_ns: int,
+        most_unredacted_bytes: int,
+        on_failure: Callable[[Exchange, Exception], None],
+    ) -> None:
         self._shared = shared
         self._hold_ns = hold_ns
         self._on_failure = on_failure
         self._open: dict[str, tuple[Exchange, ExchangeRecording]] = {}
         self._held: dict[str, int] = {}
+        self._with_chunks: set[str] = set()
+        self._unredacted_bytes = 0
+        self._most_unredacted_bytes = most_unredacted_bytes
         self._handlers: dict[EventKind, Callable[[ExchangeRecording, int, Any], None]] = {
             EventKind.REQUEST_CHUNK: lambda recording, _now, data: recording.request_chunk(data),
             EventKind.REQUEST_RESTART: lambda recording, _now, _none: recording.request_restart(),
             EventKind.REQUEST_END: self._request_end,
             EventKind.RESPONSE: self._response,
-            EventKind.CHUNK: lambda recording, now, data: recording.chunk(now, data),
+            EventKind.CHUNK: self._chunk,
             EventKind.MESSAGE: lambda recording, now, message: recording.message(now, message),
         }
 
@@ -88,13 +99,21 @@ class Recorder:
         self._guarded(exchange, self._handlers[kind], recording, now_ns, value)
 
     def tick(self, now_ns: int, *, everything: bool = False) -> None:
-        """Releases the requests that have waited long enough, or ``everything``."""
+        """Releases the requests that have waited long enough, or ``everything``; has chunks redacted and written."""
         due = [key for key, since in self._held.items() if everything or now_ns - since >= self._hold_ns]
         for key in due:
             entry = self._open.get(key)
             if entry is not None:
                 self._release(entry[1].flow)
             self._held.pop(key, None)
+        self._write_chunks()
+
+    def _write_chunks(self) -> None:
+        with_chunks, self._with_chunks, self._unredacted_bytes = self._with_chunks, set(), 0
+        for key in with_chunks:
+            entry = self._open.get(key)
+            if entry is not None:
+                self._guarded(entry[0], entry[1].write_chunks)
 
     def close(self, now_ns: int) -> None:
         """Ends every exchange that is still open: the process ends."""
@@ -136,6 +155,13 @@ class Recorder:
             entry = self._open.get(recording.exchange_id)
             if entry is not None:
                 self._guarded(entry[0], recording.record_request)
+
+    def _chunk(self, recording: ExchangeRecording, now_ns: int, data: bytes) -> None:
+        recording.chunk(now_ns, data)
+        self._with_chunks.add(recording.exchange_id)
+        self._unredacted_bytes += len(data)
+        if self._unredacted_bytes > self._most_unredacted_bytes:
+            self._write_chunks()
 
     def _response(self, recording: ExchangeRecording, now_ns: int, head: ResponseHead) -> None:
         recording.record_request()

@@ -38,6 +38,7 @@ class RecordingSettings:
     """What the recording of exchanges is told once."""
 
     max_payload_bytes: int
+    most_held_bytes: int
     assemble_streams: bool
     session_headers: tuple[str, ...]
     backends: dict[str, str]
@@ -194,6 +195,9 @@ class ExchangeRecording(ABC):
             "message": "the capture of this exchange failed and was turned off",
         }
         self._record_failure({**self._base, "outcome": "error", "error": failure, "incomplete": "withheld"})
+
+    def write_chunks(self) -> None:  # noqa: B027  # most have none
+        """Writes the chunks that were kept to be redacted together."""
 
     @property
     @abstractmethod

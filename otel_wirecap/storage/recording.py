@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.record import Record
 
 NS = 1_000_000_000
+MOST_HELD_BYTES = 1 << 20
+"""Of one stream, in which a secret may begin. What is held counts as waiting, and must not fill the queue."""
+MOST_UNREDACTED_BYTES = 1 << 19
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 TOLD_VERSIONS = (
     "opentelemetry-api",
@@ -64,6 +67,7 @@ class ProcessRecording:
         self._shared = Recording(
             settings=RecordingSettings(
                 max_payload_bytes=config.capture_max_payload_bytes,
+                most_held_bytes=min(MOST_HELD_BYTES, config.capture_max_queue_bytes // 16),
                 assemble_streams=config.capture_assemble_streams,
                 session_headers=config.capture_session_headers,
                 backends=config.capture_backends,
@@ -75,7 +79,12 @@ class ProcessRecording:
         )
         self.refresh_secrets()
         hold_ns = int(min(config.capture_flush_interval, 1.0) * NS / 2)
-        self.recorder = Recorder(self._shared, hold_ns=hold_ns, on_failure=on_failure)
+        self.recorder = Recorder(
+            self._shared,
+            hold_ns=hold_ns,
+            most_unredacted_bytes=min(MOST_UNREDACTED_BYTES, config.capture_max_queue_bytes // 8),
+            on_failure=on_failure,
+        )
 
     def refresh_secrets(self) -> None:
         """Looks into the environment for credentials, so that changes at run time are noticed."""

@@ -41,7 +41,7 @@ class Feed:
     def __init__(self, writer: CaptureWriter, size: int = 1000) -> None:
         self.exchange = exchange_on(writer, "feed-" + secrets.token_hex(4))
         self.exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
-        self.chunk = b"x" * size
+        self.chunk = b"data: %s.\n\n" % (b"x" * (size - 9))
         self.count = 0
 
     def put(self, count: int, pause: float = 0.0) -> None:

@@ -16,7 +16,7 @@ from otel_wirecap.capture.redaction.spans import MARKER, Span
 
 NAME_ENDS: Final = tuple(
     f"{spelled}{close}".encode()
-    for end in ("ey", "en", "et", "rd", "wd", "se", "al", "ls", "th", "on", "wt")
+    for end in ("ey", "en", "et", "rd", "wd", "se", "al", "ls", "th", "zation", "wt")
     for spelled in (end, end.upper())
     for close in ('"', "\\")
 )
@@ -24,9 +24,13 @@ NAME_ENDS: Final = tuple(
 escape included: what is rare in prose, and short enough for the fast search."""
 
 _MOST_NAME: Final = 64
+_MOST_COLON: Final = 64
+_MOST_OPEN_VALUE: Final = 4096
 
 _NAME: Final = re.compile(rb"[A-Za-z0-9_.-]+")
 _COLON: Final = re.compile(rb'(?P<escape>\\*+)"\s*+:\s*+(?P=escape)"')
+_NAME_AND_COLON: Final = re.compile(rb'([A-Za-z0-9_.-]+)(\\*+)"\s*+:\s*+\2"\Z')
+_BLANK: Final = re.compile(rb"\s")
 _STRING: Final = re.compile(rb'(?:[^"\\]|\\.)*+', re.DOTALL)
 _STRING_WITHIN_STRING: Final = re.compile(rb'[^"\\]*+(?:\\++[^"\\]++)*+')
 
@@ -44,6 +48,7 @@ _CERTAIN_PAIRS: Final = frozenset({
 # A word, a type, prose, or a reference to what holds the value: "string", "os.environ[…]", "${KEY}", "<your key>".
 _SCHEME: Final = re.compile(rb"(?:Bearer|Basic|Token|ApiKey)[ ]++", re.IGNORECASE)
 _REFERENCE: Final = re.compile(rb"[$<{%]|os\.|process\.env|env[.:\[]|(?:x{4,}|\*{3,}|\.{3})", re.IGNORECASE)
+_ESCAPED: Final = re.compile(rb"\\(?:u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 _PLAIN: Final = re.compile(rb"[^\s\"]{6,}")
 _WORDS: Final = re.compile(rb"[A-Za-z][a-z]*(?:[_-][A-Za-z]?[a-z]*)*")
 _RANDOM: Final = re.compile(rb"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_.+/=~-]{16,}")
@@ -51,35 +56,54 @@ _RANDOM: Final = re.compile(rb"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_
 
 def field_span(data: bytes, start: int, end: int) -> Span | None:
     """The value of a secret JSON field whose name ends with what was found at ``start`` to ``end``; else None."""
+    quote = data.rfind(b'"', max(0, start - _MOST_NAME), start)
+    certain = _certainty(data[quote + 1 : end - 1]) if quote >= 0 else None
+    if certain is None:
+        return None
     colon = _COLON.match(data, end - 1)
     if colon is None:
         return None
-    quote = data.rfind(b'"', max(0, start - _MOST_NAME), start)
-    name = _NAME.fullmatch(data, quote + 1, end - 1)
-    if quote < 0 or name is None:
-        return None
     string = _STRING_WITHIN_STRING if colon["escape"] else _STRING
     found = string.match(data, colon.end())
-    if found is None or not _is_secret(name[0].decode(), found[0]):
+    if found is None or not _is_secret(found[0], certain=certain):
         return None
     return Span(found.start(), found.end(), "field")
 
 
-def _is_secret(name: str, value: bytes) -> bool:
-    certain = _certainty(name)
-    if certain is None or value == MARKER.encode():
+def open_value(data: bytes, begin: int) -> int:
+    """Where a secret field's value begins, at ``begin`` or later, that is not over where the data are; else their end.
+
+    Such a value has no blank and no quote in it, so it begins at the last quote.
+    """
+    quote = data.rfind(b'"', max(0, len(data) - _MOST_OPEN_VALUE))
+    if quote < 0:
+        return len(data)
+    value = data[quote + 1 :]
+    scheme = _SCHEME.match(value)
+    if _BLANK.search(value, scheme.end() if scheme else 0):
+        return len(data)
+    name = _NAME_AND_COLON.search(data, max(0, quote - _MOST_NAME - _MOST_COLON), quote + 1)
+    if name is None or _certainty(name[1]) is None:
+        return len(data)
+    return max(begin, quote + 1)
+
+
+def _is_secret(value: bytes, *, certain: bool) -> bool:
+    if value == MARKER.encode():
         return False
     scheme = _SCHEME.match(value)
-    bare = value[scheme.end() :] if scheme else value
+    bare = _ESCAPED.sub(b"_", value[scheme.end() :] if scheme else value)
     if not certain:
         return _RANDOM.fullmatch(bare) is not None
     return _PLAIN.fullmatch(bare) is not None and not _REFERENCE.match(bare) and not _WORDS.fullmatch(bare)
 
 
 @lru_cache(maxsize=1024)
-def _certainty(name: str) -> bool | None:
-    """Whether the name is a secret's for certain; None where it is no secret's."""
-    segments = segments_of(name)
+def _certainty(name: bytes) -> bool | None:
+    """Whether the name is a secret's for certain; None where it is no secret's, or no name."""
+    if not _NAME.fullmatch(name):
+        return None
+    segments = segments_of(name.decode())
     if not is_secret_name(segments) or segments in (["key"], ["signature"]) or segments[-1:] == ["signature"]:
         return None
     return not _CERTAIN.isdisjoint(segments) or not _CERTAIN_PAIRS.isdisjoint(itertools.pairwise(segments))

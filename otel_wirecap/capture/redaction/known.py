@@ -19,6 +19,8 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]+")  # the same in JSON, in URLs and
 _PLAIN_PART: Final = re.compile(rb"[A-Za-z0-9]+")
 _URL_ALPHABET: Final = str.maketrans("+/", "-_")
 
+_HEAD: Final = 4
+
 MIN_CLUE: Final = 6
 """Bytes: a search for shorter ones would find harmless text too often."""
 
@@ -112,6 +114,7 @@ class _Batch:
         self.forms: list[bytes] = []
         self.clues: set[bytes] = set()
         self.search: Callable[[bytes], list[tuple[int, int, int]]] = lambda _data: []
+        self._beginnings: _Beginnings | None = None
 
     def add(self, value: str, forms: Iterable[bytes], clues: set[bytes]) -> None:
         self.values.add(value)
@@ -123,6 +126,41 @@ class _Batch:
             self.search = BytesAhoCorasick(
                 sorted(self.clues), matchkind=MatchKind.LeftmostFirst
             ).find_matches_as_indexes
+        self._beginnings = None
+
+    def open_place(self, data: bytes, begin: int) -> int:
+        if self._beginnings is None:
+            self._beginnings = _Beginnings(self.forms)
+        return self._beginnings.open_place(data, begin)
+
+
+class _Beginnings:
+    """Finds out whether data end with the beginning of one of the forms."""
+
+    def __init__(self, forms: list[bytes]) -> None:
+        self._longest = max(map(len, forms), default=0)
+        self._bytes = frozenset(b"".join(forms))
+        self._shortest = {form[:length] for form in forms for length in range(1, _HEAD)}
+        heads: dict[bytes, list[bytes]] = {}
+        for form in forms:
+            heads.setdefault(form[:_HEAD], []).append(form)
+        self._forms = list(heads.values())
+        self._find = BytesAhoCorasick(list(heads)).find_matches_as_indexes
+
+    def open_place(self, data: bytes, begin: int) -> int:
+        length = len(data)
+        if begin == length or data[-1] not in self._bytes:
+            return length
+        first = max(begin, length - self._longest + 1)
+        tail = data[first:]
+        for index, start, _ in sorted(self._find(tail, overlapping=True), key=lambda hit: hit[1]):
+            rest = tail[start:]
+            if any(form.startswith(rest) and form != rest for form in self._forms[index]):
+                return first + start
+        for start in range(max(begin, length - _HEAD + 1), length):
+            if data[start:] in self._shortest:
+                return start
+        return length
 
 
 class KnownValues:
@@ -134,14 +172,15 @@ class KnownValues:
         most_passes: how many passes a search may take: the values that were added first are forgotten beyond that.
 
     Attributes:
+        rule: what findings are counted under.
         non_ascii: whether a value was ever added that is not all ASCII.
         with_slash: whether a value was ever added that has a slash in it, which JSON may write in two ways.
     """
 
-    __slots__ = ("_batches", "_most_passes", "_rule", "_values", "non_ascii", "with_slash")
+    __slots__ = ("_batches", "_most_passes", "_values", "non_ascii", "rule", "with_slash")
 
     def __init__(self, rule: str, values: Iterable[str] = (), *, most_passes: int | None = None) -> None:
-        self._rule = rule
+        self.rule = rule
         self._most_passes = most_passes
         self._batches: list[_Batch] = []
         self._values: set[str] = set()
@@ -171,6 +210,13 @@ class KnownValues:
         while self._most_passes is not None and len(self._batches) > self._most_passes:
             self._values -= self._batches.pop(0).values
 
+    def open_place(self, data: bytes, begin: int) -> int:
+        """Where a value may begin, at ``begin`` or later, whose rest follows the data; else their length."""
+        place = len(data)
+        for batch in self._batches:
+            place = min(place, batch.open_place(data, begin))
+        return place
+
     def spans(self, data: bytes) -> list[Span]:
         """Every place where a value stands in the data, in any of its spellings."""
         spans: list[Span] = []
@@ -178,5 +224,5 @@ class KnownValues:
             # The automaton tells which clues are there at all; one that overlaps another may be missing from its
             # answer, so the rare data with a hit is searched for every form.
             if batch.search(data):
-                spans += occurrences(data, batch.forms, self._rule)
+                spans += occurrences(data, batch.forms, self.rule)
         return spans

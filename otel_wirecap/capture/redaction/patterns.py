@@ -11,12 +11,15 @@ Invariants, each held by a test:
   non-overlapping hits are all there are.
 - Every expression is linear: what can fail after a run is bounded, what is unbounded cannot fail.
 - Upper bounds are open: vendors lengthen their tokens, and a fixed length would leave the tail in clear.
+- ``open_place`` may name a place too early, never one too late: what stands before it stays what it is, whatever
+  follows the data.
 
 The shapes are those of the vendors' documentation and of tokens they issue. Keys without a signature
 (Mistral, Cohere, 32 hex digits of Azure, AWS secret keys) cannot be found here, only by value or by name.
 """
 
 import re
+import string
 from dataclasses import dataclass
 from typing import Final
 
@@ -130,13 +133,83 @@ _ESCAPED_ASCII: Final = re.compile(rb"\\u00(?:2[0-57-9A-Fa-f]|3[0-9ABDFabdf]|[4-
 """ASCII that nobody needs to escape: not & < > (2, 3c, 3e), which some serialisers write so."""
 
 _LONG: Final = [literal.encode() for literal in LITERALS if len(literal) > 3]
+_LONG_ENDS: Final = [end for end in NAME_ENDS if len(end) > 3]
 _SHORT: Final = [literal.encode() for literal in LITERALS if len(literal) <= 3]
-_find_long: Final = BytesAhoCorasick([*_LONG, rb"\u00"], matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
-_find_short: Final = BytesAhoCorasick([*_SHORT, *NAME_ENDS], matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
+_find_long: Final = BytesAhoCorasick(
+    [*_LONG, *_LONG_ENDS, rb"\u00"], matchkind=MatchKind.LeftmostFirst
+).find_matches_as_indexes
+_find_short: Final = BytesAhoCorasick(
+    [*_SHORT, *(end for end in NAME_ENDS if len(end) == 3)], matchkind=MatchKind.LeftmostFirst
+).find_matches_as_indexes
 
 
-def find_secrets(data: bytes) -> tuple[list[Span], bool]:
-    """The secrets that have a shape, each with its whole run, and those of JSON fields.
+# What the expressions can consume, private keys aside; and how many bytes they need to fail.
+_TOKEN_BYTES: Final = bytes({*string.ascii_letters.encode(), *string.digits.encode(), *b"_-./+=\\"})
+_MOST_TO_DECIDE: Final = {"eyJ": 2200}
+_USUALLY_TO_DECIDE: Final = 200
+_AZURE_LEAD: Final = 58
+"""Letters and digits that may stand before the signature of an Azure key, and the signature but for one."""
+_ALNUM: Final = bytes({*string.ascii_letters.encode(), *string.digits.encode()})
+
+_BEGINNINGS: Final = {
+    literal[:length].encode(): any(
+        _BOUNDED[index] for index, other in enumerate(LITERALS) if other.startswith(literal[:length])
+    )
+    for literal in LITERALS
+    for length in range(1, len(literal))
+}
+"""Every proper beginning of a literal; whether it counts only where no word runs on."""
+_LONGEST_BEGINNING: Final = max(map(len, _BEGINNINGS))
+_PEM_BEGINNING: Final = re.compile(
+    rb"-{1,5}(?:B(?:E(?:G(?:I(?:N(?: (?:[A-Z0-9 ]{1,64}-{0,5})?)?)?)?)?)?)?\Z",
+)
+_LONGEST_PEM_BEGINNING: Final = 84
+
+_SLACK: Final = {"pem": 64, "field": 8}
+"""Bytes that must follow a secret before it is known to be over; two for every other shape."""
+
+
+def open_place(data: bytes, begin: int) -> int:
+    """Where a secret may begin, at ``begin`` or later, that is decided only by what follows the data; else their end.
+
+    Letters and digits at the end always may: there are keys whose signature stands in their middle.
+    """
+    length = len(data)
+    if begin == length or data[-1] in b'\n"':
+        return length
+    run = max(len(data.rstrip(_TOKEN_BYTES)), begin)
+    place = _open_literal(data, run) if run < length else length
+    dashes = _PEM_BEGINNING.search(data, max(begin, length - _LONGEST_PEM_BEGINNING))
+    if dashes is not None:
+        place = min(place, dashes.start())
+    letters = max(len(data.rstrip(_ALNUM)), begin, length - _AZURE_LEAD)
+    return min(letters, place)
+
+
+def _open_literal(data: bytes, begin: int) -> int:
+    """Where the first literal stands, or the beginning of one, whose fate is open."""
+    length = len(data)
+    hits = [(start, index) for index, start, _ in _find_long(data[begin:]) if index < len(_LONG)]
+    hits += [(start, len(_LONG) + index) for index, start, _ in _find_short(data[begin:]) if index < len(_SHORT)]
+    for start, index in sorted(hits):
+        start += begin
+        to_decide = _MOST_TO_DECIDE.get(LITERALS[index], _USUALLY_TO_DECIDE)
+        if length - start < to_decide and (not _BOUNDED[index] or _LEFT.match(data, start)):
+            return max(begin, start - max(lead for _, lead, _ in _CONFIRM[index]))
+    for start in range(max(begin, length - _LONGEST_BEGINNING), length):
+        bounded = _BEGINNINGS.get(data[start:])
+        if bounded is not None and (not bounded or _LEFT.match(data, start)):
+            return start
+    return length
+
+
+def is_open(span: Span, length: int) -> bool:
+    """Whether what follows the data, ``length`` bytes of it, may make a secret that was found in it longer."""
+    return length - span.end < _SLACK.get(span.rule, 2)
+
+
+def find_secrets(data: bytes, begin: int = 0) -> tuple[list[Span], bool]:
+    """The secrets at ``begin`` or later that have a shape, each with its whole run, and those of JSON fields.
 
     Also whether ASCII characters are written as JSON escapes.
     """
@@ -148,23 +221,26 @@ def find_secrets(data: bytes) -> tuple[list[Span], bool]:
             hits.append((start, len(_LONG) + index))
         elif (field := field_span(data, start, end)) is not None:
             fields.append(field)
-    for index, start, _ in _find_long(data):
+    for index, start, end in _find_long(data):
         if index < len(_LONG):
             hits.append((start, index))
+        elif index < len(_LONG) + len(_LONG_ENDS):
+            if (field := field_span(data, start, end)) is not None:
+                fields.append(field)
         elif not escaped:
             escaped = _ESCAPED_ASCII.match(data, start) is not None
-    return [*(_confirmed(data, sorted(hits)) if hits else ()), *fields], escaped
+    return [*(_confirmed(data, sorted(hits), begin) if hits else ()), *fields], escaped
 
 
-def _confirmed(data: bytes, hits: list[tuple[int, int]]) -> list[Span]:
+def _confirmed(data: bytes, hits: list[tuple[int, int]], begin: int) -> list[Span]:
     """Keeps the hits that are secrets, each with its whole run; hits inside a secret belong to it."""
     spans: list[Span] = []
-    done = 0
+    done = begin
     for start, index in hits:
         if start < done or (_BOUNDED[index] and not _LEFT.match(data, start)):
             continue
         for expression, lead, rule in _CONFIRM[index]:
-            if start >= lead and (match := expression.match(data, start - lead)):
+            if start - lead >= begin and (match := expression.match(data, start - lead)):
                 done = match.end()
                 spans.append(Span(match.start(), done, rule))
                 break

@@ -19,6 +19,7 @@ from urllib.parse import unquote, unquote_plus
 
 import orjson
 
+from otel_wirecap.capture.redaction.fields import open_value
 from otel_wirecap.capture.redaction.known import KnownValues
 from otel_wirecap.capture.redaction.names import (
     header_rule,
@@ -27,7 +28,7 @@ from otel_wirecap.capture.redaction.names import (
     reads_like_a_secret,
     segments_of,
 )
-from otel_wirecap.capture.redaction.patterns import find_secrets
+from otel_wirecap.capture.redaction.patterns import find_secrets, is_open, open_place
 from otel_wirecap.capture.redaction.spans import MARKER, Span, masked
 
 # The tokens of a valid JSON document that can hold a value: strings and numbers.
@@ -35,6 +36,9 @@ _JSON_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]
 
 _MOST_PASSES_FOR_SEEN: Final = 4
 """Some 40 credentials: each pass costs as much as the search for all shapes."""
+
+_SHORTEST_BEGINNING: Final = 8
+"""Bytes of a known value at the end of a stream that are masked though the rest never came."""
 
 # A part of a form up to its value, for fields that are no files. The bounds keep it linear.
 _PART: Final = re.compile(
@@ -169,6 +173,50 @@ class Redactor:
                 if value.start < value.end:
                     spans.append(value)
         return masked(data, spans, counts) if spans else data
+
+    def stream(
+        self, data: bytes, begin: int, credentials: Sequence[str] = (), *, is_end: bool = False
+    ) -> tuple[list[Span], int]:
+        """The secrets in a part of a stream, as far as what follows cannot change them.
+
+        Args:
+            data: what is not decided yet, after some of what is.
+            begin: where the undecided part begins.
+            credentials: The values that the request was sent with.
+            is_end: Nothing follows. The beginning of a known value at the very end is a secret too, from 8 bytes on.
+
+        Returns:
+            The secrets, and the place that all is decided up to.
+        """
+        own = self._own(credentials) if credentials else ()
+        tables = (self._seen, self._known, _credential_search(own)) if own else (self._seen, self._known)
+        length = len(data)
+        spans, _ = find_secrets(data, begin)
+        if spans:
+            spans = [span for span in spans if span.start >= begin]
+        place = length
+        if not is_end:
+            place = min(open_place(data, begin), open_value(data, begin))
+            for span in spans:
+                if span.start < place and is_open(span, length):
+                    place = span.start
+        for table in tables:
+            spans += [
+                Span(max(span.start, begin), span.end, span.rule) for span in table.spans(data) if span.end > begin
+            ]
+            open_at = table.open_place(data, begin)
+            if not is_end:
+                place = min(place, open_at)
+            elif length - open_at >= _SHORTEST_BEGINNING:
+                spans.append(Span(open_at, length, table.rule))
+        if not spans:
+            return spans, place
+        # A secret that reaches beyond the place is not told either, so its beginning is the place: those that end last
+        # first, for each makes fewer end before the place.
+        for span in sorted(spans, key=lambda span: span.end, reverse=True):
+            if span.end > place > span.start:
+                place = span.start
+        return [span for span in spans if span.end <= place], place
 
     def headers(
         self, headers: Sequence[tuple[str, str]], counts: dict[str, int], credentials: Sequence[str] = ()

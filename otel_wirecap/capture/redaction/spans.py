@@ -25,15 +25,23 @@ def masked(data: bytes, spans: list[Span], counts: dict[str, int]) -> bytes:
             one that begins first; of those, of the longest; of those, of the one that stands first.
         counts: Rule to number of markers; added to.
     """
-    spans = sorted(spans, key=lambda span: (span.start, -span.end))
     pieces: list[bytes] = []
     done = 0
-    for start, end, rule in spans:
-        if pieces and start < done:
-            done = max(done, end)
-            continue
+    for start, end, rule in merged(spans):
         pieces += (data[done:start], _MARKER)
         counts[rule] = counts.get(rule, 0) + 1
         done = end
     pieces.append(data[done:])
     return b"".join(pieces)
+
+
+def merged(spans: list[Span]) -> list[Span]:
+    """The places in order, those that overlap as one, found by the rule that ``masked`` counts."""
+    found: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        if found and span.start < found[-1].end:
+            if span.end > found[-1].end:
+                found[-1] = found[-1]._replace(end=span.end)
+        else:
+            found.append(span)
+    return found

@@ -1,0 +1,503 @@
+"""The redaction of a stream: pieces go in as they arrive, and come out, in order, when nothing in them is open.
+
+A secret may be split over pieces, and over the strings of consecutive events ("sk-", "proj", "-Ab…"). So the bytes are
+searched as they are, across pieces; and the strings that a reader adds up (the content of one choice, the arguments
+of one tool call) are searched as the one text that they make, for each a channel.
+
+Invariants:
+
+- What is told does not depend on how the stream was cut into pieces.
+- A piece without a secret comes out as the very same bytes. Where a secret begins there is the marker; the rest of it
+  is taken out of the pieces and events that it stands in.
+- A piece comes out when its bytes are decided, every event that begins in it is whole, and so are the channels up to
+  there. What is held is lost when the process is killed: it is not written in clear.
+- A channel that nothing is added to for ``MOST_EVENTS`` events is over, as at the stream's end: not everything waits
+  for one that may never go on.
+- After an error nothing comes out any more: ``feed`` and ``close`` raise again.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections import deque
+from itertools import accumulate, islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
+
+from otel_wirecap.capture.redaction.documents import (
+    NO_JSON,
+    Document,
+    Frame,
+    documents_of,
+    encoded,
+    parsed,
+    strings_at,
+    without_field,
+    written,
+)
+from otel_wirecap.capture.redaction.online import CONTINUED, OnlineSearch
+from otel_wirecap.capture.redaction.spans import MARKER, Span
+from otel_wirecap.capture.redaction.templates import INDEXES, NO_TEXT, Template, learned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from otel_wirecap.capture.redaction.redactor import Redactor
+
+MOST_EVENTS: Final = 64
+"""Most texts end with letters that could begin a key: so many events wait for one that will not go on."""
+
+_MOST_TEMPLATES: Final = 8
+_TRIALS: Final = 16
+"""Events that are looked at for what they have in common with the next, and one more for every 8 that had."""
+
+_MOST_CHANNELS: Final = 256
+
+_MARKER: Final = MARKER.encode()
+
+
+class Released(NamedTuple):
+    """Redacted pieces.
+
+    Attributes:
+        pieces: in order.
+        counts: rule to number of markers, by the number of the piece, for those that markers were put into.
+    """
+
+    pieces: list[bytes]
+    counts: dict[int, dict[str, int]]
+
+
+class _Fragment(NamedTuple):
+    """What one string of an event adds to a channel.
+
+    Attributes:
+        begin: where it begins in the channel's text.
+        start: where the event begins in the stream.
+        offset: where ``content`` begins in the stream.
+        content: the event's document.
+        path: the names on the way to the string; None where the document is no JSON and all of it is the text.
+        number: which of the strings with this path.
+        frame: what the document is encoded in.
+    """
+
+    begin: int
+    start: int
+    offset: int
+    content: bytes
+    path: tuple[str, ...] | None
+    number: int
+    frame: Frame | None
+
+
+class _Run(NamedTuple):
+    r"""What many events add to a channel that have a template in common.
+
+    Attributes:
+        begin: where it begins in the channel's text.
+        lines: the events' lines, with a ``\n`` before each.
+        place: where they begin in the stream.
+        template: matches every line with data.
+        group: the group of the pattern that is the channel's.
+    """
+
+    begin: int
+    lines: bytes
+    place: int
+    template: Template
+    group: int
+
+    def fragments(self, end: int) -> Iterator[_Fragment]:
+        """What each event adds, the last first; ``end`` is where it ends in the channel's text."""
+        path, number = self.template.places[self.group]
+        at = len(self.lines)
+        while (at := self.lines.rfind(b"\ndata:", 0, at)) >= 0:
+            line = self.template.pattern.match(self.lines, at)
+            assert line is not None  # noqa: S101  # every such line was matched
+            end -= len(_plain([line[self.group + 1]]))
+            start = self.place + at + 1
+            yield _Fragment(end, start, start, line[0][1:], path, number, None)
+
+
+class _Channel:
+    """One text that is made of the strings of several events.
+
+    Attributes:
+        fragments: those that are not decided.
+        added: what came since the last search, and ``parts`` its texts.
+        size: of the text.
+        event: number of the last event that added to it.
+    """
+
+    __slots__ = ("added", "event", "fragments", "parts", "search", "size")
+
+    def __init__(self, redactor: Redactor) -> None:
+        self.search = OnlineSearch(redactor)
+        self.fragments: list[_Fragment] = []
+        self.added: list[_Fragment | _Run] = []
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.event = 0
+
+    def add(self, text: bytes, source: _Fragment | _Run) -> None:
+        """Adds to the text."""
+        self.parts.append(text)
+        self.added.append(source)
+        self.size += len(text)
+
+    def latest(self, place: int) -> list[_Fragment]:
+        """The fragments that reach beyond a place of the text, in order."""
+        found: list[_Fragment] = []
+        end = self.size
+        for source in reversed([*self.fragments, *self.added]):
+            if end <= place:
+                break
+            if isinstance(source, _Fragment):
+                found.append(source)
+            else:
+                for fragment in source.fragments(end):
+                    found.append(fragment)
+                    if fragment.begin <= place and place:
+                        break
+            end = source.begin
+        return found[::-1]
+
+
+class _Edit(NamedTuple):
+    """Other bytes for a part of the stream or of a document; ``rules`` found the secrets that begin in it."""
+
+    start: int
+    end: int
+    replacement: bytes
+    rules: tuple[str, ...]
+
+
+class StreamRedactor:
+    """Redacts one stream.
+
+    Args:
+        redactor: what finds the secrets.
+        content_type: of the stream, in lower case and without parameters.
+        most_held_bytes: beyond these every document and every channel is over: what is open is let go.
+    """
+
+    def __init__(self, redactor: Redactor, content_type: str, most_held_bytes: int = 1 << 20) -> None:
+        self._redactor = redactor
+        self._documents = documents_of(content_type, most_held_bytes)
+        self._most_held_bytes = most_held_bytes
+        self._search = OnlineSearch(redactor)
+        self._data = b""
+        self._base = 0
+        self._pieces: list[bytes] = []
+        self._ends: list[int] = []
+        self._released_to = 0
+        self._edits: list[_Edit] = []
+        self._channels: dict[tuple[str, ...], _Channel] = {}
+        self._changed: dict[tuple[str, ...], _Channel] = {}
+        self._frames: deque[tuple[Frame, bytes, list[_Edit]]] = deque()
+        self._credentials: Sequence[str] = ()
+        self._events = 0
+        self._templates: list[Template] = []
+        self._learned = 0
+        self._matched = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of pieces that have not come out."""
+        return self._base + len(self._data) - self._released_to
+
+    def feed(self, pieces: Sequence[bytes], credentials: Sequence[str] = ()) -> Released:
+        """Takes the next pieces; returns those, in order, that can be told now."""
+        return self._take(pieces, credentials, is_end=False)
+
+    def close(self, credentials: Sequence[str] = ()) -> Released:
+        """The stream is over: returns the pieces that are left."""
+        return self._take((), credentials, is_end=True)
+
+    def _take(self, pieces: Sequence[bytes], credentials: Sequence[str], *, is_end: bool) -> Released:
+        if pieces:
+            place = self._base + len(self._data)
+            self._pieces += pieces
+            self._ends += islice(accumulate(map(len, pieces), initial=place), 1, None)
+        new = b"".join(pieces)
+        self._data += new
+        for start, end, rule in self._search.feed(new, credentials, is_end=is_end):
+            self._edits.append(_masking(start, end, rule))
+        limit = self._search.decided
+        documents = self._documents
+        consumed = documents.consumed
+        data = self._data[consumed - self._base :]
+        self._credentials = credentials
+        for document in documents.read(data, consumed, self, is_end=is_end):
+            self._read(document, credentials)
+        limit = min(limit, documents.told, self._search_channels(credentials, is_end=is_end))
+        return self._released(self._end_frames(limit))
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    def _read(self, document: Document, credentials: Sequence[str]) -> None:
+        start, offset, content, value, frame = document
+        self._events += 1
+        if frame is not None:
+            spans = self._redactor.stream(content, 0, credentials, is_end=True)[0]
+            self._frames.append((frame, content, [_masking(*span) for span in spans]))
+        if value is NO_JSON:
+            channel = self._channel((), 1, credentials)
+            channel.add(content, _Fragment(channel.size, start, offset, content, None, 0, frame))
+            return
+        texts: list[tuple[tuple[str, ...], tuple[str, ...], str]] = []
+        _collect(value, (), (), texts, every=b"\\" in content)
+        numbers: dict[tuple[str, ...], int] = {}
+        for key, path, text in texts:
+            number = numbers[path] = numbers.get(path, -1) + 1
+            channel = self._channel(key, 1, credentials)
+            channel.add(encoded(text), _Fragment(channel.size, start, offset, content, path, number, frame))
+        if self._learned < _TRIALS + self._matched // 8 and content[:5] == b"data:" and b"\\" not in content:
+            self._learned += 1
+            template = learned(content, texts)
+            if template is not None:
+                self._templates.insert(0, template)
+                del self._templates[_MOST_TEMPLATES:]
+
+    def _channel(self, key: tuple[str, ...], events: int, credentials: Sequence[str]) -> _Channel:
+        """The channel that ``events`` events, the last ones, add to."""
+        channel = self._channels.get(key)
+        if channel is None:
+            channel = self._channels[key] = _Channel(self._redactor)
+        elif self._events - channel.event - events >= MOST_EVENTS:
+            self._search_channel(channel, credentials, is_end=True)
+        channel.event = self._events
+        self._changed[key] = channel
+        return channel
+
+    def all(self, lines: bytes, place: int) -> bool:
+        """Takes the lines of an event stream, if all events have the template that came last."""
+        if not self._templates:
+            return False
+        template = self._templates[0]
+        found = template.texts(lines)
+        if found:
+            self._take_events(template, lines, place, found)
+        return bool(found)
+
+    def one(self, lines: bytes, at: int, start: int) -> bool:
+        """Takes the event of one line, if it has one of the templates."""
+        for template in self._templates:
+            line = template.pattern.match(lines, at)
+            if line is not None:
+                found = [line.groups() if len(template.keys) > 1 else line[1]]
+                self._take_events(template, line[0] + b"\n", start - 1, found)
+                if template is not self._templates[0]:
+                    self._templates.remove(template)
+                    self._templates.insert(0, template)
+                return True
+        return False
+
+    def _take_events(self, template: Template, lines: bytes, place: int, found: list[Any]) -> None:
+        """Adds what the events of a template say, as it tells it."""
+        self._matched += len(found)
+        self._events += len(found)
+        for group, key in enumerate(template.keys):
+            texts = found if len(template.keys) == 1 else [texts[group] for texts in found]
+            channel = self._channel(key, len(found), self._credentials)
+            channel.add(_plain(texts), _Run(channel.size, lines, place, template, group))
+
+    # -- channels ----------------------------------------------------------------------------------------------------
+
+    def _search_channels(self, credentials: Sequence[str], *, is_end: bool) -> int:
+        """Searches the channels that were added to; returns the place of the first event in which one is open."""
+        is_end = is_end or self.held_bytes > self._most_held_bytes
+        limit = self._base + len(self._data)
+        for key, channel in list(self._changed.items()):
+            self._search_channel(channel, credentials, is_end=is_end or self._events - channel.event >= MOST_EVENTS)
+            if channel.fragments:
+                limit = min(limit, channel.fragments[0].start)
+            else:
+                del self._changed[key]
+        if len(self._channels) > _MOST_CHANNELS:
+            self._channels = {
+                key: channel for key, channel in self._channels.items() if self._events - channel.event < MOST_EVENTS
+            }
+        return limit
+
+    def _search_channel(self, channel: _Channel, credentials: Sequence[str], *, is_end: bool) -> None:
+        """Searches what was added; keeps the fragments that are not decided."""
+        part = channel.parts[0] if len(channel.parts) == 1 else b"".join(channel.parts)
+        spans = channel.search.feed(part, credentials, is_end=is_end)
+        if spans:
+            self._mask(channel.latest(0), spans, channel.size)
+        channel.fragments = channel.latest(channel.search.decided) if channel.search.open_bytes else []
+        channel.added.clear()
+        channel.parts.clear()
+
+    def _mask(self, fragments: list[_Fragment], spans: list[Span], size: int) -> None:
+        begins = [fragment.begin for fragment in fragments]
+        ends = [*begins[1:], size]
+        for start, end, rule in spans:
+            first = max(0, bisect_right(begins, start) - 1)
+            for fragment, its_end in zip(fragments[first:], ends[first:], strict=True):
+                if fragment.begin >= end:
+                    break
+                begin = max(start, fragment.begin)
+                if begin < its_end:
+                    self._edit(fragment, begin - fragment.begin, min(end, its_end) - fragment.begin, rule)
+                    rule = CONTINUED  # the marker stands in the first only
+
+    def _edit(self, fragment: _Fragment, start: int, end: int, rule: str) -> None:
+        """Has a part of one string masked where it stands in its document."""
+        content = fragment.content
+        if fragment.path is not None:
+            begin, stop = _place(content, fragment.path, fragment.number)
+            spelled = content[begin:stop]
+            start, end = begin + written(spelled, start), begin + written(spelled, end)
+        if fragment.frame is None:
+            self._edits.append(_masking(fragment.offset + start, fragment.offset + end, rule))
+            return
+        edits = next(edits for frame, _, edits in self._frames if frame is fragment.frame)
+        edits.append(_masking(start, end, rule))
+
+    # -- what comes out ----------------------------------------------------------------------------------------------
+
+    def _end_frames(self, limit: int) -> int:
+        """Makes anew the frames that end before the limit and have a secret in them; returns a limit between frames."""
+        while self._frames:
+            frame, content, edits = self._frames[0]
+            payload, end = frame.start + frame.payload, frame.start + len(frame.data)
+            if end > limit:
+                return min(limit, frame.start)
+            self._frames.popleft()
+            # What was found in the payload as it stands was found in its document, too.
+            self._edits = [edit for edit in self._edits if edit.end <= payload or edit.start >= end]
+            if edits:
+                edits = _merged(edits)
+                rules = tuple(rule for edit in edits for rule in edit.rules)
+                for start, stop, replacement in frame.changed(_applied(content, edits)):
+                    self._edits.append(_Edit(start, stop, replacement, rules))
+                    rules = ()
+        return limit
+
+    def _released(self, limit: int) -> Released:
+        """The pieces that end before the limit, with the edits made."""
+        count = bisect_right(self._ends, limit)
+        ends, self._ends = self._ends[:count], self._ends[count:]
+        pieces, self._pieces = self._pieces[:count], self._pieces[count:]
+        counts: dict[int, dict[str, int]] = {}
+        begin, self._released_to = self._released_to, ends[-1] if ends else self._released_to
+        if self._edits and count:
+            edits = deque(_merged(self._edits))
+            for number, end in enumerate(ends):
+                if edits and edits[0].start < end:
+                    pieces[number], counts[number] = _edited(pieces[number], begin, edits)
+                begin = end
+            self._edits = list(edits)
+        keep = self._documents.consumed
+        if keep > self._base:
+            self._data, self._base = self._data[keep - self._base :], keep
+        return Released(pieces, counts)
+
+
+def _edited(piece: bytes, begin: int, edits: deque[_Edit]) -> tuple[bytes, dict[str, int]]:
+    """A piece with the edits made that begin in it, and what was masked; what reaches into the next piece stays."""
+    parts: list[bytes] = []
+    counts: dict[str, int] = {}
+    done, end = begin, begin + len(piece)
+    while edits and edits[0].start < end:
+        start, stop, replacement, rules = edits.popleft()
+        parts += (piece[done - begin : start - begin], replacement)
+        for rule in rules:
+            counts[rule] = counts.get(rule, 0) + 1
+        done = stop
+        if stop > end:
+            edits.appendleft(_Edit(end, stop, b"", ()))
+            break
+    parts.append(piece[done - begin :])
+    return b"".join(parts), counts
+
+
+def _collect(
+    node: Any,
+    key: tuple[str, ...],
+    path: tuple[str, ...],
+    found: list[tuple[tuple[str, ...], tuple[str, ...], str]],
+    *,
+    every: bool,
+) -> None:
+    """Finds the strings of a document in order: the key of each one's channel, its path, itself.
+
+    Args:
+        node: the document, or a part of it.
+        key: the path, and what tells the texts of one path apart.
+        path: names only.
+        found: added to.
+        every: also those that are no parts of a text.
+    """
+    if isinstance(node, list):
+        for item in node:
+            if isinstance(item, str):
+                found.append((key, path, item))
+            elif isinstance(item, dict | list):
+                _collect(item, key, path, found, every=every)
+        return
+    for index in sorted(INDEXES.intersection(node)):
+        key = (*key, index, str(node[index]))
+    for name, value in node.items():
+        if isinstance(value, str):
+            if every or name not in NO_TEXT:
+                found.append(((*key, name), (*path, name), value))
+        elif isinstance(value, dict | list):
+            _collect(value, (*key, name), (*path, name), found, every=every)
+
+
+def _plain(texts: list[bytes]) -> bytes:
+    """What strings say, as they are spelled in JSON, one after the other."""
+    joined = b"".join(texts)
+    if b"\\" not in joined:
+        return joined
+    spelled = b'["%s"]' % b'","'.join(texts)
+    try:
+        return "".join(orjson.loads(spelled)).encode()
+    except orjson.JSONDecodeError:  # half of a surrogate pair
+        return b"".join(map(encoded, json.loads(spelled, strict=False)))
+
+
+def _place(content: bytes, path: tuple[str, ...], number: int) -> tuple[int, int]:
+    """Where a document has a string.
+
+    Raises:
+        ValueError: a name is there twice, so that it cannot be told which string was read.
+    """
+    found: list[tuple[tuple[str, ...], tuple[str, ...], str]] = []
+    _collect(parsed(without_field(content)), (), (), found, every=True)
+    places = strings_at(content, path)
+    if len(places) != sum(1 for _, its_path, _ in found if its_path == path):
+        raise ValueError("a member of an event's document is there twice")
+    return places[number]
+
+
+def _masking(start: int, end: int, rule: str) -> _Edit:
+    return _Edit(start, end, b"", ()) if rule == CONTINUED else _Edit(start, end, _MARKER, (rule,))
+
+
+def _merged(edits: list[_Edit]) -> list[_Edit]:
+    """The edits in order, those that overlap as one."""
+    found: list[_Edit] = []
+    for edit in sorted(edits, key=lambda edit: (edit.start, -edit.end)):
+        if found and edit.start < found[-1].end:
+            last = found[-1]
+            found[-1] = _Edit(
+                last.start, max(last.end, edit.end), last.replacement or edit.replacement, last.rules or edit.rules
+            )
+        else:
+            found.append(edit)
+    return found
+
+
+def _applied(content: bytes, edits: list[_Edit]) -> bytes:
+    parts: list[bytes] = []
+    done = 0
+    for start, end, replacement, _ in edits:
+        parts += (content[done:start], replacement)
+        done = end
+    return b"".join([*parts, content[done:]])
