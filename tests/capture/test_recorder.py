@@ -224,6 +224,63 @@ def test_the_credential_of_a_request_stands_nowhere_in_its_flow() -> None:
     assert word.encode() not in b"".join(desk.lines)
 
 
+def streamed(desk: Desk, *chunks: bytes) -> list[dict[str, Any]]:
+    exchange = desk.exchange()
+    exchange.begin(post())
+    exchange.response(2 * NS, ResponseHead(200, None, [SSE]))
+    for number, chunk in enumerate(chunks):
+        exchange.chunk(3 * NS + number * 1_000_000, chunk)
+    exchange.end(5 * NS, "complete")
+    return [record for record in desk.records() if record["direction"] == "stream_chunk"]
+
+
+def test_a_secret_that_comes_in_deltas_is_masked_and_each_chunk_keeps_its_time_and_number() -> None:
+    key = "sk-" + secrets.token_hex(24)
+    deltas = ["Your key: ", key[:2], key[2:20], key[20:], ". Done."]
+    chunks = [b'data: {"choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n' % text.encode() for text in deltas]
+    records = streamed(Desk(), *chunks)
+    shown = [json.loads(record["payload"][6:])["choices"][0]["delta"]["content"] for record in records]
+    assert shown == ["Your key: ", "[REDACTED]", "", "", ". Done."]
+    assert [record["metadata"].get("redactions") for record in records] == [None, {"openai": 1}, None, None, None]
+    assert [record["metadata"]["chunk_number"] for record in records] == [1, 2, 3, 4, 5]
+    times = [record["timestamp_unix"] - records[0]["timestamp_unix"] for record in records]
+    assert times == pytest.approx([0, 0.001, 0.002, 0.003, 0.004], abs=1e-5)
+    assert [record["content_length"] for record in records] == list(map(len, chunks))
+
+
+def test_a_stream_that_cannot_be_redacted_is_withheld_from_there_on() -> None:
+    key = "sk-" + secrets.token_hex(24)
+    twice = b'data: {"text":"other","text":"%s"}\n\n' % key[:20].encode()
+    rest = b'data: {"text":"%s. "}\n\n' % key[20:].encode()
+    records = streamed(Desk(), twice, rest, b"data: {}\n\n")
+    assert [record["payload"] for record in records] == [None, None, None]
+    assert [record["metadata"]["redactions"] for record in records] == [{"withheld": 1}] * 3
+    assert {record["metadata"]["incomplete"] for record in records} == {"withheld"}
+
+
+def test_chunks_are_written_as_they_come_but_for_what_may_begin_a_secret() -> None:
+    desk = Desk()
+    exchange = desk.exchange()
+    exchange.begin(post())
+    exchange.response(2 * NS, ResponseHead(200, None, [SSE]))
+
+    def written(text: str) -> int:
+        exchange.chunk(3 * NS, b'data: {"text":"%s"}\n\n' % text.encode())
+        for event in desk.events:
+            desk.process.recorder.feed(event)
+        desk.events.clear()
+        desk.process.recorder.tick(3 * NS)
+        return sum(json.loads(line)["direction"] == "stream_chunk" for line in desk.lines)
+
+    assert written("Hello, ") == 1
+    assert written("this is s") == 1
+    assert desk.process.recorder.held_bytes > 0
+    assert written("imple. ") == 3
+    assert desk.process.recorder.held_bytes == 0
+    exchange.end(5 * NS, "complete")
+    desk.records()
+
+
 def test_a_failing_redactor_withholds_the_payload(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: Any, **_options: Any) -> Any:
         raise ValueError("broken")

@@ -13,7 +13,7 @@ Invariants:
   there. What is held is lost when the process is killed: it is not written in clear.
 - A channel that nothing is added to for ``MOST_EVENTS`` events is over, as at the stream's end: not everything waits
   for one that may never go on.
-- After an error nothing comes out any more: ``feed`` and ``close`` raise again.
+- An error leaves it unusable: whoever called it withholds the rest of the stream.
 """
 
 from __future__ import annotations
@@ -395,7 +395,7 @@ class StreamRedactor:
         keep = self._documents.consumed
         if keep > self._base:
             self._data, self._base = self._data[keep - self._base :], keep
-        return Released(pieces, counts)
+        return Released(pieces, {number: rules for number, rules in counts.items() if rules})
 
 
 def _edited(piece: bytes, begin: int, edits: deque[_Edit]) -> tuple[bytes, dict[str, int]]:

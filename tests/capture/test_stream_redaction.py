@@ -1,0 +1,359 @@
+"""Streams: however a secret is cut, into chunks or into the deltas of events, nothing of it comes out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import secrets
+import string
+import struct
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from otel_wirecap.capture.redaction.redactor import Redactor
+from otel_wirecap.capture.redaction.stream import MOST_EVENTS, StreamRedactor
+
+ALNUM = string.ascii_letters + string.digits
+MARK = "[REDACTED]"
+SSE = "text/event-stream"
+AWS = "application/vnd.amazon.eventstream"
+
+Event = Callable[[int, str], bytes]
+
+
+def compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def openai(index: int, text: str) -> bytes:
+    delta = {"index": index, "delta": {"content": text}, "finish_reason": None}
+    return f"data: {compact({'id': 'chatcmpl-1', 'object': 'chat.completion.chunk', 'choices': [delta]})}\n\n".encode()
+
+
+def openai_tool(index: int, text: str) -> bytes:
+    call = {"index": index, "function": {"arguments": text}}
+    choice = {"index": 0, "delta": {"tool_calls": [call]}}
+    return f"data: {json.dumps({'choices': [choice], 'obfuscation': secrets.token_hex(3)})}\n\n".encode()
+
+
+def responses(index: int, text: str) -> bytes:
+    value = {"type": "response.output_text.delta", "sequence_number": secrets.randbelow(99), "output_index": index}
+    return f"event: response.output_text.delta\ndata: {compact({**value, 'delta': text})}\n\n".encode()
+
+
+def anthropic(index: int, text: str) -> bytes:
+    value = {"type": "content_block_delta", "index": index, "delta": {"type": "thinking_delta", "thinking": text}}
+    return f"event: content_block_delta\r\ndata: {json.dumps(value, ensure_ascii=False)}\r\n\r\n".encode()
+
+
+def cohere(index: int, text: str) -> bytes:
+    value = {"type": "content-delta", "index": index, "delta": {"message": {"content": {"text": text}}}}
+    return f"data: {json.dumps(value)}\n\n".encode()
+
+
+def pretty(index: int, text: str) -> bytes:
+    """An event whose document stands on several lines."""
+    lines = json.dumps({"index": index, "unheard": {"of": text}}, indent=1).splitlines()
+    return "".join(f"data: {line}\n" for line in lines).encode() + b"\n"
+
+
+def ndjson(index: int, text: str) -> bytes:
+    return json.dumps({"model": "llama", "n": secrets.randbelow(9), "index": index, "response": text}).encode() + b"\n"
+
+
+def gemini(index: int, text: str) -> bytes:
+    """An element of the array that comes without ``alt=sse``."""
+    candidate = {"index": index, "content": {"parts": [{"text": text}]}}
+    return b"," + json.dumps({"candidates": [candidate], "usage": secrets.randbelow(9)}, indent=2).encode() + b"\n"
+
+
+def frame(payload: bytes) -> bytes:
+    name, value = b":event-type", b"chunk"
+    headers = bytes([len(name)]) + name + b"\7" + struct.pack("!H", len(value)) + value
+    head = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
+    head += struct.pack("!I", zlib.crc32(head))
+    message = head + headers + payload
+    return message + struct.pack("!I", zlib.crc32(message))
+
+
+def converse(index: int, text: str) -> bytes:
+    return frame(json.dumps({"contentBlockIndex": index, "delta": {"text": text}, "p": "abcd"}).encode())
+
+
+def bedrock(index: int, text: str) -> bytes:
+    inner = {"type": "content_block_delta", "index": index, "delta": {"text": text}}
+    return frame(json.dumps({"bytes": base64.b64encode(json.dumps(inner).encode()).decode(), "p": "ab"}).encode())
+
+
+FORMATS: dict[str, tuple[str, Event]] = {
+    "openai chat": (SSE, openai),
+    "openai tool calls": (SSE, openai_tool),
+    "openai responses": (SSE, responses),
+    "anthropic thinking": (SSE, anthropic),
+    "cohere": (SSE, cohere),
+    "unknown provider, several lines": (SSE, pretty),
+    "unknown type": ("text/plain", openai),
+    "ollama ndjson": ("application/x-ndjson", ndjson),
+    "gemini array": ("application/json", gemini),
+    "bedrock converse": (AWS, converse),
+    "bedrock invoke": (AWS, bedrock),
+}
+
+
+def frames(data: bytes) -> Iterable[bytes]:
+    """The payloads of an event stream whose checksums are all right."""
+    while data:
+        total, headers, checksum = struct.unpack_from("!III", data)
+        assert checksum == zlib.crc32(data[:8])
+        assert struct.unpack_from("!I", data, total - 4)[0] == zlib.crc32(data[: total - 4])
+        yield data[12 + headers : total - 4]
+        data = data[total:]
+
+
+def documents(content_type: str, data: bytes) -> Iterable[Any]:
+    """What a reader of the stream sees."""
+    if content_type == AWS:
+        for payload in frames(data):
+            value = json.loads(payload)
+            yield json.loads(base64.b64decode(value["bytes"])) if "bytes" in value else value
+    elif content_type == "application/json":
+        yield from json.loads(data)
+    elif content_type == "application/x-ndjson":
+        yield from map(json.loads, data.splitlines())
+    else:
+        for event in data.decode().replace("\r", "").split("\n\n"):
+            lines = [line[5:] for line in event.split("\n") if line.startswith("data:")]
+            if lines:
+                yield json.loads("\n".join(lines))
+
+
+NAMES = ("content", "arguments", "delta", "thinking", "text", "of", "response")
+
+
+def texts_of(value: Any, index: int = 0) -> Iterable[tuple[int, str]]:
+    if isinstance(value, list):
+        for item in value:
+            yield from texts_of(item, index)
+    elif isinstance(value, dict):
+        index = value.get("index", value.get("output_index", value.get("contentBlockIndex", index)))
+        for name, item in value.items():
+            if name in NAMES and isinstance(item, str):
+                yield index, item
+            else:
+                yield from texts_of(item, index)
+
+
+def assembled(content_type: str, data: bytes) -> dict[int, str]:
+    made: dict[int, str] = {}
+    for document in documents(content_type, data):
+        for index, text in texts_of(document):
+            made[index] = made.get(index, "") + text
+    return made
+
+
+def redacted(
+    redactor: Redactor, content_type: str, data: bytes, cuts: Iterable[int] = (), rng: random.Random | None = None
+) -> list[bytes]:
+    """The pieces that come out where the stream is cut there, a few of them taken at a time."""
+    stream = StreamRedactor(redactor, content_type)
+    out: list[bytes] = []
+    waiting: list[bytes] = []
+    place = count = 0
+    for cut in (*cuts, len(data)):
+        waiting.append(data[place:cut])
+        place, count = cut, count + 1
+        if rng is None or rng.random() < 0.6:
+            out += stream.feed(waiting).pieces
+            waiting = []
+    out += stream.feed(waiting).pieces
+    out += stream.close().pieces
+    assert len(out) == count
+    return out
+
+
+def make_secret(kind: str, rng: random.Random) -> str:
+    def run(length: int, alphabet: str = ALNUM) -> str:
+        return "".join(rng.choice(alphabet) for _ in range(length - 2)) + "A1"
+
+    if kind == "jwt":
+        return f"eyJ{run(30)}.eyJ{run(60)}.{run(43)}"
+    if kind == "pem":
+        body = "\n".join(run(64) for _ in range(5))
+        return f"-----BEGIN {'PRIVATE'} KEY-----\n{body}\n-----END {'PRIVATE'} KEY-----"
+    if kind == "azure":
+        return f"{run(52)}J{'QQJ99'}{run(10)}AC{run(16)}"
+    prefix, length = kind.split(" ")
+    alphabet = string.ascii_uppercase + string.digits if prefix == "AKIA" else ALNUM
+    return prefix + run(int(length), alphabet)
+
+
+KINDS = ("sk-proj- 40", "sk-ant-api03- 40", "AKIA 16", "ghp_ 36", "AIza 35", "1//0 40", "jwt", "pem", "azure")
+WORDS = (
+    "the", "key ", "Hello, ", "world", "\n", "session", " é", "日本", ' "q" ', "sk", "-", "s", "sk-", "eyJ", "A", "1//",
+    "task-", '{"a": ', "😀", "\\", "-----BEGIN ", "ghp",
+)  # fmt: skip
+
+
+def make_text(rng: random.Random, planted: list[str]) -> str:
+    text = ""
+    for _ in range(rng.randint(1, 6)):
+        if rng.random() < 0.5:
+            secret = rng.choice(planted)
+            text += rng.choice([" ", "\n", '"', ": ", "="]) + secret + rng.choice([" ", "\n", ". ", '"'])
+        else:
+            text += "".join(rng.choice(WORDS) for _ in range(rng.randint(1, 8)))
+    return text
+
+
+def make_stream(rng: random.Random, name: str, texts: dict[int, str]) -> bytes:
+    """The texts in deltas, those of all indexes mixed."""
+    content_type, event = FORMATS[name]
+    data = b""
+    places = dict.fromkeys(texts, 0)
+    while places:
+        index = rng.choice(list(places))
+        end = places[index] + rng.choice((1, 1, 2, 3, 5, 8, 13, 200))
+        data += event(index, texts[index][places[index] : end])
+        places[index] = end
+        if end >= len(texts[index]):
+            del places[index]
+    return b"[" + data[1:] + b"]" if content_type == "application/json" else data
+
+
+def shares(text: str, secret: str, length: int = 8) -> bool:
+    lines = secret.split("\n")
+    body = "\n".join(lines[1:-1] if len(lines) > 2 else lines)  # the first and last line of a private key are no secret
+    return any(body[place : place + length] in text for place in range(len(body) - length + 1))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_secret_never_survives_and_no_cut_changes_what_comes_out(name: str, seed: int) -> None:
+    rng = random.Random(f"{name} {seed}")
+    content_type, _ = FORMATS[name]
+    known = [f"Kn0wn/{secrets.token_hex(6)}+x", f'p@ss "wörd"\\{secrets.token_hex(6)}']
+    redactor = Redactor(known_values=known)
+    for _ in range(4):
+        planted = [*known, *(make_secret(rng.choice(KINDS), rng) for _ in range(3))]
+        texts = {index: make_text(rng, planted) for index in range(rng.randint(1, 3))}
+        data = make_stream(rng, name, texts)
+        whole = b"".join(redacted(redactor, content_type, data))
+        made = assembled(content_type, whole)
+        for index, text in texts.items():
+            assert made[index] == redactor.text(text, {})
+            assert [secret for secret in planted if shares(made[index], secret)] == []
+        for count in (1, 5, 40):
+            cuts = sorted(rng.randrange(len(data) + 1) for _ in range(count))
+            assert b"".join(redacted(redactor, content_type, data, cuts, rng)) == whole
+        one_by_one = redacted(redactor, content_type, data, range(1, len(data)), rng)
+        assert b"".join(one_by_one) == whole
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_pieces_without_a_secret_come_out_as_they_went_in(name: str) -> None:
+    rng = random.Random(name)
+    content_type, _ = FORMATS[name]
+    texts = {index: "".join(rng.choice(WORDS) for _ in range(60)) for index in range(2)}
+    data = make_stream(rng, name, texts)
+    cuts = sorted(rng.randrange(len(data)) for _ in range(30))
+    pieces = [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    assert redacted(Redactor(known_values=[secrets.token_hex(12)]), content_type, data, cuts, rng) == pieces
+
+
+def test_the_marker_stands_where_the_secret_began_and_the_events_go_on() -> None:
+    key = "sk-proj-" + secrets.token_hex(20)
+    parts = ["Use ", key[:2], key[2:9], key[9:30], key[30:] + " now", "."]
+    stream = StreamRedactor(Redactor(), SSE)
+    released = [stream.feed([openai(0, part)]) for part in parts]
+    last = stream.close()
+    pieces = [piece for some in (*released, last) for piece in some.pieces]
+    expected = ["Use ", MARK, "", "", " now", "."]
+    assert pieces == [openai(0, part) for part in expected]
+    assert [counts for some in released for counts in some.counts.values()] == [{"openai": 1}]
+    assert [len(some.pieces) for some in released] == [1, 0, 0, 0, 3, 2]
+
+
+def test_what_waits_comes_out_once_the_text_has_not_gone_on_for_long() -> None:
+    stream = StreamRedactor(Redactor(), SSE)
+    assert stream.feed([openai(0, "the task sk-")]).pieces == []
+    others = [openai(1, ". ") for _ in range(MOST_EVENTS)]
+    assert stream.feed(others[:-1]).pieces == []
+    assert len(stream.feed(others[-1:]).pieces) == MOST_EVENTS + 1
+
+
+def test_the_beginning_of_a_known_value_at_the_end_of_a_stream_is_masked() -> None:
+    value = "Va1ue" + secrets.token_hex(10)
+    for length in range(1, len(value)):
+        text = assembled(
+            SSE, b"".join(redacted(Redactor(known_values=[value]), SSE, openai(0, "is " + value[:length])))
+        )
+        assert text == {0: "is " + (MARK if length >= 8 else value[:length])}
+
+
+def test_a_stream_of_plain_text_is_searched_across_pieces() -> None:
+    key = "ghp_" + secrets.token_hex(20)
+    data = f"The key is {key}, keep it.".encode()
+    for step in (1, 3, 11):
+        pieces = redacted(Redactor(), "text/plain", data, range(step, len(data), step))
+        assert b"".join(pieces) == f"The key is {MARK}, keep it.".encode()
+
+
+def test_events_whose_data_is_text_are_searched_as_one_text() -> None:
+    key = "ghp_" + secrets.token_hex(20)
+    data = b"".join(f"data: {part}\n\n".encode() for part in ("Key: ", key[:3], key[3:20], key[20:], " ok"))
+    clean = b"".join(redacted(Redactor(), SSE, data)).decode()
+    assert [line[6:] for line in clean.split("\n") if line] == ["Key: ", MARK, "", "", " ok"]
+
+
+def test_half_a_character_in_a_delta_hides_nothing() -> None:
+    key = "ghp_" + secrets.token_hex(20)
+    events = [rf'data: {{"delta":"{part}"}}' + "\n\n" for part in (r"\ud83d", r"\ude00 " + key[:9], key[9:] + ".")]
+    clean = b"".join(redacted(Redactor(), SSE, "".join(events).encode())).decode()
+    assert [line[6:] for line in clean.split("\n") if line] == [
+        r'{"delta":"\ud83d"}', rf'{{"delta":"\ude00 {MARK}"}}', '{"delta":"."}',
+    ]  # fmt: skip
+
+
+def test_a_member_that_is_there_twice_is_not_guessed_about() -> None:
+    key = "ghp_" + secrets.token_hex(20)
+    data = b'data: {"text":"other","text":"%s"}\n\ndata: {"text":"%s "}\n\n' % (key[:20].encode(), key[20:].encode())
+    with pytest.raises(ValueError, match="there twice"):
+        redacted(Redactor(), SSE, data)
+
+
+def test_a_secret_that_does_not_end_is_not_kept_in_memory() -> None:
+    stream = StreamRedactor(Redactor(), "text/plain")
+    beginning = "sk-proj-" + secrets.token_hex(20)
+    pieces = stream.feed([b"Key: " + beginning.encode()]).pieces
+    held = 0
+    for _ in range(100):
+        pieces += stream.feed([b"x9" * 5000]).pieces
+        held = max(held, stream.held_bytes)
+    pieces += stream.feed([b" end."]).pieces + stream.close().pieces
+    assert b"".join(pieces) == f"Key: {MARK} end.".encode()
+    assert held < 100_000
+
+
+def test_what_is_held_is_bounded_whatever_comes() -> None:
+    limit = 50_000
+    unended_line = [b"data: " + b"x" * 1000] + [b"y" * 1000] * 200
+    unended_array = [b'[{"a":"'] + [b"y" * 1000] * 200
+    one_open_channel = [openai(0, "sk-")] + [openai(1, "words, " * 2000) for _ in range(40)]
+    for content_type, pieces in ((SSE, unended_line), ("application/json", unended_array), (SSE, one_open_channel)):
+        stream = StreamRedactor(Redactor(), content_type, limit)
+        out: list[bytes] = []
+        for piece in pieces:
+            out += stream.feed([piece]).pieces
+            assert stream.held_bytes < 2 * limit
+        assert b"".join(out + stream.close().pieces) == b"".join(pieces)
+
+
+def test_a_damaged_event_stream_is_searched_as_bytes() -> None:
+    key = "ghp_" + secrets.token_hex(20)
+    data = converse(0, "Hi") + b"\0\1 damaged " + key.encode() + b" \xff" + converse(0, "there")
+    clean = b"".join(redacted(Redactor(), AWS, data, range(1, len(data), 7)))
+    assert clean == data.replace(key.encode(), MARK.encode())
