@@ -27,6 +27,8 @@ EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_WIRECAP_EXCLUDED_URLS", "OTEL_PYTHON_EXC
 FORMATS = ("jsonl", "text", "structured", "cbor")
 OVERFLOWS = ("drop", "block")
 COMPRESSIONS = ("none", "gzip", "zstd")
+REDACTIONS = ("on", "headers-only", "off")
+PLACES = ("headers", "urls", "bodies")
 FSYNCS = ("never", "rotate", "interval")
 LEGS = ("client", "backend")
 PAUSE_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGWINCH")
@@ -56,6 +58,14 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", re.IGNORECASE)
 _AGE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smhdw]?)\s*", re.IGNORECASE)
 _AGE_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+class SecretPattern(NamedTuple):
+    """A secret that the user describes: a name, what it looks like, and the places where it is looked for."""
+
+    name: str
+    expression: re.Pattern[bytes]
+    where: tuple[str, ...]
 
 
 class Kind(NamedTuple):
@@ -205,6 +215,32 @@ def _parse_signal(value: Any) -> str | None:
     return name
 
 
+def _parse_patterns(value: Any) -> tuple[SecretPattern, ...]:
+    """Reads ``name=expression`` between commas, or a list of maps."""
+    if isinstance(value, str):
+        pairs = [item.partition("=") for item in _BETWEEN_EXPRESSIONS.split(value) if item.strip()]
+        value = [{"name": name, "pattern": pattern} for name, _, pattern in pairs]
+    if not isinstance(value, list | tuple):
+        raise TypeError
+    return tuple(item if isinstance(item, SecretPattern) else _parse_pattern(dict(item)) for item in value)
+
+
+def _parse_pattern(item: dict[str, Any]) -> SecretPattern:
+    name = str(item.pop("name", "")).strip()
+    pattern, literal = item.pop("pattern", None), item.pop("literal", None)
+    where = _parse_names(item.pop("where", PLACES))
+    expression = re.escape(str(literal)) if pattern is None else str(pattern)
+    if item or not name or not expression or (pattern is None) == (literal is None) or not set(where) <= set(PLACES):
+        raise ValueError
+    try:
+        compiled = re.compile(expression.encode())
+    except re.error:
+        raise ValueError from None
+    if compiled.match(b""):  # it would find a secret between any two characters
+        raise ValueError
+    return SecretPattern(name, compiled, tuple(place for place in PLACES if place in where))
+
+
 PATH = Kind(_parse_path, "a file path")
 SIZE = Kind(_parse_size, "a size of at least 1 byte, such as 104857600, 64KB or 100MB")
 COUNT = Kind(_parse_count, "a whole number, 0 or more")
@@ -220,6 +256,12 @@ SIGNAL = Kind(_parse_signal, "one of: " + ", ".join(PAUSE_SIGNALS))
 SECRETS = Kind(
     _parse_secrets,
     f"a list of secrets of {MIN_SECRET_LENGTH} characters or more (in an environment variable: separated by commas)",
+    is_secret=True,
+)
+PATTERNS = Kind(
+    _parse_patterns,
+    "a list of patterns, each with a name, a pattern (a regular expression that does not match nothing) or a literal, "
+    f"perhaps also where, a list of: {', '.join(PLACES)} (in an environment variable: name=expression between commas)",
     is_secret=True,
 )
 MAPPING = Kind(_parse_mapping, "a map of host to name (in an environment variable: host=name,host:port=name)")
@@ -286,17 +328,45 @@ class CaptureConfig:
         DEFAULT_SESSION_HEADERS, NAMES, "request headers that name the session, first wins"
     )
     capture_backends: dict[str, str] = _setting({}, MAPPING, "names of backends by host or host:port")
+    capture_redaction: str = _setting(
+        "on",
+        _one_of(*REDACTIONS),
+        "what is masked: all secrets, only what stands in headers and URLs under a secret's name, or nothing",
+    )
+    capture_allow_secrets: bool = _setting(
+        False,  # noqa: FBT003  # a default is what it is
+        SWITCH,
+        "must be true for capture_redaction: off, so that it is off on purpose",
+    )
     capture_redact_values: tuple[str, ...] = _setting(
         (), SECRETS, "further literal secrets, of 8 characters or more, that are never written"
     )
+    capture_redact_env: tuple[str, ...] = _setting(
+        (), NAMES, "globs of environment variables whose values are secrets, whatever they are named like"
+    )
+    capture_redact_env_files: tuple[str, ...] = _setting(
+        (),
+        NAMES,
+        "files like .env: what is named like a credential in them, or matches capture_redact_env, is a secret",
+    )
+    capture_redact_headers: tuple[str, ...] = _setting((), NAMES, "further headers that are masked whole")
+    capture_redact_fields: tuple[str, ...] = _setting(
+        (), NAMES, "further fields of JSON and forms, and parameters of URLs, whose text is masked whole"
+    )
+    capture_redact_patterns: tuple[SecretPattern, ...] = _setting(
+        (), PATTERNS, "further secrets: a name and a regular expression or a text, and where they are looked for"
+    )
+    capture_redact_allow: tuple[str, ...] = _setting((), NAMES, "what is no secret although it looks like one")
 
     def public(self) -> dict[str, object]:
-        """The settings as a JSON object for ``system_start``; literal secrets are only counted."""
+        """The settings as a JSON object for ``system_start``; literal secrets are only counted, patterns only named."""
         shown: dict[str, object] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name == "capture_redact_values":
+            if field.name in {"capture_redact_values", "capture_redact_allow"}:
                 value = len(value)
+            elif field.name == "capture_redact_patterns":
+                value = [pattern.name for pattern in value]
             shown[field.name] = str(value) if isinstance(value, Path) else value
         return shown
 
@@ -345,7 +415,12 @@ def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | No
                 break
     for name, value in given.items():
         values[name] = _parse(kinds[name], name, value, "given as an argument")
-    return CaptureConfig(**values)
+    config = CaptureConfig(**values)
+    if config.capture_redaction == "off" and not config.capture_allow_secrets:
+        raise ConfigurationError(
+            "capture_redaction: 'off' writes every secret into the capture; expected capture_allow_secrets: true, too"
+        )
+    return config
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,14 @@ from typing import Any
 import pytest
 
 import otel_wirecap
-from otel_wirecap.config import environment_variable, load_config, service_name, setting_fields, unknown_variables
+from otel_wirecap.config import (
+    SecretPattern,
+    environment_variable,
+    load_config,
+    service_name,
+    setting_fields,
+    unknown_variables,
+)
 from otel_wirecap.errors import ConfigurationError
 
 GOOD: dict[str, tuple[str, Any]] = {
@@ -37,7 +45,15 @@ GOOD: dict[str, tuple[str, Any]] = {
     "capture_pause_signal": ("usr2", "SIGUSR2"),
     "capture_session_headers": ("x-a, x-b", ("x-a", "x-b")),
     "capture_backends": ("Host:81=one, other=two", {"host:81": "one", "other": "two"}),
+    "capture_redaction": ("headers-only", "headers-only"),
+    "capture_allow_secrets": ("on", True),
     "capture_redact_values": ("first-secret,second-secret", ("first-secret", "second-secret")),
+    "capture_redact_env": ("INTERNAL_*, MY_KEY", ("INTERNAL_*", "MY_KEY")),
+    "capture_redact_env_files": (".env", (".env",)),
+    "capture_redact_headers": ("x-a, x-b", ("x-a", "x-b")),
+    "capture_redact_fields": ("iban", ("iban",)),
+    "capture_redact_patterns": ("t=T-1", (SecretPattern("t", re.compile(b"T-1"), ("headers", "urls", "bodies")),)),
+    "capture_redact_allow": ("sk-example", ("sk-example",)),
 }
 BAD = {
     "capture_format": "xml",
@@ -59,6 +75,8 @@ BAD = {
     "capture_excluded_urls": "([",
     "capture_pause_signal": "SIGKILL",
     "capture_backends": "nameless",
+    "capture_redaction": "some",
+    "capture_allow_secrets": "perhaps",
 }
 
 

@@ -12,18 +12,21 @@ import socket
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from otel_wirecap import config as configuration
-from otel_wirecap.capture.identity import KeyNames, credential_variables
+from otel_wirecap.capture.identity import KeyNames
 from otel_wirecap.capture.recorder import Recorder
 from otel_wirecap.capture.recording import Recording, RecordingSettings
 from otel_wirecap.capture.redaction.redactor import Redactor
+from otel_wirecap.capture.redaction.rules import Pattern, Rules
+from otel_wirecap.storage.known_secrets import KnownSecrets
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange
     from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.redaction.rules import Mode, Place
 
 NS = 1_000_000_000
 MOST_HELD_BYTES = 1 << 20
@@ -63,6 +66,7 @@ class ProcessRecording:
         self._config = config
         self._salt = _salt(path)
         self._secrets: dict[str, str] | None = None
+        self._known_secrets = KnownSecrets(config.capture_redact_env, config.capture_redact_env_files)
         self._versions = _versions()
         self._shared = Recording(
             settings=RecordingSettings(
@@ -72,7 +76,7 @@ class ProcessRecording:
                 session_headers=config.capture_session_headers,
                 backends=config.capture_backends,
             ),
-            redactor=Redactor(),
+            redactor=Redactor(rules=_rules(config)),
             key_names=KeyNames({}, self._salt),
             salt=self._salt,
             write=write,
@@ -88,7 +92,7 @@ class ProcessRecording:
 
     def refresh_secrets(self) -> None:
         """Looks into the environment for credentials, so that changes at run time are noticed."""
-        variables = credential_variables(configuration.environment())
+        variables = self._known_secrets.variables(configuration.environment())
         if variables == self._secrets:
             return
         self._secrets = variables
@@ -104,6 +108,19 @@ class ProcessRecording:
             "service_name": configuration.service_name(),
             "process": process,
         }
+
+
+def _rules(config: configuration.CaptureConfig) -> Rules:
+    return Rules(
+        mode=cast("Mode", config.capture_redaction),
+        headers=frozenset(map(str.lower, config.capture_redact_headers)),
+        fields=frozenset(map(str.lower, config.capture_redact_fields)),
+        patterns=tuple(
+            Pattern(name, expression, frozenset(cast("tuple[Place, ...]", where)))
+            for name, expression, where in config.capture_redact_patterns
+        ),
+        allowed=frozenset(text.encode() for text in config.capture_redact_allow),
+    )
 
 
 @functools.cache

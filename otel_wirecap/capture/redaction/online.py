@@ -21,7 +21,10 @@ MOST_OPEN: Final = 1 << 16
 """Bytes of one secret that are waited for; what is longer is masked as far as it goes on."""
 
 _REST: Final = re.compile(rb"[A-Za-z0-9_./+=~-]*+")
-_REST_OF_PEM: Final = re.compile(rb"[A-Za-z0-9+/=\s\\:,]*+(?:-----END [A-Z0-9 ]{0,40}(?:-----)?)?")
+_RESTS: Final = {
+    "pem": re.compile(rb"[A-Za-z0-9+/=\s\\:,]*+(?:-----END [A-Z0-9 ]{0,40}(?:-----)?)?"),
+    "field": re.compile(rb'[^"]*+'),
+}
 CONTINUED: Final = ""
 """The rule of what belongs to a secret that was told before."""
 
@@ -79,7 +82,7 @@ class OnlineSearch:
         found, _ = self._redactor.stream(data, begin, credentials, is_end=True)
         last = max(found, key=lambda span: span.end, default=None)
         if last is not None and last.end == len(data):
-            self._rest = _REST_OF_PEM if last.rule == "pem" else _REST
+            self._rest = _RESTS.get(last.rule, _REST)
         return found, len(data)
 
     def _keep(self, data: bytes, place: int, origin: int) -> None:

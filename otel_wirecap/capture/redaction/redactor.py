@@ -11,8 +11,9 @@ Invariants:
 - One thread uses it: the writer's.
 """
 
+import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote, unquote_plus
@@ -29,6 +30,7 @@ from otel_wirecap.capture.redaction.names import (
     segments_of,
 )
 from otel_wirecap.capture.redaction.patterns import find_secrets, is_open, open_place
+from otel_wirecap.capture.redaction.rules import MOST_PATTERN_BYTES, FieldSearch, Place, Rules
 from otel_wirecap.capture.redaction.spans import MARKER, Span, masked
 
 # The tokens of a valid JSON document that can hold a value: strings and numbers.
@@ -59,6 +61,7 @@ class Redactor:
 
     Args:
         known_values: Secret values to be masked wherever they stand.
+        rules: what else is to be masked, and what is not.
         min_length: Known values and credentials shorter than this many characters are not searched for: they
             would mangle harmless text.
 
@@ -68,9 +71,18 @@ class Redactor:
     the request at hand was sent with.
     """
 
-    __slots__ = ("_known", "_min_length", "_seen", "_set")
+    __slots__ = ("_fields", "_known", "_min_length", "_place", "_rules", "_seen", "_set")
 
-    def __init__(self, *, known_values: Iterable[str] = (), min_length: int = 8) -> None:
+    def __init__(
+        self,
+        *,
+        known_values: Iterable[str] = (),
+        min_length: int = 8,
+        rules: Rules = Rules(),  # noqa: B008  # frozen
+    ) -> None:
+        self._rules = rules
+        self._fields = FieldSearch(rules.fields) if rules.fields else None
+        self._place: Place = "bodies"
         self._min_length = min_length
         self._set = self._usable(known_values)
         self._known = KnownValues("known", self._set)
@@ -161,13 +173,16 @@ class Redactor:
 
     def form(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """Masks a form, ``application/x-www-form-urlencoded``: fields by their name, and what else is secret."""
+        if self._rules.mode != "on":
+            return text
         return self.text(self._query(text, counts, credentials, "field"), counts, credentials)
 
     def multipart(self, data: bytes, counts: dict[str, int], credentials: Sequence[str] = ()) -> bytes:
         """Masks a form, ``multipart/form-data`` (RFC 7578): fields by their name, and what else is secret."""
         spans = self._spans(data, credentials)
-        for part in _PART.finditer(data):
-            if is_secret_name(segments_of(part["name"].decode("utf-8", "replace"))):
+        for part in _PART.finditer(data) if self._rules.mode == "on" else ():
+            name = part["name"].decode("utf-8", "replace")
+            if name.lower() in self._rules.fields or is_secret_name(segments_of(name)):
                 end = _BOUNDARY.search(data, part.end())
                 value = Span(part.end(), end.start() if end else len(data), "field")
                 if value.start < value.end:
@@ -188,35 +203,46 @@ class Redactor:
         Returns:
             The secrets, and the place that all is decided up to.
         """
+        length = len(data)
+        if self._rules.mode != "on":
+            return [], length
         own = self._own(credentials) if credentials else ()
         tables = (self._seen, self._known, _credential_search(own)) if own else (self._seen, self._known)
-        length = len(data)
         spans, _ = find_secrets(data, begin)
-        if spans:
-            spans = [span for span in spans if span.start >= begin]
-        place = length
-        if not is_end:
-            place = min(open_place(data, begin), open_value(data, begin))
-            for span in spans:
-                if span.start < place and is_open(span, length):
-                    place = span.start
+        if is_end:
+            place = length
+            for table in tables:
+                open_at = table.open_place(data, begin)
+                if length - open_at >= _SHORTEST_BEGINNING:
+                    spans.append(Span(open_at, length, table.rule))
+        else:
+            place = self._open_place(data, begin, tables, spans)
         for table in tables:
-            spans += [
-                Span(max(span.start, begin), span.end, span.rule) for span in table.spans(data) if span.end > begin
-            ]
-            open_at = table.open_place(data, begin)
-            if not is_end:
-                place = min(place, open_at)
-            elif length - open_at >= _SHORTEST_BEGINNING:
-                spans.append(Span(open_at, length, table.rule))
+            spans += table.spans(data)
+        spans = self._by_rules(data, spans)
         if not spans:
             return spans, place
         # A secret that reaches beyond the place is not told either, so its beginning is the place: those that end last
         # first, for each makes fewer end before the place.
         for span in sorted(spans, key=lambda span: span.end, reverse=True):
             if span.end > place > span.start:
+                place = max(begin, span.start)
+        return [Span(max(span.start, begin), span.end, span.rule) for span in spans if begin < span.end <= place], place
+
+    def _open_place(self, data: bytes, begin: int, tables: Iterable[KnownValues], shapes: Iterable[Span]) -> int:
+        """Where a secret may begin, at ``begin`` or later, that what follows the data decides; else their length."""
+        length = len(data)
+        place = min(open_place(data, begin), open_value(data, begin))
+        for table in tables:
+            place = min(place, table.open_place(data, begin))
+        for span in shapes:
+            if begin <= span.start < place and is_open(span, length):
                 place = span.start
-        return [span for span in spans if span.end <= place], place
+        if self._fields is not None:
+            place = min(place, self._fields.open_place(data, begin))
+        if self._rules.patterns:
+            place = min(place, max(begin, length - MOST_PATTERN_BYTES))
+        return place
 
     def headers(
         self, headers: Sequence[tuple[str, str]], counts: dict[str, int], credentials: Sequence[str] = ()
@@ -226,13 +252,22 @@ class Redactor:
         Returns:
             ``[name, value]`` in wire order.
         """
-        return [self._header(name, value, counts, credentials) for name, value in headers]
+        if self._rules.mode == "off":
+            return [[name, value] for name, value in headers]
+        with self._at("headers"):
+            return [self._header(name, value, counts, credentials) for name, value in headers]
 
     def url(self, url: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """Masks a URL, or the path and query of one.
 
         User and password go, parameters by their name, and secrets wherever else they stand.
         """
+        if self._rules.mode == "off":
+            return url
+        with self._at("urls"):
+            return self._url(url, counts, credentials)
+
+    def _url(self, url: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
         parts = _URL.fullmatch(url)
         assert parts is not None  # noqa: S101  # every part is optional
         scheme, rest = parts["scheme"] or "", parts["rest"]
@@ -258,13 +293,36 @@ class Redactor:
 
         Those that stand earlier in the list name what several rules found.
         """
+        if self._rules.mode != "on":
+            return [], False
         spans = self._seen.spans(data)
         own = self._own(credentials)
         if own:
             spans += _credential_search(own).spans(data)
         spans += self._known.spans(data)
         found, escaped = find_secrets(data)
-        return spans + found, escaped
+        return self._by_rules(data, spans + found), escaped
+
+    def _by_rules(self, data: bytes, spans: list[Span]) -> list[Span]:
+        """Adds what the user's rules find, and leaves out what they allow."""
+        rules = self._rules
+        if self._fields is not None:
+            spans += self._fields.spans(data)
+        for pattern in rules.patterns:
+            if self._place in pattern.places:
+                spans += [Span(*match.span(), pattern.name) for match in pattern.expression.finditer(data) if match[0]]
+        if rules.allowed:
+            spans = [span for span in spans if data[span.start : span.end] not in rules.allowed]
+        return spans
+
+    @contextlib.contextmanager
+    def _at(self, place: Place) -> Iterator[None]:
+        """Has the rules for a place count."""
+        before, self._place = self._place, place
+        try:
+            yield
+        finally:
+            self._place = before
 
     def _own(self, credentials: Sequence[str]) -> tuple[str, ...]:
         """The credentials that are not masked anyway."""
@@ -276,6 +334,8 @@ class Redactor:
         Slashes may have an escape or none, one by one, and digits of escapes may be capital or small.
         """
         tables = (self._known, self._seen)
+        if self._rules.mode != "on":
+            return False
         slashed = any(table.with_slash for table in tables) or any("/" in value for value in credentials)
         if slashed and b"\\/" in raw:
             return True
@@ -303,7 +363,7 @@ class Redactor:
         return orjson.dumps(MARKER)
 
     def _header(self, name: str, value: str, counts: dict[str, int], credentials: Sequence[str]) -> list[str]:
-        rule = header_rule(name)
+        rule = "header" if name.lower() in self._rules.headers else header_rule(name)
         if rule is not None:
             if value:
                 _count(counts, rule)
@@ -323,7 +383,8 @@ class Redactor:
 
     def _parameter(self, pair: str, counts: dict[str, int], credentials: Sequence[str], rule: str) -> str:
         name, equals, value = pair.partition("=")
-        if value and query_is_secret(unquote_plus(name)):
+        decoded = unquote_plus(name)
+        if value and (query_is_secret(decoded) or decoded.lower() in self._rules.fields):
             _count(counts, rule)
             value = MARKER
         name = self._percent_encoded(name, counts, credentials)
