@@ -16,7 +16,7 @@ from otel_wirecap.version import __version__
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all commands; each sets ``func``."""
-    from otel_wirecap.cli import demo, proxy, run
+    from otel_wirecap.cli import demo, proxy, run, scan
 
     parser = argparse.ArgumentParser(
         prog="otel-wirecap",
@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"otel-wirecap {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (run, proxy, demo):
+    for command in (run, proxy, demo, scan):
         command.add_parser(subparsers)
     return parser
 

@@ -44,15 +44,28 @@ def read_records(path: str | Path, *, on_damage: Callable[[Path, int], None] | N
     Raises:
         CaptureFileError: there is no such capture, or a file cannot be read.
     """
+    for file, number, line in read_lines(path):
+        record = None if line is None else _json_record(line)
+        if record is not None:
+            yield record
+        elif on_damage is not None:
+            on_damage(file, number)
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[Path, int, bytes | None]]:
+    """Reads the lines of a capture, or of any other file, the oldest rotated file first; those of CBOR as JSON.
+
+    Yields:
+        The file; the number of the line or item, from 1; the line, None where there is none: see ``read_records``.
+
+    Raises:
+        CaptureFileError: there is no such capture, or a file cannot be read.
+    """
     with contextlib.ExitStack() as stack:
         try:
             for file, stream in _open_all(Path(path), stack):
-                number = 0
-                for number, record in _records(stream):
-                    if record is not None:
-                        yield record
-                    elif on_damage is not None:
-                        on_damage(file, number)
+                for number, line in _lines(stream):
+                    yield file, number, line
         except OSError as error:
             raise CaptureFileError(f"capture {str(path)!r} cannot be read: {error.strerror or error}") from error
 
@@ -104,34 +117,34 @@ def _identity(stream: BinaryIO) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _records(stream: BinaryIO) -> Iterator[tuple[int, Record | None]]:
-    """The records of one file with their numbers; None in the place of what is none."""
+def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """The lines of one file with their numbers; None in the place of what is none."""
     suffix = coding(stream.read(MAGIC_LENGTH))
     stream.seek(0)
     if suffix == ENCRYPTION_SUFFIX:
         yield 0, None
         return
     if not suffix:
-        yield from _plain_records(stream)
+        yield from _plain_lines(stream)
         return
     stream, damage = _decompressed(stream, suffix)
     number = 0
     try:
-        for number, record in _plain_records(stream):
-            yield number, record
+        for number, line in _plain_lines(stream):
+            yield number, line
     except damage:
         yield number + 1, None
 
 
-def _plain_records(stream: BinaryIO) -> Iterator[tuple[int, Record | None]]:
+def _plain_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
     head = stream.read(len(CBOR.beginning))
     if head == CBOR.beginning:
-        yield from _cbor_records(head, stream)
+        yield from _cbor_lines(head, stream)
         return
     stream.seek(0)
     for number, line in enumerate(stream, 1):
         if not line.isspace():
-            yield number, _json_record(line)
+            yield number, line
 
 
 def _json_record(line: bytes) -> Record | None:
@@ -142,7 +155,7 @@ def _json_record(line: bytes) -> Record | None:
     return record if isinstance(record, dict) else None
 
 
-def _cbor_records(head: bytes, stream: BinaryIO) -> Iterator[tuple[int, Record | None]]:
+def _cbor_lines(head: bytes, stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
     try:
         cbor, lines = CBOR(), JSONLines()
     except ImportError:
@@ -153,10 +166,10 @@ def _cbor_records(head: bytes, stream: BinaryIO) -> Iterator[tuple[int, Record |
         for item in items:
             number += 1
             try:
-                record = orjson.loads(lines.encode(cbor.decode(item + cbor.terminator)))
+                line = lines.encode(cbor.decode(item + cbor.terminator))
             except ValueError:
-                record = None
-            yield number, record
+                line = None
+            yield number, line
     if left:
         yield number + 1, None
 

@@ -110,6 +110,13 @@ class ProcessRecording:
         }
 
 
+def redactor_of(config: configuration.CaptureConfig) -> Redactor:
+    """What masks secrets by these settings, those of the environment as it is now included."""
+    known = KnownSecrets(config.capture_redact_env, config.capture_redact_env_files)
+    values = [*known.variables(configuration.environment()).values(), *config.capture_redact_values]
+    return Redactor(known_values=values, rules=_rules(config))
+
+
 def _rules(config: configuration.CaptureConfig) -> Rules:
     return Rules(
         mode=cast("Mode", config.capture_redaction),

@@ -273,6 +273,6 @@ def test_every_command_is_documented():
     told = subprocess.run([sys.executable, "-m", "otel_wirecap", "--help"], capture_output=True, text=True, check=True)
     commands = re.findall(r"^    (\w+)  ", told.stdout, re.MULTILINE)
     text = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
-    assert {"run", "proxy", "demo"} <= set(commands)
+    assert {"run", "proxy", "demo", "scan"} <= set(commands)
     for command in commands:
         assert f"## `otel-wirecap {command} " in text
