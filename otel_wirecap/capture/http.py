@@ -102,6 +102,11 @@ class HTTPRecording(ExchangeRecording):
         held = self._request_body.kept + (self._body.kept if self._body is not None else 0)
         return held + self._waiting_bytes
 
+    @property
+    def unredacted_chunks(self) -> int:
+        """Chunks that are kept to be redacted together."""
+        return len(self._unredacted)
+
     # -- the request ---------------------------------------------------------------------------------------------
 
     def request_chunk(self, data: bytes) -> None:

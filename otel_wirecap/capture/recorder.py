@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange, Flow
 
 
+_MOST_CHUNKS = 100
+"""Of one stream that are redacted together: more make it no cheaper, and each takes a while."""
+
+
 class Recorder:
     """Makes records of payload events.
 
@@ -36,6 +40,7 @@ class Recorder:
         shared: what all recordings share, the function that takes finished records among it.
         hold_ns: how long a client's request may wait for the next event of its flow.
         most_unredacted_bytes: of chunks of streams that are kept until the next ``tick``, to be redacted together.
+        pause: is called after each piece of work, to let others have the interpreter.
         on_failure: is told of an error inside the recording, with the exchange it belonged to.
     """
 
@@ -45,6 +50,7 @@ class Recorder:
         *,
         hold_ns: int,
         most_unredacted_bytes: int,
+        pause: Callable[[], None],
         on_failure: Callable[[Exchange, Exception], None],
     ) -> None:
         self._shared = shared
@@ -55,6 +61,7 @@ class Recorder:
         self._with_chunks: set[str] = set()
         self._unredacted_bytes = 0
         self._most_unredacted_bytes = most_unredacted_bytes
+        self._pause = pause
         self._handlers: dict[EventKind, Callable[[ExchangeRecording, int, Any], None]] = {
             EventKind.REQUEST_CHUNK: lambda recording, _now, data: recording.request_chunk(data),
             EventKind.REQUEST_RESTART: lambda recording, _now, _none: recording.request_restart(),
@@ -114,6 +121,7 @@ class Recorder:
             entry = self._open.get(key)
             if entry is not None:
                 self._guarded(entry[0], entry[1].write_chunks)
+                self._pause()
 
     def close(self, now_ns: int) -> None:
         """Ends every exchange that is still open: the process ends."""
@@ -162,6 +170,8 @@ class Recorder:
         self._unredacted_bytes += len(data)
         if self._unredacted_bytes > self._most_unredacted_bytes:
             self._write_chunks()
+        elif recording.unredacted_chunks >= _MOST_CHUNKS:
+            recording.write_chunks()
 
     def _response(self, recording: ExchangeRecording, now_ns: int, head: ResponseHead) -> None:
         recording.record_request()

@@ -200,6 +200,11 @@ class ExchangeRecording(ABC):
         """Writes the chunks that were kept to be redacted together."""
 
     @property
+    def unredacted_chunks(self) -> int:
+        """Chunks that are kept to be redacted together."""
+        return 0
+
+    @property
     @abstractmethod
     def held_bytes(self) -> int:
         """Bytes of bodies that are being collected."""

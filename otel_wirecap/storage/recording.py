@@ -53,6 +53,7 @@ class ProcessRecording:
         path: the capture file's absolute path.
         write: takes finished records.
         on_failure: is told of errors inside the recording.
+        pause: is called after each piece of work.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class ProcessRecording:
         *,
         write: Callable[[Record], None],
         on_failure: Callable[[Exchange | None, Exception], None],
+        pause: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._salt = _salt(path)
@@ -87,6 +89,7 @@ class ProcessRecording:
             self._shared,
             hold_ns=hold_ns,
             most_unredacted_bytes=min(MOST_UNREDACTED_BYTES, config.capture_max_queue_bytes // 8),
+            pause=pause,
             on_failure=on_failure,
         )
 

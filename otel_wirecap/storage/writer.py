@@ -91,8 +91,14 @@ class CaptureWriter:
         for output in self._outputs:
             output.begin(self._identity)
         self._recording = ProcessRecording(
-            self._config, self.path, write=self._take_record, on_failure=self._recording_failed
+            self._config,
+            self.path,
+            write=self._take_record,
+            on_failure=self._recording_failed,
+            pause=self._pause_if_due,
         )
+        self._hurry = False
+        self._slice_end = 0
         self._sequence = 0
         self._sequence_at_stop = 0
         self._lost_events: collections.Counter[str] = collections.Counter()
@@ -300,10 +306,11 @@ class CaptureWriter:
             self._recording.refresh_secrets()
 
     def _work_off(self, *, hurry: bool) -> None:
+        self._hurry = hurry
         feed, get = self._recording.recorder.feed, self._queue.get
         # What waits as records takes more room than what waited as events.
         batch = min(self._config.capture_buffer_size, self._config.capture_max_queue_bytes // 4)
-        slice_end = time.monotonic_ns() + WORK_SLICE_NS
+        self._slice_end = time.monotonic_ns() + WORK_SLICE_NS
         while True:
             blocked = 0
             for output in self._outputs:
@@ -321,9 +328,12 @@ class CaptureWriter:
                     feed(event)
             except Exception as error:  # noqa: BLE001  # one event's trouble is its own
                 self._recording_failed(None, error)
-            if not hurry and time.monotonic_ns() >= slice_end:
-                time.sleep(PAUSE_SECONDS)
-                slice_end = time.monotonic_ns() + WORK_SLICE_NS
+            self._pause_if_due()
+
+    def _pause_if_due(self) -> None:
+        if not self._hurry and time.monotonic_ns() >= self._slice_end:
+            time.sleep(PAUSE_SECONDS)
+            self._slice_end = time.monotonic_ns() + WORK_SLICE_NS
 
     def _take_record(self, record: Record) -> None:
         self._sequence += 1
