@@ -158,7 +158,7 @@ VICTIM = f"""
     number = 0
     while True:
         number += 1
-        exchange.chunk(time.monotonic_ns(), b"%d " % number + b"x" * size)
+        exchange.chunk(time.monotonic_ns(), b"data: %d %s.\\n\\n" % (number, b"x" * size))
         print(number, flush=True)
         time.sleep(pause)
 """
@@ -191,7 +191,7 @@ def crashes(kills: int) -> bool:
             unreadable: list[int] = []
             found = list(read_records(path, on_damage=lambda _, line: unreadable.append(line)))  # noqa: B023
             chunks = [
-                int(one["payload"].split()[0])
+                int(one["payload"].split()[1])
                 for one in found
                 if one["metadata"]["process"] == process and one["direction"] == "stream_chunk"
             ]
