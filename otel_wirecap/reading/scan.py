@@ -120,7 +120,7 @@ class _FileScanner:
         for data in _encoded_bytes(document):
             counts = {}
             self._redactor.bytes_(data, counts)
-            found.update(counts)
+            found |= Counter(counts)  # those with a shape are seen through the base64, too
         if isinstance(document, dict) and str(document.get("direction", "")).endswith((_CHUNK, _END)):
             found.update(self._in_stream(document))
         return found

@@ -14,14 +14,11 @@ from typing import Final
 from otel_wirecap.capture.redaction.names import is_secret_name, segments_of
 from otel_wirecap.capture.redaction.spans import MARKER, Span
 
-NAME_ENDS: Final = tuple(
-    f"{spelled}{close}".encode()
-    for end in ("ey", "en", "et", "rd", "wd", "se", "al", "ls", "th", "zation", "wt")
-    for spelled in (end, end.upper())
-    for close in ('"', "\\")
-)
-"""How secret names end (key, token, secret, password, pwd, passphrase, credential, auth, authorization, jwt), quote or
-escape included: what is rare in prose, and short enough for the fast search."""
+_ENDS: Final = ("ey", "en", "et", "rd", "wd", "se", "al", "ls", "th", "zation", "wt", "EY", "EN", "ET", "RD", "WD")
+NAME_ENDS: Final = tuple((end + quote).encode() for end in _ENDS for quote in ('"', '\\"', 3 * "\\"))
+"""How secret names end (key, token, secret, password, pwd, passphrase, credential, auth, authorization, jwt), up to the
+quote, also that of JSON within strings: what is rare in prose, and short enough for the fast search. Three backslashes
+come before a quote in JSON within JSON within JSON only; one alone would find the last words of lines."""
 
 _MOST_NAME: Final = 64
 _MOST_COLON: Final = 64
@@ -57,10 +54,10 @@ _RANDOM: Final = re.compile(rb"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_
 def field_span(data: bytes, start: int, end: int) -> Span | None:
     """The value of a secret JSON field whose name ends with what was found at ``start`` to ``end``; else None."""
     quote = data.rfind(b'"', max(0, start - _MOST_NAME), start)
-    certain = _certainty(data[quote + 1 : end - 1]) if quote >= 0 else None
+    certain = _certainty(data[quote + 1 : end]) if quote >= 0 else None
     if certain is None:
         return None
-    colon = _COLON.match(data, end - 1)
+    colon = _COLON.match(data, start + len(data[start:end].rstrip(b'\\"')))
     if colon is None:
         return None
     string = _STRING_WITHIN_STRING if colon["escape"] else _STRING
@@ -100,7 +97,8 @@ def _is_secret(value: bytes, *, certain: bool) -> bool:
 
 @lru_cache(maxsize=1024)
 def _certainty(name: bytes) -> bool | None:
-    """Whether the name is a secret's for certain; None where it is no secret's, or no name."""
+    """Whether the name is a secret's for certain; None where it is no secret's, or no name. Its quote may stand there."""
+    name = name.rstrip(b'\\"')
     if not _NAME.fullmatch(name):
         return None
     segments = segments_of(name.decode())

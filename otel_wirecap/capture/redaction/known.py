@@ -210,6 +210,11 @@ class KnownValues:
         while self._most_passes is not None and len(self._batches) > self._most_passes:
             self._values -= self._batches.pop(0).values
 
+    @property
+    def clues(self) -> set[bytes]:
+        """Parts of all forms of the values; where none of them stands, no value does."""
+        return {clue for batch in self._batches for clue in batch.clues}
+
     def open_place(self, data: bytes, begin: int) -> int:
         """Where a value may begin, at ``begin`` or later, whose rest follows the data; else their length."""
         place = len(data)

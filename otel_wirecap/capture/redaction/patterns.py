@@ -1,12 +1,12 @@
 """Secrets known by their shape: a literal prefix, then a run of characters.
 
-Two automata find the prefixes, and a regular expression confirms each at its place.
+Automata find the prefixes, and a regular expression confirms each at its place.
 
 Invariants, each held by a test:
 
 - At most 60 literals in an automaton, none shorter than three bytes: beyond either its search is several times slower.
   Those of three bytes have an automaton of their own, with the ends of the names of secret fields, because the others
-  are found faster without them.
+  are found faster without them. No automaton has literals that all have a quote in them: it would stop at every quote.
 - No literal begins inside another at a place where it could be confirmed, so that the automaton's
   non-overlapping hits are all there are.
 - Every expression is linear: what can fail after a run is bounded, what is unbounded cannot fail.
@@ -20,8 +20,9 @@ The shapes are those of the vendors' documentation and of tokens they issue. Key
 
 import re
 import string
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
@@ -122,7 +123,7 @@ LITERALS: Final = sorted(
     {literal for shape in SHAPES for literal in shape.literals}, key=lambda text: (-len(text), text)
 )
 
-_CONFIRM: Final = tuple(
+CONFIRM: Final = tuple(
     tuple((shape.expression(literal), shape.lead_length, shape.rule) for shape in SHAPES if literal in shape.literals)
     for literal in LITERALS
 )
@@ -132,21 +133,43 @@ _BOUNDED: Final = tuple(all(shape.bounded for shape in SHAPES if literal in shap
 _ESCAPED_ASCII: Final = re.compile(rb"\\u00(?:2[0-57-9A-Fa-f]|3[0-9ABDFabdf]|[4-7][0-9A-Fa-f])")
 """ASCII that nobody needs to escape: not & < > (2, 3c, 3e), which some serialisers write so."""
 
-_LONG: Final = [literal.encode() for literal in LITERALS if len(literal) > 3]
-_LONG_ENDS: Final = [end for end in NAME_ENDS if len(end) > 3]
-_SHORT: Final = [literal.encode() for literal in LITERALS if len(literal) <= 3]
-_find_long: Final = BytesAhoCorasick(
-    [*_LONG, *_LONG_ENDS, rb"\u00"], matchkind=MatchKind.LeftmostFirst
-).find_matches_as_indexes
-_find_short: Final = BytesAhoCorasick(
-    [*_SHORT, *(end for end in NAME_ENDS if len(end) == 3)], matchkind=MatchKind.LeftmostFirst
-).find_matches_as_indexes
+_FIRST_END: Final = len(LITERALS) + 1
+_ALL: Final = (*(literal.encode() for literal in LITERALS), rb"\u00", *NAME_ENDS)
+"""What is searched for; its number is its place here. The shapes come first, then what begins an escape."""
 
+
+Hit: TypeAlias = tuple[int, int, int]
+"""What was found: which of the literals, where it begins, where it ends."""
+
+Find: TypeAlias = Callable[[bytes], list[Hit]]
+
+
+def tables(literals: Sequence[bytes], numbers: Sequence[int]) -> list[tuple[Find, Sequence[int]]]:
+    """The searches that find literals, each with the numbers of those that it finds."""
+    count = -(-len(numbers) // MAX_LITERALS)
+    parts = [numbers[part * len(numbers) // count : (part + 1) * len(numbers) // count] for part in range(count)]
+    return [
+        (
+            BytesAhoCorasick(
+                [literals[number] for number in part], matchkind=MatchKind.LeftmostFirst
+            ).find_matches_as_indexes,
+            part,
+        )
+        for part in parts
+    ]
+
+
+_SHORT: Final = [number for number in range(len(LITERALS)) if len(_ALL[number]) == 3]  # see above
+_TABLES: Final = [
+    *tables(_ALL, [number for number in range(_FIRST_END) if number not in _SHORT]),
+    *tables(_ALL, [*_SHORT, *range(_FIRST_END, len(_ALL))]),
+]
+FIND: Final = [find for find, _ in _TABLES]
 
 # What the expressions can consume, private keys aside; and how many bytes they need to fail.
 _TOKEN_BYTES: Final = bytes({*string.ascii_letters.encode(), *string.digits.encode(), *b"_-./+=\\"})
-_MOST_TO_DECIDE: Final = {"eyJ": 2200}
-_USUALLY_TO_DECIDE: Final = 200
+MOST_TO_DECIDE: Final = {"eyJ": 2200}
+USUALLY_TO_DECIDE: Final = 200
 _AZURE_LEAD: Final = 58
 """Letters and digits that may stand before the signature of an Azure key, and the signature but for one."""
 _ALNUM: Final = bytes({*string.ascii_letters.encode(), *string.digits.encode()})
@@ -189,13 +212,15 @@ def open_place(data: bytes, begin: int) -> int:
 def _open_literal(data: bytes, begin: int) -> int:
     """Where the first literal stands, or the beginning of one, whose fate is open."""
     length = len(data)
-    hits = [(start, index) for index, start, _ in _find_long(data[begin:]) if index < len(_LONG)]
-    hits += [(start, len(_LONG) + index) for index, start, _ in _find_short(data[begin:]) if index < len(_SHORT)]
+    tail = data[begin:]
+    hits = [(start, numbers[index]) for find, numbers in _TABLES for index, start, _ in find(tail)]
     for start, index in sorted(hits):
+        if index >= len(LITERALS):
+            continue
         start += begin
-        to_decide = _MOST_TO_DECIDE.get(LITERALS[index], _USUALLY_TO_DECIDE)
+        to_decide = MOST_TO_DECIDE.get(LITERALS[index], USUALLY_TO_DECIDE)
         if length - start < to_decide and (not _BOUNDED[index] or _LEFT.match(data, start)):
-            return max(begin, start - max(lead for _, lead, _ in _CONFIRM[index]))
+            return max(begin, start - max(lead for _, lead, _ in CONFIRM[index]))
     for start in range(max(begin, length - _LONGEST_BEGINNING), length):
         bounded = _BEGINNINGS.get(data[start:])
         if bounded is not None and (not bounded or _LEFT.match(data, start)):
@@ -208,28 +233,25 @@ def is_open(span: Span, length: int) -> bool:
     return length - span.end < _SLACK.get(span.rule, 2)
 
 
-def find_secrets(data: bytes, begin: int = 0) -> tuple[list[Span], bool]:
+def find_secrets(data: bytes, found: Iterable[list[Hit]], begin: int = 0) -> tuple[list[Span], bool]:
     """The secrets at ``begin`` or later that have a shape, each with its whole run, and those of JSON fields.
 
-    Also whether ASCII characters are written as JSON escapes.
+    Also whether ASCII characters are written as JSON escapes. ``found`` is what ``FIND`` found in the data.
     """
     escaped = False
     hits: list[tuple[int, int]] = []
-    fields: list[Span] = []
-    for index, start, end in _find_short(data):
-        if index < len(_SHORT):
-            hits.append((start, len(_LONG) + index))
-        elif (field := field_span(data, start, end)) is not None:
-            fields.append(field)
-    for index, start, end in _find_long(data):
-        if index < len(_LONG):
-            hits.append((start, index))
-        elif index < len(_LONG) + len(_LONG_ENDS):
-            if (field := field_span(data, start, end)) is not None:
-                fields.append(field)
-        elif not escaped:
-            escaped = _ESCAPED_ASCII.match(data, start) is not None
-    return [*(_confirmed(data, sorted(hits), begin) if hits else ()), *fields], escaped
+    spans: list[Span] = []
+    for (_, numbers), table in zip(_TABLES, found, strict=True):
+        for index, start, end in table:
+            number = numbers[index]
+            if number >= _FIRST_END:
+                if (field := field_span(data, start, end)) is not None:
+                    spans.append(field)
+            elif number < len(LITERALS):
+                hits.append((start, number))
+            elif not escaped:
+                escaped = _ESCAPED_ASCII.match(data, start) is not None
+    return [*_confirmed(data, sorted(hits), begin), *spans] if hits else spans, escaped
 
 
 def _confirmed(data: bytes, hits: list[tuple[int, int]], begin: int) -> list[Span]:
@@ -239,7 +261,7 @@ def _confirmed(data: bytes, hits: list[tuple[int, int]], begin: int) -> list[Spa
     for start, index in hits:
         if start < done or (_BOUNDED[index] and not _LEFT.match(data, start)):
             continue
-        for expression, lead, rule in _CONFIRM[index]:
+        for expression, lead, rule in CONFIRM[index]:
             if start - lead >= begin and (match := expression.match(data, start - lead)):
                 done = match.end()
                 spans.append(Span(match.start(), done, rule))

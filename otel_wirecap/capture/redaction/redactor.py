@@ -15,11 +15,13 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import unquote, unquote_plus
 
 import orjson
 
+from otel_wirecap.capture.redaction import encoded, patterns
+from otel_wirecap.capture.redaction.encoded import find_encoded, open_encoded
 from otel_wirecap.capture.redaction.fields import open_value
 from otel_wirecap.capture.redaction.known import KnownValues
 from otel_wirecap.capture.redaction.names import (
@@ -29,12 +31,17 @@ from otel_wirecap.capture.redaction.names import (
     reads_like_a_secret,
     segments_of,
 )
-from otel_wirecap.capture.redaction.patterns import find_secrets, is_open, open_place
+from otel_wirecap.capture.redaction.patterns import Find, Hit, find_secrets, is_open, open_place, tables
 from otel_wirecap.capture.redaction.rules import MOST_PATTERN_BYTES, FieldSearch, Place, Rules
 from otel_wirecap.capture.redaction.spans import MARKER, Span, masked
 
 # The tokens of a valid JSON document that can hold a value: strings and numbers.
 _JSON_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]*+')
+
+# What of the findings of all searches is what: see Redactor._changed.
+_SHAPES: Final = slice(len(patterns.FIND))
+_ENCODED: Final = slice(len(patterns.FIND), len(patterns.FIND) + len(encoded.FIND))
+_CLUES: Final = slice(len(patterns.FIND) + len(encoded.FIND), None)
 
 _MOST_PASSES_FOR_SEEN: Final = 4
 """Some 40 credentials: each pass costs as much as the search for all shapes."""
@@ -56,6 +63,22 @@ _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://")
 _URL_HEADERS: Final = frozenset({"referer", "location", "content-location", "origin", "operation-location"})
 
 
+class _Own(NamedTuple):
+    """What is to be known of the credentials of one request, beside the values that are masked anyway.
+
+    Attributes:
+        credentials: all of them.
+        values: those that are not masked anyway.
+        with_slash: whether any value of all has a slash in it, which JSON may write in two ways.
+        non_ascii: whether any is not all ASCII.
+    """
+
+    credentials: tuple[str, ...]
+    values: KnownValues | None
+    with_slash: bool
+    non_ascii: bool
+
+
 class Redactor:
     """Masks secrets.
 
@@ -71,7 +94,18 @@ class Redactor:
     the request at hand was sent with.
     """
 
-    __slots__ = ("_fields", "_known", "_min_length", "_place", "_rules", "_seen", "_set")
+    __slots__ = (
+        "_fields",
+        "_find",
+        "_has_rules",
+        "_known",
+        "_min_length",
+        "_place",
+        "_rules",
+        "_seen",
+        "_set",
+        "_these",
+    )
 
     def __init__(
         self,
@@ -87,6 +121,9 @@ class Redactor:
         self._set = self._usable(known_values)
         self._known = KnownValues("known", self._set)
         self._seen = KnownValues("credential", most_passes=_MOST_PASSES_FOR_SEEN)
+        self._has_rules = bool(rules.fields or rules.patterns or rules.allowed)
+        self._find: list[Find] = []
+        self._changed()
 
     def replace_known_values(self, values: Iterable[str]) -> None:
         """Sets the known values; nothing is rebuilt when they are the same as before.
@@ -98,13 +135,18 @@ class Redactor:
             self._seen.add(sorted(self._set - usable))
             self._set = usable
             self._known = KnownValues("known", usable)
+            self._changed()
 
     def learn(self, credentials: Iterable[str]) -> None:
         """Has the credentials of a request masked in others too, until many others came.
 
         Those that read like a word (a local server takes any) are not: they would mangle harmless text.
         """
-        self._seen.add(value for value in credentials if len(value) >= self._min_length and reads_like_a_secret(value))
+        new = [value for value in credentials if value not in self._seen and len(value) >= self._min_length]
+        new = [value for value in new if reads_like_a_secret(value)]
+        if new:
+            self._seen.add(new)
+            self._changed()
 
     def text(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """Masks the secrets in a text: the same object when it has none."""
@@ -206,20 +248,22 @@ class Redactor:
         length = len(data)
         if self._rules.mode != "on":
             return [], length
-        own = self._own(credentials) if credentials else ()
-        tables = (self._seen, self._known, _credential_search(own)) if own else (self._seen, self._known)
-        spans, _ = find_secrets(data, begin)
+        own = self._own(credentials)
+        known = [self._seen, self._known, *([own.values] if own.values is not None else [])]
+        found = [find(data) for find in self._find]
+        spans, _ = find_secrets(data, found[_SHAPES], begin)
         if is_end:
             place = length
-            for table in tables:
-                open_at = table.open_place(data, begin)
+            for values in known:
+                open_at = values.open_place(data, begin)
                 if length - open_at >= _SHORTEST_BEGINNING:
-                    spans.append(Span(open_at, length, table.rule))
+                    spans.append(Span(open_at, length, values.rule))
         else:
-            place = self._open_place(data, begin, tables, spans)
-        for table in tables:
-            spans += table.spans(data)
-        spans = self._by_rules(data, spans)
+            place = self._open_place(data, begin, known, spans)
+        spans += find_encoded(data, found[_ENCODED], begin)
+        spans += self._values(data, found[_CLUES], own)
+        if self._has_rules:
+            spans = self._by_rules(data, spans)
         if not spans:
             return spans, place
         # A secret that reaches beyond the place is not told either, so its beginning is the place: those that end last
@@ -229,12 +273,12 @@ class Redactor:
                 place = max(begin, span.start)
         return [Span(max(span.start, begin), span.end, span.rule) for span in spans if begin < span.end <= place], place
 
-    def _open_place(self, data: bytes, begin: int, tables: Iterable[KnownValues], shapes: Iterable[Span]) -> int:
+    def _open_place(self, data: bytes, begin: int, known: Iterable[KnownValues], shapes: Iterable[Span]) -> int:
         """Where a secret may begin, at ``begin`` or later, that what follows the data decides; else their length."""
         length = len(data)
-        place = min(open_place(data, begin), open_value(data, begin))
-        for table in tables:
-            place = min(place, table.open_place(data, begin))
+        place = min(open_place(data, begin), open_encoded(data, begin), open_value(data, begin))
+        for values in known:
+            place = min(place, values.open_place(data, begin))
         for span in shapes:
             if begin <= span.start < place and is_open(span, length):
                 place = span.start
@@ -295,13 +339,20 @@ class Redactor:
         """
         if self._rules.mode != "on":
             return [], False
-        spans = self._seen.spans(data)
         own = self._own(credentials)
-        if own:
-            spans += _credential_search(own).spans(data)
-        spans += self._known.spans(data)
-        found, escaped = find_secrets(data)
-        return self._by_rules(data, spans + found), escaped
+        found = [find(data) for find in self._find]
+        if not any(found) and own.values is None and not self._has_rules:
+            return [], False
+        shapes, escaped = find_secrets(data, found[_SHAPES])
+        spans = [*self._values(data, found[_CLUES], own), *shapes, *find_encoded(data, found[_ENCODED])]
+        return self._by_rules(data, spans) if self._has_rules else spans, escaped
+
+    def _values(self, data: bytes, clues: Iterable[list[Hit]], own: _Own) -> list[Span]:
+        """The places of the values that are known; ``clues`` are the parts of them that were found."""
+        own_spans = own.values.spans(data) if own.values is not None else []
+        if not any(clues):
+            return own_spans
+        return [*self._seen.spans(data), *own_spans, *self._known.spans(data)]
 
     def _by_rules(self, data: bytes, spans: list[Span]) -> list[Span]:
         """Adds what the user's rules find, and leaves out what they allow."""
@@ -324,23 +375,33 @@ class Redactor:
         finally:
             self._place = before
 
-    def _own(self, credentials: Sequence[str]) -> tuple[str, ...]:
-        """The credentials that are not masked anyway."""
-        return tuple(value for value in credentials if len(value) >= self._min_length and value not in self._seen)
+    def _changed(self) -> None:
+        """The values that are searched for are others now."""
+        clues = sorted(self._seen.clues | self._known.clues)
+        self._find = [*patterns.FIND, *encoded.FIND, *(find for find, _ in tables(clues, range(len(clues))))]
+        self._these = self._find_own(())
+
+    def _own(self, credentials: Sequence[str]) -> _Own:
+        """What the credentials of a request need beyond the values that are masked anyway."""
+        if credentials is not self._these.credentials:
+            self._these = self._find_own(tuple(credentials))
+        return self._these
+
+    def _find_own(self, credentials: tuple[str, ...]) -> _Own:
+        new = tuple(value for value in credentials if len(value) >= self._min_length and value not in self._seen)
+        values = _credential_search(new) if new else None
+        known = [known for known in (self._seen, self._known, values) if known is not None]
+        return _Own(credentials, values, any(one.with_slash for one in known), any(one.non_ascii for one in known))
 
     def _may_hide(self, raw: bytes, credentials: Sequence[str]) -> bool:
         r"""Whether a JSON document may spell a known value so that a search of the raw text misses it.
 
         Slashes may have an escape or none, one by one, and digits of escapes may be capital or small.
         """
-        tables = (self._known, self._seen)
         if self._rules.mode != "on":
             return False
-        slashed = any(table.with_slash for table in tables) or any("/" in value for value in credentials)
-        if slashed and b"\\/" in raw:
-            return True
-        odd = any(table.non_ascii for table in tables) or not all(map(str.isascii, credentials))
-        return odd and b"\\u" in raw
+        own = self._own(credentials)
+        return (own.with_slash and b"\\/" in raw) or (own.non_ascii and b"\\u" in raw)
 
     def _hidden(self, raw: bytes, credentials: Sequence[str]) -> bool:
         """Whether the strings of a JSON document hold a secret once their escapes are read."""

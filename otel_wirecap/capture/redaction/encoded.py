@@ -1,0 +1,166 @@
+r"""Secrets with a shape within base64: what a run of it says, where it has a literal of a shape in it.
+
+Base64 writes each three bytes as four characters, so a literal has three spellings, by the place where it begins. The
+characters that the literal alone decides, four of them at most, are searched for; what follows is decoded, and the
+shape's expression confirms it there.
+
+Invariants:
+
+- Only the characters that the secret has a part in are masked; the last of them holds four bits of others at most.
+- The run may be in the usual alphabet or that of URLs, have line ends in it, and ``\/``, ``\n`` and ``%2B`` as JSON and
+  URLs write them.
+- ``open_place`` may name a place too early, never one too late.
+- Linear: what is decoded for a place grows only as long as the secret does.
+"""
+
+import base64
+import re
+import string
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from otel_wirecap.capture.redaction.patterns import CONFIRM, LITERALS, MOST_TO_DECIDE, USUALLY_TO_DECIDE, Hit, tables
+from otel_wirecap.capture.redaction.spans import Span
+
+_MOST_CORE: Final = 4
+_LONGEST_UNIT: Final = 4
+_FEW: Final = 512
+"""Characters that are decoded first: enough to tell for most shapes."""
+
+_URL_ALPHABET: Final = bytes.maketrans(b"-_", b"+/")
+_LETTER: Final = r"[A-Za-z0-9+/_-]"
+_LINE_END: Final = rf"(?<={_LETTER}{{64}})(?:\\r\\n|\\n|\r?\n)"
+"""Lines of fewer characters are no parts of one text, but of lists."""
+_RUN: Final = re.compile(rf"(?:{_LETTER}|\\/|%2[BbFf]|{_LINE_END})*+".encode())
+_UNIT: Final = re.compile(rb"\\/|%2[BbFf]|(?:\\[rn]|[\r\n])+")
+_CUT: Final = re.compile(rf"(?:%2?|\\|(?<={_LETTER}{{64}})(?:\\r\\n|\\n|\r?\n|\\r\\?|\r))\Z".encode())
+_MEANING: Final = {rb"\/": b"/", b"%2B": b"+", b"%2b": b"+", b"%2F": b"/", b"%2f": b"/"}
+_LETTERS: Final = re.compile(rf"{_LETTER}*\Z".encode())
+_LETTER_BYTES: Final = bytes({*string.ascii_letters.encode(), *string.digits.encode(), *b"+/_-"})
+_RUN_BYTES: Final = _LETTER_BYTES + b"\\%\r\n"
+_SKIPPED: Final = (0, 2, 3)
+"""Characters of the first four that what stands before the literal decides too, by the place where it begins."""
+
+
+class _Core(NamedTuple):
+    """A spelling: what literal it is of, and how many bytes stand before that in the first three."""
+
+    literal: int
+    before: int
+
+
+def _cores() -> dict[bytes, list[_Core]]:
+    found: dict[bytes, list[_Core]] = {}
+    for number, literal in enumerate(LITERALS):
+        if "\\" in literal:
+            continue
+        for before in range(3):
+            whole = base64.b64encode(bytes(before) + literal.encode())
+            core = whole[_SKIPPED[before] : (before + len(literal)) * 8 // 6][:_MOST_CORE]
+            for spelled in {core, core.replace(b"+", b"-").replace(b"/", b"_")}:
+                found.setdefault(spelled, []).append(_Core(number, before))
+    return found
+
+
+_CORES: Final = _cores()
+_SPELLED: Final = sorted(_CORES, key=lambda core: (len(core), core))
+_THREE: Final = [number for number, core in enumerate(_SPELLED) if len(core) < _MOST_CORE]
+# Those of three characters are found in harmless text at times: apart from the others they are found faster.
+FIND: Final = [find for find, _ in (*tables(_SPELLED, _THREE), *tables(_SPELLED, range(len(_THREE), len(_SPELLED))))]
+_LEAD: Final = max(lead for shapes in CONFIRM for _, lead, _ in shapes) * 2
+"""Characters before a literal's that may say what of the secret stands before it."""
+_MOST_OPEN: Final = 4 * -(-(_LEAD // 2 + 8) // 3)
+"""Characters at the end that may say a secret's beginning up to its literal."""
+
+
+def find_encoded(data: bytes, found: Iterable[list[Hit]], begin: int = 0) -> list[Span]:
+    """The secrets within base64 that begin at ``begin`` or later; ``found`` is what ``FIND`` found in the data."""
+    hits = [start for table in found for _, start, _ in table]
+    if not hits:
+        return []
+    spans: list[Span] = []
+    done = begin
+    for start, core in _around(data, hits):
+        span = _read(data, start, core)[0] if start >= done else None
+        if span is not None and span.start >= done:
+            spans.append(span)
+            done = span.end
+    return spans
+
+
+def open_encoded(data: bytes, begin: int) -> int:
+    """Where a secret in base64 may begin, at ``begin`` or later, that what follows decides; else the data's length."""
+    length = len(data)
+    run = max(begin, len(data.rstrip(_RUN_BYTES)))
+    if run >= length:
+        return length
+    cut = next((cut for cut in range(_LONGEST_UNIT, 0, -1) if _CUT.match(data, length - cut)), 0)
+    place = max(len(data[: length - cut].rstrip(_LETTER_BYTES)), run, length - _MOST_OPEN)
+    tail = data[run:]
+    for start, core in _around(data, [run + start for find in FIND for _, start, _ in find(tail)]):
+        open_from = _read(data, start, core)[1]
+        if open_from is not None:
+            return max(begin, min(place, open_from))
+    return place
+
+
+def _around(data: bytes, hits: list[int]) -> Iterator[tuple[int, _Core]]:
+    """The spellings at the places that were found, and at those that they hid by overlapping them."""
+    places = {place for hit in hits for place in range(hit, hit + _MOST_CORE)}
+    for place in sorted(places):
+        for length in (_MOST_CORE - 1, _MOST_CORE):
+            for core in _CORES.get(data[place : place + length], ()):
+                yield place, core
+
+
+def _read(data: bytes, start: int, core: _Core) -> tuple[Span | None, int | None]:
+    """The secret whose literal is spelled there; the place where it begins that what follows the data decides."""
+    literal, before = LITERALS[core.literal].encode(), core.before
+    first = start - _SKIPPED[before]
+    if first < 0:
+        return None, None
+    lead = len(_LETTERS.findall(data[max(0, first - _LEAD) : first])[0]) // 4 * 4
+    first -= lead
+    at = lead // 4 * 3 + before
+    size = _FEW
+    while True:
+        run = _RUN.match(data, first, first + size)
+        if not run or not run[0]:
+            return None, None
+        text, begins, ends = _decoded(run[0], first)
+        goes_on = run.end() > first + size - _LONGEST_UNIT
+        is_cut = ends[-1] == len(data) or _CUT.match(data, ends[-1]) is not None
+        if not text.startswith(literal, at):
+            return None, first if is_cut and literal.startswith(text[at:]) else None
+        for expression, shape_lead, rule in CONFIRM[core.literal]:
+            found = expression.match(text, at - shape_lead) if at >= shape_lead else None
+            if found is not None:
+                is_last = len(text) - found.end() < 3  # the secret's next bytes may be half there
+                if goes_on and is_last:
+                    break
+                span = Span(begins[found.start() * 8 // 6], ends[-(-found.end() * 8 // 6) - 1], rule)
+                return span, span.start if is_last and is_cut else None
+        else:
+            decided = len(text) - at >= MOST_TO_DECIDE.get(LITERALS[core.literal], USUALLY_TO_DECIDE)
+            if decided or not goes_on:
+                return None, first if is_cut and not decided else None
+        size *= 4
+
+
+def _decoded(run: bytes, first: int) -> tuple[bytes, Sequence[int], Sequence[int]]:
+    """What a run says; where each of its characters begins and ends, if it stands at ``first``."""
+    begins: Sequence[int] = range(first, first + len(run))
+    ends: Sequence[int] = range(first + 1, first + 1 + len(run))
+    if _UNIT.search(run):
+        plain: list[bytes] = []
+        begins, ends, done = [], [], 0
+        for unit in _UNIT.finditer(run + b"\n"):
+            begin, end = unit.span()
+            plain += (run[done:begin], meaning := _MEANING.get(unit[0], b""))
+            begins += [*range(first + done, first + begin), first + begin][: len(plain[-2]) + len(meaning)]
+            ends += [*range(first + done + 1, first + begin + 1), first + end][: len(plain[-2]) + len(meaning)]
+            done = end
+        run = b"".join(plain)
+    run = run.translate(_URL_ALPHABET)
+    run = run[: len(run) - (len(run) % 4 == 1)]
+    return base64.b64decode(run + b"A" * (-len(run) % 4))[: len(run) * 6 // 8], begins, ends
