@@ -75,6 +75,9 @@ class Recognised(Protocol):
     def one(self, lines: bytes, at: int, start: int) -> bool:
         """Takes the document of one line, or not; that begins after ``at``, and at ``start`` in the stream."""
 
+    def news(self) -> bool:
+        """Whether it has come to know what it did not know when it was asked last."""
+
 
 class Documents(ABC):
     """Finds the documents of a stream, those of at most ``most_bytes``.
@@ -152,6 +155,10 @@ class ServerSentEvents(Documents):
                         yield from self._event()
                 else:
                     yield Document(start, start, line, value)
+                    at += len(line) + 1
+                    if recognised.news() and recognised.all(lines[at:], place - 1):
+                        return
+                    continue
             elif self._waiting and not line.strip():
                 yield from self._event()
             at += len(line) + 1

@@ -97,7 +97,7 @@ def _is_secret(value: bytes, *, certain: bool) -> bool:
 
 @lru_cache(maxsize=1024)
 def _certainty(name: bytes) -> bool | None:
-    """Whether the name is a secret's for certain; None where it is no secret's, or no name. Its quote may stand there."""
+    """Whether the name is a secret's for certain; None where it is no secret's. Its quote may stand there."""
     name = name.rstrip(b'\\"')
     if not _NAME.fullmatch(name):
         return None

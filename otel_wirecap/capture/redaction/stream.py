@@ -200,6 +200,7 @@ class StreamRedactor:
         self._credentials: Sequence[str] = ()
         self._events = 0
         self._templates: list[Template] = []
+        self._has_news = False
         self._learned = 0
         self._matched = 0
 
@@ -260,6 +261,7 @@ class StreamRedactor:
             if template is not None:
                 self._templates.insert(0, template)
                 del self._templates[_MOST_TEMPLATES:]
+                self._has_news = True
 
     def _channel(self, key: tuple[str, ...], events: int, credentials: Sequence[str]) -> _Channel:
         """The channel that ``events`` events, the last ones, add to."""
@@ -271,6 +273,11 @@ class StreamRedactor:
         channel.event = self._events
         self._changed[key] = channel
         return channel
+
+    def news(self) -> bool:
+        """Whether a template was learned since this was asked last."""
+        has_news, self._has_news = self._has_news, False
+        return has_news
 
     def all(self, lines: bytes, place: int) -> bool:
         """Takes the lines of an event stream, if all events have the template that came last."""

@@ -84,11 +84,15 @@ class Template(NamedTuple):
         joined = between.join(texts) + after
         if not said.startswith(joined) or _DATA in said[len(joined) - 1 :]:
             return []
-        # Without a quote and a line end, and no backslash at its end, what stands between can only be one string.
+        # Without a quote of its own and a line end, and no backslash at its end, what stands between is one string.
         plain = b"".join(texts)
-        if b'"' in plain or b"\n" in plain:
+        if b"\n" in plain:
             return []
-        return texts if b"\\" not in plain or not any(text.endswith(b"\\") for text in texts) else []
+        if b"\\" not in plain:
+            return [] if b'"' in plain else texts
+        if b"\\\\" in plain or plain.count(b'"') != plain.count(b'\\"'):
+            return []
+        return texts if b"\\" + after[:_SEPARATOR] not in said else []
 
 
 def learned(line: bytes, texts: list[tuple[tuple[str, ...], tuple[str, ...], str]]) -> Template | None:
