@@ -94,14 +94,23 @@ def open_encoded(data: bytes, begin: int) -> int:
     run = max(begin, len(data.rstrip(_RUN_BYTES)))
     if run >= length:
         return length
-    cut = next((cut for cut in range(_LONGEST_UNIT, 0, -1) if _CUT.match(data, length - cut)), 0)
-    place = max(len(data[: length - cut].rstrip(_LETTER_BYTES)), run, length - _MOST_OPEN)
+    letters = data[: length - _cut(data)].rstrip(_LETTER_BYTES)
+    place = max(len(letters), run, length - _MOST_OPEN)
+    if place == run:
+        return place
     tail = data[run:]
     for start, core in _around(data, [run + start for find in FIND for _, start, _ in find(tail)]):
         open_from = _read(data, start, core)[1]
         if open_from is not None:
             return max(begin, min(place, open_from))
     return place
+
+
+def _cut(data: bytes) -> int:
+    """How many bytes at the end may be the beginning of what stands for one character, or for the end of a line."""
+    if data[-1] in b"\\%\n\r" or data[-2:-1] in (b"\\", b"%"):
+        return next((cut for cut in range(_LONGEST_UNIT, 0, -1) if _CUT.match(data, len(data) - cut)), 0)
+    return 0
 
 
 def _around(data: bytes, hits: list[int]) -> Iterator[tuple[int, _Core]]:

@@ -26,7 +26,6 @@ _MOST_OPEN_VALUE: Final = 4096
 
 _NAME: Final = re.compile(rb"[A-Za-z0-9_.-]+")
 _COLON: Final = re.compile(rb'(?P<escape>\\*+)"\s*+:\s*+(?P=escape)"')
-_NAME_AND_COLON: Final = re.compile(rb'([A-Za-z0-9_.-]+)(\\*+)"\s*+:\s*+\2"\Z')
 _BLANK: Final = re.compile(rb"\s")
 _STRING: Final = re.compile(rb'(?:[^"\\]|\\.)*+', re.DOTALL)
 _STRING_WITHIN_STRING: Final = re.compile(rb'[^"\\]*+(?:\\++[^"\\]++)*+')
@@ -79,8 +78,15 @@ def open_value(data: bytes, begin: int) -> int:
     scheme = _SCHEME.match(value)
     if _BLANK.search(value, scheme.end() if scheme else 0):
         return len(data)
-    name = _NAME_AND_COLON.search(data, max(0, quote - _MOST_NAME - _MOST_COLON), quote + 1)
-    if name is None or _certainty(name[1]) is None:
+    # From the end, step by step: an expression would try to begin at each byte.
+    before = data[max(0, quote - _MOST_NAME - _MOST_COLON) : quote]
+    unescaped = before.rstrip(b"\\")
+    colon = unescaped.rstrip()
+    end = colon[:-1].rstrip()
+    if colon[-1:] != b":" or end[-1:] != b'"':
+        return len(data)
+    name = end[:-1].rstrip(b"\\")
+    if len(end) - 1 - len(name) != len(before) - len(unescaped) or _certainty(name[name.rfind(b'"') + 1 :]) is None:
         return len(data)
     return max(begin, quote + 1)
 

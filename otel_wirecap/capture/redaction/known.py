@@ -128,10 +128,10 @@ class _Batch:
             ).find_matches_as_indexes
         self._beginnings = None
 
-    def open_place(self, data: bytes, begin: int) -> int:
+    def open_place(self, data: bytes, begin: int, place: int) -> int:
         if self._beginnings is None:
             self._beginnings = _Beginnings(self.forms)
-        return self._beginnings.open_place(data, begin)
+        return self._beginnings.open_place(data, begin, place)
 
 
 class _Beginnings:
@@ -139,7 +139,7 @@ class _Beginnings:
 
     def __init__(self, forms: list[bytes]) -> None:
         self._longest = max(map(len, forms), default=0)
-        self._bytes = frozenset(b"".join(forms))
+        self._bytes = bytes(set(b"".join(forms)))
         self._shortest = {form[:length] for form in forms for length in range(1, _HEAD)}
         heads: dict[bytes, list[bytes]] = {}
         for form in forms:
@@ -147,20 +147,20 @@ class _Beginnings:
         self._forms = list(heads.values())
         self._find = BytesAhoCorasick(list(heads)).find_matches_as_indexes
 
-    def open_place(self, data: bytes, begin: int) -> int:
+    def open_place(self, data: bytes, begin: int, place: int) -> int:
         length = len(data)
-        if begin == length or data[-1] not in self._bytes:
-            return length
-        first = max(begin, length - self._longest + 1)
+        first = max(begin, length - self._longest + 1, len(data.rstrip(self._bytes)))
+        if first >= place:
+            return place
         tail = data[first:]
         for index, start, _ in sorted(self._find(tail, overlapping=True), key=lambda hit: hit[1]):
             rest = tail[start:]
             if any(form.startswith(rest) and form != rest for form in self._forms[index]):
-                return first + start
-        for start in range(max(begin, length - _HEAD + 1), length):
+                return min(place, first + start)
+        for start in range(max(first, length - _HEAD + 1), place):
             if data[start:] in self._shortest:
                 return start
-        return length
+        return place
 
 
 class KnownValues:
@@ -174,17 +174,18 @@ class KnownValues:
     Attributes:
         rule: what findings are counted under.
         non_ascii: whether a value was ever added that is not all ASCII.
+        with_number: whether a value was ever added that is all digits, as a number is.
         with_slash: whether a value was ever added that has a slash in it, which JSON may write in two ways.
     """
 
-    __slots__ = ("_batches", "_most_passes", "_values", "non_ascii", "rule", "with_slash")
+    __slots__ = ("_batches", "_most_passes", "_values", "non_ascii", "rule", "with_number", "with_slash")
 
     def __init__(self, rule: str, values: Iterable[str] = (), *, most_passes: int | None = None) -> None:
         self.rule = rule
         self._most_passes = most_passes
         self._batches: list[_Batch] = []
         self._values: set[str] = set()
-        self.non_ascii = self.with_slash = False
+        self.non_ascii = self.with_number = self.with_slash = False
         self.add(values)
 
     def __contains__(self, value: object) -> bool:
@@ -198,6 +199,7 @@ class KnownValues:
                 continue
             self._values.add(value)
             self.non_ascii |= not value.isascii()
+            self.with_number |= not value.strip("0123456789.eE+-")
             self.with_slash |= "/" in value
             forms = (*spellings(value), *encodings(value))
             clues = _clues(forms)
@@ -215,11 +217,10 @@ class KnownValues:
         """Parts of all forms of the values; where none of them stands, no value does."""
         return {clue for batch in self._batches for clue in batch.clues}
 
-    def open_place(self, data: bytes, begin: int) -> int:
-        """Where a value may begin, at ``begin`` or later, whose rest follows the data; else their length."""
-        place = len(data)
+    def open_place(self, data: bytes, begin: int, place: int) -> int:
+        """Where a value may begin, at ``begin`` or later, whose rest follows the data; at most ``place``."""
         for batch in self._batches:
-            place = min(place, batch.open_place(data, begin))
+            place = batch.open_place(data, begin, place)
         return place
 
     def spans(self, data: bytes) -> list[Span]:

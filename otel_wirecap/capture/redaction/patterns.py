@@ -201,12 +201,12 @@ def open_place(data: bytes, begin: int) -> int:
     if begin == length or data[-1] in b'\n"':
         return length
     run = max(len(data.rstrip(_TOKEN_BYTES)), begin)
-    place = _open_literal(data, run) if run < length else length
-    dashes = _PEM_BEGINNING.search(data, max(begin, length - _LONGEST_PEM_BEGINNING))
-    if dashes is not None:
-        place = min(place, dashes.start())
-    letters = max(len(data.rstrip(_ALNUM)), begin, length - _AZURE_LEAD)
-    return min(letters, place)
+    place = max(len(data.rstrip(_ALNUM)), begin, length - _AZURE_LEAD)
+    if run < place:
+        place = min(place, _open_literal(data, run))
+    last = max(begin, length - _LONGEST_PEM_BEGINNING)
+    dashes = _PEM_BEGINNING.search(data, last) if data.find(b"-", last) >= 0 else None
+    return place if dashes is None else min(place, dashes.start())
 
 
 def _open_literal(data: bytes, begin: int) -> int:

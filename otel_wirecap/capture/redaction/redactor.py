@@ -148,6 +148,11 @@ class Redactor:
             self._seen.add(new)
             self._changed()
 
+    @property
+    def searches_numbers(self) -> bool:
+        """Whether a number may be a secret, or something beyond a text be part of one."""
+        return self._has_rules or self._known.with_number or self._seen.with_number
+
     def text(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """Masks the secrets in a text: the same object when it has none."""
         data = _encoded(text)
@@ -255,7 +260,7 @@ class Redactor:
         if is_end:
             place = length
             for values in known:
-                open_at = values.open_place(data, begin)
+                open_at = values.open_place(data, begin, length)
                 if length - open_at >= _SHORTEST_BEGINNING:
                     spans.append(Span(open_at, length, values.rule))
         else:
@@ -278,7 +283,7 @@ class Redactor:
         length = len(data)
         place = min(open_place(data, begin), open_encoded(data, begin), open_value(data, begin))
         for values in known:
-            place = min(place, values.open_place(data, begin))
+            place = values.open_place(data, begin, place)
         for span in shapes:
             if begin <= span.start < place and is_open(span, length):
                 place = span.start

@@ -201,6 +201,7 @@ class StreamRedactor:
         self._events = 0
         self._templates: list[Template] = []
         self._has_news = False
+        self._repeated: list[tuple[int, int]] = []
         self._learned = 0
         self._matched = 0
 
@@ -224,17 +225,36 @@ class StreamRedactor:
             self._ends += islice(accumulate(map(len, pieces), initial=place), 1, None)
         new = b"".join(pieces)
         self._data += new
-        for start, end, rule in self._search.feed(new, credentials, is_end=is_end):
-            self._edits.append(_masking(start, end, rule))
-        limit = self._search.decided
         documents = self._documents
         consumed = documents.consumed
         data = self._data[consumed - self._base :]
         self._credentials = credentials
         for document in documents.read(data, consumed, self, is_end=is_end):
             self._read(document, credentials)
-        limit = min(limit, documents.told, self._search_channels(credentials, is_end=is_end))
+        self._search_bytes(new, credentials, is_end=is_end)
+        limit = min(self._search.decided, documents.told, self._search_channels(credentials, is_end=is_end))
         return self._released(self._end_frames(limit))
+
+    def _search_bytes(self, new: bytes, credentials: Sequence[str], *, is_end: bool) -> None:
+        """Searches the bytes as they are, but for those that say, texts aside, what was searched right before."""
+        spans: list[Span] = []
+        origin = self._base + len(self._data) - len(new)
+        done = 0
+        for begin, end in self._repeated:
+            begin, end = begin - origin, end - origin
+            if begin > done:
+                spans += self._search.feed(new[done:begin], credentials)
+                done = begin
+            if not self._search.open_bytes and end > done:
+                self._search.skip(new[done:end])
+                done = end
+        self._repeated.clear()
+        rest = new[done:]
+        if done and not is_end and not self._search.open_bytes and not rest.strip():
+            self._search.skip(rest)
+        else:
+            spans += self._search.feed(rest, credentials, is_end=is_end)
+        self._edits += [_masking(*span) for span in spans]
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -284,10 +304,13 @@ class StreamRedactor:
         if not self._templates:
             return False
         template = self._templates[0]
-        found = template.texts(lines)
-        if found:
-            self._take_events(template, lines, place, found)
-        return bool(found)
+        texts, start, end = template.told(lines)
+        if not texts:
+            return False
+        self._take_events(template, lines, place, texts)
+        if end > start and not self._redactor.searches_numbers and not template.has_secret_name:
+            self._repeated.append((place + start, place + end))
+        return True
 
     def one(self, lines: bytes, at: int, start: int) -> bool:
         """Takes the event of one line, if it has one of the templates."""

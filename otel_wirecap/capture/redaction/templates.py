@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
+from otel_wirecap.capture.redaction.names import is_secret_name, segments_of
+
 INDEXES: Final = frozenset({
     "index", "output_index", "content_index", "item_id", "summary_index", "contentBlockIndex", "block_index",
     "choice_index", "candidate_index",
@@ -34,6 +36,23 @@ _ANY_STRING: Final = r'[^"\\\n]*+'
 _ANY_NUMBER: Final = "[0-9.eE+-]++"
 
 
+class Told(NamedTuple):
+    """What events say that have a template.
+
+    Attributes:
+        texts: for each event the text, or, of a template with several, a tuple of texts.
+        start: from here on the lines are, texts aside, what stands before.
+        end: up to here.
+    """
+
+    texts: list[Any]
+    start: int
+    end: int
+
+
+_NOTHING: Final = Told([], 0, 0)
+
+
 class Template(NamedTuple):
     r"""What events have in common.
 
@@ -41,58 +60,53 @@ class Template(NamedTuple):
         pattern: matches the line of such an event and the ``\n`` before it; a group for each text.
         keys: the channel of each text.
         places: path and number of each text.
-        around: the bytes before and after the text in the event that it was made of, if that has one text.
+        has_secret_name: whether the name of a text may tell that it is a secret.
     """
 
     pattern: re.Pattern[bytes]
     keys: tuple[tuple[str, ...], ...]
     places: tuple[tuple[tuple[str, ...], int], ...]
-    around: tuple[bytes, bytes] | None
+    has_secret_name: bool
 
-    def texts(self, lines: bytes) -> list[Any]:
+    def told(self, lines: bytes) -> Told:
         r"""What the events say, if all of them have the template; else nothing.
 
         Args:
             lines: whole lines, with a ``\n`` before each and at the end.
-
-        Returns:
-            For each event the text, or, of a template with several, a tuple of texts.
         """
-        found = self._between(lines)
-        if not found:
-            found = self.pattern.findall(lines)
-            if len(found) != lines.count(_DATA):
-                return []
-        return found
+        at = lines.find(_DATA)
+        first = self.pattern.match(lines, at) if at >= 0 else None
+        if first is None:
+            return _NOTHING
+        told = self._between(lines, first) if len(self.keys) == 1 else _NOTHING
+        if told.texts:
+            return told
+        found = self.pattern.findall(lines)
+        return Told(found, 0, 0) if len(found) == lines.count(_DATA) else _NOTHING
 
-    def _between(self, lines: bytes) -> list[bytes]:
-        """The texts, if the events have all else in common, byte for byte: to be had at half the price."""
-        if self.around is None:
-            return []
-        before, after = self.around
-        first = lines.find(_DATA) + len(before)
-        end = lines.find(after, first)
+    def _between(self, lines: bytes, line: re.Match[bytes]) -> Told:
+        """What the events say if all else is, byte for byte, as in the first, ``line``: at half the price."""
+        first, end = line.span(1)
+        before, after = lines[line.start() : first], lines[end : line.end() + 1]
         second = lines.find(_DATA, end) + len(before)
         between = lines[end:second]
-        if not lines.startswith(before, first - len(before)) or end < 0 or not between.endswith(before):
-            return []
+        third = lines.find(_DATA, second) + len(before)
+        if not between.endswith(before) or not lines.endswith(between, 0, max(third, second)):
+            return _NOTHING
         # A short separator is found several times faster than a long one.
-        said = lines[first:]
         rest, separator = between[:-_SEPARATOR], between[-_SEPARATOR:]
-        texts = [text[: -len(rest)] for text in said.split(separator)]
-        texts[-1] = said[said.rfind(separator) + len(separator) :].partition(after)[0]
+        texts = [text[: -len(rest)] for text in lines[first:].split(separator)]
+        texts[-1] = lines[max(first, lines.rfind(separator) + len(separator)) :].partition(after)[0]
         joined = between.join(texts) + after
-        if not said.startswith(joined) or _DATA in said[len(joined) - 1 :]:
-            return []
+        if not lines.startswith(joined, first) or lines.find(_DATA, first + len(joined) - 1) >= 0:
+            return _NOTHING
         # Without a quote of its own and a line end, and no backslash at its end, what stands between is one string.
         plain = b"".join(texts)
-        if b"\n" in plain:
-            return []
-        if b"\\" not in plain:
-            return [] if b'"' in plain else texts
-        if b"\\\\" in plain or plain.count(b'"') != plain.count(b'\\"'):
-            return []
-        return texts if b"\\" + after[:_SEPARATOR] not in said else []
+        if b"\n" in plain or (b'"' in plain and (b"\\\\" in plain or plain.count(b'"') != plain.count(b'\\"'))):
+            return _NOTHING
+        if b"\\" in plain and any(text.endswith(b"\\") for text in texts):
+            return _NOTHING
+        return Told(texts, second, first + len(joined))
 
 
 def learned(line: bytes, texts: list[tuple[tuple[str, ...], tuple[str, ...], str]]) -> Template | None:
@@ -109,7 +123,6 @@ def learned(line: bytes, texts: list[tuple[tuple[str, ...], tuple[str, ...], str
         return None
     expression: list[str] = []
     name, groups = "", 0
-    around = None
     for token in _TOKEN.finditer(line.decode("latin-1")):
         string, number = token["string"], token["number"]
         if string is None and (number is None or name in INDEXES):
@@ -125,7 +138,6 @@ def learned(line: bytes, texts: list[tuple[tuple[str, ...], tuple[str, ...], str
             expression.append(f'"{_ANY_STRING}"')
         else:
             groups += 1
-            around = b"\n" + line[: token.start() + 1], line[token.end() - 1 :] + b"\n"
             expression.append(f'"{_TEXT}"')
     if groups != len(texts):
         return None
@@ -135,4 +147,6 @@ def learned(line: bytes, texts: list[tuple[tuple[str, ...], tuple[str, ...], str
         numbers[path] = numbers.get(path, -1) + 1
         places.append((path, numbers[path]))
     pattern = re.compile(rf"\n{''.join(expression)}(?=\n)".encode("latin-1"))
-    return Template(pattern, tuple(key for key, _, _ in texts), tuple(places), around if groups == 1 else None)
+    keys = tuple(key for key, _, _ in texts)
+    has_secret_name = any(is_secret_name(segments_of(name)) for key in keys for name in key)
+    return Template(pattern, keys, tuple(places), has_secret_name)
