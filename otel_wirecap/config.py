@@ -16,8 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from otel_wirecap.errors import ConfigurationError
 
 CONFIG_FILE_VARIABLE = "WIRE_CAPTURE_CONFIG"
@@ -447,6 +445,15 @@ def service_name(environ: Mapping[str, str] | None = None) -> str | None:
     return None
 
 
+def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """The user's cache folder for what can be made anew, ours in it; it need not be there yet."""
+    environ = os.environ if environ is None else environ
+    named = environ.get("XDG_CACHE_HOME", "")
+    # The specification of these folders says that a relative one does not count.
+    base = Path(named) if named.startswith("/") else Path(environ.get("HOME") or "~").expanduser() / ".cache"
+    return base / "otel-wirecap"
+
+
 def environment() -> Mapping[str, str]:
     """This process's environment as it is now."""
     return os.environ
@@ -472,6 +479,8 @@ def _read_file(file: object) -> dict[str, object]:
     """The capture settings of a YAML file: the ``capture_*`` entries of its ``logging:`` section."""
     path = Path(os.fspath(file))  # type: ignore[call-overload]  # anything else is told by fspath itself
     try:
+        import yaml  # where there is a file only: no command that reads captures needs it
+
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())

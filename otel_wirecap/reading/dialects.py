@@ -210,5 +210,7 @@ def _content_type(payload: object) -> str:
         return "empty"
     if isinstance(payload, str):
         return "text"
-    is_bytes = isinstance(payload, dict) and payload.get("encoding") == "base64" and payload.keys() == {"encoding", "data"}
+    is_bytes = (
+        isinstance(payload, dict) and payload.get("encoding") == "base64" and payload.keys() == {"encoding", "data"}
+    )
     return "bytes" if is_bytes else "json"

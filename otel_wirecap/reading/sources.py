@@ -8,6 +8,7 @@ processes may share one that is open.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import io
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STDIN = "-"
-BLOCK = 4 * 1024 * 1024
+BLOCK = 1024 * 1024
 HEAD = 4096
 """Bytes at the beginning of a file that tell what it is, and which one."""
 
@@ -57,9 +58,8 @@ class Source:
     Attributes:
         path: its name; ``-`` for standard input.
         size: bytes that it had when it was opened.
-        head: its first bytes.
-        key: names the file among others, whatever its path: for indexes.
-        is_plain: whether it is JSON Lines that are neither compressed nor encrypted, so that offsets can be gone to.
+        mtime_ns: when it was written to last, as known then.
+        identity: device and inode.
     """
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
@@ -67,12 +67,33 @@ class Source:
         self._stream = stream
         status = os.fstat(stream.fileno())
         self.size, self.mtime_ns = status.st_size, status.st_mtime_ns
-        self.head = os.pread(stream.fileno(), HEAD, 0)
-        self._coding = coding(self.head)
-        self.is_encrypted = self._coding == ENCRYPTION_SUFFIX
-        self.is_plain = not self._coding and not self.head.startswith(CBOR.beginning)
         self.identity = (status.st_dev, status.st_ino)
-        self.key = hashlib.sha256(repr(self.identity).encode() + self.head).hexdigest()[:32]
+
+    # The rest waits: while a capture's files are opened, they may be rotated.
+
+    @functools.cached_property
+    def head(self) -> bytes:
+        """Its first bytes."""
+        return self.read(0, HEAD)
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Names the file among others, whatever its path is meanwhile."""
+        return hashlib.sha256(repr(self.identity).encode() + self.head).hexdigest()[:32]
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether it wants a key."""
+        return self._coding == ENCRYPTION_SUFFIX
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is lines that are neither compressed nor encrypted, so that offsets can be gone to."""
+        return not self._coding and not self.head.startswith(CBOR.beginning)
+
+    @property
+    def _coding(self) -> str:
+        return coding(self.head)
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of the file as it lies there."""
@@ -92,7 +113,9 @@ class Source:
         if not self.is_plain:
             return
         if self.head.startswith(Text.beginning):
-            raise CaptureFormatError(f"{name} has the format text, which is for people; capture in jsonl, structured or cbor")
+            raise CaptureFormatError(
+                f"{name} has the format text, which is for people; capture in jsonl, structured or cbor"
+            )
         line = next((line.data for line in self.lines() if line.data), b"")
         try:
             first = orjson.loads(line)
@@ -119,7 +142,7 @@ class Source:
                 piece = self.read(offset, HEAD)
                 place = piece.find(b"\n")
                 offset += place + 1 if place >= 0 else len(piece)
-                before = b"\n" if place >= 0 else piece[:0]
+                before = b"\n" if place >= 0 else piece
         position = offset
         while offset < end:
             # A line that a writer was about to finish when the file was opened is read to its end.
@@ -276,12 +299,13 @@ def _standard_input() -> BinaryIO:
 
 
 def _text_lines(head: bytes, stream: BinaryIO) -> Iterator[bytes | None]:
-    first = True
+    *whole, left = head.split(b"\n")
+    yield from whole
     for line in stream:
-        yield (head + line if first else line).rstrip(b"\n")
-        first = False
-    if first and head:
-        yield head
+        yield (left + line).rstrip(b"\n")
+        left = b""
+    if left:
+        yield left
 
 
 def _cbor_items(head: bytes, stream: BinaryIO) -> Iterator[bytes | None]:

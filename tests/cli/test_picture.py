@@ -54,7 +54,9 @@ def drawn(flows, width=80, **options):
 
 
 def test_a_flow_shows_both_legs_with_their_numbers_on_one_clock():
-    backend = exchange("backend", started=START + 0.1, ttfb_ms=100.0, duration_ms=200.0, total_chunks=16, total_bytes=999)
+    backend = exchange(
+        "backend", started=START + 0.1, ttfb_ms=100.0, duration_ms=200.0, total_chunks=16, total_bytes=999
+    )
     title, client_line, backend_line = drawn([flow(exchange(), backend)])[2:5]
     assert title.split() == ["1", "POST", "/v1/chat/completions", "demo-small", "00:00:00.000"]
     assert client_line == "client       ░░░░░███████████████    200  100ms  400ms     17  2.0kB complete"
