@@ -22,9 +22,25 @@ START_NS = 1_767_225_600_000_000_000
 AT_A_TIME = 8
 TURNS = 12
 MODELS = (("openai", "gpt-5-mini"), ("openai", "gpt-5"), ("anthropic", "claude-sonnet-4-5"))
-WORDS = 'the of a record chunk "quoted" stream\n model answer über 漢字 tool call path/to/file.py = def return'.split(
-    " "
-)
+WORDS = [
+    "the",
+    "of",
+    "a",
+    "record",
+    "chunk",
+    '"quoted"',
+    "stream\n",
+    "model",
+    "answer",
+    "über",
+    "漢字",
+    "tool",
+    "call",
+    "path/to/file.py",
+    "=",
+    "def",
+    "return",
+]
 HEADERS = [["Host", "api.example.com"], ["Content-Type", "application/json"], ["Authorization", "[REDACTED]"]]
 
 
@@ -136,7 +152,7 @@ def make(path: Path, size: int) -> tuple[int, int, int]:
 
 
 def main() -> None:
-    from otel_wirecap.config import _parse_size as parse_size
+    from otel_wirecap.config import parse_size
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)

@@ -6,13 +6,14 @@ CBOR, structured, standard input, made by somebody else), its records come out i
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
 import heapq
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 import orjson
 
@@ -66,7 +67,7 @@ class Captures:
             self._captures = [_Capture(open_capture(path, stack)) for path in dict.fromkeys(map(str, paths))]
             self._stack = stack.pop_all()
 
-    def __enter__(self) -> Captures:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -136,13 +137,12 @@ class Captures:
 
     def records_of(self, flow: Flow) -> Iterator[Record]:
         """The records of one flow, in the schema's shape and the capture's order; read where they stand."""
-        return _merged(
-            [
-                capture.records_of(flow)
-                for capture in self._captures
-                if any(source.key in flow.spans for source in capture.sources)
-            ]
-        )
+        return (record for record, _ in self.lines_of(flow))
+
+    def lines_of(self, flow: Flow) -> Iterator[tuple[Record, bytes]]:
+        """The records of one flow, each with its line, for ``body_of``."""
+        captures = [one for one in self._captures if any(source.key in flow.spans for source in one.sources)]
+        return heapq.merge(*(one.lines_of(flow) for one in captures), key=lambda pair: pair[0]["timestamp_unix"])
 
     def flows_with(self, pattern: re.Pattern[bytes]) -> set[str]:
         """The ids of the flows in one of whose payloads, as JSON text, the pattern is found."""
@@ -206,6 +206,16 @@ class Captures:
         return self._use_index and source.size >= index.LEAST_BYTES and str(source.path) != STDIN
 
 
+def body_of(record: Record, line: bytes) -> bytes:
+    """The bytes of the body, or of the chunk, that a record holds; JSON spelt as in its line."""
+    payload = record.get("payload")
+    if isinstance(payload, str):
+        return payload.encode()
+    if record.get("content_type") == "bytes" and isinstance(payload, dict):
+        return base64.b64decode(payload.get("data", ""))
+    return b"" if payload is None else payload_text(line)
+
+
 class _Capture:
     """The files of one capture, opened.
 
@@ -226,8 +236,8 @@ class _Capture:
         dialects = Dialects()
         for source in self.sources:
             for number, _, line in source.lines():
-                record = None if line is None else json_record(line)
-                record = None if record is None else dialects.normal(record)
+                read = None if line is None else json_record(line)
+                record = None if read is None else dialects.normal(read)
                 if record is not None:
                     yield record
                 elif on_damage is not None:
@@ -243,9 +253,11 @@ class _Capture:
         flows.damaged = len(damaged)
         return flows
 
-    def records_of(self, flow: Flow) -> Iterator[Record]:
+    def lines_of(self, flow: Flow) -> Iterator[tuple[Record, bytes]]:
         if not self.is_ours:
-            yield from (one for one in self.records() if one["metadata"].get("request_id") == flow.request_id)
+            for one in self.records():
+                if one["metadata"].get("request_id") == flow.request_id:
+                    yield one, orjson.dumps(one)
             return
         wanted = flow.request_id.encode()
         for source in self.sources:
@@ -253,7 +265,7 @@ class _Capture:
                 for line in _lines_with(source, wanted, *flow.spans[source.key]):
                     record = json_record(line)
                     if record is not None and _names(record, flow.request_id):
-                        yield record
+                        yield record, line
 
     def flows_with(self, pattern: re.Pattern[bytes]) -> Iterator[str]:
         if not self.is_ours:
@@ -264,9 +276,9 @@ class _Capture:
         for source in self.sources:
             for _, _, line in source.lines():
                 if line is not None and pattern.search(payload_text(line)):
-                    record = envelope_of(line)
-                    if record is not None and isinstance(record.get("metadata"), dict):
-                        yield str(record["metadata"].get("request_id"))
+                    found = envelope_of(line)
+                    if found is not None and isinstance(found.get("metadata"), dict):
+                        yield str(found["metadata"].get("request_id"))
 
 
 class _Job(NamedTuple):

@@ -361,7 +361,8 @@ class FlowCollector:
 
         Args:
             metadata: of one of them.
-            count: how many; ``size``: their bytes.
+            count: how many.
+            size: their bytes.
             moments: of the first and the last, seconds since the epoch.
             span: from the first one's offset to the last one's end.
         """

@@ -118,7 +118,7 @@ def store(source: Source, flows: FlowCollector, covered: int) -> None:
         new = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_NEW}")
         try:
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "wb") as file:
+            with os.fdopen(descriptor, "wb") as file:
                 file.write(b"\n".join(lines))
             new.replace(path)
         finally:

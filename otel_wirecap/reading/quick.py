@@ -157,7 +157,8 @@ def quick_flows(source: Source, start: int = 0, end: int | None = None) -> FlowC
 
     Args:
         source: the file; one that is compressed, or CBOR, is read whole.
-        start: the offset where the part begins; ``end``: where it ends, default the file's end.
+        start: the offset where the part begins.
+        end: where it ends; default: where the file does.
 
     Raises:
         NotOurs: a record has another shape than the schema's.
