@@ -113,7 +113,7 @@ def _parse_positive_count(value: Any) -> int:
     return count
 
 
-def parse_seconds(value: Any) -> float:
+def _parse_seconds(value: Any) -> float:
     if isinstance(value, bool):
         raise TypeError
     seconds = float(value)
@@ -248,7 +248,7 @@ PATH = Kind(_parse_path, "a file path")
 SIZE = Kind(parse_size, "a size of at least 1 byte, such as 104857600, 64KB or 100MB")
 COUNT = Kind(_parse_count, "a whole number, 0 or more")
 POSITIVE_COUNT = Kind(_parse_positive_count, "a whole number, 1 or more")
-SECONDS = Kind(parse_seconds, "a number of seconds from 0.001 to 3600")
+SECONDS = Kind(_parse_seconds, "a number of seconds from 0.001 to 3600")
 SWITCH = Kind(_parse_switch, "true or false")
 AGE = Kind(_parse_age, "a time of at least 1 second, such as 3600, 90m, 12h, 7d or 2w")
 RECIPIENT = Kind(_parse_recipient, "an age public key (age1…) or an SSH public key (ssh-ed25519 …)")

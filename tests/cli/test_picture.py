@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_wirecap.cli.picture import (
-    UNICODE,
-    _Clock,
-    milliseconds,
-    picture_lines,
-    print_picture,
-    printable,
-    size,
-)
+from otel_wirecap.cli.picture import UNICODE, _Clock, picture_lines, print_picture
+from otel_wirecap.cli.text import milliseconds, printable, size
 from otel_wirecap.reading.flows import Exchange, Flow
 
 START = 1_767_225_600.0
