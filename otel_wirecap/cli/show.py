@@ -12,7 +12,6 @@ import orjson
 
 from otel_wirecap.capture.formats.text import indented
 from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json
-from otel_wirecap.cli.curl import curl_command
 from otel_wirecap.cli.ls import OUTCOMES, clock, dollars, outcome_style
 from otel_wirecap.cli.text import (
     Cell,
@@ -86,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.raw:
         return _write_raw(_one_of(legs, arguments), arguments.raw)
     if arguments.curl:
+        from otel_wirecap.cli.curl import curl_command  # knows what redaction writes, which is much to import
+
         write(curl_command(_one_of(legs, arguments)))
     elif arguments.json:
         write_json(document(flow) | {"legs": [_leg_document(leg, chunks=arguments.chunks) for leg in legs]})

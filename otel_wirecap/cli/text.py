@@ -74,11 +74,14 @@ def width_of(text: str) -> int:
 
 def cut(text: str, width: int) -> str:
     """The text in at most so many columns, with a mark where something was cut off."""
-    if width_of(text) <= width:
+    if len(text) <= width // 2 or (len(text) <= width * 4 and width_of(text) <= width):
         return text
-    while text and width_of(text) > width - 1:
-        text = text[: width - 1] if text.isascii() else text[:-1]
-    return text + "…" if width > 0 else ""
+    room, kept = width - 1, 0
+    for kept, character in enumerate(text):  # noqa: B007  # how far it came is used below
+        room -= width_of(character)
+        if room < 0:
+            break
+    return text[:kept] + "…"
 
 
 def milliseconds(value: float | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_wirecap.llm.assembly import StreamAssembly
 from otel_wirecap.llm.sse import SSEEvent, SSEParser
 from otel_wirecap.reading.captures import body_of
 from otel_wirecap.reading.flows import (
@@ -92,6 +91,8 @@ class Leg:
 
 def message_of(stream: bytes) -> Any:
     """What a stream's events add up to; None where the form of the stream is not known."""
+    from otel_wirecap.llm.assembly import StreamAssembly  # much to import for what is seldom wanted
+
     assembly = StreamAssembly(max_bytes=_MOST_MESSAGE_BYTES)
     for event in events_of(stream):
         assembly.add(event)
