@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -254,6 +253,8 @@ class _Page:
 
 
 def _show_chunks(legs: list[Leg]) -> None:
+    import statistics
+
     style, width = Style(sys.stdout), columns_of(sys.stdout)
     columns = [
         Column("leg"), Column("chunk", right=True), Column("after", right=True), Column("gap", right=True),

@@ -6,7 +6,6 @@ What a colour says is also said in words; characters of the data that would comm
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
 import time
 import unicodedata
@@ -44,6 +43,8 @@ def columns_of(stream: TextIO) -> int | None:
     """The terminal's width in columns; None where the stream is no terminal, so that nothing needs cutting."""
     if not stream.isatty() and not environment().get("COLUMNS"):
         return None
+    import shutil
+
     return max(shutil.get_terminal_size().columns, _LEAST_COLUMNS)
 
 

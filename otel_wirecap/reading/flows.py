@@ -133,11 +133,7 @@ class Exchange:
             self._add_request(record, metadata)
             return
         ends = direction in ENDS
-        if record.get("model") and (ends or self.answered_model is None):
-            # The end knows it; before, a record may name the model that was asked for.
-            self.answered_model = record["model"]
-        self.backend = record.get("backend") or self.backend
-        self.key_name = self.key_name or record.get("key_name")
+        self._add_names(record, ends=ends)
         if direction in RESPONSES or metadata.get("assembled"):
             self._add_answer(record.get("payload"))
         if metadata.get("assembled"):
@@ -145,7 +141,7 @@ class Exchange:
         if direction in STREAM_CHUNKS or direction == WEBSOCKET_MESSAGE:
             moment = record["timestamp_unix"]
             length = metadata.get("chunk_bytes", record.get("content_length"))
-            self.add_chunks(1, _number(length), moment, moment)
+            self._add_chunks(1, _number(length), moment, moment)
             return
         self.status = metadata.get("status_code", self.status)
         self.ttfb_ms = metadata.get("ttfb_ms", self.ttfb_ms)
@@ -157,8 +153,12 @@ class Exchange:
         elif ends:
             self._add_end(record, metadata)
 
-    def add_chunks(self, count: int, size: int, first: float, last: float) -> None:
-        """Takes chunks: how many, their bytes, and the moments of the first and the last."""
+    def add_chunks(self, record: Record, count: int, size: int, moments: tuple[float, float]) -> None:
+        """Takes chunks: the record of one of them, how many, their bytes, the moments of the first and the last."""
+        self._add_names(record, ends=False)
+        self._add_chunks(count, size, *moments)
+
+    def _add_chunks(self, count: int, size: int, first: float, last: float) -> None:
         self.seen_chunks += count
         self.seen_bytes += size
         self.first_chunk = first if self.first_chunk is None else min(self.first_chunk, first)
@@ -167,9 +167,11 @@ class Exchange:
     def merge(self, later: Exchange) -> None:
         """Takes what later records of the same exchange told."""
         if later.first_chunk is not None and later.last_chunk is not None:
-            self.add_chunks(later.seen_chunks, later.seen_bytes, later.first_chunk, later.last_chunk)
+            self._add_chunks(later.seen_chunks, later.seen_bytes, later.first_chunk, later.last_chunk)
         if later.answered_model and (later.outcome is not None or self.answered_model is None):
             self.answered_model = later.answered_model
+        if later.method or self.started is None:  # an end can only reckon when it began
+            self.started = later.started or self.started
         for name in _MERGED:
             value = getattr(later, name)
             if value:
@@ -178,6 +180,13 @@ class Exchange:
             value = getattr(later, name)
             if value is not None:
                 setattr(self, name, value)
+
+    def _add_names(self, record: Record, *, ends: bool) -> None:
+        if record.get("model") and (ends or self.answered_model is None):
+            # The end knows it; before, a record may name the model that was asked for.
+            self.answered_model = record["model"]
+        self.backend = record.get("backend") or self.backend
+        self.key_name = self.key_name or record.get("key_name")
 
     def _add_request(self, record: Record, metadata: dict[str, Any]) -> None:
         self.started = record["timestamp_unix"]
@@ -215,7 +224,7 @@ class Exchange:
 _MERGED = ("backend", "method", "url", "request_bytes", "streamed", "key_name", "requested_model")
 # fmt: off
 _MERGED_OPTIONS = (
-    "attempt", "status", "started", "ttfb_ms", "duration_ms", "outcome", "error", "provider_error", "usage",
+    "attempt", "status", "ttfb_ms", "duration_ms", "outcome", "error", "provider_error", "usage",
     "total_chunks", "total_bytes",
 )
 # fmt: on
@@ -355,26 +364,28 @@ class FlowCollector:
         exchange.add(record)
 
     def add_chunks(
-        self, metadata: dict[str, Any], count: int, size: int, moments: tuple[float, float], span: tuple[str, int, int]
+        self, record: Record, count: int, size: int, moments: tuple[float, float], span: tuple[str, int, int]
     ) -> None:
         """Takes chunks of one exchange at once.
 
         Args:
-            metadata: of one of them.
+            record: of one of them; the payload is not looked at.
             count: how many.
             size: their bytes.
             moments: of the first and the last, seconds since the epoch.
             span: from the first one's offset to the last one's end.
         """
         self.records += count
+        metadata = record["metadata"]
         flow, exchange = self._exchange(
             str(metadata.get("request_id")),
             str(metadata.get("exchange_id")),
             str(metadata.get("leg", "")),
             metadata.get("attempt"),
         )
+        flow.session_id = record.get("session_id") or flow.session_id
         _widen(flow, *span)
-        exchange.add_chunks(count, size, *moments)
+        exchange.add_chunks(record, count, size, moments)
 
     def merge(self, later: FlowCollector) -> None:
         """Takes what another collector made of later records, and leaves it of no more use."""

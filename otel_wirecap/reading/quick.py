@@ -55,9 +55,9 @@ class QuickCollector:
 
     def finish(self) -> FlowCollector:
         """The flows of all lines that were taken."""
-        for count, size, first, last, start, end, metadata in self._chunks.values():
+        for count, size, first, last, start, end, record in self._chunks.values():
             moments = _moment(first), _moment(last) if _is_moment(last) else _moment(first)
-            self._collector.add_chunks(metadata, count, size, moments, (self.key, start, end))
+            self._collector.add_chunks(record, count, size, moments, (self.key, start, end))
         self._chunks.clear()
         return self._collector
 
@@ -95,7 +95,12 @@ class QuickCollector:
         record = envelope_of(line)
         metadata = None if record is None else record.get("metadata")
         iso = line[len(_BEGINNING) : len(_BEGINNING) + _ISO_LENGTH]
-        if not isinstance(metadata, dict) or not isinstance(metadata.get("chunk_bytes"), int) or not _is_moment(iso):
+        if (
+            record is None
+            or not isinstance(metadata, dict)
+            or not isinstance(metadata.get("chunk_bytes"), int)
+            or not _is_moment(iso)
+        ):
             self._line(base + start, line)
             return
         key = str(metadata.get("exchange_id")).encode()
@@ -104,7 +109,7 @@ class QuickCollector:
             raise NotOurs
         known = self._chunks.get(key)
         if known is None:
-            self._chunks[key] = [1, metadata["chunk_bytes"], iso, iso, *span, metadata]
+            self._chunks[key] = [1, metadata["chunk_bytes"], iso, iso, *span, record]
         else:
             known[0] += 1
             known[1] += metadata["chunk_bytes"]

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gzip
 import hashlib
 import io
 import os
-import shutil
 import sys
-import tempfile
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
@@ -205,6 +202,8 @@ class Source:
         if not self._coding:
             return file, ()
         if self._coding == COMPRESSION_SUFFIXES["gzip"]:
+            import gzip
+
             return cast("BinaryIO", gzip.GzipFile(fileobj=file)), (EOFError, zlib.error, gzip.BadGzipFile)
         try:
             from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # Python 3.14
@@ -288,6 +287,9 @@ def capture_files(path: str | Path) -> list[Path]:
 
 def _standard_input() -> BinaryIO:
     """Standard input as a file that can be gone about in: itself, or a copy that has no name."""
+    import shutil
+    import tempfile
+
     stream = sys.stdin.buffer
     with contextlib.suppress(OSError):
         if Path(f"/dev/fd/{stream.fileno()}").is_file():
