@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import gzip
 import io
+import itertools
 import json
 import os
 import re
@@ -69,7 +70,7 @@ def converted(lines, form):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 def test_parts_of_a_capture_tell_together_what_parsing_every_line_tells(cuts, demo_lines):
     places = [0, *sorted(min(cut, len(demo_lines)) for cut in cuts), len(demo_lines)]
-    blocks = [b"".join(demo_lines[a:b]) for a, b in zip(places, places[1:], strict=False)]
+    blocks = [b"".join(demo_lines[a:b]) for a, b in itertools.pairwise(places)]
     collector = quick(*blocks)
     assert told(collector.flows) == slow(demo_lines)
     assert collector.records == len(demo_lines)
@@ -263,7 +264,7 @@ def test_a_flow_is_found_by_the_beginning_of_its_id_or_of_an_exchanges_id(demo):
         flows = captures.flows()
         assert captures.flow(flows[2].request_id[:12]) is flows[2]
         assert captures.flow(flows[2].attempts[0].id) is flows[2]
-        with pytest.raises(FlowNotFoundError, match="13 flows begin with 'req_': req_.*, …"):
+        with pytest.raises(FlowNotFoundError, match=r"13 flows begin with 'req_': req_.*, …"):
             captures.flow("req_")
         with pytest.raises(FlowNotFoundError, match="no flow begins with 'nope'"):
             captures.flow("nope")
