@@ -71,8 +71,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     ours = [sys.executable, "-m", "otel_wirecap"]
-    with open(arguments.file, "rb") as file:
-        file.seek(os.path.getsize(arguments.file) // 2)
+    size = Path(arguments.file).stat().st_size
+    with Path(arguments.file).open("rb") as file:
+        file.seek(size // 2)
         file.readline()
         name = orjson.loads(file.readline())["metadata"]["request_id"]
     rows = {
@@ -99,7 +100,7 @@ def main() -> None:
                 seconds[row].append(took)
                 memory[row] = max(memory[row], most)
     base = statistics.median(seconds["orjson.loads on every line"])
-    print(f"{arguments.file}: {os.path.getsize(arguments.file):,} bytes, {os.cpu_count()} processors")
+    print(f"{arguments.file}: {size:,} bytes, {os.cpu_count()} processors")
     print(f"{'':28} {'best s':>8} {'median s':>8} {'x orjson':>8} {'MiB':>6}")
     for row, took in seconds.items():
         median = statistics.median(took)

@@ -18,8 +18,8 @@ COMMANDS = ("run", "proxy", "demo", "ls", "show", "scan")
 """The commands, each a module of this package with ``add_parser``."""
 
 
-def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The parser with one command, or with all; each sets ``func``.
+def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser with these commands; each sets ``func``.
 
     A command is imported only when it is wanted: those that read captures need nothing of what records them.
     """
@@ -29,7 +29,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"otel-wirecap {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in (command,) if command else COMMANDS:
+    for name in commands:
         importlib.import_module(f"otel_wirecap.cli.{name}").add_parser(subparsers)
     return parser
 
@@ -37,7 +37,9 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
-    parsed = build_parser(given[0] if given and given[0] in COMMANDS else None).parse_args(given)
+    first = given[0] if given else ""
+    wanted = [first] if first in COMMANDS else [] if first == "--version" else COMMANDS
+    parsed = build_parser(wanted).parse_args(given)
     try:
         return _run(parsed)
     except WireCaptureError as error:
