@@ -228,8 +228,8 @@ class _Capture:
         self.sources = [source for source in sources if source.size] or sources
         self.is_ours = True
         for source in self.sources:
-            # One that is encrypted, among others, is left out and told as damage.
-            if len(self.sources) == 1 or not source.is_encrypted:
+            # One that is encrypted, among others that are not, is left out and told as damage.
+            if not source.is_encrypted or all(one.is_encrypted for one in self.sources):
                 source.check()
 
     def records(self, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[Record]:
