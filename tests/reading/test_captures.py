@@ -371,6 +371,27 @@ def test_a_capture_that_grew_is_read_on_from_where_the_index_ends(tmp_path, demo
     assert bytes_read == [len(half) + 40, len(b"".join(demo_lines)) - len(half), 0]
 
 
+def test_what_an_index_lacks_is_added_from_the_file_whole_flows_and_single_ones(
+    tmp_path, demo_lines, monkeypatch, cache_folder
+):
+    monkeypatch.setattr(index, "LEAST_BYTES", 50_000)
+    path = tmp_path / "growing.log"
+    path.write_bytes(b"".join(demo_lines[:-30]))
+    flows_of(path)
+    (written,) = cache_folder.iterdir()
+    before = written.read_bytes()
+    path.write_bytes(b"".join(demo_lines))
+    expected = {flow["request_id"]: flow for flow in slow(demo_lines)}
+    for name, flow in expected.items():
+        with Captures([path]) as captures:
+            assert told([captures.flow(name[:14])]) == [flow]
+            assert told([captures.flow(flow["attempts"][0]["id"])]) == [flow]
+            wanted = [one for one in map(orjson.loads, demo_lines) if one["metadata"].get("request_id") == name]
+            assert list(captures.records_of(captures.flow(name))) == wanted
+            assert told(captures.flows()) == list(expected.values())
+    assert written.read_bytes() == before  # so little is not worth a new one
+
+
 @pytest.mark.usefixtures("small_index")
 def test_a_rotated_file_keeps_its_index(tmp_path, demo_lines, bytes_read):
     path = tmp_path / "capture.log"
