@@ -16,8 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from otel_wirecap.errors import ConfigurationError
 
 CONFIG_FILE_VARIABLE = "WIRE_CAPTURE_CONFIG"
@@ -82,7 +80,12 @@ def _parse_path(value: Any) -> Path | None:
     return Path(os.fspath(value)).expanduser()
 
 
-def _parse_size(value: Any) -> int:
+def parse_size(value: Any) -> int:
+    """A size in bytes, given as a number or as text such as ``100MB``.
+
+    Raises:
+        ValueError: it is none; or TypeError.
+    """
     if isinstance(value, bool):
         raise TypeError
     if isinstance(value, int):
@@ -242,7 +245,7 @@ def _parse_pattern(item: dict[str, Any]) -> SecretPattern:
 
 
 PATH = Kind(_parse_path, "a file path")
-SIZE = Kind(_parse_size, "a size of at least 1 byte, such as 104857600, 64KB or 100MB")
+SIZE = Kind(parse_size, "a size of at least 1 byte, such as 104857600, 64KB or 100MB")
 COUNT = Kind(_parse_count, "a whole number, 0 or more")
 POSITIVE_COUNT = Kind(_parse_positive_count, "a whole number, 1 or more")
 SECONDS = Kind(_parse_seconds, "a number of seconds from 0.001 to 3600")
@@ -447,6 +450,15 @@ def service_name(environ: Mapping[str, str] | None = None) -> str | None:
     return None
 
 
+def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """The user's cache folder for what can be made anew, ours in it; it need not be there yet."""
+    environ = os.environ if environ is None else environ
+    named = environ.get("XDG_CACHE_HOME", "")
+    # The specification of these folders says that a relative one does not count.
+    base = Path(named) if named.startswith("/") else Path(environ.get("HOME") or "~").expanduser() / ".cache"
+    return base / "otel-wirecap"
+
+
 def environment() -> Mapping[str, str]:
     """This process's environment as it is now."""
     return os.environ
@@ -472,6 +484,8 @@ def _read_file(file: object) -> dict[str, object]:
     """The capture settings of a YAML file: the ``capture_*`` entries of its ``logging:`` section."""
     path = Path(os.fspath(file))  # type: ignore[call-overload]  # anything else is told by fspath itself
     try:
+        import yaml  # where there is a file only: no command that reads captures needs it
+
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())

@@ -1,8 +1,10 @@
 """The errors that otel-wirecap raises.
 
     WireCaptureError
-    ├── ConfigurationError    a setting has a value that cannot be used
-    └── CaptureFileError      a capture file cannot be opened, read or written
+    ├── ConfigurationError         a setting has a value that cannot be used
+    ├── CaptureFileError           a capture file cannot be opened, read or written
+    │   └── CaptureFormatError     a file is there, and is no capture that can be read
+    └── FlowNotFoundError          a capture has no such flow, or several
 
 Nothing of this ever reaches an instrumented application from a hook: hooks run under a guard.
 """
@@ -18,3 +20,11 @@ class ConfigurationError(WireCaptureError):
 
 class CaptureFileError(WireCaptureError):
     """A capture file cannot be opened, read or written; the text names the file and the reason."""
+
+
+class CaptureFormatError(CaptureFileError):
+    """A file is there, and is no capture that can be read; the text names the file and what it is."""
+
+
+class FlowNotFoundError(WireCaptureError):
+    """No flow, or more than one, has an id that begins as asked; the text names what there is."""

@@ -6,6 +6,7 @@ Exit codes: 0, 1 (problems found), 2 (usage), 130 (interrupted); ``run`` returns
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -13,27 +14,34 @@ from collections.abc import Sequence
 from otel_wirecap.errors import WireCaptureError
 from otel_wirecap.version import __version__
 
+COMMANDS = ("run", "proxy", "demo", "ls", "show", "scan")
+"""The commands, each a module of this package with ``add_parser``."""
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with all commands; each sets ``func``."""
-    from otel_wirecap.cli import demo, proxy, run, scan
 
+def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser with these commands; each sets ``func``.
+
+    A command is imported only when it is wanted: those that read captures need nothing of what records them.
+    """
     parser = argparse.ArgumentParser(
         prog="otel-wirecap",
         description="The flight recorder for LLM gateways.",
     )
     parser.add_argument("--version", action="version", version=f"otel-wirecap {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (run, proxy, demo, scan):
-        command.add_parser(subparsers)
+    for name in commands:
+        importlib.import_module(f"otel_wirecap.cli.{name}").add_parser(subparsers)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    parsed = build_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    first = given[0] if given else ""
+    wanted = [first] if first in COMMANDS else [] if first == "--version" else COMMANDS
+    parsed = build_parser(wanted).parse_args(given)
     try:
-        return int(parsed.func(parsed))
+        return _run(parsed)
     except WireCaptureError as error:
         print(f"otel-wirecap: {error}", file=sys.stderr)  # noqa: T201  # this is the command line
         return 2
@@ -43,3 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever reads has seen enough; what is still buffered must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    code = int(parsed.func(parsed))
+    sys.stdout.flush()  # here, where a closed pipe is expected
+    return code

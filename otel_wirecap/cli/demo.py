@@ -88,8 +88,11 @@ def _show(capture_file: Path, began: float) -> int:
     except ImportError as error:
         raise _missing(error) from None
     name = shlex.quote(os.path.relpath(capture_file))
-    print(f"\nThe capture is {name}. What each stream added up to:")  # noqa: T201  # the command's output
-    print(  # noqa: T201
+    print(  # noqa: T201  # the command's output
+        f"\nThe capture is {name}. Ask it:\n"
+        f"  otel-wirecap ls {name}\n"
+        f"  otel-wirecap show {collector.flows[-1].request_id if collector.flows else 'FLOW'} {name}\n"
+        "What each stream added up to:\n"
         f"  jq -c 'select(.metadata.assembled) | {{backend, model, payload}}' {name}"
     )
     return 0 if collector.flows else 1

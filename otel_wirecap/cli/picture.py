@@ -9,6 +9,8 @@ import collections
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, TextIO, TypeAlias
 
+from otel_wirecap.cli.text import milliseconds, printable, size
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -203,36 +205,6 @@ def _totals(flows: Sequence[Flow], records: int, gaps: Sequence[dict[str, object
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def printable(text: str) -> str:
-    """The text with every character escaped that a terminal would obey instead of show."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
-
-
-def milliseconds(value: float | None) -> str:
-    """A duration given in milliseconds, in at most six characters."""
-    if value is None:
-        return "-"
-    for limit, divisor, digits, unit in ((10, 1, 1, "ms"), (1000, 1, 0, "ms"), (100_000, 1000, 1, "s")):
-        if round(value / divisor, digits) < limit / divisor:
-            return f"{value / divisor:.{digits}f}{unit}"
-    return f"{value / 60_000:.0f}min"
-
-
-def size(value: int) -> str:
-    """A number of bytes, in at most six characters."""
-    amount = float(value)
-    for unit in ("B", "kB", "MB", "GB"):
-        if round(amount, 1) < 1000:
-            return f"{amount:.0f}{unit}" if unit == "B" or round(amount, 1) >= 100 else f"{amount:.1f}{unit}"
-        amount /= 1000
-    return f"{amount:.0f}TB"
 
 
 def _cut(text: str, width: int, marks: Marks) -> str:

@@ -3,6 +3,9 @@
 Records are taken one at a time and let go again; what stays is a summary of each exchange, never a payload.
 The order of records does not matter (several processes may write one capture), and any may be missing: what
 began in a file that has been rotated away, or has not ended yet, is told as far as it is known.
+
+Invariant: a collector of some records, merged with one of the records after them, is a collector of all of them. So
+parts of a capture can be read by several processes, and remembered between two runs.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.capture.url import url_parts
+from otel_wirecap.llm.usage import Usage, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,8 +26,11 @@ RESPONSES = frozenset({"inbound_response", "outbound_response"})
 STREAM_STARTS = frozenset({"stream_start", "outbound_stream_start"})
 STREAM_CHUNKS = frozenset({"stream_chunk", "outbound_stream_chunk"})
 STREAM_ENDS = frozenset({"stream_end", "outbound_stream_end"})
+WEBSOCKET_START, WEBSOCKET_MESSAGE, WEBSOCKET_END = "websocket_start", "websocket_message", "websocket_end"
+ENDS = RESPONSES | STREAM_ENDS | {WEBSOCKET_END}
 
 CLIENT = "client"
+FIRST_ERROR_STATUS = 400
 
 
 @dataclasses.dataclass(slots=True)
@@ -45,11 +52,16 @@ class Exchange:
         ttfb_ms: milliseconds until the response's headers.
         duration_ms: milliseconds until the end.
         request_bytes: content-decoded bytes of the request's body.
-        bytes: content-decoded bytes of the response's body, so far.
-        chunks: of a stream, so far; 0 for other responses.
         streamed: whether the response is a stream.
         outcome: how it ended; None as long as it has not.
-        error: ``{"type", "message"}`` of a failure.
+        error: ``{"type", "message"}`` of a failure, as the capture tells it.
+        provider_error: the type of the error that the response's body names.
+        usage: the tokens that the response reports.
+        seen_chunks: records of chunks, or of a websocket's messages.
+        seen_bytes: content-decoded bytes in them.
+        first_chunk: the moment of the first of them, seconds since the epoch; ``last_chunk``: of the last.
+        total_chunks: chunks of the stream as its end tells; None before.
+        total_bytes: bytes of the response's body as its end tells; None before.
     """
 
     id: str
@@ -66,11 +78,17 @@ class Exchange:
     ttfb_ms: float | None = None
     duration_ms: float | None = None
     request_bytes: int = 0
-    bytes: int = 0
-    chunks: int = 0
     streamed: bool = False
     outcome: str | None = None
     error: dict[str, Any] | None = None
+    provider_error: str | None = None
+    usage: Usage | None = None
+    seen_chunks: int = 0
+    seen_bytes: int = 0
+    first_chunk: float | None = None
+    last_chunk: float | None = None
+    total_chunks: int | None = None
+    total_bytes: int | None = None
 
     @property
     def path(self) -> str:
@@ -82,40 +100,109 @@ class Exchange:
         """The model that answered, else the one that was asked for."""
         return self.answered_model or self.requested_model
 
+    @property
+    def chunks(self) -> int:
+        """Of a stream, so far; 0 for other responses."""
+        return self.seen_chunks if self.total_chunks is None else self.total_chunks
+
+    @property
+    def bytes(self) -> int:
+        """Content-decoded bytes of the response's body, so far."""
+        return self.seen_bytes if self.total_bytes is None else self.total_bytes
+
+    @property
+    def error_type(self) -> str | None:
+        """What went wrong: the provider's own word, else the capture's, else ``HTTP 503``; None if nothing did."""
+        if self.provider_error is not None:
+            return self.provider_error
+        if self.error is not None:
+            return str(self.error.get("type") or "error")
+        if self.status is not None and self.status >= FIRST_ERROR_STATUS:
+            return f"HTTP {self.status}"
+        return self.outcome if self.outcome in {"error", "abandoned"} else None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it went wrong. A client that leaves, or a cancelled task, is an outcome and no failure."""
+        return self.error_type is not None
+
     def add(self, record: Record) -> None:
         """Takes what one of the exchange's records tells."""
         direction, metadata = record["direction"], record["metadata"]
         if direction in REQUESTS:
             self._add_request(record, metadata)
             return
-        ends = direction in STREAM_ENDS or direction in RESPONSES
-        if record.get("model") and (ends or self.answered_model is None):
-            # The end knows it; before, a record may name the model that was asked for.
-            self.answered_model = record["model"]
-        self.backend = record.get("backend") or self.backend
+        ends = direction in ENDS
+        self._add_names(record, ends=ends)
+        if direction in RESPONSES or metadata.get("assembled"):
+            self._add_answer(record.get("payload"))
         if metadata.get("assembled"):
             return  # what the stream's own records have told already
-        if direction in STREAM_CHUNKS:
-            if self.outcome is None:
-                self.chunks += 1
-                self.bytes += _number(metadata.get("chunk_bytes"))
+        if direction in STREAM_CHUNKS or direction == WEBSOCKET_MESSAGE:
+            moment = record["timestamp_unix"]
+            length = metadata.get("chunk_bytes", record.get("content_length"))
+            self._add_chunks(1, _number(length), moment, moment)
             return
         self.status = metadata.get("status_code", self.status)
         self.ttfb_ms = metadata.get("ttfb_ms", self.ttfb_ms)
         if direction in STREAM_STARTS:
             self.streamed = True
+        elif direction == WEBSOCKET_START:
+            self.streamed = True
+            self._add_request(record, metadata)
         elif ends:
             self._add_end(record, metadata)
 
+    def add_chunks(self, record: Record, count: int, size: int, moments: tuple[float, float]) -> None:
+        """Takes chunks: the record of one of them, how many, their bytes, the moments of the first and the last."""
+        self._add_names(record, ends=False)
+        self._add_chunks(count, size, *moments)
+
+    def _add_chunks(self, count: int, size: int, first: float, last: float) -> None:
+        self.seen_chunks += count
+        self.seen_bytes += size
+        self.first_chunk = first if self.first_chunk is None else min(self.first_chunk, first)
+        self.last_chunk = last if self.last_chunk is None else max(self.last_chunk, last)
+
+    def merge(self, later: Exchange) -> None:
+        """Takes what later records of the same exchange told."""
+        if later.first_chunk is not None and later.last_chunk is not None:
+            self._add_chunks(later.seen_chunks, later.seen_bytes, later.first_chunk, later.last_chunk)
+        if later.answered_model and (later.outcome is not None or self.answered_model is None):
+            self.answered_model = later.answered_model
+        if later.method or self.started is None:  # an end can only reckon when it began
+            self.started = later.started or self.started
+        for name in _MERGED:
+            value = getattr(later, name)
+            if value:
+                setattr(self, name, value)
+        for name in _MERGED_OPTIONS:
+            value = getattr(later, name)
+            if value is not None:
+                setattr(self, name, value)
+
+    def _add_names(self, record: Record, *, ends: bool) -> None:
+        if record.get("model") and (ends or self.answered_model is None):
+            # The end knows it; before, a record may name the model that was asked for.
+            self.answered_model = record["model"]
+        self.backend = record.get("backend") or self.backend
+        self.key_name = self.key_name or record.get("key_name")
+
     def _add_request(self, record: Record, metadata: dict[str, Any]) -> None:
         self.started = record["timestamp_unix"]
+        if record["direction"] == WEBSOCKET_START:
+            self.started -= (metadata.get("ttfb_ms") or 0.0) / 1000
         self.method = str(metadata.get("method", ""))
         self.url = str(metadata.get("url", ""))
         self.requested_model = record.get("model")
-        self.key_name = record.get("key_name")
+        self.key_name = record.get("key_name") or self.key_name
         self.request_bytes = _number(record.get("content_length"))
         # On the client leg the backend is known for certain only when the response comes.
         self.backend = self.backend or record.get("backend") or ""
+
+    def _add_answer(self, answer: object) -> None:
+        self.usage = usage_of(answer) or self.usage
+        self.provider_error = _error_type(answer) or self.provider_error
 
     def _add_end(self, record: Record, metadata: dict[str, Any]) -> None:
         self.duration_ms = metadata.get("duration_ms")
@@ -125,12 +212,22 @@ class Exchange:
             self.streamed = True
             totals = record.get("payload")
             if isinstance(totals, dict):
-                self.bytes = _number(totals.get("total_bytes"))
-                self.chunks = _number(totals.get("total_chunks"))
-        else:
-            self.bytes = _number(record.get("content_length"))
+                self.total_bytes = _number(totals.get("total_bytes"))
+                self.total_chunks = _number(totals.get("total_chunks"))
+        elif record["direction"] in RESPONSES:
+            self.total_bytes = _number(record.get("content_length"))
+            self.total_chunks = 0
         if self.started is None and self.duration_ms is not None:
             self.started = record["timestamp_unix"] - self.duration_ms / 1000
+
+
+_MERGED = ("backend", "method", "url", "request_bytes", "streamed", "key_name", "requested_model")
+# fmt: off
+_MERGED_OPTIONS = (
+    "attempt", "status", "ttfb_ms", "duration_ms", "outcome", "error", "provider_error", "usage",
+    "total_chunks", "total_bytes",
+)
+# fmt: on
 
 
 @dataclasses.dataclass(slots=True)
@@ -142,17 +239,30 @@ class Flow:
         session_id: groups the flows of one conversation or agent run.
         client: the exchange with the client; None where a script calls a backend itself.
         attempts: the exchanges with backends, in the order they began.
+        client_name: for whom it was, ``127.0.0.1(Cline/1.0)``.
+        spans: where its records stand: file's key to the offsets of the first record and of the end of the last.
     """
 
     request_id: str
     session_id: str | None = None
     client: Exchange | None = None
     attempts: list[Exchange] = dataclasses.field(default_factory=list)
+    client_name: str = ""
+    spans: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
     @property
     def exchanges(self) -> list[Exchange]:
         """All exchanges, the client's first."""
         return self.attempts if self.client is None else [self.client, *self.attempts]
+
+    @property
+    def outer(self) -> Exchange:
+        """The exchange that tells how the flow went: the client's, else the last attempt.
+
+        Raises:
+            IndexError: the flow has no exchange at all.
+        """
+        return self.attempts[-1] if self.client is None else self.client
 
     @property
     def started(self) -> float:
@@ -176,6 +286,41 @@ class Flow:
         models += [one.requested_model for one in self.exchanges]
         return next((model for model in models if model), None)
 
+    @property
+    def backend(self) -> str:
+        """The backend that was asked last, else the one that the client's exchange names."""
+        return self.attempts[-1].backend if self.attempts else self.outer.backend
+
+    @property
+    def key_name(self) -> str | None:
+        """The variable whose key was used last."""
+        return next((one.key_name for one in reversed(self.exchanges) if one.key_name), None)
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens of all attempts; as the client was told where no attempt is there."""
+        total: Usage | None = None
+        for one in self.attempts or self.exchanges:
+            if one.usage is not None:
+                total = one.usage.plus(total)
+        return total
+
+    @property
+    def error_type(self) -> str | None:
+        """What went wrong for whoever asked; None where it came out well, be it at the last attempt.
+
+        An error that the last attempt names is the reason for what the client got.
+        """
+        if not self.outer.failed:
+            return None
+        last = self.attempts[-1] if self.attempts else self.outer
+        return last.error_type or self.outer.error_type
+
+    @property
+    def failed(self) -> bool:
+        """Whether it went wrong for whoever asked."""
+        return self.outer.failed
+
 
 class FlowCollector:
     """Takes records in any order, and gives the flows they tell of.
@@ -183,16 +328,23 @@ class FlowCollector:
     Attributes:
         records: how many have been taken, those about the capture itself included.
         gaps: the payloads of the ``system_gap`` records: what was lost, how much, and why.
+        damaged: how many lines were no records.
     """
 
     def __init__(self) -> None:
         self.records = 0
+        self.damaged = 0
         self.gaps: list[dict[str, Any]] = []
         self._flows: dict[str, Flow] = {}
-        self._exchanges: dict[str, Exchange] = {}
+        self._exchanges: dict[str, tuple[Flow, Exchange]] = {}
 
-    def add(self, record: Record) -> None:
-        """Takes one record; one that is not of the schema's shape is counted and left alone."""
+    def add(self, record: Record, span: tuple[str, int, int] | None = None) -> None:
+        """Takes one record; one that is not of the schema's shape is counted and left alone.
+
+        Args:
+            record: one record; the payload is looked at in responses, ends and gaps only.
+            span: where it stands: the file's key, the offset, the offset of its end.
+        """
         self.records += 1
         direction, metadata = record.get("direction"), record.get("metadata")
         if direction == "system_gap":
@@ -201,19 +353,62 @@ class FlowCollector:
         if not isinstance(metadata, dict) or not isinstance(record.get("timestamp_unix"), int | float):
             return
         request_id, exchange_id = metadata.get("request_id"), metadata.get("exchange_id")
-        if not isinstance(request_id, str) or not isinstance(exchange_id, str):
+        if not isinstance(request_id, str) or not isinstance(exchange_id, str) or not isinstance(direction, str):
             return
-        flow = self._flows.setdefault(request_id, Flow(request_id))
+        flow, exchange = self._exchange(request_id, exchange_id, str(metadata.get("leg", "")), metadata.get("attempt"))
         flow.session_id = record.get("session_id") or flow.session_id
-        exchange = self._exchanges.get(exchange_id)
-        if exchange is None:
-            exchange = Exchange(exchange_id, str(metadata.get("leg", "")), metadata.get("attempt"))
-            self._exchanges[exchange_id] = exchange
-            if exchange.leg == CLIENT:
-                flow.client = exchange
-            else:
-                flow.attempts.append(exchange)
+        if direction in REQUESTS:
+            flow.client_name = flow.client_name or str(record.get("source") or "")
+        if span is not None:
+            _widen(flow, *span)
         exchange.add(record)
+
+    def add_chunks(
+        self, record: Record, count: int, size: int, moments: tuple[float, float], span: tuple[str, int, int]
+    ) -> None:
+        """Takes chunks of one exchange at once.
+
+        Args:
+            record: of one of them; the payload is not looked at.
+            count: how many.
+            size: their bytes.
+            moments: of the first and the last, seconds since the epoch.
+            span: from the first one's offset to the last one's end.
+        """
+        self.records += count
+        metadata = record["metadata"]
+        flow, exchange = self._exchange(
+            str(metadata.get("request_id")),
+            str(metadata.get("exchange_id")),
+            str(metadata.get("leg", "")),
+            metadata.get("attempt"),
+        )
+        flow.session_id = record.get("session_id") or flow.session_id
+        _widen(flow, *span)
+        exchange.add_chunks(record, count, size, moments)
+
+    def merge(self, later: FlowCollector) -> None:
+        """Takes what another collector made of later records, and leaves it of no more use."""
+        self.records += later.records
+        self.damaged += later.damaged
+        self.gaps += later.gaps
+        for flow in later._flows.values():
+            self.add_flow(flow)
+
+    def add_flow(self, flow: Flow) -> None:
+        """Takes what later records told of one flow."""
+        mine = self._flows.get(flow.request_id)
+        if mine is None:
+            self._flows[flow.request_id] = flow
+            for exchange in flow.exchanges:
+                self._exchanges[exchange.id] = (flow, exchange)
+            return
+        mine.session_id = flow.session_id or mine.session_id
+        mine.client_name = mine.client_name or flow.client_name
+        for key, (start, end) in flow.spans.items():
+            _widen(mine, key, start, end)
+        for exchange in flow.exchanges:
+            self._exchange(flow.request_id, exchange.id, exchange.leg, exchange.attempt)[1].merge(exchange)
 
     @property
     def flows(self) -> list[Flow]:
@@ -222,6 +417,21 @@ class FlowCollector:
             flow.attempts.sort(key=lambda one: (one.attempt or 0, one.started or 0.0))
         return sorted(self._flows.values(), key=lambda flow: (flow.started, flow.request_id))
 
+    def _exchange(self, request_id: str, exchange_id: str, leg: str, attempt: int | None) -> tuple[Flow, Exchange]:
+        known = self._exchanges.get(exchange_id)
+        if known is not None:
+            return known
+        flow = self._flows.get(request_id)
+        if flow is None:
+            flow = self._flows[request_id] = Flow(request_id)
+        exchange = Exchange(exchange_id, leg, attempt)
+        self._exchanges[exchange_id] = (flow, exchange)
+        if leg == CLIENT:
+            flow.client = exchange
+        else:
+            flow.attempts.append(exchange)
+        return flow, exchange
+
 
 def group_flows(records: Iterable[Record]) -> list[Flow]:
     """The flows that records tell of, in the order they began."""
@@ -229,6 +439,27 @@ def group_flows(records: Iterable[Record]) -> list[Flow]:
     for record in records:
         collector.add(record)
     return collector.flows
+
+
+def _widen(flow: Flow, key: str, start: int, end: int) -> None:
+    known = flow.spans.get(key)
+    flow.spans[key] = (start, end) if known is None else (min(known[0], start), max(known[1], end))
+
+
+def _error_type(answer: object) -> str | None:
+    """The provider's word for the error that an answer holds, be its shape OpenAI's, Anthropic's, Gemini's or AWS's."""
+    if isinstance(answer, list):
+        return next((found for found in map(_error_type, answer) if found), None)
+    if not isinstance(answer, dict):
+        return None
+    error = answer.get("error")
+    if isinstance(error, dict):
+        words = (error.get("type"), error.get("status"), error.get("code"))
+        return next((str(word) for word in words if word), "error")
+    if isinstance(error, str) and error:
+        return error if len(error) <= 40 else "error"
+    kind = answer.get("__type")
+    return str(kind) if kind else None
 
 
 def _number(value: object) -> int:

@@ -68,7 +68,7 @@ def scan(path: str | Path, redactor: Redactor) -> Iterator[Finding | Unreadable]
         if line is None:
             yield Unreadable(file, number)
         else:
-            yield from scanner.line(number, line)
+            yield from scanner.line(number, line + b"\n")
     if scanner is not None:
         yield from scanner.close()
 

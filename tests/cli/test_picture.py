@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_wirecap.cli.picture import (
-    UNICODE,
-    _Clock,
-    milliseconds,
-    picture_lines,
-    print_picture,
-    printable,
-    size,
-)
+from otel_wirecap.cli.picture import UNICODE, _Clock, picture_lines, print_picture
+from otel_wirecap.cli.text import milliseconds, printable, size
 from otel_wirecap.reading.flows import Exchange, Flow
 
 START = 1_767_225_600.0
@@ -34,8 +27,8 @@ def exchange(leg="client", **fields):
         "started": START,
         "ttfb_ms": 100.0,
         "duration_ms": 400.0,
-        "bytes": 2048,
-        "chunks": 17,
+        "total_bytes": 2048,
+        "total_chunks": 17,
         "streamed": True,
         "outcome": "complete",
     }
@@ -54,7 +47,9 @@ def drawn(flows, width=80, **options):
 
 
 def test_a_flow_shows_both_legs_with_their_numbers_on_one_clock():
-    backend = exchange("backend", started=START + 0.1, ttfb_ms=100.0, duration_ms=200.0, chunks=16, bytes=999)
+    backend = exchange(
+        "backend", started=START + 0.1, ttfb_ms=100.0, duration_ms=200.0, total_chunks=16, total_bytes=999
+    )
     title, client_line, backend_line = drawn([flow(exchange(), backend)])[2:5]
     assert title.split() == ["1", "POST", "/v1/chat/completions", "demo-small", "00:00:00.000"]
     assert client_line == "client       ░░░░░███████████████    200  100ms  400ms     17  2.0kB complete"
@@ -71,8 +66,8 @@ def test_no_line_is_wider_than_the_terminal(width):
         outcome="client_disconnect",
         duration_ms=7_199_999.0,
         ttfb_ms=99_949.0,
-        bytes=999_949,
-        chunks=123_456,
+        total_bytes=999_949,
+        total_chunks=123_456,
         error={"type": "provider", "message": "x" * 500},
     )
     for line in drawn([flow(exchange(), long), flow(long)], width, records=10, gaps=[{"reason": "queue_full"}]):
@@ -86,7 +81,7 @@ def test_a_terminal_too_narrow_for_a_bar_still_gets_every_number():
 
 def test_what_is_not_known_is_a_dash_and_what_has_not_ended_says_so():
     unknown = dict.fromkeys(("status", "ttfb_ms", "duration_ms", "outcome"))
-    line = drawn([flow(exchange(**unknown, chunks=0, bytes=0, streamed=False))])[3]
+    line = drawn([flow(exchange(**unknown, total_chunks=0, total_bytes=0, streamed=False))])[3]
     assert line.split()[-7:] == ["-", "-", "-", "-", "0B", "not", "ended"]
 
 

@@ -1,0 +1,129 @@
+"""What all commands that read captures share: which captures, ``--json``, moments and durations as arguments."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import orjson
+
+from otel_wirecap.cli.options import DEFAULT_CAPTURE_FILE
+from otel_wirecap.cli.text import progress_bar
+from otel_wirecap.config import environment, environment_variable
+from otel_wirecap.reading.captures import Captures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_UNITS_MS = {"ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0, "d": 86_400_000.0}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+def add_reading_parser(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    summary: str,
+    description: str,
+    examples: str,
+    *,
+    subject: tuple[str, str] | None = None,
+) -> argparse.ArgumentParser:
+    """Registers a command that reads captures: its help with examples, its captures, ``--json``.
+
+    Args:
+        subparsers: where to register it.
+        name: the command's name.
+        summary: half a line for the list of commands.
+        description: what it does.
+        examples: command lines, one a line.
+        subject: an argument before the captures: its name (``FLOW``) and its help.
+    """
+    lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
+    parser = subparsers.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=f"examples:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if subject is not None:
+        parser.add_argument(subject[0].lower(), metavar=subject[0], help=subject[1])
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="*",
+        help="captures, their rotated files found; - is standard input (default: "
+        f"${environment_variable('capture_file')}, else {DEFAULT_CAPTURE_FILE})",
+    )
+    parser.add_argument("--json", action="store_true", help="JSON Lines in place of text")
+    parser.add_argument("--no-index", action="store_true", help="neither use nor write an index in the cache folder")
+    return parser
+
+
+@contextlib.contextmanager
+def opened(arguments: argparse.Namespace) -> Iterator[Captures]:
+    """The captures that the command line names, with a bar on stderr while they are read.
+
+    Raises:
+        CaptureFileError: one of them cannot be read.
+    """
+    default = environment().get(environment_variable("capture_file")) or DEFAULT_CAPTURE_FILE
+    with (
+        progress_bar("reading") as progress,
+        Captures(arguments.files or [default], use_index=not arguments.no_index, progress=progress) as captures,
+    ):
+        yield captures
+
+
+def write(text: str) -> None:
+    """Writes a line of data to stdout; what its encoding lacks is escaped."""
+    try:
+        sys.stdout.write(text + "\n")
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def write_json(document: object) -> None:
+    """Writes one JSON object as a line to stdout."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def tell(text: str) -> None:
+    """Tells something about the data, or about the work, on stderr."""
+    sys.stderr.write(f"otel-wirecap: {text}\n")
+
+
+def span_ms(text: str) -> float:
+    """``2s``, ``500ms``, ``1.5m``, ``1h``: milliseconds. For ``type=`` of an argument.
+
+    Raises:
+        ArgumentTypeError: it is no duration.
+    """
+    match = _SPAN.fullmatch(text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration; expected a number with ms, s, m, h or d: 2s")
+    return float(match[1]) * _UNITS_MS[match[2]]
+
+
+def moment(text: str) -> float:
+    """``2026-01-10T15:58``, in UTC where it names no zone, or ``10m``: so long ago. Seconds since the epoch.
+
+    Raises:
+        ArgumentTypeError: it is no moment.
+    """
+    if _SPAN.fullmatch(text.strip()):
+        return time.time() - span_ms(text) / 1000
+    try:
+        told = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no moment; expected 2026-01-10T15:58:41+02:00 (UTC without a zone), or 10m for so long ago"
+        ) from None
+    return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()

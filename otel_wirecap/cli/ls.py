@@ -1,0 +1,220 @@
+"""``otel-wirecap ls [FILE …]``: the flows of captures in a table, chosen and added up."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from otel_wirecap.cli.captures import add_reading_parser, moment, opened, span_ms, tell, write, write_json
+from otel_wirecap.cli.text import Cell, Column, Style, columns_of, milliseconds, printable, table
+from otel_wirecap.reading.prices import cost_of, price_table
+from otel_wirecap.reading.summaries import GROUPINGS, Choice, Group, document, grouped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otel_wirecap.reading.captures import Captures
+    from otel_wirecap.reading.flows import Exchange, Flow
+
+OUTCOMES = {"client_disconnect": "client left"}
+_SHORT_ID = 12
+_ERROR_STATUS = 500
+
+EXAMPLES = """
+otel-wirecap ls                                   # the capture that WIRE_CAPTURE_FILE names
+otel-wirecap ls --failed --since 10m a.log b.log
+otel-wirecap ls --slow 2s --model claude
+otel-wirecap ls --by session
+otel-wirecap ls --json | jq -r 'select(.status == 429) | .request_id'
+zcat old.log.gz | otel-wirecap ls -
+"""
+
+COLUMNS = (
+    Column("flow", least=_SHORT_ID),
+    Column("time (UTC)", rank=2, least=18),
+    Column("session", rank=5),
+    Column("client", rank=8, least=10),
+    Column("model", least=10),
+    Column("attempts", rank=4, least=12),
+    Column("ttfb", rank=3, right=True),
+    Column("total", rank=0, right=True),
+    Column("in", rank=6, right=True),
+    Column("cached", rank=9, right=True),
+    Column("out", rank=6, right=True),
+    Column("cost", rank=10, right=True),
+    Column("chunks", rank=7, right=True),
+    Column("outcome", least=10),
+)
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers the command."""
+    parser = add_reading_parser(
+        subparsers,
+        "ls",
+        "list the flows of captures",
+        "Lists flows: one request of a client with the backend attempts that it caused.",
+        EXAMPLES,
+    )
+    choose = parser.add_argument_group("which flows")
+    choose.add_argument("--failed", action="store_true", help="that went wrong for whoever asked")
+    choose.add_argument("--slow", metavar="TIME", type=span_ms, help="that took longer: 2s, 500ms")
+    choose.add_argument("--session", metavar="ID", help="whose session's id begins so")
+    choose.add_argument("--backend", metavar="NAME", help="that asked this backend, at any attempt")
+    choose.add_argument("--model", metavar="TEXT", help="in whose model's name this stands")
+    choose.add_argument("--status", metavar="CODE", type=_status, help="that got this status on any leg: 429, 5xx")
+    choose.add_argument("--since", metavar="WHEN", type=moment, help="that began then or later: 10m (ago), a date")
+    choose.add_argument("--until", metavar="WHEN", type=moment, help="that began before")
+    choose.add_argument("--direction", metavar="NAME", help="that have such a record: stream_end")
+    choose.add_argument("--grep", metavar="REGEX", type=_pattern, help="in one of whose payloads this is found")
+    parser.add_argument("--by", choices=GROUPINGS, help="add them up")
+    parser.set_defaults(func=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command and returns its exit code."""
+    with opened(arguments) as captures:
+        among = frozenset(captures.flows_with(arguments.grep)) if arguments.grep else None
+        names = ("failed", "session", "backend", "model", "status", "since", "until", "direction")
+        choice = Choice(**{name: getattr(arguments, name) for name in names}, slow_ms=arguments.slow, among=among)
+        flows = [flow for flow in captures.flows() if choice.takes(flow)]
+    if arguments.by:
+        _show_groups(grouped(flows, arguments.by), arguments.by, as_json=arguments.json)
+    elif arguments.json:
+        for flow in flows:
+            write_json(document(flow))
+    else:
+        _show(flows)
+    if not arguments.json:
+        _tell_about(captures, flows)
+    return 0
+
+
+def _show(flows: Sequence[Flow]) -> None:
+    if not flows:
+        return
+    style = Style(sys.stdout)
+    length = unique_length([flow.request_id for flow in flows])
+    for line in table(COLUMNS, [_row(flow, length) for flow in flows], style, columns_of(sys.stdout)):
+        write(line)
+
+
+def _row(flow: Flow, length: int) -> list[Cell]:
+    outer, usage, cost = flow.outer, flow.usage, cost_of(flow)
+    return [
+        Cell(printable(flow.request_id[:length]), "cyan"),
+        Cell(clock(flow.started)),
+        Cell(printable(flow.session_id or "-")),
+        Cell(printable(flow.client_name or "-")),
+        Cell(printable(flow.model or "-")),
+        Cell(attempts(flow)),
+        Cell(milliseconds(outer.ttfb_ms)),
+        Cell(milliseconds(outer.duration_ms)),
+        Cell("-" if usage is None else str(usage.input)),
+        Cell("-" if usage is None or not usage.cached else str(usage.cached)),
+        Cell("-" if usage is None else str(usage.output)),
+        Cell(dollars(cost)),
+        Cell(str(outer.chunks) if outer.streamed else "-"),
+        Cell(_outcome(flow), outcome_style(outer)),
+    ]
+
+
+def _show_groups(groups: Sequence[Group], by: str, *, as_json: bool) -> None:
+    if as_json:
+        for group in groups:
+            write_json(group.document(by))
+        return
+    columns = [
+        Column(by), Column("flows", right=True), Column("failed", 1, right=True), Column("attempts", 4, right=True),
+        Column("in", 2, right=True), Column("cached", 5, right=True), Column("out", 2, right=True),
+        Column("cost", 3, right=True), Column("mean", 6, right=True), Column("first (UTC)", 8), Column("last (UTC)", 7),
+    ]  # fmt: skip
+    rows = [
+        [
+            Cell(printable(group.name or "-"), "cyan"), Cell(str(group.flows)),
+            Cell(str(group.failed), "red" if group.failed else ""), Cell(str(group.attempts)),
+            Cell(str(group.usage.input)), Cell(str(group.usage.cached)), Cell(str(group.usage.output)),
+            Cell(dollars(group.cost)), Cell(milliseconds(group.duration_ms / group.flows)),
+            Cell(clock(group.first or 0.0)), Cell(clock(group.last or 0.0)),
+        ]
+        for group in groups
+    ]  # fmt: skip
+    for line in table(columns, rows, Style(sys.stdout), columns_of(sys.stdout)) if rows else ():
+        write(line)
+
+
+def _tell_about(captures: Captures, flows: Sequence[Flow]) -> None:
+    collected = captures.collect()
+    told = f"{len(flows):,} of {len(collected.flows):,} flows, {collected.records:,} records"
+    if collected.gaps:
+        told += f"; the capture tells of {len(collected.gaps)} gaps"
+    if collected.damaged:
+        told += f"; {collected.damaged} lines are damaged and were left out"
+    tell(told)
+    if any(cost_of(flow) is not None for flow in flows):
+        tell(f"costs in US dollars by {price_table() or 'what the answers say'}")
+
+
+def unique_length(names: Sequence[str]) -> int:
+    """How many characters of each name tell it from the others, and no fewer than are easy to see."""
+    ordered = sorted(set(names))
+    longest = 0
+    for one, other in itertools.pairwise(ordered):
+        same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+        longest = max(longest, same + 1)
+    return max(longest, _SHORT_ID)
+
+
+def clock(seconds: float) -> str:
+    """A moment, seconds since the epoch, as date and time in UTC to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%m-%d %H:%M:%S.%f")[:-3] if seconds else "-"
+
+
+def attempts(flow: Flow) -> str:
+    """The backends that were asked, each with the statuses of its attempts: ``openai 503 200``."""
+    told: list[str] = []
+    before = None
+    for one in flow.attempts:
+        if one.backend != before:
+            told.append(printable(one.backend or "?"))
+            before = one.backend
+        told.append("-" if one.status is None else str(one.status))
+    return " ".join(told) or "-"
+
+
+def dollars(cost: float | None) -> str:
+    """A cost, or ``-``."""
+    return "-" if cost is None else f"${cost:.2f}" if cost >= 1 else f"${cost:.4f}"
+
+
+def _outcome(flow: Flow) -> str:
+    outer = flow.outer
+    told = "not ended" if outer.outcome is None else OUTCOMES.get(outer.outcome, printable(outer.outcome))
+    if flow.error_type is not None:
+        kind = printable(flow.error_type)
+        return kind if told in {"complete", kind} else f"{told}: {kind}"
+    return told
+
+
+def outcome_style(exchange: Exchange) -> str:
+    """The colour for how an exchange went."""
+    if exchange.failed:
+        return "red" if exchange.error is not None or (exchange.status or 0) >= _ERROR_STATUS else "yellow"
+    return "green" if exchange.outcome == "complete" else "yellow"
+
+
+def _status(text: str) -> str:
+    if not re.fullmatch(r"[1-5][0-9xX]{2}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no status; expected 429, or 5xx for all of 500 to 599")
+    return text
+
+
+def _pattern(text: str) -> re.Pattern[bytes]:
+    try:
+        return re.compile(text.encode())
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None

@@ -1,0 +1,200 @@
+"""Text for terminals: escaped, measured, coloured where that is wanted; tables; progress on stderr.
+
+What a colour says is also said in words; characters of the data that would command the terminal are escaped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import unicodedata
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from otel_wirecap.config import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from otel_wirecap.reading.captures import Progress
+
+_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+_PROGRESS_AFTER_SECONDS, _PROGRESS_EVERY_SECONDS, _BAR = 0.5, 0.1, 30
+_LEAST_COLUMNS = 40
+
+
+class Style:
+    """Colours, or none: as ``NO_COLOR``, ``FORCE_COLOR`` and the stream want it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        environ = environment()
+        if environ.get("FORCE_COLOR"):
+            self.is_on = True
+        else:
+            self.is_on = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+    def __call__(self, text: str, *styles: str) -> str:
+        """The text in these styles: ``bold``, ``dim``, ``red``, ``green``, ``yellow``, ``cyan``; none is allowed."""
+        codes = ";".join(_STYLES[style] for style in styles if style)
+        return f"\x1b[{codes}m{text}\x1b[0m" if self.is_on and codes else text
+
+
+def columns_of(stream: TextIO) -> int | None:
+    """The terminal's width in columns; None where the stream is no terminal, so that nothing needs cutting."""
+    if not stream.isatty() and not environment().get("COLUMNS"):
+        return None
+    import shutil
+
+    return max(shutil.get_terminal_size().columns, _LEAST_COLUMNS)
+
+
+def printable(text: str) -> str:
+    """The text with every character escaped that a terminal would obey instead of show."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def printable_lines(text: str) -> list[str]:
+    """The lines of a text, each printable; tabs become spaces."""
+    return [printable(line.expandtabs(4).rstrip("\r")) for line in text.split("\n")]
+
+
+def width_of(text: str) -> int:
+    """The columns that a printable text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+def cut(text: str, width: int) -> str:
+    """The text in at most so many columns, with a mark where something was cut off."""
+    if len(text) <= width // 2 or (len(text) <= width * 4 and width_of(text) <= width):
+        return text
+    room, kept = width - 1, 0
+    for kept, character in enumerate(text):  # noqa: B007  # how far it came is used below
+        room -= width_of(character)
+        if room < 0:
+            break
+    return text[:kept] + "…"
+
+
+def milliseconds(value: float | None) -> str:
+    """A duration given in milliseconds, in at most six characters."""
+    if value is None:
+        return "-"
+    for limit, divisor, digits, unit in ((10, 1, 1, "ms"), (1000, 1, 0, "ms"), (100_000, 1000, 1, "s")):
+        if round(value / divisor, digits) < limit / divisor:
+            return f"{value / divisor:.{digits}f}{unit}"
+    return f"{value / 60_000:.0f}min"
+
+
+def size(value: int) -> str:
+    """A number of bytes, in at most six characters."""
+    amount = float(value)
+    for unit in ("B", "kB", "MB", "GB"):
+        if round(amount, 1) < 1000:
+            return f"{amount:.0f}{unit}" if unit == "B" or round(amount, 1) >= 100 else f"{amount:.1f}{unit}"
+        amount /= 1000
+    return f"{amount:.0f}TB"
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+        title: its heading.
+        rank: where there is not room for all, those with the highest rank go first; 0 never goes.
+        right: whether its cells stand at the right.
+        least: columns below which it is not narrowed.
+    """
+
+    title: str
+    rank: int = 0
+    right: bool = False
+    least: int = 8
+
+
+class Cell(NamedTuple):
+    """A cell of a table: its text, and its style, ``""`` for none."""
+
+    text: str
+    style: str = ""
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], style: Style, width: int | None) -> Iterator[str]:
+    """The lines of a table. On a terminal, columns that are empty or find no room are left out, and long cells cut."""
+    shown = [
+        number
+        for number, column in enumerate(columns)
+        if width is None or column.rank == 0 or any(row[number].text not in {"", "-"} for row in rows)
+    ]
+    widths = {
+        number: max([width_of(columns[number].title), *(width_of(row[number].text) for row in rows)])
+        for number in shown
+    }
+    if width is not None:
+        _fit(columns, shown, widths, width)
+    yield style(_row(columns, shown, widths, [Cell(column.title) for column in columns], None), "dim")
+    for row in rows:
+        yield _row(columns, shown, widths, row, style)
+
+
+def _fit(columns: Sequence[Column], shown: list[int], widths: dict[int, int], width: int) -> None:
+    def over() -> int:
+        return sum(widths[number] for number in shown) + 2 * (len(shown) - 1) - width
+
+    while over() > 0:
+        widest = max(shown, key=lambda number: (widths[number] - columns[number].least, widths[number]))
+        room = widths[widest] - max(columns[widest].least, width_of(columns[widest].title))
+        if room > 0 and not columns[widest].right:
+            widths[widest] -= min(room, over())
+            continue
+        last = max(shown, key=lambda number: columns[number].rank)
+        if columns[last].rank == 0:
+            return
+        shown.remove(last)
+
+
+def _row(
+    columns: Sequence[Column], shown: list[int], widths: dict[int, int], row: Sequence[Cell], style: Style | None
+) -> str:
+    cells = []
+    for number in shown:
+        text = cut(row[number].text, widths[number])
+        blank = " " * (widths[number] - width_of(text))
+        styled = style(text, row[number].style) if style is not None else text
+        cells.append(blank + styled if columns[number].right else styled + blank)
+    return "  ".join(cells).rstrip()
+
+
+@contextlib.contextmanager
+def progress_bar(what: str) -> Iterator[Progress | None]:
+    """A bar on stderr for work that takes longer than a moment; none where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    began, shown = time.monotonic(), 0.0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - began < _PROGRESS_AFTER_SECONDS or now - shown < _PROGRESS_EVERY_SECONDS or not total:
+            return
+        shown = now
+        filled = _BAR * done // total
+        sys.stderr.write(f"\r{what} [{'#' * filled}{'.' * (_BAR - filled)}] {100 * done // total:3d} %")
+        sys.stderr.flush()
+
+    try:
+        yield tell
+    finally:
+        if shown:
+            sys.stderr.write("\r" + " " * (len(what) + _BAR + 10) + "\r")
+            sys.stderr.flush()

@@ -1,0 +1,163 @@
+"""What a capture's files hold, remembered between two runs, in the user's cache folder.
+
+One index a file, named by the file's identity and its beginning, so that a rotated file keeps its own under its new
+name. It holds each flow's summary and where its records stand; never a payload. It is believed as long as the file has
+not become shorter and still has, where the index ends, the bytes that it had; a file that grew is read on from there.
+
+Invariant: whatever goes wrong with an index, the capture is read as if there were none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from otel_wirecap.config import cache_folder
+from otel_wirecap.llm.usage import Usage
+from otel_wirecap.reading.flows import Exchange, Flow, FlowCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from otel_wirecap.reading.sources import Source
+
+VERSION = 1
+LEAST_BYTES = 1024 * 1024
+"""Smaller files are read anew: that is as fast."""
+
+_TAIL = 4096
+_KEPT_SECONDS = 30 * 86400
+_FIELDS = tuple(field.name for field in dataclasses.fields(Exchange))
+_USAGE = _FIELDS.index("usage")
+_NEW = ".new"
+
+
+class Index:
+    """The index of one file, as text: one line a flow, parsed when it is wanted.
+
+    Attributes:
+        covered: bytes of the file that it tells of: whole lines.
+    """
+
+    def __init__(self, data: bytes, header: dict[str, Any], begin: int) -> None:
+        self._data, self._begin, self._header = data, begin, header
+        self.covered = int(header["covered"])
+
+    def flows(self) -> FlowCollector:
+        """All that it holds."""
+        collector = FlowCollector()
+        collector.records, collector.damaged = self._header["records"], self._header["damaged"]
+        collector.gaps = self._header["gaps"]
+        for line in self._data[self._begin :].splitlines():
+            collector.add_flow(_flow(orjson.loads(line)))
+        return collector
+
+    def matching(self, prefix: str) -> Iterator[Flow]:
+        """The flows whose id, or one of whose exchanges' ids, begins so."""
+        wanted, seen = b'["' + prefix.encode(), set[int]()
+        place = self._data.find(wanted, self._begin - 1)
+        while place >= 0:
+            start = self._data.rfind(b"\n", 0, place) + 1
+            end = self._data.index(b"\n", place)
+            if start not in seen:
+                seen.add(start)
+                flow = _flow(orjson.loads(self._data[start:end]))
+                if is_named(flow, prefix):
+                    yield flow
+            place = self._data.find(wanted, end)
+
+
+def is_named(flow: Flow, prefix: str) -> bool:
+    """Whether the id of a flow, or of one of its exchanges, begins so."""
+    return flow.request_id.startswith(prefix) or any(one.id.startswith(prefix) for one in flow.exchanges)
+
+
+def load(source: Source) -> Index | None:
+    """The index of a file, as far as it still holds; None where there is none."""
+    try:
+        data = _path(source).read_bytes()
+        begin = data.index(b"\n") + 1
+        header = orjson.loads(data[:begin])
+        covered = int(header["covered"])
+        if header["version"] != VERSION or covered > source.size or _tail(source, covered) != header["tail"]:
+            return None
+        if header["size"] == source.size and header["mtime_ns"] != source.mtime_ns:
+            return None  # written to, and no longer than before: something else stands in it
+        if not data.endswith(b"\n"):
+            return None
+        return Index(data, header, begin)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def store(source: Source, flows: FlowCollector, covered: int) -> None:
+    """Remembers what was read of a file, if the cache folder can be written."""
+    with contextlib.suppress(OSError):
+        path = _path(source)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _forget(path.parent)
+        header = {
+            "version": VERSION,
+            "covered": covered,
+            "size": source.size,
+            "mtime_ns": source.mtime_ns,
+            "tail": _tail(source, covered),
+            "records": flows.records,
+            "damaged": flows.damaged,
+            "gaps": flows.gaps,
+        }
+        lines = [orjson.dumps(header), *map(_line, flows.flows), b""]
+        new = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_NEW}")
+        try:
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(b"\n".join(lines))
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
+
+
+def _forget(folder: Path) -> None:
+    """Removes indexes that were not written for long."""
+    now = time.time()
+    for entry in os.scandir(folder):
+        if entry.is_file(follow_symlinks=False) and entry.name.endswith((".index", _NEW)):
+            age = now - entry.stat(follow_symlinks=False).st_mtime
+            if age > _KEPT_SECONDS or (entry.name.endswith(_NEW) and age > 3600):
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _path(source: Source) -> Path:
+    return cache_folder() / f"{source.key}.index"
+
+
+def _tail(source: Source, covered: int) -> str:
+    start = max(covered - _TAIL, 0)
+    return hashlib.sha256(source.read(start, covered - start)).hexdigest()
+
+
+def _line(flow: Flow) -> bytes:
+    legs = [[getattr(one, name) for name in _FIELDS] for one in flow.exchanges]
+    for leg in legs:
+        leg[_USAGE] = None if leg[_USAGE] is None else list(leg[_USAGE])
+    named = [flow.request_id, flow.session_id, flow.client_name, flow.spans, flow.client is not None]
+    return orjson.dumps([*named, *legs])
+
+
+def _flow(told: list[Any]) -> Flow:
+    request_id, session_id, client_name, spans, has_client, *legs = told
+    for leg in legs:
+        if leg[_USAGE] is not None:
+            leg[_USAGE] = Usage(*leg[_USAGE])
+    exchanges = [Exchange(*leg) for leg in legs]
+    spans = {key: (start, end) for key, (start, end) in spans.items()}
+    client = exchanges.pop(0) if has_client else None
+    return Flow(request_id, session_id, client, exchanges, client_name, spans)

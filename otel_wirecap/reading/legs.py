@@ -1,0 +1,139 @@
+"""One flow in full: each exchange with its request, its response, and every chunk of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from otel_wirecap.llm.sse import SSEEvent, SSEParser
+from otel_wirecap.reading.captures import body_of
+from otel_wirecap.reading.flows import (
+    REQUESTS,
+    RESPONSES,
+    STREAM_CHUNKS,
+    STREAM_ENDS,
+    STREAM_STARTS,
+    WEBSOCKET_END,
+    WEBSOCKET_MESSAGE,
+    WEBSOCKET_START,
+)
+
+if TYPE_CHECKING:
+    from otel_wirecap.reading.captures import Captures
+    from otel_wirecap.reading.flows import Exchange, Flow
+    from otel_wirecap.reading.reader import Record
+
+_MOST_MESSAGE_BYTES = 256 * 1024 * 1024
+
+
+class Chunk(NamedTuple):
+    """A chunk of a stream, or a message of a websocket.
+
+    Attributes:
+        number: as the capture numbers it; 0 where it does not.
+        moment: of its arrival, seconds since the epoch.
+        data: its bytes, as captured.
+        sender: of a websocket's message: ``client``, ``proxy`` or ``backend``.
+    """
+
+    number: int
+    moment: float
+    data: bytes
+    sender: str | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class Leg:
+    """One exchange in full.
+
+    Attributes:
+        exchange: its summary.
+        request: the request's record; a websocket's start.
+        request_body: its bytes.
+        response: the response's record; of a stream its start.
+        response_body: the bytes of the response; those of a stream's chunks, joined.
+        chunks: of a stream, in the order of their numbers.
+        end: the record of a stream's or a websocket's end.
+        assembled: the record of the message that the stream adds up to.
+    """
+
+    exchange: Exchange
+    request: Record | None = None
+    request_body: bytes = b""
+    response: Record | None = None
+    response_body: bytes = b""
+    chunks: list[Chunk] = dataclasses.field(default_factory=list)
+    end: Record | None = None
+    assembled: Record | None = None
+
+    @property
+    def question(self) -> Any:
+        """The request's body, parsed; a string where it is no JSON; None where it is not there."""
+        return None if self.request is None else self.request.get("payload")
+
+    @property
+    def answer(self) -> Any:
+        """The response's body, parsed, a stream's as the message it adds up to; None where there is none."""
+        if self.assembled is not None:
+            return self.assembled.get("payload")
+        if self.chunks:
+            return message_of(self.response_body)
+        return None if self.response is None else self.response.get("payload")
+
+    def headers(self, of: str) -> list[tuple[str, str]]:
+        """The headers of the ``request`` or the ``response``, in wire order, masked."""
+        record = self.request if of == "request" else self.response
+        named = (record or {}).get("metadata", {}).get("headers")
+        if of == "request" and self.response is not None:
+            named = self.response["metadata"].get("request_headers") or named
+        return [(str(name), str(value)) for name, value in named or ()]
+
+
+def message_of(stream: bytes) -> Any:
+    """What a stream's events add up to; None where the form of the stream is not known."""
+    from otel_wirecap.llm.assembly import StreamAssembly  # much to import for what is seldom wanted
+
+    assembly = StreamAssembly(max_bytes=_MOST_MESSAGE_BYTES)
+    for event in events_of(stream):
+        assembly.add(event)
+    return assembly.message()
+
+
+def events_of(stream: bytes) -> list[SSEEvent]:
+    """The server-sent events of a stream."""
+    parser = SSEParser()
+    return [*parser.feed(stream), *parser.close()]
+
+
+def legs_of(captures: Captures, flow: Flow) -> list[Leg]:
+    """The exchanges of a flow in full, the client's first."""
+    legs = {exchange.id: Leg(exchange) for exchange in flow.exchanges}
+    for record, line in captures.lines_of(flow):
+        leg = legs.get(str(record["metadata"].get("exchange_id")))
+        if leg is not None:
+            _take(leg, record, line)
+    for leg in legs.values():
+        if leg.chunks:
+            leg.chunks.sort(key=lambda chunk: chunk.number)
+            leg.response_body = b"".join(chunk.data for chunk in leg.chunks if chunk.sender is None)
+    return list(legs.values())
+
+
+def _take(leg: Leg, record: Record, line: bytes) -> None:
+    direction, metadata = record["direction"], record["metadata"]
+    if direction in REQUESTS or direction == WEBSOCKET_START:
+        leg.request, leg.request_body = record, body_of(record, line)
+        if direction == WEBSOCKET_START:
+            leg.response = record
+    elif metadata.get("assembled"):
+        leg.assembled = record
+    elif direction in RESPONSES:
+        leg.response, leg.response_body = record, body_of(record, line)
+    elif direction in STREAM_STARTS:
+        leg.response = record
+    elif direction in STREAM_CHUNKS or direction == WEBSOCKET_MESSAGE:
+        number = metadata.get("chunk_number", metadata.get("message_number", 0))
+        sender = metadata.get("websocket", {}).get("from")
+        leg.chunks.append(Chunk(number, record["timestamp_unix"], body_of(record, line), sender))
+    elif direction in STREAM_ENDS or direction == WEBSOCKET_END:
+        leg.end = record

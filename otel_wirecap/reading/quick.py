@@ -1,0 +1,210 @@
+"""Reads flows from lines without parsing what they do not need: the quick pass over a large capture.
+
+``metadata`` is a record's last field and ``payload`` the one before, so a record's envelope and metadata are read from
+the two ends of its line. Of a stream's chunks, which most lines are, only the exchange, the moment and the length are
+looked at; they are added up here, and told to the collector in one sum. Payloads are parsed where they are few and
+hold facts: responses, ends, gaps.
+
+Invariant: what is read is what parsing the whole line gives. A quote within a JSON string is escaped, so the marks that
+are looked for stand nowhere within one; a line on which they are not found as expected is parsed as a whole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from otel_wirecap.capture.formats.jsonl import JSONLines
+from otel_wirecap.capture.formats.timestamps import microseconds_of
+from otel_wirecap.reading.flows import ENDS, FlowCollector
+from otel_wirecap.reading.reader import json_record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from otel_wirecap.reading.reader import Record
+    from otel_wirecap.reading.sources import Source
+
+_BEGINNING, _ISO_LENGTH = JSONLines.beginning, 32
+_CHUNKS = (b'"direction":"stream_chunk"', b'"direction":"outbound_stream_chunk"')
+_DIRECTION, _PAYLOAD, _METADATA = b'"direction":"', b',"payload":', b',"metadata":'
+_EXCHANGE, _CHUNK_BYTES = b'"exchange_id":"', b'"chunk_bytes":'
+_DIRECTION_WITHIN = 110
+"""Bytes of a line after which its direction begins, at the latest."""
+
+_NEEDS_PAYLOAD = ENDS | {"system_gap", "stream_completion"}
+_LINES_A_BLOCK = 4096
+
+
+class NotOurs(Exception):  # noqa: N818  # it is no error: who catches it reads in another way
+    """The lines hold records of another shape than the schema's."""
+
+
+class QuickCollector:
+    """Takes whole lines, many at a time, and collects their flows.
+
+    Attributes:
+        key: of the file that the lines stand in, for the flows' spans.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self._collector = FlowCollector()
+        self._chunks: dict[bytes, list[Any]] = {}
+
+    def finish(self) -> FlowCollector:
+        """The flows of all lines that were taken."""
+        for count, size, first, last, start, end, record in self._chunks.values():
+            moments = _moment(first), _moment(last) if _is_moment(last) else _moment(first)
+            self._collector.add_chunks(record, count, size, moments, (self.key, start, end))
+        self._chunks.clear()
+        return self._collector
+
+    def take(self, base: int, block: bytes) -> None:
+        """Takes whole lines; the first begins at ``base`` in its file.
+
+        Raises:
+            NotOurs: one of them has another shape than the schema's.
+        """
+        chunks, find, rfind, startswith = self._chunks, block.find, block.rfind, block.startswith
+        start, size = 0, len(block)
+        while start < size:
+            end = find(b"\n", start)
+            if end < 0:
+                end = size
+            place = find(_DIRECTION, start, start + _DIRECTION_WITHIN)
+            if place > 0 and startswith(_CHUNKS, place) and startswith(_BEGINNING, start):
+                at = rfind(_EXCHANGE, start, end) + 15
+                known = chunks.get(block[at : find(b'"', at, end)])
+                at = find(_CHUNK_BYTES, at, end) + 14
+                length = block[at : find(b",", at, end)]
+                if known is not None and at > 13 and length.isdigit():
+                    known[0] += 1
+                    known[1] += int(length)
+                    known[3] = block[start + 18 : start + 50]
+                    known[5] = base + end + 1
+                else:
+                    self._first_chunk(base, start, block[start:end])
+            elif end > start:
+                self._line(base + start, block[start:end])
+            start = end + 1
+
+    def _first_chunk(self, base: int, start: int, line: bytes) -> None:
+        """The first chunk of an exchange, or one that is not as expected."""
+        record = envelope_of(line)
+        metadata = None if record is None else record.get("metadata")
+        iso = line[len(_BEGINNING) : len(_BEGINNING) + _ISO_LENGTH]
+        if (
+            record is None
+            or not isinstance(metadata, dict)
+            or not isinstance(metadata.get("chunk_bytes"), int)
+            or not _is_moment(iso)
+        ):
+            self._line(base + start, line)
+            return
+        key = str(metadata.get("exchange_id")).encode()
+        span = base + start, base + start + len(line) + 1
+        if "exchange_id" not in metadata:
+            raise NotOurs
+        known = self._chunks.get(key)
+        if known is None:
+            self._chunks[key] = [1, metadata["chunk_bytes"], iso, iso, *span, record]
+        else:
+            known[0] += 1
+            known[1] += metadata["chunk_bytes"]
+            known[3], known[5] = iso, span[1]
+
+    def _line(self, offset: int, line: bytes) -> None:
+        record = envelope_of(line)
+        if record is not None and record.get("direction") in _NEEDS_PAYLOAD:
+            record = json_record(line)
+        if record is None:
+            if not line.isspace():
+                self._collector.damaged += 1
+            return
+        metadata, direction = record.get("metadata"), record.get("direction")
+        if "communication" in record or (
+            isinstance(metadata, dict)
+            and isinstance(direction, str)
+            and not direction.startswith("system_")
+            and "exchange_id" not in metadata
+        ):
+            raise NotOurs
+        self._collector.add(record, (self.key, offset, offset + len(line) + 1))
+
+
+def envelope_of(line: bytes) -> Record | None:
+    """A record without its payload, whose text is not parsed; None where the line is no record.
+
+    The payload is there where the line is not as the schema has it: then all of it was parsed.
+    """
+    payload, metadata = line.find(_PAYLOAD), line.rfind(_METADATA)
+    if 0 < payload < metadata:
+        try:
+            record = orjson.loads(line[:payload] + b"}")
+            record["metadata"] = orjson.loads(line[metadata + len(_METADATA) : -1])
+        except (orjson.JSONDecodeError, TypeError):
+            return json_record(line)
+        if line.endswith(b"}") and isinstance(record["metadata"], dict):
+            return dict(record)
+    return json_record(line)
+
+
+def payload_text(line: bytes) -> bytes:
+    """The JSON text of a record's payload; all of the line where it is not as the schema has it."""
+    payload, metadata = line.find(_PAYLOAD), line.rfind(_METADATA)
+    return line[payload + len(_PAYLOAD) : metadata] if 0 < payload < metadata else line
+
+
+def quick_flows(source: Source, start: int = 0, end: int | None = None) -> FlowCollector:
+    """The flows of the lines that begin within a part of a file.
+
+    Args:
+        source: the file; one that is compressed, or CBOR, is read whole.
+        start: the offset where the part begins.
+        end: where it ends; default: where the file does.
+
+    Raises:
+        NotOurs: a record has another shape than the schema's.
+        CaptureFileError: the file cannot be read.
+    """
+    collector = QuickCollector(source.key)
+    damaged = 0
+    for item in source.blocks(start, end) if source.is_plain else _blocks_of_lines(source):
+        if item is None:
+            damaged += 1
+        else:
+            collector.take(*item)
+    flows = collector.finish()
+    flows.damaged += damaged
+    return flows
+
+
+def _blocks_of_lines(source: Source) -> Iterator[tuple[int, bytes] | None]:
+    """The lines of a file that must be read from its beginning; None for what is no line."""
+    base, lines = 0, list[bytes]()
+    for _, start, data in source.lines():
+        if data is None:
+            yield None
+            continue
+        if not lines:
+            base = start
+        lines.append(data + b"\n")
+        if len(lines) == _LINES_A_BLOCK:
+            yield base, b"".join(lines)
+            lines = []
+    if lines:
+        yield base, b"".join(lines)
+
+
+def _moment(iso: bytes) -> float:
+    return microseconds_of(iso.decode()) / 1e6
+
+
+def _is_moment(iso: bytes) -> bool:
+    try:
+        _moment(iso)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,327 @@
+"""The files of captures, opened: what each is, and its lines, from any offset on.
+
+What a file is, its first bytes say: JSON Lines, CBOR, compressed, encrypted, or no capture at all. All files are opened
+before the first is read, so that a rotation meanwhile moves none out of sight. Plain files are read by offset: several
+processes may share one that is open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import io
+import os
+import sys
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+
+import orjson
+
+from otel_wirecap.capture.formats import CBOR, JSONLines, Text
+from otel_wirecap.capture.naming import COMPRESSION_SUFFIXES, ENCRYPTION_SUFFIX, coding, rotated_name
+from otel_wirecap.errors import CaptureFileError, CaptureFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STDIN = "-"
+BLOCK = 1024 * 1024
+HEAD = 4096
+"""Bytes at the beginning of a file that tell what it is, and which one."""
+
+_MOST_TRIES = 20
+"""Times that the files may be rotated while they are opened."""
+
+
+class Line(NamedTuple):
+    """One line or item of a file.
+
+    Attributes:
+        number: from 1, counted from where reading began.
+        start: its offset in the file; in what the file holds, where that is compressed or CBOR.
+        data: the line without its newline, CBOR as JSON; None in the place of what is no line: see ``read_records``.
+    """
+
+    number: int
+    start: int
+    data: bytes | None
+
+
+class Source:
+    """One open file.
+
+    Attributes:
+        path: its name; ``-`` for standard input.
+        size: bytes that it had when it was opened.
+        mtime_ns: when it was written to last, as known then.
+        identity: device and inode.
+    """
+
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
+        self.path = path
+        self._stream = stream
+        status = os.fstat(stream.fileno())
+        self.size, self.mtime_ns = status.st_size, status.st_mtime_ns
+        self.identity = (status.st_dev, status.st_ino)
+
+    # The rest waits: while a capture's files are opened, they may be rotated.
+
+    @functools.cached_property
+    def head(self) -> bytes:
+        """Its first bytes."""
+        return self.read(0, HEAD)
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Names the file among others, whatever its path is meanwhile."""
+        return hashlib.sha256(repr(self.identity).encode() + self.head).hexdigest()[:32]
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether it wants a key."""
+        return self._coding == ENCRYPTION_SUFFIX
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is lines that are neither compressed nor encrypted, so that offsets can be gone to."""
+        return not self._coding and not self.head.startswith(CBOR.beginning)
+
+    @property
+    def _coding(self) -> str:
+        return coding(self.head)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of the file as it lies there."""
+        return os.pread(self._stream.fileno(), length, offset)
+
+    def check(self) -> None:
+        """Looks whether it is a capture that can be read, and is not empty.
+
+        Raises:
+            CaptureFormatError: it is none; the text says what it is.
+        """
+        name = repr(str(self.path))
+        if not self.size:
+            raise CaptureFormatError(f"{name} is empty: nothing has been captured in it yet")
+        if self.is_encrypted:
+            raise CaptureFormatError(f"{name} is encrypted; decrypt it first: age --decrypt -i KEY {name}")
+        if not self.is_plain:
+            return
+        if self.head.startswith(Text.beginning):
+            raise CaptureFormatError(
+                f"{name} has the format text, which is for people; capture in jsonl, structured or cbor"
+            )
+        line = next((line.data for line in self.lines() if line.data), b"")
+        try:
+            first = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            if line.startswith(JSONLines.beginning):
+                return  # torn in its first line: damaged, but a capture
+            raise CaptureFormatError(f"{name} is no capture: it begins with what is neither JSON nor CBOR") from None
+        if not isinstance(first, dict) or not (first.keys() & {"direction", "communication"}):
+            raise CaptureFormatError(
+                f"{name} is no capture of a version that is known here: its first record has no field 'direction'"
+            )
+
+    def blocks(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Whole lines, many at a time, with the offset of the first: those that begin from ``start`` until ``end``.
+
+        The file is read as far as it went when it was opened. Bytes at its end that no newline follows come last, on
+        their own. The file must be plain.
+        """
+        end = self.size if end is None else min(end, self.size)
+        left, offset = b"", start
+        if start:  # the line that reaches over the start belongs to whoever reads before
+            before = self.read(start - 1, 1)
+            while before and before != b"\n":
+                piece = self.read(offset, HEAD)
+                place = piece.find(b"\n")
+                offset += place + 1 if place >= 0 else len(piece)
+                before = b"\n" if place >= 0 else piece
+        position = offset
+        while offset < end:
+            # A line that a writer was about to finish when the file was opened is read to its end.
+            block = self.read(position, min(BLOCK, max(self.size - position, HEAD)))
+            position += len(block)
+            if not block:
+                if left:
+                    yield offset, left
+                return
+            last = block.rfind(b"\n") + 1
+            if not last:
+                left += block
+                continue
+            whole, left = left + block[:last], block[last:]
+            if offset + len(whole) > end:
+                whole = whole[: whole.index(b"\n", end - offset - 1) + 1]
+            yield offset, whole
+            offset += len(whole)
+
+    def lines(self, start: int = 0, end: int | None = None) -> Iterator[Line]:
+        """The lines that begin from ``start`` until ``end``, blank ones left out; those of CBOR as JSON.
+
+        Offsets may be gone to in plain files only; others are read whole.
+
+        Raises:
+            CaptureFileError: a package that reads it is not installed.
+        """
+        if self.is_encrypted:
+            yield Line(0, 0, None)
+            return
+        if self.is_plain:
+            yield from self._plain_lines(start, end)
+            return
+        number, offset = 0, 0
+        stream, damage = self._content()
+        try:
+            head = stream.read(len(CBOR.beginning))
+            cut = _cbor_items(head, stream) if head == CBOR.beginning else _text_lines(head, stream)
+            for data in cut:
+                number += 1
+                if data is None or not data.isspace():
+                    yield Line(number, offset, data)
+                offset += len(data or b"") + 1
+        except damage:
+            yield Line(number + 1, offset, None)
+
+    def _plain_lines(self, start: int, end: int | None) -> Iterator[Line]:
+        number = 0
+        for base, block in self.blocks(start, end):
+            offset = base
+            for data in block.removesuffix(b"\n").split(b"\n"):
+                number += 1
+                if data and not data.isspace():
+                    yield Line(number, offset, data)
+                offset += len(data) + 1
+
+    def _content(self) -> tuple[BinaryIO, tuple[type[Exception], ...]]:
+        """What the file holds, uncompressed, and the errors that reading it raises where it is damaged."""
+        file = cast("BinaryIO", io.BufferedReader(_Pages(self), 256 * 1024))
+        if not self._coding:
+            return file, ()
+        if self._coding == COMPRESSION_SUFFIXES["gzip"]:
+            import gzip
+
+            return cast("BinaryIO", gzip.GzipFile(fileobj=file)), (EOFError, zlib.error, gzip.BadGzipFile)
+        try:
+            from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # Python 3.14
+        except ImportError:
+            try:
+                from backports import zstd
+            except ImportError:
+                reason = "a file compressed with zstd needs the package backports.zstd; install otel-wirecap[encodings]"
+                raise CaptureFileError(reason) from None
+        return cast("BinaryIO", zstd.ZstdFile(file)), (EOFError, zstd.ZstdError)
+
+
+class _Pages(io.RawIOBase):
+    """A source as a file of its own, with an offset of its own."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._offset = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # any buffer that is given
+        data = self._source.read(self._offset, len(buffer))
+        buffer[: len(data)] = data
+        self._offset += len(data)
+        return len(data)
+
+
+def open_capture(path: str | Path, stack: contextlib.ExitStack) -> list[Source]:
+    """Opens a capture's files, the oldest rotated one first; ``-`` is standard input.
+
+    Of a capture all of whose files are gone from their names meanwhile, all is done again.
+
+    Raises:
+        CaptureFileError: there is none, or a file cannot be opened.
+    """
+    if str(path) == STDIN:
+        return [Source(Path(STDIN), stack.enter_context(_standard_input()))]
+    live = Path(path)
+    try:
+        for last_try in (False,) * _MOST_TRIES + (True,):
+            with contextlib.ExitStack() as attempt:
+                opened: dict[tuple[int, int], Source] = {}
+                files = capture_files(live)
+                # The newest first: one that is rotated meanwhile is met twice, not missed.
+                for file in reversed(files):
+                    with contextlib.suppress(FileNotFoundError):
+                        source = Source(file, attempt.enter_context(file.open("rb")))
+                        opened.setdefault(source.identity, source)
+                if last_try or (len(opened) == len(files) and capture_files(live) == files):
+                    stack.push(attempt.pop_all())
+                    break
+    except OSError as error:
+        raise CaptureFileError(f"capture {str(path)!r} cannot be read: {error.strerror or error}") from error
+    return list(reversed(opened.values()))
+
+
+def capture_files(path: str | Path) -> list[Path]:
+    """The files of a capture, the oldest rotated one (``FILE.5``) first, the live one (``FILE``) last.
+
+    Raises:
+        CaptureFileError: there is none, or the directory cannot be read.
+    """
+    live = Path(path)
+    numbered: list[tuple[int, Path]] = []
+    try:
+        for entry in live.absolute().parent.iterdir():
+            rotated = rotated_name(live.name, entry.name)
+            if rotated is not None and entry.is_file():
+                numbered.append((rotated.number, live.with_name(entry.name)))
+    except OSError as error:
+        raise CaptureFileError(f"capture {str(path)!r} cannot be read: {error.strerror}") from error
+    files = [file for _, file in sorted(numbered, reverse=True)]
+    if live.exists():
+        files.append(live)
+    if not files:
+        raise CaptureFileError(f"capture {str(path)!r} cannot be read: no such file")
+    return files
+
+
+def _standard_input() -> BinaryIO:
+    """Standard input as a file that can be gone about in: itself, or a copy that has no name."""
+    import shutil
+    import tempfile
+
+    stream = sys.stdin.buffer
+    with contextlib.suppress(OSError):
+        if Path(f"/dev/fd/{stream.fileno()}").is_file():
+            return cast("BinaryIO", os.fdopen(os.dup(stream.fileno()), "rb"))
+    copy = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115  # the caller closes it
+    shutil.copyfileobj(stream, copy, BLOCK)
+    copy.flush()
+    return copy
+
+
+def _text_lines(head: bytes, stream: BinaryIO) -> Iterator[bytes | None]:
+    *whole, left = head.split(b"\n")
+    yield from whole
+    for line in stream:
+        yield (left + line).rstrip(b"\n")
+        left = b""
+    if left:
+        yield left
+
+
+def _cbor_items(head: bytes, stream: BinaryIO) -> Iterator[bytes | None]:
+    try:
+        cbor, lines = CBOR(), JSONLines()
+    except ImportError:
+        raise CaptureFileError("a capture in CBOR needs the package cbor2; install otel-wirecap[cbor]") from None
+    left = head
+    for block in iter(lambda: stream.read(256 * 1024), b""):
+        *items, left = (left + block).split(cbor.terminator)
+        for item in items:
+            try:
+                yield lines.encode(cbor.decode(item + cbor.terminator)).rstrip(b"\n")
+            except ValueError:
+                yield None
+    if left:
+        yield None

@@ -1,0 +1,196 @@
+"""Flows told in short: as JSON, chosen by what they were, and added up by what they have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from otel_wirecap.llm.usage import Usage
+from otel_wirecap.reading.prices import cost_of, exchange_cost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from otel_wirecap.reading.flows import Exchange, Flow
+
+GROUPINGS = ("session", "backend", "model", "error", "key_name")
+
+_KEYS: dict[str, Callable[[Flow], str | None]] = {
+    "session": lambda flow: flow.session_id,
+    "backend": lambda flow: flow.backend,
+    "model": lambda flow: flow.model,
+    "error": lambda flow: flow.error_type,
+    "key_name": lambda flow: flow.key_name,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """Which flows are wanted. What is None, or False, chooses nothing.
+
+    Attributes:
+        failed: those that went wrong for whoever asked.
+        slow_ms: those that took longer, milliseconds.
+        session: those whose session's id begins so.
+        backend: those that asked this backend, at any attempt.
+        model: those in whose model's name, asked for or answered, this stands.
+        status: those that got such a status on any leg: ``429`` or ``5xx``.
+        since: those that began at this moment or later, seconds since the epoch; ``until``: before this one.
+        direction: those with a record of this direction.
+        among: those with these ids.
+    """
+
+    failed: bool = False
+    slow_ms: float | None = None
+    session: str | None = None
+    backend: str | None = None
+    model: str | None = None
+    status: str | None = None
+    since: float | None = None
+    until: float | None = None
+    direction: str | None = None
+    among: frozenset[str] | None = None
+
+    def takes(self, flow: Flow) -> bool:
+        """Whether a flow is one of them."""
+        return all(test(flow) for test in self._tests())
+
+    def _tests(self) -> Iterable[Callable[[Flow], bool]]:
+        if self.failed:
+            yield lambda flow: flow.failed
+        if (slow := self.slow_ms) is not None:
+            yield lambda flow: (flow.outer.duration_ms or 0.0) > slow
+        if (session := self.session) is not None:
+            yield lambda flow: (flow.session_id or "").startswith(session)
+        if (backend := self.backend) is not None:
+            yield lambda flow: backend in {one.backend for one in flow.exchanges}
+        if (model := self.model) is not None:
+            yield lambda flow: any(
+                model in (name or "") for one in flow.exchanges for name in (one.requested_model, one.answered_model)
+            )
+        if (status := self.status) is not None:
+            yield lambda flow: any(_has_status(one, status) for one in flow.exchanges)
+        if (since := self.since) is not None:
+            yield lambda flow: flow.started >= since
+        if (until := self.until) is not None:
+            yield lambda flow: flow.started < until
+        if (direction := self.direction) is not None:
+            yield lambda flow: any(direction in _directions(one) for one in flow.exchanges)
+        if (among := self.among) is not None:
+            yield lambda flow: flow.request_id in among
+
+
+def _has_status(exchange: Exchange, status: str) -> bool:
+    told = "" if exchange.status is None else str(exchange.status)
+    return bool(told) and all(a == b or b in "xX" for a, b in zip(told, status, strict=False))
+
+
+def _directions(exchange: Exchange) -> set[str]:
+    """The directions of the records that an exchange has."""
+    into, out = ("inbound", "outbound") if exchange.leg == "client" else ("outbound", "inbound")
+    stream = "outbound_stream" if exchange.leg == "client" else "stream"
+    found = set()
+    if exchange.method or exchange.request_bytes:
+        found.add(f"{into}_request")
+    if exchange.streamed:
+        found.add(f"{stream}_start")
+        if exchange.seen_chunks:
+            found.add(f"{stream}_chunk")
+        if exchange.outcome is not None:
+            found.add(f"{stream}_end")
+        if exchange.usage is not None:
+            found.add(f"{out}_response")
+    elif exchange.outcome is not None:
+        found.add(f"{out}_response")
+    return found
+
+
+def document(flow: Flow) -> dict[str, Any]:
+    """What is known of a flow, ready for JSON."""
+    outer = flow.outer
+    return {
+        "request_id": flow.request_id,
+        "session_id": flow.session_id,
+        "started": flow.started,
+        "client": flow.client_name or None,
+        "backend": flow.backend,
+        "model": flow.model,
+        "key_name": flow.key_name,
+        "status": outer.status,
+        "outcome": outer.outcome,
+        "error": flow.error_type,
+        "ttfb_ms": outer.ttfb_ms,
+        "duration_ms": outer.duration_ms,
+        "chunks": outer.chunks,
+        "usage": _usage(flow.usage),
+        "cost": cost_of(flow),
+        "exchanges": [_exchange(one) for one in flow.exchanges],
+    }
+
+
+def _exchange(one: Exchange) -> dict[str, Any]:
+    told = {
+        name: getattr(one, name)
+        for name in (
+            "id", "leg", "attempt", "backend", "method", "url", "requested_model", "answered_model", "key_name",
+            "status", "started", "ttfb_ms", "duration_ms", "request_bytes", "bytes", "streamed", "chunks",
+            "first_chunk", "last_chunk", "outcome", "error",
+        )
+    }  # fmt: skip
+    return told | {"error_type": one.error_type, "usage": _usage(one.usage), "cost": exchange_cost(one)}
+
+
+def _usage(usage: Usage | None) -> dict[str, int] | None:
+    return None if usage is None else {name: getattr(usage, name) for name in usage._fields if name != "cost"}
+
+
+@dataclasses.dataclass(slots=True)
+class Group:
+    """Flows that have something in common, added up.
+
+    Attributes:
+        name: what they have in common; None for those that have none.
+        flows: how many; ``failed``: how many of them went wrong.
+        attempts: backend exchanges.
+        usage: tokens of all.
+        cost: US dollars, as far as known; None where none is.
+        first: when the first began, seconds since the epoch; ``last``: when the last did.
+        duration_ms: all durations together, milliseconds.
+    """
+
+    name: str | None
+    flows: int = 0
+    failed: int = 0
+    attempts: int = 0
+    usage: Usage = dataclasses.field(default_factory=Usage)
+    cost: float | None = None
+    first: float | None = None
+    last: float | None = None
+    duration_ms: float = 0.0
+
+    def add(self, flow: Flow) -> None:
+        """Takes one flow."""
+        self.flows += 1
+        self.failed += flow.failed
+        self.attempts += len(flow.attempts)
+        self.usage = self.usage.plus(flow.usage)
+        cost = cost_of(flow)
+        if cost is not None:
+            self.cost = (self.cost or 0.0) + cost
+        self.first = flow.started if self.first is None else min(self.first, flow.started)
+        self.last = flow.started if self.last is None else max(self.last, flow.started)
+        self.duration_ms += flow.outer.duration_ms or 0.0
+
+    def document(self, by: str) -> dict[str, Any]:
+        """What is known of it, ready for JSON; ``by`` is one of ``GROUPINGS``."""
+        told = {name: getattr(self, name) for name in ("flows", "failed", "attempts", "cost", "first", "last")}
+        return {by: self.name, **told, "duration_ms": self.duration_ms, "usage": _usage(self.usage)}
+
+
+def grouped(flows: Iterable[Flow], by: str) -> list[Group]:
+    """The flows added up by one of ``GROUPINGS``, those with most flows first."""
+    key, groups = _KEYS[by], dict[str | None, Group]()
+    for flow in flows:
+        name = key(flow)
+        groups.setdefault(name, Group(name)).add(flow)
+    return sorted(groups.values(), key=lambda group: (-group.flows, group.name or ""))
