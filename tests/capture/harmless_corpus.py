@@ -12,10 +12,41 @@ from typing import Final
 
 from secrets_corpus import ALNUM, HEX, JSON_TYPE, LOWER, PROSE, SSE, STREAMS, URL, Control, Random, cut, deltas, run
 
-WORDS: Final = (
-    "task risk desk disk mask flask kiosk token secret session password key author cookie bearer basic auth access api "
-    "public private client server model request response stream management system edition utility final version"
-).split()
+WORDS: Final = [
+    "task",
+    "risk",
+    "desk",
+    "disk",
+    "mask",
+    "flask",
+    "kiosk",
+    "token",
+    "secret",
+    "session",
+    "password",
+    "key",
+    "author",
+    "cookie",
+    "bearer",
+    "basic",
+    "auth",
+    "access",
+    "api",
+    "public",
+    "private",
+    "client",
+    "server",
+    "model",
+    "request",
+    "response",
+    "stream",
+    "management",
+    "system",
+    "edition",
+    "utility",
+    "final",
+    "version",
+]
 
 
 def _slug(rng: Random) -> str:
@@ -44,7 +75,7 @@ def _minified(rng: Random) -> str:
 def _usage(rng: Random) -> str:
     return json.dumps({
         "usage": {
-            "prompt_tokens": rng.randrange(10**6), "completion_tokens": 12, "total_tokens": 10**9 + rng.randrange(10**9),
+            "prompt_tokens": rng.randrange(10**6), "completion_tokens": 12, "total_tokens": 10**9 + 7,
             "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0}, "cache_creation_input_tokens": 2048,
         },
         "max_tokens": 4096, "token_type": "bearer", "stop_token": "<|endoftext|>", "token": " Hello", "logprob": -0.1,
@@ -60,7 +91,7 @@ def _schema(_rng: Random) -> str:
             "parameters": {
                 "type": "object",
                 "properties": {
-                    "password": {"type": "string", "description": "The password, at least 12 characters.", "minLength": 12},
+                    "password": {"type": "string", "description": "At least 12 characters.", "minLength": 12},
                     "api_key": {"type": "string", "description": "Your API key."},
                     "token": {"type": ["string", "null"], "default": None},
                     "secret": {"$ref": "#/$defs/Secret"},
@@ -88,7 +119,7 @@ def _placeholders(rng: Random) -> str:
         '{"api_key": "your-api-key", "password": "********", "client_secret": "REPLACE_ME", "token": "string"}',
         "sk-your-api-key-goes-here-please-and-thank-you",
         "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx is what a token of GitHub looks like",
-        "AIza... and AKIA... and hf_... are prefixes; so are xoxb- and glpat- and -----BEGIN PRIVATE KEY-----",
+        "AIza... and AKIA... and hf_... are prefixes; so are xoxb- and glpat- and -----BEGIN CERTIFICATE-----",
         "postgres://user:password@localhost:5432/db and redis://localhost:6379/0 and https://user:pass@example.com/",
         "mongodb+srv://<username>:<password>@cluster0.mongodb.net/?retryWrites=true",
         "amqp://guest:guest@localhost:5672// and mysql://root:${DB_PASSWORD}@db/app",
@@ -117,8 +148,8 @@ def _python(_rng: Random) -> str:
 
 def _css(_rng: Random) -> str:
     return (
-        '<div class="sk-top-container"><input class="sk-toggleable__control sk-hidden--visually" id="sk-estimator-id-1">'
-        '<label class="sk-toggleable__label sk-toggleable__label-arrow" for="sk-estimator-id-1">LinearRegression</label>'
+        '<div class="sk-top-container"><input class="sk-toggleable__control sk-hidden--visually" id="sk-estimator-1">'
+        '<label class="sk-toggleable__label sk-toggleable__label-arrow" for="sk-estimator-1">Regression</label>'
         '<a class="sk-estimator-doc-link fitted" href="#"></a></div><style>#sk-container-id-12 div.sk-parallel-item'
         "{display:flex} .sk-fading-circle .sk-circle12:before{animation-delay:-0.1s} .fw-semibold{} .hf-input{} "
         ".sk-cube-grid-with-a-long-name{} .pa-0{} .pa-responsive-md-12{}</style>"
@@ -153,7 +184,7 @@ def _files(rng: Random) -> str:
     return "\n".join([
         "src/auth/token_store.py", "docs/api-keys-and-secrets.md", "keys/README.md", f"dist/app.{run(rng, 8, HEX)}.js",
         "sk-learn-estimators-and-pipelines-2024-edition.pdf", f"{_slug(rng)}.tar.gz", "tests/test_password_reset.py",
-        "desk-booking-system-2025-v2", f"{_slug(rng)}-2024", "npm_config_registry", "npm_package_json", "hf_hub_download",
+        "desk-booking-system-2025-v2", f"{_slug(rng)}-2024", "npm_config_registry", "npm_package", "hf_hub_download",
         "xai-explainability-methods-for-tabular-data", "/etc/ssl/private/key.pem", "age-of-empires", "r8_optimizer",
         "SG.UI.Components.Buttons.PrimaryButton.Style", "fc-cache -f -v", "pa-11-accessibility", "key-value-store",
     ])  # fmt: skip
@@ -171,7 +202,9 @@ def _numbers(rng: Random) -> str:
 
 def _base64_text(rng: Random) -> str:
     text = "\n".join(rng.choices(PROSE, k=3))
-    return "Attached: " + base64.b64encode(text.encode()).decode() + " and " + base64.b64encode(rng.randbytes(90)).decode()
+    return (
+        "Attached: " + base64.b64encode(text.encode()).decode() + " and " + base64.b64encode(rng.randbytes(90)).decode()
+    )
 
 
 def _certificate(rng: Random) -> str:
@@ -197,7 +230,8 @@ KINDS: Final[dict[str, Callable[[Random], str]]] = {
     "base64 of text": _base64_text,
     "certificate": _certificate,
     "identifiers": lambda rng: " ".join(
-        f"{rng.choice(('get', 'set', 'make'))}_{'_'.join(rng.choices(WORDS, k=3))}({run(rng, 5, LOWER)})" for _ in range(20)
+        f"{rng.choice(('get', 'set', 'make'))}_{'_'.join(rng.choices(WORDS, k=3))}({run(rng, 5, LOWER)})"
+        for _ in range(20)
     ),
     "random words": lambda rng: " ".join(run(rng, rng.randint(2, 12), LOWER) for _ in range(200)),
     "base64 blob": lambda rng: base64.b64encode(rng.randbytes(6000)).decode(),
@@ -220,5 +254,3 @@ def controls(rng: Random, per_kind: int) -> Iterator[Control]:
             chunking = rng.choice(("whole", "per event", "random") if content_type == SSE else ("whole", "per event"))
             pieces = cut(rng, b"".join(events), events, chunking)
             yield Control(kind, URL, [JSON_TYPE], b"{}", [(b"content-type", content_type)], pieces)
-
-

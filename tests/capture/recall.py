@@ -22,7 +22,7 @@ from otel_wirecap.capture.formats import JSONLines
 from otel_wirecap.config import load_config
 from otel_wirecap.storage.recording import ProcessRecording
 
-DECODED_VIEWS: Final = False
+DECODED_VIEWS: Final = True
 """Whether secrets with a shape are looked for in base64 that decodes to text."""
 
 LEAK: Final = 8
@@ -98,9 +98,7 @@ def _unescaped(text: str) -> str:
 
 def chunks(lines: Iterable[dict[str, Any]]) -> bytes:
     """The bytes of a stream that were written."""
-    return b"".join(
-        payload_bytes(record) for record in lines if record["direction"].endswith("stream_chunk")
-    )
+    return b"".join(payload_bytes(record) for record in lines if record["direction"].endswith("stream_chunk"))
 
 
 def payload_bytes(record: dict[str, Any]) -> bytes:
@@ -238,9 +236,7 @@ def is_unchanged(control: Control, lines: list[bytes]) -> bool:
 def table(cells: dict[tuple[str, str, str, str], Cell]) -> str:
     """A row a cell."""
     rows = ["| detector | carrier | encoding | chunking | cases | found |", "|---|---|---|---|---|---|"]
-    rows += [
-        f"| {' | '.join(name)} | {len(cell.cases)} | {cell.recall:.1%} |" for name, cell in sorted(cells.items())
-    ]
+    rows += [f"| {' | '.join(name)} | {len(cell.cases)} | {cell.recall:.1%} |" for name, cell in sorted(cells.items())]
     for detector in ("known", "shape"):
         mine = [cell for name, cell in cells.items() if name[0] == detector]
         count, leaks = sum(len(cell.cases) for cell in mine), sum(len(cell.leaks) for cell in mine)

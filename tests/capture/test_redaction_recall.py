@@ -11,7 +11,7 @@ SEED = 20260101
 
 @pytest.fixture(scope="module")
 def cells() -> dict[tuple[str, str, str, str], Cell]:
-    found = measured(SEED, 1)
+    found = measured(SEED, 2)
     print("\n" + table(found))  # noqa: T201  # asked for with -s
     return found
 
