@@ -19,7 +19,15 @@ import string
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from otel_wirecap.capture.redaction.patterns import CONFIRM, LITERALS, MOST_TO_DECIDE, USUALLY_TO_DECIDE, Hit, tables
+from otel_wirecap.capture.redaction.patterns import (
+    CONFIRM,
+    IN_BASE64,
+    LITERALS,
+    MOST_TO_DECIDE,
+    USUALLY_TO_DECIDE,
+    Hit,
+    tables,
+)
 from otel_wirecap.capture.redaction.spans import Span
 
 _MOST_CORE: Final = 4
@@ -52,7 +60,7 @@ class _Core(NamedTuple):
 def _cores() -> dict[bytes, list[_Core]]:
     found: dict[bytes, list[_Core]] = {}
     for number, literal in enumerate(LITERALS):
-        if "\\" in literal:
+        if not IN_BASE64[number] or "\\" in literal or "%" in literal:
             continue
         for before in range(3):
             whole = base64.b64encode(bytes(before) + literal.encode())

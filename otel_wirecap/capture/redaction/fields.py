@@ -46,7 +46,7 @@ _SCHEME: Final = re.compile(rb"(?:Bearer|Basic|Token|ApiKey)[ ]++", re.IGNORECAS
 _REFERENCE: Final = re.compile(rb"[$<{%]|os\.|process\.env|env[.:\[]|(?:x{4,}|\*{3,}|\.{3})", re.IGNORECASE)
 _ESCAPED: Final = re.compile(rb"\\(?:u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 _PLAIN: Final = re.compile(rb"[^\s\"]{6,}")
-_WORDS: Final = re.compile(rb"[A-Za-z][a-z]*(?:[_-][A-Za-z]?[a-z]*)*")
+_WORDS: Final = re.compile(rb"[A-Za-z][a-z]*(?:[_-][A-Za-z]?[a-z]*)*|[A-Z]{2,}(?:[_-][A-Z]{2,})+")
 _RANDOM: Final = re.compile(rb"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_.+/=~-]{16,}")
 
 

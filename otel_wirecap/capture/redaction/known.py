@@ -29,7 +29,7 @@ MIN_CLUE: Final = 6
 def spellings(value: str) -> tuple[bytes, ...]:
     r"""The ways to write a value, itself first.
 
-    As it is; within JSON, with and without ``\u`` escapes and ``\/``, and within JSON within JSON;
+    As it is; within JSON, with and without ``\u`` escapes and ``\/``, and within JSON within JSON, twice;
     percent-encoded, with capital and small digits, slashes and spaces either way; and, for texts that were decoded
     as latin-1 (headers are), its UTF-8 bytes taken for characters.
     """
@@ -41,7 +41,7 @@ def spellings(value: str) -> tuple[bytes, ...]:
         return ()
     found = [own.decode("latin-1")]
     inner = value
-    for _ in range(2):
+    for _ in range(3):
         forms = [json.dumps(inner, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True)]
         found += forms
         found += [form.replace("/", "\\/") for form in forms]

@@ -34,12 +34,18 @@ MAX_LITERALS: Final = 60
 _W: Final = "[A-Za-z0-9_-]"
 # Words have neither digits nor capitals; tokens do. CSS classes (sk-toggleable__label-arrow) begin like keys.
 _MIXED: Final = "(?=[a-z_-]{0,63}[A-Z0-9])"
+# Nor are words with dashes and a year: a file sk-learn-pipelines-2024-edition, say.
+_PART: Final = "(?:[a-z]{1,14}+|v?[0-9]{1,4}+)(?![A-Za-z0-9])"
+_NO_SLUG: Final = rf"(?!{_PART}(?:[_-]{_PART}){{2,10}}+(?!{_W}))"
+# Documentation shows what a token looks like.
+_NO_EXAMPLE: Final = "(?!x{8}|X{8})"
 
 # A token begins where no word runs on. A letter that ends an escape (JSON's \n, \u000a; %3D) is no such word.
 _LEFT: Final = re.compile(rb"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))")
 
-_BASE64: Final = r"(?:[A-Za-z0-9+/]|\\/)"  # JSON may write the slash with an escape
-_PEM_BODY: Final = r"[A-Za-z0-9+/=\s\\:,]"  # base64, RFC 1421 headers, and newlines written \n or \\n
+_BASE64: Final = r"(?:[A-Za-z0-9+/]|\\/|%2[BbFf])"  # JSON may write the slash with an escape, URLs do
+_SLASH: Final = r"(?:/|\\/|%2[Ff])"
+_PEM_BODY: Final = r"[A-Za-z0-9+/=\s\\:,%]"  # base64, RFC 1421 headers, and newlines written \n, \\n or %0A
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class Shape:
         body: Expression for what follows the literal.
         lead: Characters of the secret that stand before the literal.
         bounded: Whether it counts only where no word runs on; the same for all shapes of a literal.
+        in_base64: Whether it is looked for within base64, too. That takes three more literals for each.
     """
 
     rule: str
@@ -60,26 +67,27 @@ class Shape:
     lead: str = ""
     lead_length: int = 0
     bounded: bool = True
+    in_base64: bool = True
 
     def expression(self, literal: str) -> re.Pattern[bytes]:
         """The expression that confirms the literal, to be matched ``lead_length`` before it."""
-        return re.compile((self.lead + re.escape(literal) + self.body).encode())
+        return re.compile((self.lead + re.escape(literal) + _NO_EXAMPLE + self.body).encode())
 
 
 SHAPES: Final = (
     Shape("anthropic", ("sk-",), rf"ant-{_W}{{20,}}(?:\.{_W}+)*"),
     Shape("openrouter", ("sk-",), rf"or-{_MIXED}{_W}{{20,}}"),
     Shape("langfuse", ("sk-",), rf"lf-{_MIXED}{_W}{{20,}}"),
-    Shape("openai", ("sk-",), rf"{_MIXED}{_W}{{20,}}"),  # DeepSeek, LiteLLM and others have the same shape
+    Shape("openai", ("sk-",), rf"{_NO_SLUG}(?:{_MIXED}{_W}{{20,}}|[a-z]{{32,}})"),  # DeepSeek, LiteLLM and others, too
     Shape("openai", ("ek_",), r"[A-Za-z0-9]{24,}"),  # a client's key for one realtime session
     Shape("google", ("AIza",), rf"{_W}{{35,}}"),
     Shape("google", ("AQ.",), rf"{_MIXED}{_W}{{30,}}"),
-    Shape("google", ("ya29.",), r"[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]+)*"),
-    Shape("google", ("1//0", r"1\/\/0"), rf"{_W}{{30,}}"),
+    Shape("google", ("ya29.",), r"(?:[A-Za-z0-9_-]{1,8}\.){0,2}[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]+)*"),
+    Shape("google", ("1//0", r"1\/\/0", "1%2F%2F0"), rf"{_W}{{30,}}"),
     Shape("google", ("GOCSPX-",), rf"{_W}{{20,}}"),
     Shape("aws", ("AKIA", "ASIA", "ABIA", "ACCA"), r"[A-Z0-9]{16,}"),
-    Shape("aws", ("ABSK",), rf"{_BASE64}{{60,}}={{0,2}}"),
-    Shape("aws", ("bedrock-api-key-",), r"(?:[A-Za-z0-9+/=_-]|\\/){20,}"),
+    Shape("aws", ("ABSK",), rf"{_BASE64}{{60,}}(?:=|%3[Dd]){{0,2}}"),
+    Shape("aws", ("bedrock-api-key-",), r"(?:[A-Za-z0-9+/=_-]|\\/|%2[BbFf]|%3[Dd]){20,}"),
     Shape("azure", ("QQJ99",), r"[A-Za-z0-9]{10}AC[A-Za-z0-9]{14,}", "[A-Za-z0-9]{52}J", 53, bounded=False),
     Shape("huggingface", ("hf_", "api_org_"), r"[A-Za-z0-9]{30,}"),
     Shape("groq", ("gsk_",), r"[A-Za-z0-9]{40,}"),
@@ -91,7 +99,7 @@ SHAPES: Final = (
     Shape("fireworks", ("fw_",), rf"{_MIXED}[A-Za-z0-9]{{22,}}"),
     Shape("cerebras", ("csk-",), r"[a-z0-9]{40,}"),
     Shape("langsmith", ("lsv2_",), r"(?:pt|sk)_[a-f0-9_]{32,}"),
-    Shape("logfire", ("pylf_v",), r"[0-9]+_[A-Za-z0-9_]{20,}"),
+    Shape("logfire", ("pylf_",), r"v[0-9]+_[A-Za-z0-9_]{20,}"),
     Shape("elevenlabs", ("sk_",), r"[a-f0-9]{40,}"),
     Shape("databricks", ("dapi",), r"[a-f0-9]{32,}(?:-[0-9]+)?"),
     Shape(
@@ -100,17 +108,44 @@ SHAPES: Final = (
         r"[A-Za-z0-9_-]{36,}(?:\.[A-Za-z0-9_-]+)*",
     ),
     Shape("gitlab", ("glpat-",), rf"{_W}{{20,}}(?:\.{_W}+)*"),
-    Shape("slack", ("xoxb-", "xoxp-", "xoxa-", "xoxr-", "xoxs-", "xoxe-", "xapp-"), r"[A-Za-z0-9-]{20,}"),
-    Shape("stripe", ("sk_live_", "sk_test_", "rk_live_", "rk_test_"), r"[A-Za-z0-9]{16,}"),
+    Shape("slack", ("xox",), r"(?:e\.xox)?[a-z]-[A-Za-z0-9-]{20,}"),
+    Shape("slack", ("xapp-",), r"[A-Za-z0-9-]{20,}"),
+    Shape("stripe", ("sk_",), r"(?:live|test)_[A-Za-z0-9]{16,}"),
+    Shape("stripe", ("rk_live_", "rk_test_"), r"[A-Za-z0-9]{16,}"),
     Shape("npm", ("npm_",), r"[A-Za-z0-9]{36,}"),
     Shape("pypi", ("pypi-AgE",), rf"{_W}{{50,}}"),
+    Shape("voyage", ("pa-",), rf"{_MIXED}{_W}{{40,}}"),
+    Shape("jina", ("jina_",), rf"{_W}{{40,}}", in_base64=False),
+    Shape("pinecone", ("pcsk_",), r"[A-Za-z0-9_]{40,}"),
+    Shape("tavily", ("tvly-",), r"(?:dev-|prod-)?[A-Za-z0-9-]{20,}"),
+    Shape("vercel", ("vck_",), r"[A-Za-z0-9]{40,}", in_base64=False),
+    Shape("sendgrid", ("SG.",), rf"{_W}{{16,64}}\.{_W}{{30,}}", in_base64=False),
+    Shape(
+        "slack",
+        ("hooks.slack.com",),
+        rf"{_SLASH}services{_SLASH}[A-Z0-9]{{8,16}}{_SLASH}[A-Z0-9]{{8,16}}{_SLASH}[A-Za-z0-9]{{20,}}",
+        in_base64=False,
+    ),
+    Shape("digitalocean", ("dop_v1_",), r"[a-f0-9]{40,}", in_base64=False),
+    Shape("supabase", ("sbp_",), r"[a-f0-9_]{40,}", in_base64=False),
+    Shape("linear", ("lin_",), r"api_[A-Za-z0-9]{32,}", in_base64=False),
+    Shape("notion", ("ntn_",), r"[A-Za-z0-9]{40,}", in_base64=False),
+    Shape("postman", ("PMAK-",), r"[a-f0-9-]{50,}", in_base64=False),
+    Shape("doppler", ("dp.pt.",), r"[A-Za-z0-9]{40,}", in_base64=False),
+    Shape("vault", ("hvs.",), rf"{_MIXED}{_W}{{24,}}", in_base64=False),
+    Shape("sentry", ("sntrys_",), r"(?:[A-Za-z0-9+/=_-]|\\/|%2[BbFf]|%3[Dd]){40,}", in_base64=False),
+    Shape("grafana", ("glsa_",), r"[A-Za-z0-9_]{38,}", in_base64=False),
+    Shape("shopify", ("shpat_", "shpss_", "shpca_"), r"[a-fA-F0-9]{32,}", in_base64=False),
+    Shape("age", ("AGE-SECRET-KEY-",), r"1[A-Z0-9]{50,}", in_base64=False),
+    Shape("tailscale", ("tskey-",), r"(?:[a-z]{1,16}-)?[A-Za-z0-9]{8,32}-[A-Za-z0-9]{20,}", in_base64=False),
+    Shape("atlassian", ("ATATT3",), rf"{_W}{{60,}}(?:(?:=|%3[Dd])[A-Z0-9]*)?", in_base64=False),
     # The header's bound, possessive, keeps a text of nothing but beginnings linear.
     Shape("jwt", ("eyJ",), rf"{_W}{{10,2048}}+\.eyJ{_W}{{10,}}(?:\.{_W}*){{0,3}}"),
     Shape(
         "pem",
-        ("-BEGIN ",),
-        r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-        rf"{_PEM_BODY}*+(?:-(?!----END ){_PEM_BODY}*+)*+(?:-----END [A-Z0-9 ]{{0,40}}(?:-----)?)?",
+        ("-BEGIN ", "-BEGIN%20"),
+        r"(?:[A-Z0-9 ]|%20){0,40}PRIVATE(?: |%20)KEY(?:(?: |%20)BLOCK)?-----"
+        rf"{_PEM_BODY}*+(?:-(?!----END[ %]){_PEM_BODY}*+)*+(?:-----END(?: |%20)(?:[A-Z0-9 ]|%20){{0,40}}(?:-----)?)?",
         "----",
         4,
         bounded=False,
@@ -122,6 +157,8 @@ SHAPES: Final = (
 LITERALS: Final = sorted(
     {literal for shape in SHAPES for literal in shape.literals}, key=lambda text: (-len(text), text)
 )
+
+IN_BASE64: Final = [any(shape.in_base64 for shape in SHAPES if literal in shape.literals) for literal in LITERALS]
 
 CONFIRM: Final = tuple(
     tuple((shape.expression(literal), shape.lead_length, shape.rule) for shape in SHAPES if literal in shape.literals)
@@ -167,7 +204,7 @@ _TABLES: Final = [
 FIND: Final = [find for find, _ in _TABLES]
 
 # What the expressions can consume, private keys aside; and how many bytes they need to fail.
-_TOKEN_BYTES: Final = bytes({*string.ascii_letters.encode(), *string.digits.encode(), *b"_-./+=\\"})
+_TOKEN_BYTES: Final = bytes({*string.ascii_letters.encode(), *string.digits.encode(), *b"_-./+=%\\"})
 MOST_TO_DECIDE: Final = {"eyJ": 2200}
 USUALLY_TO_DECIDE: Final = 200
 _AZURE_LEAD: Final = 58
@@ -184,7 +221,7 @@ _BEGINNINGS: Final = {
 """Every proper beginning of a literal; whether it counts only where no word runs on."""
 _LONGEST_BEGINNING: Final = max(map(len, _BEGINNINGS))
 _PEM_BEGINNING: Final = re.compile(
-    rb"-{1,5}(?:B(?:E(?:G(?:I(?:N(?: (?:[A-Z0-9 ]{1,64}-{0,5})?)?)?)?)?)?)?\Z",
+    rb"-{1,5}(?:B(?:E(?:G(?:I(?:N(?:[ %](?:[A-Z0-9 %]{1,64}-{0,5})?)?)?)?)?)?)?\Z",
 )
 _LONGEST_PEM_BEGINNING: Final = 84
 

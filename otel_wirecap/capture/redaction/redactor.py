@@ -207,7 +207,7 @@ class Redactor:
             if b"\\" not in spelled:
                 return b'"%s"' % self.bytes_(spelled[1:-1], counts, credentials)
             value = orjson.loads(spelled)
-            clean = self.text(value, counts, credentials)
+            clean = self._within(value, counts, credentials)
             return spelled if clean is value else orjson.dumps(clean)
 
         result = _JSON_TOKEN.sub(rewritten, raw)
@@ -412,7 +412,17 @@ class Redactor:
         """Whether the strings of a JSON document hold a secret once their escapes are read."""
         escaped = [token for token in _JSON_TOKEN.findall(raw) if b"\\" in token]
         strings = orjson.loads(b"[%s]" % b",".join(escaped))
-        return bool(self._spans(_encoded("\0".join(strings)), credentials))
+        if self._spans(_encoded("\0".join(strings)), credentials):
+            return True
+        return any(self._hidden(document, credentials) for document in map(_document, strings) if document)
+
+    def _within(self, text: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
+        """Masks a string of a JSON document, whose text may be one, too, with escapes of its own."""
+        document = _document(text)
+        if document is not None:
+            clean = self.json(document, counts, credentials)
+            text = text if clean is document else clean.decode()
+        return self.text(text, counts, credentials)
 
     def _number(self, spelled: bytes, counts: dict[str, int], credentials: Sequence[str]) -> bytes:
         number = spelled.decode()
@@ -476,6 +486,18 @@ class Redactor:
 @lru_cache(maxsize=256)
 def _credential_search(credentials: tuple[str, ...]) -> KnownValues:
     return KnownValues("credential", credentials)
+
+
+def _document(text: str) -> bytes | None:
+    """The JSON document that a text with escapes is, if it is one: an object or an array."""
+    if "\\" not in text or text.lstrip(" \t\r\n")[:1] not in ("{", "["):
+        return None
+    document = _encoded(text)
+    try:
+        orjson.loads(document)
+    except orjson.JSONDecodeError:
+        return None
+    return document
 
 
 def _encoded(text: str) -> bytes:

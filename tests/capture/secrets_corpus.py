@@ -1,0 +1,855 @@
+"""Secrets in all they travel in, and what merely looks like them: made anew from a seed.
+
+The forms are those of the vendors' documentation, described here on their own: nothing is taken from the package, so
+that what its expressions miss comes to light. A case is one request with its response, and the one secret in it.
+
+- A secret is a *known* value (the process has it in its environment) or one with a *shape* (sk-ant-…).
+- A carrier is what it stands in: a header, a JSON document, the deltas of a stream.
+- An encoding is how it is spelled there: as is, with JSON's escapes, in base64.
+- A chunking is how a stream was cut: into pieces of the wire, and the text into deltas.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import string
+import struct
+import uuid
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+LOWER: Final = string.ascii_lowercase
+UPPER: Final = string.ascii_uppercase
+DIGITS: Final = string.digits
+ALNUM: Final = string.ascii_letters + DIGITS
+HEX: Final = "0123456789abcdef"
+URLSAFE: Final = ALNUM + "-_"
+BASE64: Final = ALNUM + "+/"
+BASE32: Final = UPPER + "234567"
+
+HOLE: Final = "@HOLE@"
+"""Where the secret goes in a document that is put together first and spelled later."""
+
+Random = random.Random
+Length = int  # 0: the least that the vendor issues, 1: what is usual, 2: longer than today
+Header = tuple[bytes, bytes]
+
+
+class Secret(NamedTuple):
+    """``detector``: ``known`` or ``shape``; ``kind``: which of them."""
+
+    detector: str
+    kind: str
+    value: str
+
+
+class Case(NamedTuple):
+    """One request with its response.
+
+    ``spelled`` is how the secret stands in it; ``kept``: words beside the secret that must be there afterwards.
+    """
+
+    secret: Secret
+    carrier: str
+    encoding: str
+    chunking: str
+    url: str
+    request_headers: list[Header]
+    request: bytes
+    response_headers: list[Header]
+    response: list[bytes]
+    kept: tuple[str, ...] = ()
+
+    @property
+    def cell(self) -> tuple[str, str, str, str]:
+        return (self.secret.detector, self.carrier, self.encoding, self.chunking)
+
+
+class Control(NamedTuple):
+    """A harmless request with its response."""
+
+    kind: str
+    url: str
+    request_headers: list[Header]
+    request: bytes
+    response_headers: list[Header]
+    response: list[bytes]
+
+
+# -- secrets ----------------------------------------------------------------------------------------------------------
+
+
+def run(rng: Random, length: int, alphabet: str = ALNUM) -> str:
+    return "".join(rng.choices(alphabet, k=length))
+
+
+def _of(prefix: str, alphabet: str, *lengths: int) -> Callable[[Random, Length], str]:
+    return lambda rng, length: prefix + run(rng, lengths[min(length, len(lengths) - 1)], alphabet)
+
+
+def _openai(prefix: str) -> Callable[[Random, Length], str]:
+    """Two runs around the name of the vendor, in base64."""
+
+    def make(rng: Random, length: Length) -> str:
+        half = (20, 58, 74)[length]
+        return f"{prefix}{run(rng, half, URLSAFE)}T3Blbk" + f"FJ{run(rng, half, URLSAFE)}"
+
+    return make
+
+
+def _jwt(rng: Random, length: Length) -> str:
+    def part(value: object) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value, separators=(",", ":")).encode()).decode().rstrip("=")
+
+    header: dict[str, object] = {"alg": rng.choice(("HS256", "RS256", "ES256", "EdDSA"))}
+    if length:
+        header |= {"typ": "JWT", "kid": run(rng, 20 * length)}
+    claims = {"sub": run(rng, 8), "exp": rng.randrange(10**9, 2 * 10**9)} | {run(rng, 5): 1 for _ in range(9 * length)}
+    signature = run(rng, (43, 86, 342)[length], URLSAFE)
+    return f"{part(header)}.{part(claims)}.{signature}"
+
+
+def _pem(rng: Random, length: Length) -> str:
+    kind = rng.choice(("RSA ", "EC ", "", "OPENSSH ", "ENCRYPTED ", "DSA "))
+    lines = [base64.b64encode(rng.randbytes(48)).decode() for _ in range((2, 25, 50)[length])]
+    dashes = "-" * 5
+    return "\n".join([f"{dashes}BEGIN {kind}PRIVATE KEY{dashes}", *lines, f"{dashes}END {kind}PRIVATE KEY{dashes}"])
+
+
+def _uuid(rng: Random) -> str:
+    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
+
+
+def _azure(rng: Random, _length: Length) -> str:
+    return f"{run(rng, 52)}JQQJ99{run(rng, 10, UPPER + DIGITS)}AC{run(rng, 14)}"[:84]
+
+
+def _slack_app(rng: Random, length: Length) -> str:
+    return f"xapp-1-A{run(rng, 10, UPPER + DIGITS)}-{run(rng, 13, DIGITS)}-{run(rng, (48, 64, 80)[length], HEX)}"
+
+
+SHAPES: Final[dict[str, Callable[[Random, Length], str]]] = {
+    "openai legacy": lambda rng, _: "sk-" + run(rng, 20) + "T3Blbk" + "FJ" + run(rng, 20),
+    "openai project": _openai("sk-proj-"),
+    "openai service account": _openai("sk-svcacct-"),
+    "openai admin": _openai("sk-admin-"),
+    "openai named service": lambda rng, length: _openai(f"sk-service-{run(rng, 6, LOWER)}-")(rng, length),
+    "openai none": _openai("sk-None-"),
+    "openai realtime": _of("ek_", HEX, 32, 32, 40),
+    "deepseek": _of("sk-", HEX, 32, 32, 48),
+    "moonshot": _of("sk-", ALNUM, 48),
+    "siliconflow": _of("sk-", LOWER, 48, 48, 51),
+    "litellm": _of("sk-", URLSAFE, 22),
+    "anthropic": lambda rng, length: f"sk-ant-api03-{run(rng, (80, 93, 120)[length], URLSAFE)}AA",
+    "anthropic admin": lambda rng, length: f"sk-ant-admin01-{run(rng, (80, 93, 120)[length], URLSAFE)}AA",
+    "anthropic oauth": lambda rng, length: f"sk-ant-oat01-{run(rng, (60, 93, 120)[length], URLSAFE)}AA",
+    "anthropic refresh": lambda rng, length: f"sk-ant-ort01-{run(rng, (60, 93, 120)[length], URLSAFE)}AA",
+    "anthropic dots": lambda rng, length: "sk-ant-oat01-" + ".".join(run(rng, 40, URLSAFE) for _ in range(1 + length)),
+    "openrouter": _of("sk-or-v1-", HEX, 64),
+    "langfuse": lambda rng, _: "sk-lf-" + _uuid(rng),
+    "google": _of("AIza", URLSAFE, 35, 35, 39),
+    "google new": lambda rng, length: "AQ.Ab8" + run(rng, (44, 47, 80)[length], URLSAFE),
+    "google access token": lambda rng, length: "ya29.a0" + run(rng, (60, 200, 400)[length], URLSAFE),
+    "google access token, dots": lambda rng, _: f"ya29.c.c0{run(rng, 200, URLSAFE)}",
+    "google refresh token": lambda rng, length: "1//0" + run(rng, (60, 98, 120)[length], URLSAFE),
+    "google client": _of("GOCSPX-", URLSAFE, 28),
+    "aws access key": lambda rng, _: rng.choice(("AKIA", "ASIA", "ABIA", "ACCA")) + run(rng, 16, BASE32),
+    "aws bedrock long": lambda rng, _: "ABSK" + base64.b64encode(rng.randbytes(96)).decode(),
+    "aws bedrock long, padded": lambda rng, _: "ABSK" + base64.b64encode(rng.randbytes(91)).decode(),
+    "aws bedrock short": lambda rng, length: (
+        "bedrock-api-key-" + base64.b64encode(rng.randbytes((90, 700, 1101)[length])).decode()
+    ),
+    "azure": _azure,
+    "huggingface": _of("hf_", string.ascii_letters, 34, 34, 40),
+    "huggingface organisation": _of("api_org_", string.ascii_letters, 34),
+    "groq": lambda rng, _: f"gsk_{run(rng, 20)}WGdyb3FY{run(rng, 24)}",
+    "xai": _of("xai-", ALNUM, 80, 80, 84),
+    "perplexity": _of("pplx-", ALNUM, 48, 48, 56),
+    "replicate": _of("r8_", ALNUM, 37, 37, 40),
+    "nvidia": _of("nvapi-", URLSAFE, 60, 64, 64),
+    "together": _of("tgp_v1_", URLSAFE, 43),
+    "fireworks": _of("fw_", ALNUM, 22, 24, 40),
+    "cerebras": _of("csk-", LOWER + DIGITS, 48, 48, 52),
+    "langsmith": lambda rng, _: f"lsv2_{rng.choice(('pt', 'sk'))}_{run(rng, 32, HEX)}_{run(rng, 10, HEX)}",
+    "logfire": lambda rng, _: f"pylf_v1_{rng.choice(('us', 'eu'))}_{run(rng, 43)}",
+    "elevenlabs": _of("sk_", HEX, 48),
+    "databricks": lambda rng, length: "dapi" + run(rng, 32, HEX) + ("", "-2", "-3")[length],
+    "github": lambda rng, _: rng.choice(("ghp_", "gho_", "ghu_", "ghr_")) + run(rng, 36),
+    "github app": lambda rng, length: "ghs_" + (run(rng, 36), run(rng, 255), f"{_jwt(rng, 2)}")[length],
+    "github fine-grained": lambda rng, _: f"github_pat_{run(rng, 22)}_{run(rng, 59)}",
+    "gitlab": _of("glpat-", URLSAFE, 20),
+    "gitlab routable": lambda rng, _: f"glpat-{run(rng, 27, URLSAFE)}.{run(rng, 2, DIGITS)}.{run(rng, 9, HEX)}",
+    "slack bot": lambda rng, _: f"xoxb-{run(rng, 12, DIGITS)}-{run(rng, 13, DIGITS)}-{run(rng, 24)}",
+    "slack user": lambda rng, _: (
+        f"xoxp-{run(rng, 12, DIGITS)}-{run(rng, 12, DIGITS)}-{run(rng, 13, DIGITS)}-{run(rng, 32, HEX)}"
+    ),
+    "slack app": _slack_app,
+    "slack rotating": lambda rng, _: f"xoxe.xoxb-1-{run(rng, 146)}",
+    "slack refresh": lambda rng, _: f"xoxe-1-{run(rng, 146)}",
+    "stripe": lambda rng, length: rng.choice(("sk", "rk")) + "_live_" + run(rng, (24, 99, 120)[length]),
+    "stripe test": lambda rng, length: rng.choice(("sk", "rk")) + "_test_" + run(rng, (24, 99, 120)[length]),
+    "npm": _of("npm_", ALNUM, 36),
+    "pypi": lambda rng, length: "pypi-AgEIcHlwaS5vcmc" + run(rng, (120, 150, 180)[length], URLSAFE),
+    "jwt": _jwt,
+    "pem": _pem,
+    "sendgrid": lambda rng, _: f"SG.{run(rng, 22, URLSAFE)}.{run(rng, 43, URLSAFE)}",
+    "slack webhook": lambda rng, _: (
+        f"hooks.slack.com/services/T{run(rng, 10, UPPER + DIGITS)}/B{run(rng, 10, UPPER + DIGITS)}/{run(rng, 24)}"
+    ),
+    "digitalocean": _of("dop_v1_", HEX, 64),
+    "supabase": _of("sbp_", HEX, 40),
+    "linear": _of("lin_api_", ALNUM, 40),
+    "notion": lambda rng, _: f"ntn_{run(rng, 11, DIGITS)}{run(rng, 35)}",
+    "postman": lambda rng, _: f"PMAK-{run(rng, 24, HEX)}-{run(rng, 34, HEX)}",
+    "doppler": _of("dp.pt.", ALNUM, 43),
+    "vault": _of("hvs.", URLSAFE, 24, 95, 110),
+    "sentry": lambda rng, _: (
+        "sntrys_" + base64.b64encode(b'{"iat":1700000000.1,"url":"https://sentry.io"}').decode() + "_" + run(rng, 43)
+    ),
+    "grafana": lambda rng, _: f"glsa_{run(rng, 32)}_{run(rng, 8, HEX)}",
+    "shopify": lambda rng, _: rng.choice(("shpat_", "shpss_", "shpca_")) + run(rng, 32, HEX),
+    "age": lambda rng, _: "AGE-SECRET-" + "KEY-1" + run(rng, 58, "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"),
+    "tailscale": lambda rng, _: f"tskey-{rng.choice(('auth', 'api', 'client'))}-{run(rng, 17)}-{run(rng, 32)}",
+    "pinecone": lambda rng, _: f"pcsk_{run(rng, 5)}_{run(rng, 63)}",
+    "tavily": lambda rng, _: f"tvly-{rng.choice(('', 'dev-', 'prod-'))}{run(rng, 32)}",
+    "voyage": _of("pa-", URLSAFE, 43),
+    "jina": lambda rng, _: f"jina_{run(rng, 32, HEX)}{run(rng, 28, URLSAFE)}",
+    "vercel": _of("vck_", ALNUM, 56),
+    "atlassian": lambda rng, _: f"ATATT3xFfGF0{run(rng, 171, URLSAFE)}={run(rng, 8, HEX.upper())}",
+}
+
+
+NOT_IN_BASE64: Final = frozenset({
+    "atlassian", "shopify", "vercel", "doppler", "grafana", "sendgrid", "sentry", "tailscale", "digitalocean",
+    "postman", "jina", "supabase", "linear", "notion", "vault", "age", "slack webhook",
+})  # fmt: skip
+"""Tokens that the package says it does not look for within base64."""
+
+
+def _known(rng: Random, alphabet: str, length: int) -> str:
+    while True:
+        value = run(rng, length, alphabet)
+        if value.strip() == value:
+            return value
+
+
+KNOWN: Final[dict[str, Callable[[Random], str]]] = {
+    "hex": lambda rng: run(rng, 32, HEX),
+    "capital hex": lambda rng: run(rng, 64, HEX.upper()),
+    "letters and digits": lambda rng: run(rng, 40),
+    "short": lambda rng: run(rng, 12),
+    "eight": lambda rng: run(rng, 8, LOWER + DIGITS),
+    "digits": lambda rng: "7" + run(rng, 15, DIGITS),
+    "base64": lambda rng: base64.b64encode(rng.randbytes(31)).decode(),
+    "base64 with both": lambda rng: run(rng, 9, BASE64) + "/+" + run(rng, 20, BASE64) + "+/" + run(rng, 6) + "==",
+    "quotes": lambda rng: run(rng, 9) + '"' + run(rng, 8) + "'" + run(rng, 9) + "`" + run(rng, 3),
+    "backslashes": lambda rng: run(rng, 9) + "\\" + run(rng, 8) + "\\\\n" + run(rng, 9),
+    "ampersands": lambda rng: run(rng, 9) + "&" + run(rng, 8) + "=<" + run(rng, 9) + ">?#%",
+    "punctuation": lambda rng: run(rng, 8) + _known(rng, string.punctuation, 12) + run(rng, 8),
+    "non-ascii": lambda rng: run(rng, 6) + "ä€" + run(rng, 6) + "密钥ß" + run(rng, 6),
+    "emoji": lambda rng: run(rng, 10) + "🔑" + run(rng, 10),
+    "uuid": _uuid,
+    "spaces": lambda rng: " ".join(run(rng, 5) for _ in range(5)),
+    "slashes": lambda rng: "/".join(run(rng, 7) for _ in range(4)),
+    "shaped": lambda rng: "sk-" + run(rng, 48),
+    "hex, a dot, letters": lambda rng: f"{run(rng, 32, HEX)}.{run(rng, 16)}",  # Z.ai
+    "dots": lambda rng: ".".join(run(rng, 12) for _ in range(3)),
+    "url": lambda rng: f"dsn+{run(rng, 4)}://{run(rng, 5)}:{run(rng, 16)}@{run(rng, 9)}/{run(rng, 6)}",
+    "long": lambda rng: run(rng, 600, URLSAFE),
+}
+
+
+def shaped(rng: Random, kind: str | None = None, *, one_line: bool = False) -> Secret:
+    while True:
+        name = kind or rng.choice(list(SHAPES))
+        if not one_line or name != "pem":
+            return Secret("shape", name, SHAPES[name](rng, rng.randrange(3)))
+
+
+def known_values(rng: Random, each: int) -> list[Secret]:
+    return [Secret("known", kind, make(rng)) for kind, make in KNOWN.items() for _ in range(each)]
+
+
+# -- spellings --------------------------------------------------------------------------------------------------------
+
+
+def _json_units(text: str, rng: Random, *, every: bool) -> str:
+    units = text.encode("utf-16-be")
+    form = rng.choice(("\\u%04x", "\\u%04X"))
+    escapes = [form % ((units[at] << 8) + units[at + 1]) for at in range(0, len(units), 2)]
+    if every:
+        return "".join(escapes)
+    return "".join(
+        form % ord(letter) if ord(letter) < 0x10000 and rng.random() < 0.3 else json.dumps(letter)[1:-1]
+        for letter in text
+    )
+
+
+JSON_SPELLINGS: Final[dict[str, Callable[[str, Random], str]]] = {
+    "plain": lambda text, _rng: json.dumps(text, ensure_ascii=False)[1:-1],
+    "json ascii": lambda text, _rng: json.dumps(text)[1:-1],
+    "json \\u": lambda text, rng: _json_units(text, rng, every=True),
+    "json some \\u": lambda text, rng: _json_units(text, rng, every=False),
+    "json \\/": lambda text, _rng: json.dumps(text)[1:-1].replace("/", "\\/"),
+}
+
+
+def _base64(text: str, rng: Random, before: int, *, urlsafe: bool = False) -> str:
+    data = bytes(rng.choices(ALNUM.encode(), k=before + 3 * rng.randrange(4))) + text.encode()
+    data += b"" if rng.random() < 0.3 else b"\n" + bytes(rng.choices(ALNUM.encode(), k=rng.randrange(20)))
+    encoded = base64.urlsafe_b64encode(data) if urlsafe else base64.b64encode(data)
+    return encoded.decode().rstrip("=") if rng.random() < 0.5 else encoded.decode()
+
+
+# A secret with a shape must not have a word run on into it.
+def _base64_of_text(text: str, rng: Random, before: int) -> str:
+    head = ("", "k ", "the key: ", '{"a": "', "user:")[rng.randrange(5)]
+    head = " " * ((before - len(head)) % 3) + head
+    return base64.b64encode((head + text + rng.choice(("", "\n", '"}', " and more"))).encode()).decode()
+
+
+TEXT_SPELLINGS: Final[dict[str, Callable[[str, Random], str]]] = {
+    "plain": lambda text, _rng: text,
+    "percent": lambda text, _rng: quote(text, safe=""),
+    "base64 +0": lambda text, rng: _base64(text, rng, 0),
+    "base64 +1": lambda text, rng: _base64(text, rng, 1),
+    "base64 +2": lambda text, rng: _base64(text, rng, 2),
+    "base64url": lambda text, rng: _base64(text, rng, rng.randrange(3), urlsafe=True),
+    "hex": lambda text, rng: text.encode().hex() if rng.random() < 0.5 else text.encode().hex().upper(),
+}
+SHAPE_SPELLINGS: Final = ("plain", "percent")
+DECODED_VIEWS: Final[dict[str, Callable[[str, Random], str]]] = {
+    f"base64 text +{before}": lambda text, rng, before=before: _base64_of_text(text, rng, before)  # type: ignore[misc]
+    for before in range(3)
+}
+"""Secrets with a shape in a run of base64 that decodes to text."""
+
+# -- what stands around -----------------------------------------------------------------------------------------------
+
+AROUND: Final = (
+    "{}",
+    "the key is {} and nothing else",
+    "{}\nis at the beginning",
+    "at the end stands {}",
+    "ends with a stop {}.",
+    "({})",
+    "[{}]",
+    "<{}>",
+    '"{}"',
+    "'{}'",
+    "`{}`",
+    "``` \n{}\n```",
+    "“{}”",
+    "«{}»",
+    "key={};",
+    "KEY={}\n",
+    "KEY={}\r\nOTHER=1\r\n",
+    "export OPENAI_API_KEY={}",
+    "export OPENAI_API_KEY='{}' && run",
+    'api_key = "{}"',
+    "api_key: {}",
+    "api_key: '{}'  # yaml",
+    'const client = new OpenAI({{ apiKey: "{}" }});',
+    "client = OpenAI(api_key='{}')",
+    'os.environ["OPENAI_API_KEY"] = "{}"',
+    "[default]\naws_access_key_id={}\nregion=eu-west-1",
+    '[auth]\ntoken = "{}"\n',
+    "curl https://api.example.com -H 'Authorization: Bearer {}'",
+    'curl -H "x-api-key: {}" https://api.example.com/v1',
+    "curl -u {}: https://api.example.com/v1",
+    "https://api.example.com/v1/models?key={}",
+    "https://api.example.com/v1/models?a=1&key={}&b=2",
+    "https://api.example.com/t/{}/files",
+    "https://api.example.com/#access_token={}",
+    "[the link](https://example.com/?token={})",
+    "![image](https://example.com/{}.png)",
+    "<a href='/x?token={}'>x</a>",
+    "<td>{}</td>",
+    "<!-- {} -->",
+    "| name | {} |",
+    "- {}\n- other",
+    "> {}",
+    "**{}**",
+    "密钥是{}。",
+    "キー「{}」です",
+    "🔑{}🔑",
+    "key→{}←",
+    "2026-01-01T00:00:00Z INFO auth key={} status=200",
+    '{{"level":"info","msg":"using {}"}}',
+    "Traceback (most recent call last):\n  File \"/srv/a.py\", line 3\nValueError: bad key '{}'",
+    "/home/app/.keys/{}/config",
+    "C:\\keys\\{}\\x",
+    "path\\n{}\\nend",
+    "a\\t{}\\tb",
+    "id:{}",
+    "a,{},b",
+    "a|{}|b",
+    "a;{};b",
+    "@{}",
+    "#{}",
+    "${}",
+    "%{}%",
+    "~{}~",
+    "={}=",
+    "!{}!",
+    "...{}...",
+    "-{}",
+    "\x00{}\x00",
+    "\t{}\t",
+    "--key={} --verbose",
+    "--key {}",
+    "// {}",
+    "/* {} */",
+    "; {}",
+    "{} {}",
+    "{},{}",
+    "{}\n{}",
+    'first {} then again "{}"',
+    "\u200b{}\u200b",
+    "\ufeff{}",
+    "\u00a0{}\u00a0",
+    "Incorrect API key provided: {}. You can find your API key at https://example.com.",
+    "<key>{}</key>",
+    "&quot;{}&quot;",
+    "env:\n  - name: API_KEY\n    value: {}\n",
+    "SET KEY {}",
+    "INSERT INTO t VALUES (1, '{}');",
+    "redis-cli -a {} ping",
+    "Set-Cookie: session={}; Path=/",
+    "data: {}",
+)
+KEPT: Final = ("Sentence before. ", "\nSentence after.")
+
+
+def around(rng: Random, hole: str = HOLE) -> str:
+    text = rng.choice(AROUND).format(hole, hole)
+    if rng.random() < 0.3:
+        text = PROSE[rng.randrange(len(PROSE))] + "\n" + text
+    if rng.random() < 0.3:
+        text += "\n" + PROSE[rng.randrange(len(PROSE))]
+    return text
+
+
+PROSE: Final = (
+    "The session timed out because the token had expired; ask the author for a new key, or reset the password.",
+    "A cookie recipe: sugar, butter, a secret ingredient. No credentials needed.",
+    "Please summarise the document below in three sentences, and keep the tone friendly.",
+    "Ich brauche einen Schlüssel für die Tür. Das Passwort ist geheim, die Sitzung beendet.",
+    "请总结下面的文件,不要泄露密码或令牌。会话已经结束了。",
+    "Emoji are fine 🙂🔑🔒, and so is 日本語のテキスト。",
+    "Tokens used: 1,024 of 128,000 (prompt_tokens=12, completion_tokens=88).",
+)
+
+# -- carriers of whole bodies -----------------------------------------------------------------------------------------
+
+URL: Final = "https://api.openai.com/v1/chat/completions"
+JSON_TYPE: Final = (b"content-type", b"application/json")
+
+
+def _sent(secret: Secret, carrier: str, encoding: str, **parts: Any) -> Case:
+    given: dict[str, Any] = {
+        "url": URL,
+        "request_headers": [],
+        "request": b"",
+        "response_headers": [JSON_TYPE],
+        "response": [b'{"ok":true}'],
+    }
+    return Case(secret, carrier, encoding, "", **{**given, **parts})
+
+
+def _document(rng: Random, carrier: str, text: str) -> Any:
+    if carrier == "json":
+        return {"model": "gpt-5", "messages": [{"role": "user", "content": text}]}
+    if carrier == "json deep":
+        value: Any = text
+        for _ in range(rng.randrange(5, 40)):
+            value = [value, 1] if rng.random() < 0.5 else {"a": None, rng.choice(("x", "text", "note")): value}
+        return value
+    if carrier == "json key":
+        return {"model": "gpt-5", "metadata": {text: "on"}}
+    if carrier == "json array":
+        return {"input": ["first", text, "last"], "tools": []}
+    if carrier == "json field":
+        return {"config": {rng.choice(("api_key", "value", "note", "env", "url")): HOLE}}
+    assert carrier in ("json in json", "json twice in json")
+    inner = json.dumps({"command": "run", "text": text}, ensure_ascii=rng.random() < 0.5)
+    if carrier == "json twice in json":
+        inner = json.dumps({"arguments": inner, "n": 1}, ensure_ascii=rng.random() < 0.5)
+    call = {"id": "call_1", "type": "function", "function": {"name": "run", "arguments": inner}}
+    return {"model": "gpt-5", "messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
+
+
+_DEPTHS: Final = {"json in json": 1, "json twice in json": 2}
+JSON_CARRIERS: Final = ("json", "json deep", "json key", "json array", "json field", *_DEPTHS)
+
+
+def json_case(rng: Random, secret: Secret, carrier: str, encoding: str) -> Case:
+    value = _document(rng, carrier, around(rng))
+    document = json.dumps(value, ensure_ascii=rng.random() < 0.5, indent=rng.choice((None, None, 1, 2)))
+    if encoding in JSON_SPELLINGS:
+        spelled = JSON_SPELLINGS[encoding](secret.value, rng)
+    else:
+        spelled = json.dumps((TEXT_SPELLINGS | DECODED_VIEWS)[encoding](secret.value, rng))[1:-1]
+    for _ in range(_DEPTHS.get(carrier, 0)):
+        spelled = json.dumps(spelled, ensure_ascii=False)[1:-1]
+    body = document.replace(HOLE, spelled).encode()
+    json.loads(body)
+    if rng.random() < 0.5:
+        return _sent(secret, carrier, encoding, request_headers=[JSON_TYPE], request=body)
+    return _sent(secret, carrier, encoding, response=[body])
+
+
+def text_case(rng: Random, secret: Secret, carrier: str, encoding: str) -> Case:
+    spelled = (TEXT_SPELLINGS | DECODED_VIEWS)[encoding](secret.value, rng)
+    body = around(rng).replace(HOLE, spelled).encode()
+    kind = rng.choice((b"text/plain", b"text/html; charset=utf-8", b"text/markdown", b"application/xml", b""))
+    if carrier == "text, cut":
+        body = b"x " * 5000 + body
+    if carrier == "binary":
+        kind = rng.choice((b"application/octet-stream", b"application/x-protobuf", b"image/png"))
+        body = b"\x89PNG\xff\xfe\x00" + rng.randbytes(40) + b"\x00" + body + b"\x00\xff" + rng.randbytes(40)
+    headers = [(b"content-type", kind)] if kind else []
+    if rng.random() < 0.5:
+        return _sent(secret, carrier, encoding, request_headers=headers, request=body)
+    return _sent(secret, carrier, encoding, response_headers=headers, response=[body])
+
+
+def form_case(rng: Random, secret: Secret, carrier: str, encoding: str) -> Case:
+    name = rng.choice(("text", "note", "key", "client_secret", "refresh_token", "body"))
+    spelled = quote((TEXT_SPELLINGS | DECODED_VIEWS)[encoding](secret.value, rng), safe="")
+    if encoding == "plain" and rng.random() < 0.3:
+        spelled = "".join(f"%{byte:02x}" for byte in secret.value.encode())
+    body = f"grant_type=client_credentials&{name}={spelled}&scope=all+of+it"
+    kind = (b"content-type", b"application/x-www-form-urlencoded")
+    return _sent(secret, carrier, encoding, request_headers=[kind], request=body.encode())
+
+
+def multipart_case(rng: Random, secret: Secret, carrier: str, encoding: str) -> Case:
+    spelled = (TEXT_SPELLINGS | DECODED_VIEWS)[encoding](secret.value, rng)
+    line = rng.choice(("\r\n", "\r\n", "\n"))
+    text = around(rng).replace(HOLE, spelled)
+    file = rng.choice(("", '; filename="a.txt"'))
+    body = (
+        f'--b0undary{line}Content-Disposition: form-data; name="model"{line}{line}whisper{line}--b0undary{line}'
+        f'Content-Disposition: form-data; name="prompt"{file}{line}{line}{text}{line}--b0undary--{line}'
+    ).encode()
+    if rng.random() < 0.5:
+        body = b"--b0undary\r\ncontent-type: audio/wav\r\n\r\nRIFF\xff\xfe\x00\r\n" + body
+    kind = (b"content-type", b"multipart/form-data; boundary=b0undary")
+    return _sent(secret, carrier, encoding, request_headers=[kind], request=body)
+
+
+def header_case(rng: Random, secret: Secret, carrier: str, encoding: str) -> Case:
+    spelled = (TEXT_SPELLINGS | DECODED_VIEWS)[encoding](secret.value, rng).replace("\n", " ")
+    name, form = rng.choice((
+        ("authorization", "Bearer {}"), ("x-api-key", "{}"), ("api-key", "{}"), ("x-goog-api-key", "{}"),
+        ("x-debug", "{}"), ("x-note", "used {} for it"), ("user-agent", "client/1.0 ({})"), ("x-trace", "a={};b=1"),
+        ("cookie", "a=1; session={}"), ("referer", "https://example.com/?key={}"), ("x-forwarded-auth", "Bearer {}"),
+        ("link", "<https://example.com/?token={}>; rel=next"), ("x-amz-security-token", "{}"),
+    ))  # fmt: skip
+    pair = (name.encode(), form.format(spelled).encode())
+    if rng.random() < 0.7:
+        return _sent(secret, carrier, encoding, request_headers=[JSON_TYPE, pair], request=b"{}")
+    return _sent(secret, carrier, encoding, response_headers=[JSON_TYPE, pair])
+
+
+def url_case(rng: Random, secret: Secret, carrier: str, encoding: str) -> Case:
+    spelled = quote((TEXT_SPELLINGS | DECODED_VIEWS)[encoding](secret.value, rng), safe=rng.choice(("", "-._~")))
+    if encoding == "plain" and rng.random() < 0.3:
+        spelled = "".join(f"%{byte:02X}" for byte in secret.value.encode())
+    form = {
+        "url query": rng.choice((
+            "https://api.example.com/v1?key={}", "https://api.example.com/v1?a=b&token={}&c=d",
+            "https://api.example.com/v1?q=use%20{}", "https://api.example.com/v1?q=use+{}+now",
+            "https://api.example.com/v1?u=https%3A%2F%2Fx.com%2F%3Fkey%3D{}", "https://api.example.com/v1?{}",
+            "https://api.example.com/v1?{}=1",
+        )),
+        "url path": rng.choice((
+            "https://api.example.com/v1/{}/models", "https://api.example.com/x/{}.json",
+            "https://api.example.com/v1/keys;key={}", "https://api.example.com/{}",
+        )),
+        "url userinfo": rng.choice(("https://{}@api.example.com/v1", "https://user:{}@api.example.com/v1")),
+        "url fragment": "https://api.example.com/v1#access_token={}",
+    }[carrier]  # fmt: skip
+    return _sent(secret, carrier, encoding, url=form.format(spelled))
+
+
+# -- streams ----------------------------------------------------------------------------------------------------------
+
+SSE: Final = b"text/event-stream"
+AWS: Final = b"application/vnd.amazon.eventstream"
+
+
+def _dump(rng: Random, value: object) -> str:
+    separators = (",", ":") if rng.random() < 0.5 else (", ", ": ")
+    return json.dumps(value, separators=separators, ensure_ascii=rng.random() < 0.5)
+
+
+def _event(data: str, name: str = "", line: str = "\n") -> bytes:
+    return f"{f'event: {name}{line}' if name else ''}data: {data}{line}{line}".encode()
+
+
+def _openai_chat(rng: Random, index: int, text: str) -> bytes:
+    choice = {"index": index, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
+    value = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1700000000, "choices": [choice]}
+    return _event(_dump(rng, value))
+
+
+def _openai_reasoning(rng: Random, index: int, text: str) -> bytes:
+    return _event(_dump(rng, {"choices": [{"index": index, "delta": {"reasoning_content": text}}]}))
+
+
+def _openai_tools(rng: Random, index: int, text: str) -> bytes:
+    call = {"index": index, "function": {"arguments": text}}
+    return _event(_dump(rng, {"id": "c", "choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}))
+
+
+def _openai_responses(rng: Random, index: int, text: str) -> bytes:
+    value = {
+        "type": "response.output_text.delta", "sequence_number": rng.randrange(999), "item_id": f"msg_{index}",
+        "output_index": index, "content_index": 0, "delta": text, "logprobs": [],
+    }  # fmt: skip
+    return _event(_dump(rng, value), "response.output_text.delta")
+
+
+def _responses_tools(rng: Random, index: int, text: str) -> bytes:
+    value = {
+        "type": "response.function_call_arguments.delta", "item_id": f"fc_{index}", "output_index": index,
+        "delta": text, "obfuscation": run(rng, 9),
+    }  # fmt: skip
+    return _event(_dump(rng, value), "response.function_call_arguments.delta")
+
+
+def _anthropic(rng: Random, index: int, text: str) -> bytes:
+    value = {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
+    return _event(_dump(rng, value), "content_block_delta", rng.choice(("\n", "\r\n")))
+
+
+def _anthropic_thinking(rng: Random, index: int, text: str) -> bytes:
+    delta = {"type": "thinking_delta", "thinking": text}
+    return _event(_dump(rng, {"type": "content_block_delta", "index": index, "delta": delta}), "content_block_delta")
+
+
+def _anthropic_tools(rng: Random, index: int, text: str) -> bytes:
+    delta = {"type": "input_json_delta", "partial_json": text}
+    return _event(_dump(rng, {"type": "content_block_delta", "index": index, "delta": delta}), "content_block_delta")
+
+
+def _gemini_value(index: int, text: str) -> dict[str, object]:
+    candidate = {"content": {"parts": [{"text": text}], "role": "model"}, "index": index}
+    return {"candidates": [candidate], "usageMetadata": {"totalTokenCount": 12}, "modelVersion": "gemini-2.5-flash"}
+
+
+def _gemini(rng: Random, index: int, text: str) -> bytes:
+    return _event(_dump(rng, _gemini_value(index, text)), "", "\r\n")
+
+
+def _gemini_array(rng: Random, index: int, text: str) -> bytes:
+    return json.dumps(_gemini_value(index, text), indent=2, ensure_ascii=rng.random() < 0.5).encode() + b"\n,\r\n"
+
+
+def _cohere(rng: Random, index: int, text: str) -> bytes:
+    value = {"type": "content-delta", "index": index, "delta": {"message": {"content": {"text": text}}}}
+    return _event(_dump(rng, value), "content-delta")
+
+
+def _cohere_old(rng: Random, _index: int, text: str) -> bytes:
+    return _dump(rng, {"is_finished": False, "event_type": "text-generation", "text": text}).encode() + b"\n"
+
+
+def _completion(rng: Random, index: int, text: str) -> bytes:
+    return _event(
+        _dump(rng, {"id": "cmpl-1", "object": "text_completion", "choices": [{"index": index, "text": text}]})
+    )
+
+
+def _unknown(rng: Random, index: int, text: str) -> bytes:
+    return _event(_dump(rng, {"seq": rng.randrange(99), "index": index, "payload": {"piece": text}}), "piece")
+
+
+def _several_lines(rng: Random, index: int, text: str) -> bytes:
+    lines = json.dumps({"index": index, "said": {"text": text}}, indent=1).splitlines()
+    return "".join(f"data: {line}\n" for line in lines).encode() + b"\n"
+
+
+def _ollama(rng: Random, _index: int, text: str) -> bytes:
+    message = {"role": "assistant", "content": text}
+    return _dump(rng, {"model": "llama", "created_at": "2026-01-01", "message": message}).encode() + b"\n"
+
+
+def frame(payload: bytes) -> bytes:
+    """A message of an AWS event stream."""
+    name, value = b":event-type", b"chunk"
+    headers = bytes([len(name)]) + name + b"\7" + struct.pack("!H", len(value)) + value
+    head = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
+    head += struct.pack("!I", zlib.crc32(head))
+    message = head + headers + payload
+    return message + struct.pack("!I", zlib.crc32(message))
+
+
+def frames(data: bytes) -> Iterator[bytes]:
+    """The documents of an AWS event stream, those in base64 decoded."""
+    while data:
+        total, headers = struct.unpack_from("!II", data)
+        payload = data[12 + headers : total - 4]
+        data = data[total:]
+        inner = json.loads(payload)
+        yield base64.b64decode(inner["bytes"]) if "bytes" in inner else payload
+
+
+def _converse(rng: Random, index: int, text: str) -> bytes:
+    return frame(_dump(rng, {"contentBlockIndex": index, "delta": {"text": text}, "p": "abcdefg"}).encode())
+
+
+def _bedrock(rng: Random, index: int, text: str) -> bytes:
+    inner = {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
+    document = base64.b64encode(_dump(rng, inner).encode()).decode()
+    return frame(json.dumps({"bytes": document, "p": run(rng, 5)}).encode())
+
+
+STREAMS: Final[dict[str, tuple[bytes, Callable[[Random, int, str], bytes]]]] = {
+    "sse openai chat": (SSE, _openai_chat),
+    "sse openai reasoning": (SSE, _openai_reasoning),
+    "sse openai tools": (SSE, _openai_tools),
+    "sse openai responses": (SSE, _openai_responses),
+    "sse responses tools": (SSE, _responses_tools),
+    "sse completions": (SSE, _completion),
+    "sse anthropic": (SSE, _anthropic),
+    "sse anthropic thinking": (SSE, _anthropic_thinking),
+    "sse anthropic tools": (SSE, _anthropic_tools),
+    "sse gemini": (SSE, _gemini),
+    "sse cohere": (SSE, _cohere),
+    "sse unknown": (SSE, _unknown),
+    "sse several lines": (SSE, _several_lines),
+    "ndjson ollama": (b"application/x-ndjson", _ollama),
+    "ndjson cohere": (b"application/x-ndjson", _cohere_old),
+    "aws converse": (AWS, _converse),
+    "aws bedrock": (AWS, _bedrock),
+}
+ONE_TEXT: Final = frozenset({"ndjson ollama", "ndjson cohere"})
+CHUNKINGS: Final = ("whole", "per event", "one byte", "random")
+
+
+def cut(rng: Random, data: bytes, events: list[bytes], chunking: str) -> list[bytes]:
+    if chunking == "whole":
+        return [data]
+    if chunking == "per event":
+        return events
+    if chunking == "one byte":
+        return [data[at : at + 1] for at in range(len(data))]
+    pieces = []
+    while data:
+        size = rng.choice((1, 3, 17, 90, 400))
+        pieces.append(data[:size])
+        data = data[size:]
+    return pieces
+
+
+def deltas(rng: Random, text: str, sizes: tuple[int, ...] = (1, 2, 4, 7, 20, 100_000)) -> list[str]:
+    longest = rng.choice(sizes)
+    parts = []
+    while text:
+        size = rng.randint(1, longest)
+        parts.append(text[:size])
+        text = text[size:]
+    return parts
+
+
+def stream_case(rng: Random, secret: Secret, carrier: str, encoding: str, chunking: str) -> Case:
+    """The secret in the text of one choice, while another goes on with harmless text."""
+    content_type, make = STREAMS[carrier]
+    spelled = (TEXT_SPELLINGS | DECODED_VIEWS)[encoding](secret.value, rng)
+    # By the byte, texts are short: every byte is a record.
+    sizes = (7, 20, 100_000) if chunking == "one byte" else (1, 2, 4, 7, 20, 100_000)
+    text = around(rng).replace(HOLE, spelled)
+    if "tools" in carrier:
+        text = json.dumps({"command": text}, ensure_ascii=rng.random() < 0.5)
+    texts = {0: deltas(rng, text, sizes)}
+    if carrier not in ONE_TEXT and rng.random() < 0.5:
+        texts[1] = deltas(rng, rng.choice(PROSE), sizes)
+    order = [index for index, parts in texts.items() for _ in parts]
+    rng.shuffle(order)
+    waiting = {index: iter(parts) for index, parts in texts.items()}
+    events = [make(rng, index, next(waiting[index])) for index in order]
+    if content_type == SSE and rng.random() < 0.5:
+        events.append(b"data: [DONE]\n\n")
+    pieces = cut(rng, b"".join(events), events, chunking)
+    headers = [
+        (b"content-type", content_type + rng.choice((b"", b"; charset=utf-8") if content_type == SSE else (b"",)))
+    ]
+    return _sent(secret, carrier, encoding, response_headers=headers, response=pieces)._replace(chunking=chunking)
+
+
+# -- all the cells ----------------------------------------------------------------------------------------------------
+
+_BODIES: Final[dict[str, Callable[[Random, Secret, str, str], Case]]] = {
+    "text": text_case,
+    "binary": text_case,
+    "form": form_case,
+    "multipart": multipart_case,
+    "header": header_case,
+    "url query": url_case,
+    "url path": url_case,
+    "url userinfo": url_case,
+    "url fragment": url_case,
+}
+
+
+def _encodings(detector: str, *, json_body: bool, decoded_views: bool) -> list[str]:
+    found = list(TEXT_SPELLINGS if detector == "known" else SHAPE_SPELLINGS)
+    if json_body:
+        found += [name for name in JSON_SPELLINGS if name != "plain"]
+    if detector == "shape" and decoded_views:
+        found += DECODED_VIEWS
+    return found
+
+
+def cases(rng: Random, known: list[Secret], per_cell: int, *, decoded_views: bool) -> Iterator[Case]:
+    """Every cell, so many cases of each; kinds of secrets in turns."""
+    kinds = _endless(rng, list(SHAPES))
+    values = _endless(rng, known)
+    for detector, carrier, encoding, chunking in _cells(rng, per_cell, decoded_views=decoded_views):
+
+        def fits(secret: Secret, encoding: str = encoding, carrier: str = carrier, chunking: str = chunking) -> bool:
+            if encoding in DECODED_VIEWS and secret.kind in NOT_IN_BASE64:
+                return False
+            # Of a URL in a header the password goes, and what tells where it leads stays.
+            if carrier == "header" and secret.kind in ("pem", "url"):
+                return False
+            return chunking != "one byte" or len(secret.value) <= 400
+
+        while True:
+            secret = next(values) if detector == "known" else shaped(rng, next(kinds))
+            if fits(secret):
+                break
+        if carrier in STREAMS:
+            yield stream_case(rng, secret, carrier, encoding, chunking)
+        elif carrier in JSON_CARRIERS:
+            yield json_case(rng, secret, carrier, encoding)
+        else:
+            yield _BODIES[carrier](rng, secret, carrier, encoding)
+
+
+def _cells(rng: Random, per_cell: int, *, decoded_views: bool) -> Iterator[tuple[str, str, str, str]]:
+    for detector in ("known", "shape"):
+        own = partial(_encodings, detector, decoded_views=decoded_views)
+        for carrier in (*JSON_CARRIERS, *_BODIES):
+            for encoding in own(json_body=carrier in JSON_CARRIERS):
+                for _ in range(per_cell):
+                    yield detector, carrier, encoding, ""
+        for carrier in STREAMS:
+            for chunking in CHUNKINGS:
+                for _ in range(per_cell):
+                    encoding = rng.choice(own(json_body=False)) if rng.random() < 0.4 else "plain"
+                    yield detector, carrier, encoding, chunking
+
+
+def _endless(rng: Random, items: list[Any]) -> Iterator[Any]:
+    while True:
+        rng.shuffle(items)
+        yield from list(items)
