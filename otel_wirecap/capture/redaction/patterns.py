@@ -138,7 +138,7 @@ SHAPES: Final = (
     Shape("shopify", ("shpat_", "shpss_", "shpca_"), r"[a-fA-F0-9]{32,}", in_base64=False),
     Shape("age", ("AGE-SECRET-KEY-",), r"1[A-Z0-9]{50,}", in_base64=False),
     Shape("tailscale", ("tskey-",), r"(?:[a-z]{1,16}-)?[A-Za-z0-9]{8,32}-[A-Za-z0-9]{20,}", in_base64=False),
-    Shape("atlassian", ("ATATT3",), rf"{_W}{{60,}}(?:(?:=|%3[Dd])[A-Z0-9]*)?", in_base64=False),
+    Shape("atlassian", ("ATATT3",), rf"{_W}{{60,}}(?:(?:=|%(?:25)?3[Dd])[A-Z0-9]*)?", in_base64=False),
     # The header's bound, possessive, keeps a text of nothing but beginnings linear.
     Shape("jwt", ("eyJ",), rf"{_W}{{10,2048}}+\.eyJ{_W}{{10,}}(?:\.{_W}*){{0,3}}"),
     Shape(
