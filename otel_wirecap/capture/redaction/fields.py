@@ -14,7 +14,9 @@ from typing import Final
 from otel_wirecap.capture.redaction.names import is_secret_name, segments_of
 from otel_wirecap.capture.redaction.spans import MARKER, Span
 
-_ENDS: Final = ("ey", "en", "et", "rd", "wd", "se", "al", "ls", "th", "zation", "wt", "EY", "EN", "ET", "RD", "WD")
+_ENDS: Final = (
+    "ey", "ken", "ret", "ord", "wd", "ase", "ial", "als", "uth", "zation", "wt", "EY", "KEN", "RET", "ORD", "WD",
+)  # fmt: skip
 NAME_ENDS: Final = tuple((end + quote).encode() for end in _ENDS for quote in ('"', '\\"', 3 * "\\"))
 """How secret names end (key, token, secret, password, pwd, passphrase, credential, auth, authorization, jwt), up to the
 quote, also that of JSON within strings: what is rare in prose, and short enough for the fast search. Three backslashes

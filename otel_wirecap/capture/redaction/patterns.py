@@ -197,8 +197,11 @@ def tables(literals: Sequence[bytes], numbers: Sequence[int]) -> list[tuple[Find
 
 
 _SHORT: Final = [number for number in range(len(LITERALS)) if len(_ALL[number]) == 3]  # see above
+# Two automata of half of them are faster than one, and more so if those have neighbours of the alphabet together.
+_LONG: Final = sorted((number for number in range(_FIRST_END) if number not in _SHORT), key=_ALL.__getitem__)
 _TABLES: Final = [
-    *tables(_ALL, [number for number in range(_FIRST_END) if number not in _SHORT]),
+    *tables(_ALL, _LONG[: len(_LONG) // 2]),
+    *tables(_ALL, _LONG[len(_LONG) // 2 :]),
     *tables(_ALL, [*_SHORT, *range(_FIRST_END, len(_ALL))]),
 ]
 FIND: Final = [find for find, _ in _TABLES]
