@@ -199,8 +199,11 @@ class HTTPRecording(ExchangeRecording):
         self._unredacted.append(data)
         self._waiting_bytes += len(data)
 
-    def write_chunks(self, *, is_end: bool = False) -> None:
+    def write_chunks(self, *, now_ns: int = 0) -> None:
         """Writes the chunks that came, but for those in which a secret may begin whose rest is still to come."""
+        self._write_chunks(is_end=False)
+
+    def _write_chunks(self, *, is_end: bool) -> None:
         pieces, self._unredacted = self._unredacted, []
         redaction, credentials = self._redaction, self.flow.credentials
         if redaction is not None:
@@ -265,7 +268,7 @@ class HTTPRecording(ExchangeRecording):
         rest = stream.rest()
         if rest:
             self._wait(now_ns, rest, {"chunk_bytes": 0})
-        self.write_chunks(is_end=True)
+        self._write_chunks(is_end=True)
         message: dict[str, Any] | None = None
         if self._reader is not None:
             message = self._reader.close()

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from otel_wirecap.capture.body import redact_json
-from otel_wirecap.capture.events import End, Event, EventKind, RequestHead, ResponseHead
+from otel_wirecap.capture.events import End, Event, EventKind, RequestHead, ResponseHead, WebsocketMessage
 from otel_wirecap.capture.flow import IDENTITY_ANNOTATIONS, FlowRecording
 from otel_wirecap.capture.http import HTTPRecording
 from otel_wirecap.capture.imported import record_of
@@ -68,7 +68,7 @@ class Recorder:
             EventKind.REQUEST_END: self._request_end,
             EventKind.RESPONSE: self._response,
             EventKind.CHUNK: self._chunk,
-            EventKind.MESSAGE: lambda recording, now, message: recording.message(now, message),
+            EventKind.MESSAGE: self._message,
         }
 
     @property
@@ -113,14 +113,16 @@ class Recorder:
             if entry is not None:
                 self._release(entry[1].flow)
             self._held.pop(key, None)
-        self._write_chunks()
+        self._write_chunks(now_ns)
 
-    def _write_chunks(self) -> None:
+    def _write_chunks(self, now_ns: int) -> None:
         with_chunks, self._with_chunks, self._unredacted_bytes = self._with_chunks, set(), 0
         for key in with_chunks:
-            entry = self._open.get(key)
-            if entry is not None:
-                self._guarded(entry[0], entry[1].write_chunks)
+            exchange, recording = self._open.get(key, (None, None))
+            if exchange is not None and recording is not None:
+                self._guarded(exchange, lambda recording=recording: recording.write_chunks(now_ns=now_ns))
+                if recording.has_waiting:
+                    self._with_chunks.add(key)
                 self._pause()
 
     def close(self, now_ns: int) -> None:
@@ -166,12 +168,20 @@ class Recorder:
 
     def _chunk(self, recording: ExchangeRecording, now_ns: int, data: bytes) -> None:
         recording.chunk(now_ns, data)
+        self._came(recording, now_ns, len(data))
+
+    def _message(self, recording: ExchangeRecording, now_ns: int, message: WebsocketMessage) -> None:
+        recording.message(now_ns, message)
+        self._came(recording, now_ns, len(message.data))
+
+    def _came(self, recording: ExchangeRecording, now_ns: int, size: int) -> None:
+        """Has the chunks redacted when there are enough of them."""
         self._with_chunks.add(recording.exchange_id)
-        self._unredacted_bytes += len(data)
+        self._unredacted_bytes += size
         if self._unredacted_bytes > self._most_unredacted_bytes:
-            self._write_chunks()
+            self._write_chunks(now_ns)
         elif recording.unredacted_chunks >= _MOST_CHUNKS:
-            recording.write_chunks()
+            recording.write_chunks(now_ns=now_ns)
 
     def _response(self, recording: ExchangeRecording, now_ns: int, head: ResponseHead) -> None:
         recording.record_request()

@@ -196,13 +196,18 @@ class ExchangeRecording(ABC):
         }
         self._record_failure({**self._base, "outcome": "error", "error": failure, "incomplete": "withheld"})
 
-    def write_chunks(self) -> None:  # noqa: B027  # most have none
-        """Writes the chunks that were kept to be redacted together."""
+    def write_chunks(self, *, now_ns: int = 0) -> None:  # noqa: B027  # most have none
+        """Writes the chunks that were kept to be redacted together; ``now_ns`` tells how long others have waited."""
 
     @property
     def unredacted_chunks(self) -> int:
         """Chunks that are kept to be redacted together."""
         return 0
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there is something that is written when enough time has passed."""
+        return False
 
     @property
     @abstractmethod

@@ -1,14 +1,19 @@
-"""The records of one websocket: its start with the headers of both sides, every message, its end."""
+"""The records of one websocket: its start with the headers of both sides, every message, its end.
+
+Messages come out in the order in which they came. One waits as long as a secret may go on in the next of its side.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections import deque
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import orjson
 
-from otel_wirecap.capture.body import BodyCollector
+from otel_wirecap.capture.body import BodyCollector, RecordedBody, text_or_bytes
 from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.recording import PROXY, ExchangeRecording, Recording, header
+from otel_wirecap.capture.redaction.messages import MessageRedactor
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import End, RequestHead, ResponseHead, WebsocketMessage
@@ -17,6 +22,9 @@ if TYPE_CHECKING:
 
 SWITCHING_PROTOCOLS = 101
 START, MESSAGE, END = "websocket_start", "websocket_message", "websocket_end"
+
+MOST_WAIT_NS = 5_000_000_000
+"""A conversation pauses; a secret in the middle of being said does not."""
 
 
 class _Message:
@@ -35,6 +43,33 @@ class _Message:
         self.body.add(part.data.encode("utf-8", "surrogatepass") if isinstance(part.data, str) else part.data)
 
 
+class _Waiting(NamedTuple):
+    """A whole message that is not written yet: when it came, its number, its kind, its length."""
+
+    now_ns: int
+    number: int
+    opcode: int
+    length: int
+
+
+class _Ready(NamedTuple):
+    """A message that waits only for those before it."""
+
+    message: _Waiting
+    recorded: RecordedBody
+    counts: dict[str, int]
+    asker: bool
+
+
+class _Side:
+    """The messages of one side that are whole and not written yet."""
+
+    def __init__(self, redaction: MessageRedactor) -> None:
+        self.redaction: MessageRedactor | None = redaction
+        self.waiting: deque[_Waiting] = deque()
+        self.unredacted: list[bytes] = []
+
+
 class WebsocketRecording(ExchangeRecording):
     """One websocket on its way into the capture.
 
@@ -43,21 +78,36 @@ class WebsocketRecording(ExchangeRecording):
 
     LOST: ClassVar = "lost_messages"
 
-    __slots__ = ("_begun", "_messages", "_refusal", "_started", "_total_bytes")
+    __slots__ = ("_begun", "_messages", "_ready", "_refusal", "_sides", "_started", "_total_bytes", "_written")
 
     def __init__(self, shared: Recording, exchange: Exchange, flow: FlowRecording, head: RequestHead) -> None:
         super().__init__(shared, exchange, flow, head)
         self._started = False
         self._begun: dict[bool, _Message] = {}
         self._refusal: BodyCollector | None = None
+        self._sides: dict[bool, _Side] = {}
+        self._ready: dict[int, _Ready] = {}
+        self._written = 0
         self._messages = 0
         self._total_bytes = 0
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of messages that are not whole yet."""
-        refusal = 0 if self._refusal is None else self._refusal.kept
-        return refusal + sum(message.body.kept for message in self._begun.values())
+        """Bytes of messages that are not whole yet, and of those in which a secret may begin."""
+        held = 0 if self._refusal is None else self._refusal.kept
+        held += sum(message.body.kept for message in self._begun.values())
+        held += sum(ready.message.length for ready in self._ready.values())
+        return held + sum(waiting.length for side in self._sides.values() for waiting in side.waiting)
+
+    @property
+    def unredacted_chunks(self) -> int:
+        """Messages that are kept to be redacted together."""
+        return sum(len(side.unredacted) for side in self._sides.values())
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether messages wait for what follows them."""
+        return any(side.waiting for side in self._sides.values())
 
     def record_request(self) -> None:
         """Finds out who asks whom; the record follows with the answer."""
@@ -94,14 +144,73 @@ class WebsocketRecording(ExchangeRecording):
 
     def _record_message(self, now_ns: int, message: _Message, incomplete: str | None) -> None:
         self._messages += 1
-        self._total_bytes += message.body.length
+        body = message.body
+        self._total_bytes += body.length
+        waiting = _Waiting(now_ns, self._messages, message.opcode, body.length)
+        incomplete = "dropped" if message.holes else incomplete
+        if incomplete is None and body.truncated is None:
+            side = self._sides.get(message.asker)
+            if side is None:
+                redaction = MessageRedactor(self._shared.redactor, self._shared.settings.most_held_bytes)
+                side = self._sides[message.asker] = _Side(redaction)
+            side.waiting.append(waiting)
+            side.unredacted.append(body.content())
+            return
+        # What is not whole says nothing to go on with.
+        self._settle(message.asker)
         counts: dict[str, int] = {}
-        recorded = self._recorded(
-            message.body, "", "", "dropped" if message.holes else incomplete, counts, as_text=True
-        )
-        facts = {"from": self._side(asker=message.asker), "opcode": message.opcode}
-        metadata = {**self._base, "message_number": self._messages, "websocket": facts, **recorded.metadata}
-        self._write(MESSAGE, now_ns, recorded.length, recorded.payload, metadata, counts, asking=message.asker)
+        recorded = self._recorded(body, "", "", incomplete, counts, as_text=True)
+        self._write_message(waiting, recorded, counts, asker=message.asker)
+
+    def write_chunks(self, *, now_ns: int = 0) -> None:
+        """Writes the messages that came, but for those in which a secret may begin whose rest is still to come.
+
+        Those of a side that has been silent for long are written, too.
+        """
+        for asker, side in self._sides.items():
+            messages, side.unredacted = side.unredacted, []
+            if messages:
+                self._redact(side, asker, messages)
+            if side.waiting and now_ns - side.waiting[-1].now_ns >= MOST_WAIT_NS:
+                self._settle(asker)
+
+    def _settle(self, asker: bool) -> None:  # noqa: FBT001  # a side's name
+        """Writes all messages of a side that wait."""
+        self.write_chunks()
+        side = self._sides.get(asker)
+        if side is not None and side.waiting:
+            self._redact(side, asker, None)
+
+    def _redact(self, side: _Side, asker: bool, messages: list[bytes] | None) -> None:  # noqa: FBT001  # a side's name
+        """Writes what the next messages decide; without any, all that wait."""
+        redaction, credentials = side.redaction, self.flow.credentials
+        if redaction is not None:
+            try:
+                released = redaction.settle(credentials) if messages is None else redaction.feed(messages, credentials)
+            except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not written
+                side.redaction = None
+            else:
+                for number, piece in enumerate(released.pieces):
+                    message = side.waiting.popleft()
+                    payload = text_or_bytes(piece) if message.length else None
+                    recorded = RecordedBody(payload, message.length, {}, None)
+                    self._write_message(message, recorded, released.counts.get(number, {}), asker=asker)
+                return
+        for message in side.waiting:
+            withheld = {"incomplete": "withheld"} if message.length else {}
+            counts = {"withheld": 1} if message.length else {}
+            self._write_message(message, RecordedBody(None, message.length, withheld, None), counts, asker=asker)
+        side.waiting.clear()
+
+    def _write_message(self, message: _Waiting, recorded: RecordedBody, counts: dict[str, int], *, asker: bool) -> None:
+        """Writes a message when those before it are written."""
+        self._ready[message.number] = _Ready(message, recorded, counts, asker)
+        while (ready := self._ready.pop(self._written + 1, None)) is not None:
+            self._written += 1
+            message, recorded, counts, asker = ready
+            facts = {"from": self._side(asker=asker), "opcode": message.opcode}
+            metadata = {**self._base, "message_number": message.number, "websocket": facts, **recorded.metadata}
+            self._write(MESSAGE, message.now_ns, recorded.length, recorded.payload, metadata, counts, asking=asker)
 
     def _side(self, *, asker: bool) -> str:
         asking, asked = ("client", PROXY) if self.is_client else (PROXY, "backend")
@@ -134,6 +243,8 @@ class WebsocketRecording(ExchangeRecording):
         self._record_start()
         for begun in self._begun.values():
             self._record_message(now_ns, begun, "cut")
+        for asker in list(self._sides):
+            self._settle(asker)
         facts = dict(self._base)
         if self._response is not None:
             facts["status_code"] = self._response.status_code

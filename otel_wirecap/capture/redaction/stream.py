@@ -44,6 +44,7 @@ from otel_wirecap.capture.redaction.templates import INDEXES, NO_TEXT, Template,
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from otel_wirecap.capture.redaction.documents import Documents
     from otel_wirecap.capture.redaction.redactor import Redactor
 
 MOST_EVENTS: Final = 64
@@ -179,13 +180,13 @@ class StreamRedactor:
 
     Args:
         redactor: what finds the secrets.
-        content_type: of the stream, in lower case and without parameters.
+        content: the stream's type, in lower case and without parameters, or what finds the documents in it.
         most_held_bytes: beyond these every document and every channel is over: what is open is let go.
     """
 
-    def __init__(self, redactor: Redactor, content_type: str, most_held_bytes: int = 1 << 20) -> None:
+    def __init__(self, redactor: Redactor, content: str | Documents, most_held_bytes: int = 1 << 20) -> None:
         self._redactor = redactor
-        self._documents = documents_of(content_type, most_held_bytes)
+        self._documents = documents_of(content, most_held_bytes) if isinstance(content, str) else content
         self._most_held_bytes = most_held_bytes
         self._search = OnlineSearch(redactor)
         self._data = b""
@@ -215,7 +216,7 @@ class StreamRedactor:
         return self._take(pieces, credentials, is_end=False)
 
     def close(self, credentials: Sequence[str] = ()) -> Released:
-        """The stream is over: returns the pieces that are left."""
+        """Returns the pieces that are left, all decided as at the end of the stream."""
         return self._take((), credentials, is_end=True)
 
     def _take(self, pieces: Sequence[bytes], credentials: Sequence[str], *, is_end: bool) -> Released:
