@@ -1,0 +1,272 @@
+"""Every detector and every part of the streaming algorithm is needed: with one switched off, a secret gets out.
+
+So the tests of recall notice when one of them breaks.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import secrets
+from collections.abc import Callable, Iterator
+
+import pytest
+from recall import Recorded, leak
+from secrets_corpus import SHAPES as KINDS
+from secrets_corpus import STREAMS, Case, cases, known_values, shaped
+
+from otel_wirecap.capture.redaction import documents, known, online, patterns, redactor, rules, stream
+from otel_wirecap.capture.redaction.redactor import Redactor
+from otel_wirecap.capture.redaction.rules import Rules
+from otel_wirecap.capture.redaction.spans import Span
+
+Patch = pytest.MonkeyPatch
+Mutation = Callable[[Patch], None]
+SEED = 20260102
+MOST_CASES = 400
+
+
+def nothing(*_arguments: object, **_settings: object) -> list[object]:
+    return []
+
+
+def at_the_end(data: bytes, *_arguments: object) -> int:
+    """Nothing is open."""
+    return len(data)
+
+
+def off(module: object, name: str, value: object) -> Mutation:
+    return lambda patch: patch.setattr(module, name, value)
+
+
+def is_stream(case: Case) -> bool:
+    return case.carrier in STREAMS
+
+
+def corpus(fits: Callable[[Case], bool]) -> Iterator[Case]:
+    rng = random.Random(SEED)
+    count = 0
+    for case in cases(rng, known_values(rng, 3), 40, decoded_views=True):
+        if fits(case):
+            yield case
+            count += 1
+            if count == MOST_CASES:
+                return
+
+
+def gets_out(fits: Callable[[Case], bool]) -> bool:
+    """Whether something of a secret of such a case is written."""
+    recorded = Recorded({secret.value for secret in known_values(random.Random(SEED), 3)})
+    return any(leak(case, recorded.lines(case)) is not None for case in corpus(fits))
+
+
+DETECTORS: dict[str, tuple[Mutation, Callable[[Case], bool]]] = {
+    "known values": (
+        off(known.KnownValues, "spans", nothing), lambda case: case.cell[:3] == ("known", "text", "plain")
+    ),
+    "their spellings": (
+        off(known, "spellings", lambda value: (value.encode("utf-8", "surrogateescape"),)),
+        lambda case: case.cell[:3] == ("known", "text", "percent"),
+    ),
+    "their encodings": (off(known, "encodings", lambda _value: ()), lambda case: case.encoding == "hex"),
+    "shapes": (off(redactor, "find_secrets", lambda *_: ([], False)), lambda case: case.cell[:2] == ("shape", "text")),
+    "shapes in base64": (
+        off(redactor, "find_encoded", nothing),
+        lambda case: case.encoding.startswith("base64 text") and not is_stream(case),
+    ),
+    "percent-encoding": (
+        off(Redactor, "_percent_encoded", lambda _self, part, *_: part), lambda case: case.carrier.startswith("url")
+    ),
+}  # fmt: skip
+
+STREAMING: dict[str, tuple[Mutation, Callable[[Case], bool]]] = {
+    "what shapes leave open": (off(redactor, "open_place", at_the_end), lambda case: case.secret.detector == "shape"),
+    "what base64 leaves open": (
+        off(redactor, "open_encoded", at_the_end), lambda case: case.encoding.startswith("base64 text")
+    ),
+    "what known values leave open": (
+        off(known.KnownValues, "open_place", lambda _self, _data, _begin, place: place),
+        lambda case: case.secret.detector == "known",
+    ),
+    "the context of the undecided": (off(online, "CONTEXT", 0), lambda case: case.secret.detector == "shape"),
+    "the channels of texts": (
+        off(stream, "_collect", lambda *_a, **_k: None), lambda case: case.chunking == "per event"
+    ),
+    "the indexes that tell channels apart": (
+        off(stream, "INDEXES", frozenset()), lambda case: case.carrier in ("sse openai chat", "sse anthropic")
+    ),
+    "frames": (
+        off(stream.StreamRedactor, "_end_frames", lambda _self, limit: limit),
+        lambda case: case.carrier == "aws bedrock",
+    ),
+    "AWS event streams": (
+        off(stream, "documents_of", lambda _type, most: documents.NoDocuments(most)),
+        lambda case: case.carrier == "aws bedrock",
+    ),
+    "events on several lines": (
+        off(documents.ServerSentEvents, "_event", lambda self: iter(self._waiting.clear() or ())),
+        lambda case: case.carrier == "sse several lines",
+    ),
+    "the wait for later events": (off(stream, "MOST_EVENTS", 0), lambda case: True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_without_a_detector_something_gets_out(name: str, monkeypatch: Patch) -> None:
+    mutation, fits = DETECTORS[name]
+    mutation(monkeypatch)
+    assert gets_out(fits)
+
+
+@pytest.mark.parametrize("name", STREAMING)
+def test_without_a_part_of_the_streaming_something_gets_out_or_the_capture_of_it_fails(
+    name: str, monkeypatch: Patch
+) -> None:
+    mutation, fits = STREAMING[name]
+    mutation(monkeypatch)
+    assert gets_out(lambda case: is_stream(case) and fits(case))
+
+
+@pytest.mark.parametrize("rule", sorted({shape.rule for shape in patterns.SHAPES}))
+def test_without_a_shape_its_secrets_are_not_found_under_its_name(rule: str, monkeypatch: Patch) -> None:
+    def found() -> int:
+        rng, counts = random.Random(SEED), {}
+        for _ in range(3):
+            for kind in KINDS:
+                Redactor().text(f"a {shaped(rng, kind).value} b", counts)
+        return counts.get(rule, 0)
+
+    assert found()
+    left = tuple(tuple(shape for shape in shapes if shape[2] != rule) for shapes in patterns.CONFIRM)
+    monkeypatch.setattr(patterns, "CONFIRM", left)
+    assert not found()
+
+
+def value() -> str:
+    return secrets.token_hex(12)
+
+
+def all_decided(self: stream.StreamRedactor, new: bytes, _credentials: object, **_: object) -> None:
+    self._search.skip(new)
+
+
+def streamed(content_type: str, text: str) -> str:
+    gate = stream.StreamRedactor(Redactor(), content_type)
+    parts = [text[at : at + 9].encode() for at in range(0, len(text), 9)]
+    return b"".join([*gate.feed(parts).pieces, *gate.close().pieces]).decode()
+
+
+def private_key(text: str) -> str:
+    """What is left of a key whose lines come one by one."""
+    lines = [
+        "-----BEGIN PRIVATE KEY-----\n",
+        f"{text}{text}{text[:16]}\n",
+        f"{text[::-1]}{text}\n",
+        "-----END PRIVATE KEY-----\n",
+    ]
+    gate = stream.StreamRedactor(Redactor(), "text/plain")
+    told = [piece for line in lines for piece in gate.feed([line.encode()]).pieces]
+    return b"".join([*told, *gate.close().pieces]).decode()
+
+
+def learned(text: str) -> str:
+    gate = Redactor()
+    gate.learn([text])
+    return gate.text(f"it is {text}.", {})
+
+
+def in_parts(text: str, secret: str, *, known: str = "") -> str:
+    """What is left of a text that comes in parts."""
+    said = (text % secret).encode()
+    search = online.OnlineSearch(Redactor(known_values=[known] if known else []))
+    spans: list[Span] = []
+    size = 1000 if len(said) > 1000 else 20
+    for at in range(0, len(said), size):
+        spans += search.feed(said[at : at + size], ())
+    spans += search.feed(b"", (), is_end=True)
+    kept = bytearray(said)
+    for span in reversed(spans):
+        del kept[span.start : span.end]
+    return kept.decode()
+
+
+NAMED: dict[str, tuple[Mutation, Callable[[str], str]]] = {
+    "headers": (
+        off(redactor, "header_rule", lambda _name: None),
+        lambda text: str(Redactor().headers([("x-api-key", text)], {})),
+    ),
+    "parameters": (
+        off(redactor, "query_is_secret", lambda _name: False), lambda text: Redactor().url(f"/?api_key={text}", {})
+    ),
+    "user information": (
+        off(redactor, "_URL", re.compile(r"(?P<scheme>(?!))?(?P<rest>.*)", re.DOTALL)),
+        lambda text: Redactor().url(f"https://{text}@host/", {}),
+    ),
+    "JSON fields": (
+        off(patterns, "field_span", lambda *_: None),
+        lambda text: Redactor().json(json.dumps({"password": text}).encode(), {}).decode(),
+    ),
+    "fields of forms": (
+        off(redactor, "query_is_secret", lambda _name: False), lambda text: Redactor().form(f"password={text}", {})
+    ),
+    "parts of forms": (
+        off(redactor, "is_secret_name", lambda _segments: False),
+        lambda text: Redactor().multipart(
+            b'--x\r\nContent-Disposition: form-data; name="password"\r\n\r\n' + text.encode() + b"\r\n--x--", {}
+        ).decode(),
+    ),
+    "credentials of other requests": (off(Redactor, "learn", nothing), learned),
+    "the request's own": (
+        off(Redactor, "_find_own", lambda _self, own: redactor._Own(own, None, with_slash=False, non_ascii=False)),
+        lambda text: Redactor().text(f"it is {text}.", {}, (text,)),
+    ),
+    "the user's fields": (
+        off(rules.FieldSearch, "spans", nothing),
+        lambda text: Redactor(rules=Rules(fields=frozenset({"note"})))
+        .json(json.dumps({"note": text}).encode(), {})
+        .decode(),
+    ),
+    "the user's patterns": (
+        off(Redactor, "_by_rules", lambda _self, _data, spans: spans),
+        lambda text: Redactor(
+            rules=Rules(patterns=(rules.Pattern("mine", re.compile(rb"[0-9a-f]{24}"), frozenset({"bodies"})),))
+        ).text(f"it is {text}.", {}),
+    ),
+    "escapes of JSON": (
+        off(patterns, "_ESCAPED_ASCII", re.compile(rb"(?!)")),
+        lambda text: Redactor().json(b'{"text": "\\u0073k-%sAb"}' % text.encode(), {}).decode(),
+    ),
+    "the search of a stream's bytes": (
+        off(stream.StreamRedactor, "_search_bytes", all_decided),
+        lambda text: streamed("text/plain", f"a ghp_{text * 2} b"),
+    ),
+    "whether a token goes on": (off(redactor, "is_open", lambda *_: False), private_key),
+    "the rest of what is long": (
+        off(online, "_REST", re.compile(rb"(?!)|")), lambda text: in_parts("sk-" + "A1" * online.MOST_OPEN + "%s", text)
+    ),
+    "the beginning of a value at the end": (
+        off(redactor, "_SHORTEST_BEGINNING", 1 << 20), lambda text: in_parts("%s", text[:-1], known=text)
+    ),
+}  # fmt: skip
+
+
+def pieces(text: str) -> list[str]:
+    return [text[at : at + 8] for at in range(len(text) - 8)]
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_without_it_a_value_without_a_shape_gets_out(name: str, monkeypatch: Patch) -> None:
+    mutation, redacted = NAMED[name]
+    text = value()
+    assert not any(piece in redacted(text) for piece in pieces(text))
+    mutation(monkeypatch)
+    assert any(piece in redacted(text) for piece in pieces(text))
+
+
+def test_without_what_fields_leave_open_a_cut_changes_what_comes_out(monkeypatch: Patch) -> None:
+    text = '{"password": "A1b!%s"}'  # the first 20 bytes end where no field is to be seen yet
+    whole = in_parts('{"password": "%s"}', value())
+    assert in_parts(text.replace('"A', '  "A'), value()) == whole.replace('"password": ', '"password":   ')
+    monkeypatch.setattr(redactor, "open_value", at_the_end)
+    assert in_parts(text.replace('"A', '  "A'), value()) != whole.replace('"password": ', '"password":   ')
