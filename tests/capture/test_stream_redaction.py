@@ -357,3 +357,27 @@ def test_a_damaged_event_stream_is_searched_as_bytes() -> None:
     data = converse(0, "Hi") + b"\0\1 damaged " + key.encode() + b" \xff" + converse(0, "there")
     clean = b"".join(redacted(Redactor(), AWS, data, range(1, len(data), 7)))
     assert clean == data.replace(key.encode(), MARK.encode())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_escapes_in_the_json_that_deltas_add_up_to_hide_nothing(seed: int) -> None:
+    rng = random.Random(seed)
+    key = "sk-proj-" + secrets.token_hex(24)
+    spelled = "".join(
+        f"\\u{ord(letter):04x}" if rng.random() < 0.5 or not at else letter for at, letter in enumerate(key)
+    )
+    arguments = f'{{"text": "it is {spelled}."}}'
+    places = sorted(rng.sample(range(1, len(arguments)), rng.randrange(1, 30)))
+    parts = [arguments[a:b] for a, b in zip([0, *places], [*places, len(arguments)], strict=True)]
+    pieces = []
+    for part in parts:
+        call = {"index": 0, "function": {"arguments": part}}
+        pieces.append(
+            b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}).encode() + b"\n\n"
+        )
+    size = rng.randrange(1, 6)
+    stream = StreamRedactor(Redactor(), SSE)
+    told = [piece for at in range(0, len(pieces), size) for piece in stream.feed(pieces[at : at + size]).pieces]
+    told += stream.close().pieces
+    said = [json.loads(piece[6:])["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"] for piece in told]
+    assert "".join(said) == '{"text": "it is [REDACTED]."}'

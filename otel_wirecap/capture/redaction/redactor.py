@@ -13,6 +13,7 @@ Invariants:
 
 import contextlib
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -22,6 +23,7 @@ import orjson
 
 from otel_wirecap.capture.redaction import encoded, patterns
 from otel_wirecap.capture.redaction.encoded import find_encoded, open_encoded
+from otel_wirecap.capture.redaction.escapes import cut_escape, read_escapes
 from otel_wirecap.capture.redaction.fields import open_value
 from otel_wirecap.capture.redaction.known import KnownValues
 from otel_wirecap.capture.redaction.names import (
@@ -45,6 +47,8 @@ _CLUES: Final = slice(len(patterns.FIND) + len(encoded.FIND), None)
 
 _MOST_PASSES_FOR_SEEN: Final = 4
 """Some 40 credentials: each pass costs as much as the search for all shapes."""
+
+_MOST_ESCAPES: Final = 3
 
 _SHORTEST_BEGINNING: Final = 8
 """Bytes of a known value at the end of a stream that are masked though the rest never came."""
@@ -191,8 +195,8 @@ class Redactor:
         Raises:
             orjson.JSONDecodeError: it is no such document.
         """
-        spans, escaped = self._search(raw, credentials)
-        if not spans and not ((escaped or self._may_hide(raw, credentials)) and self._hidden(raw, credentials)):
+        spans = self._search(raw, credentials)
+        if not spans and not (self._may_hide(raw, credentials) and self._hidden(raw, credentials)):
             return raw
 
         fields = {span.start - 1 for span in spans if span.rule == "field"}
@@ -207,7 +211,7 @@ class Redactor:
             if b"\\" not in spelled:
                 return b'"%s"' % self.bytes_(spelled[1:-1], counts, credentials)
             value = orjson.loads(spelled)
-            clean = self._within(value, counts, credentials)
+            clean = self.text(value, counts, credentials)
             return spelled if clean is value else orjson.dumps(clean)
 
         result = _JSON_TOKEN.sub(rewritten, raw)
@@ -215,7 +219,7 @@ class Redactor:
 
     def bytes_(self, data: bytes, counts: dict[str, int], credentials: Sequence[str] = ()) -> bytes:
         """Masks the secrets in bytes, UTF-8 or whatever else: the same object when they have none."""
-        spans = self._spans(data, credentials)
+        spans = self._search(data, credentials)
         return masked(data, spans, counts) if spans else data
 
     def form(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
@@ -226,7 +230,7 @@ class Redactor:
 
     def multipart(self, data: bytes, counts: dict[str, int], credentials: Sequence[str] = ()) -> bytes:
         """Masks a form, ``multipart/form-data`` (RFC 7578): fields by their name, and what else is secret."""
-        spans = self._spans(data, credentials)
+        spans = self._search(data, credentials)
         for part in _PART.finditer(data) if self._rules.mode == "on" else ():
             name = part["name"].decode("utf-8", "replace")
             if name.lower() in self._rules.fields or is_secret_name(segments_of(name)):
@@ -250,13 +254,33 @@ class Redactor:
         Returns:
             The secrets, and the place that all is decided up to.
         """
-        length = len(data)
         if self._rules.mode != "on":
-            return [], length
+            return [], len(data)
+        spans, place, escaped = self._decided(data, begin, credentials, is_end=is_end)
+        cut = None if is_end else cut_escape(data, begin)
+        if escaped:
+            read, places = read_escapes(data[:cut])
+            more, read_place, _ = self._decided(read, bisect_left(places, begin), credentials, is_end=is_end)
+            spans += [Span(places[start], places[end], rule) for start, end, rule in more]
+            place = min(place, places[read_place])
+        if cut is not None:
+            place = min(place, cut)
+        # A secret that reaches beyond the place is not told either, so its beginning is the place: those that end last
+        # first, for each makes fewer end before the place. One that ends where an escape is cut may go on with that.
+        for span in sorted(spans, key=lambda span: span.end, reverse=True):
+            if span.end > place > span.start or span.end == cut:
+                place = min(place, max(begin, span.start))
+        return [Span(max(span.start, begin), span.end, span.rule) for span in spans if begin < span.end <= place], place
+
+    def _decided(
+        self, data: bytes, begin: int, credentials: Sequence[str], *, is_end: bool
+    ) -> tuple[list[Span], int, bool]:
+        """The secrets as the data are spelled, the place that all is decided up to; whether escapes may hide others."""
+        length = len(data)
         own = self._own(credentials)
         known = [self._seen, self._known, *([own.values] if own.values is not None else [])]
         found = [find(data) for find in self._find]
-        spans, _ = find_secrets(data, found[_SHAPES], begin)
+        spans, escaped = find_secrets(data, found[_SHAPES], begin)
         if is_end:
             place = length
             for values in known:
@@ -267,16 +291,7 @@ class Redactor:
             place = self._open_place(data, begin, known, spans)
         spans += find_encoded(data, found[_ENCODED], begin)
         spans += self._values(data, found[_CLUES], own)
-        if self._has_rules:
-            spans = self._by_rules(data, spans)
-        if not spans:
-            return spans, place
-        # A secret that reaches beyond the place is not told either, so its beginning is the place: those that end last
-        # first, for each makes fewer end before the place.
-        for span in sorted(spans, key=lambda span: span.end, reverse=True):
-            if span.end > place > span.start:
-                place = max(begin, span.start)
-        return [Span(max(span.start, begin), span.end, span.rule) for span in spans if begin < span.end <= place], place
+        return self._by_rules(data, spans) if self._has_rules else spans, place, escaped
 
     def _open_place(self, data: bytes, begin: int, known: Iterable[KnownValues], shapes: Iterable[Span]) -> int:
         """Where a secret may begin, at ``begin`` or later, that what follows the data decides; else their length."""
@@ -334,23 +349,26 @@ class Redactor:
         clean = self.text(f"{scheme}{path}{mark}{query}{hash_}{fragment}", counts, credentials)
         return url if clean == url else clean
 
-    def _spans(self, data: bytes, credentials: Sequence[str]) -> list[Span]:
-        return self._search(data, credentials)[0]
+    def _search(self, data: bytes, credentials: Sequence[str], escapes: int = _MOST_ESCAPES) -> list[Span]:
+        """The secrets in the data. Those that stand earlier in the list name what several rules found.
 
-    def _search(self, data: bytes, credentials: Sequence[str]) -> tuple[list[Span], bool]:
-        """The secrets in the data; whether ASCII characters are written as JSON escapes.
-
-        Those that stand earlier in the list name what several rules found.
+        ``escapes``: how often escapes are read that hide secrets; read ones may make others.
         """
         if self._rules.mode != "on":
-            return [], False
+            return []
         own = self._own(credentials)
         found = [find(data) for find in self._find]
         if not any(found) and own.values is None and not self._has_rules:
-            return [], False
+            return []
         shapes, escaped = find_secrets(data, found[_SHAPES])
         spans = [*self._values(data, found[_CLUES], own), *shapes, *find_encoded(data, found[_ENCODED])]
-        return self._by_rules(data, spans) if self._has_rules else spans, escaped
+        if self._has_rules:
+            spans = self._by_rules(data, spans)
+        if escaped and escapes:
+            read, places = read_escapes(data)
+            more = self._search(read, credentials, escapes - 1)
+            spans += [Span(places[start], places[end], rule) for start, end, rule in more]
+        return spans
 
     def _values(self, data: bytes, clues: Iterable[list[Hit]], own: _Own) -> list[Span]:
         """The places of the values that are known; ``clues`` are the parts of them that were found."""
@@ -412,17 +430,7 @@ class Redactor:
         """Whether the strings of a JSON document hold a secret once their escapes are read."""
         escaped = [token for token in _JSON_TOKEN.findall(raw) if b"\\" in token]
         strings = orjson.loads(b"[%s]" % b",".join(escaped))
-        if self._spans(_encoded("\0".join(strings)), credentials):
-            return True
-        return any(self._hidden(document, credentials) for document in map(_document, strings) if document)
-
-    def _within(self, text: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
-        """Masks a string of a JSON document, whose text may be one, too, with escapes of its own."""
-        document = _document(text)
-        if document is not None:
-            clean = self.json(document, counts, credentials)
-            text = text if clean is document else clean.decode()
-        return self.text(text, counts, credentials)
+        return bool(self._search(_encoded("\0".join(strings)), credentials))
 
     def _number(self, spelled: bytes, counts: dict[str, int], credentials: Sequence[str]) -> bytes:
         number = spelled.decode()
@@ -447,7 +455,7 @@ class Redactor:
             return [self.text(name, counts, credentials), value]
         if name.lower() in _URL_HEADERS:
             return [name, self.url(value, counts, credentials)]
-        holds_secrets = bool(self._spans(_encoded(f"{name}: {value}"), credentials))
+        holds_secrets = bool(self._search(_encoded(f"{name}: {value}"), credentials))
         if holds_secrets:
             name = self.text(name, counts, credentials)
         if holds_secrets or "?" in value or "@" in value:
@@ -472,7 +480,7 @@ class Redactor:
             return part
         clean = self.text(part, counts, credentials)
         for decode in (unquote, unquote_plus):
-            spans = self._spans(_encoded(decode(clean)), credentials)
+            spans = self._search(_encoded(decode(clean)), credentials)
             if spans:
                 for span in spans[:1]:
                     _count(counts, span.rule)
@@ -486,18 +494,6 @@ class Redactor:
 @lru_cache(maxsize=256)
 def _credential_search(credentials: tuple[str, ...]) -> KnownValues:
     return KnownValues("credential", credentials)
-
-
-def _document(text: str) -> bytes | None:
-    """The JSON document that a text with escapes is, if it is one: an object or an array."""
-    if "\\" not in text or text.lstrip(" \t\r\n")[:1] not in ("{", "["):
-        return None
-    document = _encoded(text)
-    try:
-        orjson.loads(document)
-    except orjson.JSONDecodeError:
-        return None
-    return document
 
 
 def _encoded(text: str) -> bytes:
