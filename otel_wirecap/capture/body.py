@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
@@ -120,10 +121,12 @@ def record_body(
     counts: dict[str, int],
     credentials: tuple[str, ...],
     as_text: bool = False,
+    pause: Callable[[], None] = lambda: None,
 ) -> RecordedBody:
     """Classifies a collected body and redacts it.
 
-    ``counts`` is ``metadata.redactions`` and is added to; ``as_text``: JSON too is recorded as the text it is.
+    ``counts`` is ``metadata.redactions`` and is added to; ``as_text``: JSON too is recorded as the text it is;
+    ``pause`` is called when it is parsed.
     """
     metadata: dict[str, Any] = {}
     if body.decoded:
@@ -148,6 +151,7 @@ def record_body(
         metadata["truncated"] = truncated
     whole = truncated is None and incomplete is None and not as_text
     value = parse_json(content, content_type) if whole else NOT_JSON
+    pause()
     try:
         if value is not NOT_JSON:
             payload: Payload = redact_json(content, redactor, counts, credentials)

@@ -53,6 +53,7 @@ class Recording:
     key_names: KeyNames
     salt: bytes
     write: Callable[[Record], None]
+    pause: Callable[[], None]
 
 
 class ExchangeRecording(ABC):
@@ -372,6 +373,7 @@ class ExchangeRecording(ABC):
             counts=counts,
             credentials=self.flow.credentials,
             as_text=as_text,
+            pause=self._shared.pause,
         )
 
     def _write(

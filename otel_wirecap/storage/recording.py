@@ -78,10 +78,11 @@ class ProcessRecording:
                 session_headers=config.capture_session_headers,
                 backends=config.capture_backends,
             ),
-            redactor=Redactor(rules=_rules(config)),
+            redactor=Redactor(rules=_rules(config), pause=pause),
             key_names=KeyNames({}, self._salt),
             salt=self._salt,
             write=write,
+            pause=pause,
         )
         self.refresh_secrets()
         hold_ns = int(min(config.capture_flush_interval, 1.0) * NS / 2)
