@@ -435,3 +435,17 @@ def test_a_line_that_ends_with_a_carriage_return_is_over_with_the_next_byte() ->
     lines = [b'data: {"text":"one."}\r', b"data: ", b'{"text":"two."}']
     stream = StreamRedactor(Redactor(), SSE)
     assert [len(stream.feed([line]).pieces) for line in lines] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("at_once", [1, 5])
+def test_strings_of_one_text_that_come_in_one_event_are_read_in_order(at_once: int) -> None:
+    secret = make_secret(KINDS[0], random.Random(at_once))
+    texts = [("a ", "b "), ("c ", "d "), ("is ", secret[:9]), (secret[9:30], secret[30:] + " so "), ("e ", "f ")]
+    events = [
+        f"data: {json.dumps({'candidates': [{'content': {'parts': [{'text': one} for one in two]}}]})}\n\n".encode()
+        for two in texts
+    ]
+    stream = StreamRedactor(Redactor(), SSE)
+    out = [stream.feed(events[start : start + at_once]) for start in range(0, len(events), at_once)]
+    data = b"".join(piece for some in (*out, stream.close()) for piece in some.pieces)
+    assert assembled(SSE, data) == {0: f"a b c d is {MARK} so e f "}
