@@ -171,9 +171,11 @@ def parse_json(content: bytes, content_type: str) -> Any:
     if "json" not in content_type and content.lstrip(b" \t\r\n")[:1] not in (b"{", b"["):
         return NOT_JSON
     try:
-        return orjson.loads(content)
+        # Within something, as it stands in a record: a parser's limit of nesting must hold for the record, too.
+        values = orjson.loads(b"[%b]" % content)
     except orjson.JSONDecodeError:
         return NOT_JSON
+    return values[0] if len(values) == 1 else NOT_JSON
 
 
 def text_or_bytes(content: bytes) -> str | bytes:

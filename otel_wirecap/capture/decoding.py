@@ -13,6 +13,12 @@ from typing import Protocol
 MAX_LAYERS = 5
 """Content codings one on another; RFC 9110 sets no limit, nobody sends more than two."""
 
+MOST_DECODED = 128 << 20
+"""Bytes that one call may decode to, twice what gzip can make of 64 KiB. More is made to exhaust the memory."""
+
+_SLICE = 8192
+"""Bytes that a decoder gets at once: it copies what follows the end of a member, and many may end in one chunk."""
+
 
 class UndecodableError(Exception):
     """The body cannot be decoded: an unknown coding, a missing decoder or damaged bytes."""
@@ -22,19 +28,72 @@ class _Layer(Protocol):
     def decode(self, data: bytes) -> bytes: ...
 
 
-class _Gzip:
-    """Gzip with any number of members (RFC 1952 §2.2)."""
+class _Inner(Protocol):
+    """What zlib and zstd have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+class _Decoded:
+    """The bytes that one call decodes to, within the bound."""
 
     def __init__(self) -> None:
-        self._inner = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        self._parts: list[bytes] = []
+        self._room = MOST_DECODED
+
+    @property
+    def most(self) -> int:
+        """The bytes to ask a decoder for: one more than may be, which tells that there are too many."""
+        return self._room + 1
+
+    def add(self, part: bytes) -> None:
+        """Takes what a decoder gave."""
+        self._room -= len(part)
+        if self._room < 0:
+            raise UndecodableError(f"more than {MOST_DECODED} bytes at once")
+        self._parts.append(part)
+
+    def all(self) -> bytes:
+        return b"".join(self._parts)
+
+
+def _members(inner: _Inner, anew: Callable[[], _Inner], data: bytes, padding: bytes = b"") -> tuple[_Inner, bytes]:
+    """Decodes any number of members, one after the other; ``padding`` may stand between them.
+
+    Returns:
+        The decoder that is to go on, and what was decoded.
+    """
+    decoded = _Decoded()
+    for start in range(0, len(data), _SLICE):
+        piece = data[start : start + _SLICE]
+        while piece:
+            if inner.eof:
+                piece = piece.lstrip(padding) if padding else piece
+                if not piece:
+                    break
+                inner = anew()
+            decoded.add(inner.decompress(piece, decoded.most))
+            piece = inner.unused_data if inner.eof else b""
+    return inner, decoded.all()
+
+
+class _Gzip:
+    """Gzip with any number of members (RFC 1952 §2.2), zeros between and behind them."""
+
+    def __init__(self) -> None:
+        self._inner = self._anew()
 
     def decode(self, data: bytes) -> bytes:
-        decoded = self._inner.decompress(data)
-        while self._inner.eof and self._inner.unused_data.strip(b"\0"):
-            rest = self._inner.unused_data
-            self._inner = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            decoded += self._inner.decompress(rest)
+        self._inner, decoded = _members(self._inner, self._anew, data, b"\0")
         return decoded
+
+    @staticmethod
+    def _anew() -> _Inner:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16)
 
 
 class _Deflate:
@@ -47,7 +106,7 @@ class _Deflate:
 
     def decode(self, data: bytes) -> bytes:
         if self._decided:
-            return self._inner.decompress(data)
+            return self._decompressed(data)
         self._first += data
         if len(self._first) < 2:
             return b""
@@ -55,7 +114,13 @@ class _Deflate:
         is_zlib = self._first[0] & 0x0F == 8 and int.from_bytes(self._first[:2], "big") % 31 == 0
         if not is_zlib:
             self._inner = zlib.decompressobj(-zlib.MAX_WBITS)
-        return self._inner.decompress(self._first)
+        return self._decompressed(self._first)
+
+    def _decompressed(self, data: bytes) -> bytes:
+        decoded = _Decoded()
+        if not self._inner.eof:  # what follows the end says nothing
+            decoded.add(self._inner.decompress(data, decoded.most))
+        return decoded.all()
 
 
 class _Brotli:
@@ -64,13 +129,17 @@ class _Brotli:
             import brotli  # type: ignore[import-untyped, unused-ignore]  # ships no types
         except ImportError:
             raise UndecodableError("br: install otel-wirecap[encodings]") from None
-        self._process: Callable[[bytes], bytes] = brotli.Decompressor().process
+        self._process: Callable[..., bytes] = brotli.Decompressor().process
 
     def decode(self, data: bytes) -> bytes:
-        return self._process(data)
+        decoded = _Decoded()
+        decoded.add(self._process(data, output_buffer_limit=decoded.most))
+        return decoded.all()
 
 
 class _Zstd:
+    """Zstd with any number of frames, one after the other (RFC 8878 §3)."""
+
     def __init__(self) -> None:
         try:
             from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # Python 3.14
@@ -79,15 +148,11 @@ class _Zstd:
                 from backports import zstd
             except ImportError:
                 raise UndecodableError("zstd: install otel-wirecap[encodings]") from None
-        self._inner = zstd.ZstdDecompressor()
+        self._anew: Callable[[], _Inner] = zstd.ZstdDecompressor
+        self._inner = self._anew()
 
     def decode(self, data: bytes) -> bytes:
-        decoded = b""
-        while data:
-            if self._inner.eof:  # frames may follow one another (RFC 8878 §3)
-                self._inner = type(self._inner)()
-            decoded += self._inner.decompress(data)
-            data = self._inner.unused_data if self._inner.eof else b""
+        self._inner, decoded = _members(self._inner, self._anew, data)
         return decoded
 
 
@@ -124,7 +189,7 @@ class ContentDecoder:
         """The decoded bytes that ``data`` adds; may be empty.
 
         Raises:
-            UndecodableError: the bytes are damaged.
+            UndecodableError: the bytes are damaged, or more than ``MOST_DECODED`` come out of them.
         """
         try:
             for layer in self._layers:

@@ -289,7 +289,10 @@ class HTTPRecording(ExchangeRecording):
             self._record_assembled(now_ns, message, facts)
 
     def _record_assembled(self, now_ns: int, message: dict[str, Any], facts: dict[str, Any]) -> None:
-        content = orjson.dumps(message)
+        try:
+            content = orjson.dumps(message)
+        except orjson.JSONEncodeError:  # it nests deeper than can be written; the chunks have it
+            return
         counts: dict[str, int] = {}
         status_code = self._response.status_code if self._response is not None else None
         metadata = {**self._base, "status_code": status_code, **facts, "assembled": True}

@@ -91,7 +91,8 @@ def brings_credential(headers: Iterable[tuple[bytes, bytes]], query: bytes, head
     known = CREDENTIAL_HEADERS | {header.encode("ascii")}
     if any(name.lower() in known for name, _ in headers):
         return True
-    return any(name == b"key" for name, _ in parse_qsl(query, keep_blank_values=True))
+    # As latin-1: clients send bytes that are no ASCII, and parse_qsl refuses them.
+    return any(name == "key" for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True))
 
 
 def _connection_bound(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:

@@ -7,8 +7,6 @@ is no finding.
 from __future__ import annotations
 
 import base64
-import binascii
-import contextlib
 import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -127,7 +125,8 @@ class _FileScanner:
 
     def _in_stream(self, record: dict[str, Any]) -> Counter[str]:
         """What a chunk's end completes: secrets that no line holds as a whole."""
-        key = str((record.get("metadata") or {}).get("exchange_id"))
+        metadata = record.get("metadata")
+        key = str(metadata.get("exchange_id") if isinstance(metadata, dict) else None)
         found: Counter[str] = Counter()
         stream = self._streams.get(key)
         if str(record["direction"]).endswith(_END):
@@ -140,8 +139,10 @@ class _FileScanner:
                 stream = self._streams[key] = StreamRedactor(self._redactor, "")
             payload = record.get("payload")
             data = payload.encode() if isinstance(payload, str) else b"".join(_encoded_bytes({"payload": payload}))
-            with contextlib.suppress(ValueError):  # an event that is no JSON after all: its own line was looked into
+            try:
                 found.update(_counts(stream.feed([data])))
+            except ValueError:  # an event that cannot be told: its own line was looked into
+                del self._streams[key]
         return found
 
     def _in_text(self, number: int, line: bytes) -> Iterator[Finding]:
@@ -176,36 +177,35 @@ def _counts(released: Released) -> Counter[str]:
     return found
 
 
-def _named_headers(node: Any) -> Iterator[str]:
+def _nodes(document: Any) -> Iterator[dict[str, Any] | list[Any]]:
+    """The objects and arrays of a document, however deep."""
+    left = [document]
+    while left:
+        node = left.pop()
+        if isinstance(node, dict | list):
+            yield node
+            left += node.values() if isinstance(node, dict) else node
+
+
+def _named_headers(document: Any) -> Iterator[str]:
     """The rules of headers that stand as ``[name, value]`` or as ``{"name": …, "value": …}``."""
-    if isinstance(node, dict):
-        pair = (node.get("name"), node.get("value"))
-        children = list(node.values())
-    elif isinstance(node, list):
-        pair = (node[0], node[1]) if len(node) == 2 else (None, None)
-        children = node
-    else:
-        return
-    name, value = pair
-    if isinstance(name, str) and isinstance(value, str) and value != MARKER and reads_like_a_secret(value):
-        rule = header_rule(name)
-        if rule is not None:
-            yield rule
-    for child in children:
-        yield from _named_headers(child)
+    for node in _nodes(document):
+        if isinstance(node, dict):
+            name, value = node.get("name"), node.get("value")
+        else:
+            name, value = node if len(node) == 2 else (None, None)
+        if isinstance(name, str) and isinstance(value, str) and value != MARKER and reads_like_a_secret(value):
+            rule = header_rule(name)
+            if rule is not None:
+                yield rule
 
 
-def _encoded_bytes(node: Any) -> Iterator[bytes]:
+def _encoded_bytes(document: Any) -> Iterator[bytes]:
     """What payloads hold that are no text."""
-    if isinstance(node, dict):
-        data = node.get("data")
-        if node.get("encoding") == "base64" and isinstance(data, str):
+    for node in _nodes(document):
+        data = node.get("data") if isinstance(node, dict) and node.get("encoding") == "base64" else None
+        if isinstance(data, str):
             try:
                 yield base64.b64decode(data)
-            except binascii.Error:
-                return
-        for child in node.values():
-            yield from _encoded_bytes(child)
-    elif isinstance(node, list):
-        for child in node:
-            yield from _encoded_bytes(child)
+            except ValueError:  # no base64, not even ASCII
+                continue

@@ -132,7 +132,8 @@ class Source:
         their own. The file must be plain.
         """
         end = self.size if end is None else min(end, self.size)
-        left, offset = b"", start
+        left: list[bytes] = []
+        offset = start
         if start:  # the line that reaches over the start belongs to whoever reads before
             before = self.read(start - 1, 1)
             while before and before != b"\n":
@@ -147,13 +148,14 @@ class Source:
             position += len(block)
             if not block:
                 if left:
-                    yield offset, left
+                    yield offset, b"".join(left)
                 return
             last = block.rfind(b"\n") + 1
             if not last:
-                left += block
+                left.append(block)
                 continue
-            whole, left = left + block[:last], block[last:]
+            whole = b"".join((*left, block[:last]))
+            left = [block[last:]] if last < len(block) else []
             if offset + len(whole) > end:
                 whole = whole[: whole.index(b"\n", end - offset - 1) + 1]
             yield offset, whole
@@ -315,13 +317,18 @@ def _cbor_items(head: bytes, stream: BinaryIO) -> Iterator[bytes | None]:
         cbor, lines = CBOR(), JSONLines()
     except ImportError:
         raise CaptureFileError("a capture in CBOR needs the package cbor2; install otel-wirecap[cbor]") from None
-    left = head
+    left, searched = bytearray(head), 0  # only what is new is searched: an item may be long, or have no end
     for block in iter(lambda: stream.read(256 * 1024), b""):
-        *items, left = (left + block).split(cbor.terminator)
-        for item in items:
+        left += block
+        begin = 0
+        while (place := left.find(cbor.terminator, searched)) >= 0:
+            searched = place + len(cbor.terminator)
             try:
-                yield lines.encode(cbor.decode(item + cbor.terminator)).rstrip(b"\n")
-            except ValueError:
+                yield lines.encode(cbor.decode(bytes(left[begin:searched]))).rstrip(b"\n")
+            except (ValueError, TypeError):  # no record, or one with what JSON cannot hold
                 yield None
+            begin = searched
+        del left[:begin]
+        searched = max(0, len(left) - len(cbor.terminator) + 1)
     if left:
         yield None

@@ -47,11 +47,19 @@ def test_sigv4_gives_the_access_key_id():
     assert credentials([], f"X-Amz-Credential={key_id}%2F20250110%2Fus-east-1") == [key_id]
 
 
+def test_a_signature_whose_key_id_never_ends_is_read_as_any_other_scheme():
+    endless = "Credential=" * 9_000
+    assert credentials([("authorization", f"AWS4-HMAC-SHA256 {endless}")], "") == [endless]
+    too_long = "A" * 129
+    assert credentials([("authorization", f"AWS4-HMAC-SHA256 Credential={too_long}/x")], "")[0] != too_long
+
+
 def test_basic_gives_the_password_else_the_user():
     user, password = secrets.token_hex(8), secrets.token_hex(8)
     assert credentials([("Authorization", basic(user, password))], "")[0] == password
     assert credentials([("Authorization", basic(user, ""))], "")[0] == user
-    assert credentials([("Authorization", "Basic not-base64!")], "")[0] == "not-base64!"
+    for token in ("not-base64!", "\xfc\xff", "/w==", "AAA"):
+        assert credentials([("Authorization", f"Basic {token}")], "") == [token]
 
 
 def test_token_scheme_bare_values_and_bearer_in_key_headers():

@@ -381,3 +381,71 @@ def test_escapes_in_the_json_that_deltas_add_up_to_hide_nothing(seed: int) -> No
     told += stream.close().pieces
     said = [json.loads(piece[6:])["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"] for piece in told]
     assert "".join(said) == '{"text": "it is [REDACTED]."}'
+
+
+@pytest.mark.parametrize(("content_type", "event"), [(SSE, openai), ("", openai), ("application/json", ndjson)])
+@pytest.mark.parametrize("cut", [0, 1, 2, 3, 9])
+def test_a_byte_order_mark_hides_no_secret_of_the_first_event(content_type: str, event: Event, cut: int) -> None:
+    secret = make_secret(KINDS[0], random.Random(cut))
+    data = b"\xef\xbb\xbf" + event(0, secret[:20]) + event(0, secret[20:]) + event(0, " done")
+    out = b"".join(redacted(Redactor(), content_type, data, [cut]))
+    assert out.startswith(b"\xef\xbb\xbf")
+    assert MARK.encode() in out
+    assert not shares(out.decode(), secret)
+
+
+@pytest.mark.parametrize(
+    "payload", ['{"a":{"bytes":"AAAA"},"bytes":"%s"}', '{"b\\u0079tes":"%s"}', '{"bytes" :\n"%s"}']
+)
+def test_the_document_of_a_frame_is_masked_wherever_its_member_stands(payload: str) -> None:
+    secret = make_secret(KINDS[0], random.Random(payload))
+    inner = base64.b64encode(json.dumps({"delta": {"text": f"my {secret}!"}}).encode()).decode()
+    out = b"".join(redacted(Redactor(), AWS, frame((payload % inner).encode())))
+    (value,) = (json.loads(payload) for payload in frames(out))
+    assert json.loads(base64.b64decode(value["bytes"])) == {"delta": {"text": f"my {MARK}!"}}
+
+
+def test_a_frame_that_names_its_document_twice_and_has_a_secret_is_refused() -> None:
+    secret = make_secret(KINDS[0], random.Random(1))
+    inner = base64.b64encode(json.dumps({"text": secret}).encode()).decode()
+    with pytest.raises(ValueError, match="twice"):
+        redacted(Redactor(), AWS, frame(f'{{"bytes":"{inner}","bytes":"{inner}"}}'.encode()))
+
+
+@pytest.mark.parametrize("depth", [150, 250, 1_000, 1_020, 5_000, 100_000])
+@pytest.mark.parametrize("content_type", [SSE, AWS, "application/json"])
+def test_a_document_may_nest_as_deep_as_it_likes(content_type: str, depth: int) -> None:
+    document = b'{"a":' * depth + b'"b"' + b"}" * depth
+    data = frame(document) if content_type == AWS else b"data: " + document + b"\n\n"
+    assert b"".join(redacted(Redactor(), content_type, data)) == data
+
+
+@pytest.mark.parametrize("text", [rb"\q", b"\xff\\n", rb"\ud83d", b"\t\\n", rb"\u12"])
+def test_an_event_that_is_no_json_is_no_end_of_the_stream(text: bytes) -> None:
+    good = [openai(0, word) for word in ("some", " words", " more")]
+    events = [*good, good[0].replace(b"some", text), *good]
+    out: list[bytes] = []
+    stream = StreamRedactor(Redactor(), SSE)
+    for event in events:
+        out += stream.feed([event]).pieces
+    assert [*out, *stream.close().pieces] == events
+
+
+def test_a_line_that_ends_with_a_carriage_return_is_over_with_the_next_byte() -> None:
+    lines = [b'data: {"text":"one."}\r', b"data: ", b'{"text":"two."}']
+    stream = StreamRedactor(Redactor(), SSE)
+    assert [len(stream.feed([line]).pieces) for line in lines] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("at_once", [1, 5])
+def test_strings_of_one_text_that_come_in_one_event_are_read_in_order(at_once: int) -> None:
+    secret = make_secret(KINDS[0], random.Random(at_once))
+    texts = [("a ", "b "), ("c ", "d "), ("is ", secret[:9]), (secret[9:30], secret[30:] + " so "), ("e ", "f ")]
+    events = [
+        f"data: {json.dumps({'candidates': [{'content': {'parts': [{'text': one} for one in two]}}]})}\n\n".encode()
+        for two in texts
+    ]
+    stream = StreamRedactor(Redactor(), SSE)
+    out = [stream.feed(events[start : start + at_once]) for start in range(0, len(events), at_once)]
+    data = b"".join(piece for some in (*out, stream.close()) for piece in some.pieces)
+    assert assembled(SSE, data) == {0: f"a b c d is {MARK} so e f "}

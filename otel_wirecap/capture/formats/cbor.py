@@ -4,7 +4,8 @@ Invariants:
 
 - What JSON holds and CBOR's own types cannot hold faithfully stands as JSON text in a byte string with tag 262
   (embedded JSON): numbers whose spelling says more than their value (``1.10``, ``-0``, ``1e5``), integers beyond 64
-  bits, objects with a name twice. So JSON becomes CBOR and JSON again with the same values, key order and number text.
+  bits, objects with a name twice, documents that nest deeper than encoders go. So JSON becomes CBOR and JSON again with
+  the same values, key order and number text.
 - A record's last value is ``metadata.process``, written as a string in parts of which the last eight are empty, and it
   ends with the end of that string, of the metadata and of the record. To a decoder that is nothing; it makes eleven
   bytes that no record has within it, so that a torn record can be told from a whole one without reading all before it.
@@ -112,7 +113,7 @@ class CBOR:
                 payload=RawJSON(self._json(told["payload"])) if told["content_type"] == "json" else told["payload"],
                 metadata=dict(told["metadata"]),
             )
-        except (KeyError, TypeError, ValueError, self._error) as error:
+        except (KeyError, TypeError, ValueError, RecursionError, self._error) as error:
             raise ValueError(f"no capture record: {type(error).__name__}") from None
 
     def _native(self, payload: Payload) -> object:
@@ -120,8 +121,11 @@ class CBOR:
         if not isinstance(payload, RawJSON):
             return dict(payload) if isinstance(payload, Mapping) else payload
         value = orjson.loads(payload.data)
-        if orjson.dumps(value) == payload.data:
-            return value
+        try:
+            if orjson.dumps(value) == payload.data:
+                return value
+        except orjson.JSONEncodeError:  # it nests deeper than can be written value by value
+            return self._embedded(payload.data)
         return json.loads(
             payload.data, parse_float=self._float, parse_int=self._integer, object_pairs_hook=self._object
         )

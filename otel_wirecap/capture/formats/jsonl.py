@@ -81,7 +81,7 @@ class JSONLines:
                 else told["payload"],
                 metadata=told["metadata"],
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
             raise ValueError(f"no capture record: {type(error).__name__}") from None
 
 

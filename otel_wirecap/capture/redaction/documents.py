@@ -33,6 +33,10 @@ _BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]]|"', re.DOTALL)
 _OPENING: Final = (b"{", b"[")
 _CLOSING: Final = (b"}", b"]")
 _BLANK: Final = b" \t\r\n\x1e"
+_BOM: Final = b"\xef\xbb\xbf"
+
+_MOST_DEPTH: Final = 200
+"""How deep a document may nest; a deeper one is read by nobody, and would exhaust the stack."""
 
 _EVENT_BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 _MOST_TO_GUESS: Final = 8
@@ -114,7 +118,7 @@ class ServerSentEvents(Documents):
 
     def read(self, data: bytes, place: int, recognised: Recognised, *, is_end: bool) -> Iterator[Document]:
         """See ``Documents``."""
-        lines, rest = self._lines(data, is_end=is_end)
+        lines, rest = self._lines(_unmarked(data, place, b"\n"), is_end=is_end)
         if lines and (self._waiting or not recognised.all(lines, place - 1)):
             yield from self._read_lines(lines, place, recognised)
         if is_end:
@@ -125,9 +129,10 @@ class ServerSentEvents(Documents):
     def _lines(self, data: bytes, *, is_end: bool) -> tuple[bytes, int]:
         r"""The whole lines, each ended by ``\n``, after another ``\n``; and the number of bytes that are left."""
         length = len(data)
+        held = 0  # a carriage return whose line feed may follow
         if b"\r" in data:
             if data[-1:] == b"\r" and not is_end:
-                data = data[:-1]
+                data, held = data[:-1], 1
             data = data.replace(b"\r\n", b" \n").replace(b"\r", b"\n")
         end = data.rfind(b"\n", self._searched) + 1
         rest = length - end
@@ -137,7 +142,7 @@ class ServerSentEvents(Documents):
             data, rest = data[:end], 0
         else:
             data = data[:end]
-        self._searched = rest
+        self._searched = max(0, rest - held)
         return b"\n" + data if data else b"", rest
 
     def _read_lines(self, lines: bytes, place: int, recognised: Recognised) -> Iterator[Document]:
@@ -192,6 +197,7 @@ class JSONValues(Documents):
 
     def read(self, data: bytes, place: int, _recognised: Recognised, *, is_end: bool) -> Iterator[Document]:
         """See ``Documents``."""
+        data = _unmarked(data, place, b" ")
         begin = self._array(data)
         scanned = max(begin, self._scanned)
         for token in _BRACKET.finditer(data, scanned):
@@ -218,7 +224,7 @@ class JSONValues(Documents):
     def _array(self, data: bytes) -> int:
         """Where the first element begins, at the beginning of the stream and where that is one array; else 0."""
         first = data.lstrip(_BLANK)[:1] if self._is_first else b""
-        self._is_first = self._is_first and not first
+        self._is_first = self._is_first and first in (b"", _BOM[:1])  # which may be half a mark as yet
         return data.index(b"[") + 1 if first == b"[" else 0
 
 
@@ -232,7 +238,7 @@ class Guessed(Documents):
     def read(self, data: bytes, place: int, recognised: Recognised, *, is_end: bool) -> Iterator[Document]:
         """See ``Documents``."""
         if self._documents is None:
-            head = data.lstrip(_BLANK)
+            head = data.removeprefix(_BOM).lstrip(_BLANK)
             if len(head) < _MOST_TO_GUESS and not is_end:
                 return
             if head.startswith(_EVENT_BEGINNINGS):
@@ -281,15 +287,18 @@ class Frame(NamedTuple):
     is_encoded: bool
 
     def changed(self, content: bytes) -> list[tuple[int, int, bytes]]:
-        """What to put where in the stream, so that the frame holds ``content`` as its document and is valid."""
+        """What to put where in the stream, so that the frame holds ``content`` as its document and is valid.
+
+        Raises:
+            ValueError: the frame's payload names its document twice, so that it cannot be told which was read.
+        """
         data, old = self.data, self.data[self.payload : -4]
         if self.is_encoded:
-            content = re.sub(
-                rb'("bytes"\s*:\s*)"[^"]*"',
-                lambda found: found[1] + b'"%s"' % base64.b64encode(content),
-                old,
-                count=1,
-            )
+            places = strings_at(old, ("bytes",))
+            if len(places) != 1:
+                raise ValueError("a frame's member is there twice")
+            begin, end = places[0]
+            content = old[:begin] + base64.b64encode(content) + old[end:]
         head = _PRELUDE.pack(len(data) - len(old) + len(content), _PRELUDE.unpack_from(data)[1], 0)[:8]
         head += _CHECKSUM.pack(zlib.crc32(head))
         checksum = _CHECKSUM.pack(zlib.crc32(head + data[12 : self.payload] + content))
@@ -342,13 +351,18 @@ def _framed(frame: bytes, start: int, payload: int) -> Document:
     return Document(start, start + payload, content, value, whole)
 
 
+def _unmarked(data: bytes, place: int, blank: bytes) -> bytes:
+    """The data, with blanks for the byte order mark that the stream may begin with."""
+    return data.replace(_BOM, 3 * blank, 1) if place == 0 and data[:3] == _BOM else data
+
+
 def without_field(line: bytes) -> bytes:
     """An event's document without the name of the field before it."""
     return line[5:] if line[:5] == b"data:" else line
 
 
 def parsed(content: bytes) -> Any:
-    """The object or array; ``NO_JSON`` for what is none."""
+    """The object or array; ``NO_JSON`` for what is none, or nests too deep."""
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -358,7 +372,24 @@ def parsed(content: bytes) -> Any:
             value = json.loads(content.replace(b"\x1e", b" "))
         except (ValueError, RecursionError):
             return NO_JSON
-    return value if isinstance(value, dict | list) else NO_JSON
+    if not isinstance(value, dict | list):
+        return NO_JSON
+    brackets = content.count(b"{") + content.count(b"[")
+    return NO_JSON if brackets > _MOST_DEPTH and _is_deep(value) else value
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MOST_DEPTH):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def strings_at(content: bytes, path: tuple[str, ...]) -> list[tuple[int, int]]:

@@ -489,8 +489,16 @@ def _plain(texts: list[bytes]) -> bytes:
     spelled = b'["%s"]' % b'","'.join(texts)
     try:
         return "".join(orjson.loads(spelled)).encode()
-    except orjson.JSONDecodeError:  # half of a surrogate pair
-        return b"".join(map(encoded, json.loads(spelled, strict=False)))
+    except orjson.JSONDecodeError:
+        return b"".join(map(_plain_by_itself, texts))
+
+
+def _plain_by_itself(text: bytes) -> bytes:
+    """What one string says that a strict parser refuses; itself, if no parser reads it."""
+    try:
+        return encoded(json.loads((b'"%s"' % text).decode(), strict=False))  # half of a surrogate pair
+    except ValueError:
+        return text
 
 
 def _place(content: bytes, path: tuple[str, ...], number: int) -> tuple[int, int]:

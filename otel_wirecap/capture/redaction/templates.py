@@ -121,6 +121,8 @@ def learned(line: bytes, texts: list[tuple[tuple[str, ...], tuple[str, ...], str
     """
     if not 0 < len(texts) <= _MOST_TEXTS:
         return None
+    if len({channel for channel, _, _ in texts}) < len(texts):
+        return None  # the strings of one channel alternate with each other from event to event: in no group's order
     expression: list[str] = []
     name, groups = "", 0
     for token in _TOKEN.finditer(line.decode("latin-1")):

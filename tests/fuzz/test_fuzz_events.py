@@ -1,0 +1,185 @@
+"""Server-sent events and what they add up to, whatever comes over the wire."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import orjson
+import pytest
+from damage import assert_linear, cuts, damaged, fuzz, in_pieces
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_wirecap.capture.streams import StreamReader
+from otel_wirecap.llm.assembly import StreamAssembly
+from otel_wirecap.llm.providers import answered_model
+from otel_wirecap.llm.sse import SSEEvent, SSEParser
+
+LIMIT = 600
+
+CHAT = {
+    "id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "x_groq": {"usage": {"a": 1}},
+    "choices": [{
+        "index": 0, "finish_reason": None, "logprobs": {"content": [{"token": "a"}]},
+        "delta": {
+            "role": "assistant", "content": "Hi", "reasoning_content": "hm", "reasoning_details": [{"type": "text"}],
+            "tool_calls": [{"index": 0, "id": "t1", "function": {"name": "f", "arguments": '{"a":'}}],
+        },
+    }],
+    "usage": {"prompt_tokens": 1},
+}  # fmt: skip
+ANTHROPIC = [
+    {"type": "message_start", "message": {"model": "m", "content": [], "usage": {"input_tokens": 1}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "input": {}, "citations": []}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": '{"a":1'}},
+    {"type": "content_block_delta", "index": 1, "delta": {"type": "citations_delta", "citation": {"a": 1}}},
+    {"type": "message_delta", "delta": {"stop_reason": "end"}, "usage": {"output_tokens": 2}},
+    {"type": "error", "error": {"type": "overloaded_error", "message": "no"}},
+]
+RESPONSES = [
+    {"type": "response.created", "response": {"model": "m", "output": []}},
+    {"type": "response.output_item.added", "output_index": 0, "item": {"type": "message", "content": [{"text": ""}]}},
+    {"type": "response.content_part.added", "output_index": 0, "content_index": 0, "part": {"type": "output_text"}},
+    {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "Hi"},
+    {"type": "response.output_text.annotation.added", "output_index": 0, "annotation": {"a": 1}},
+    {"type": "response.function_call_arguments.delta", "output_index": 1, "delta": "{"},
+    {"type": "response.reasoning_summary_text.done", "output_index": 2, "summary_index": 1, "text": "so"},
+    {"type": "response.failed", "response": {"error": {"code": 1, "message": "no"}, "output": [{}]}},
+]
+GEMINI = {
+    "candidates": [{
+        "index": 0, "content": {"role": "model", "parts": [{"text": "Hi", "thought": True, "thoughtSignature": "s"}]},
+        "logprobsResult": {"chosenCandidates": [{"token": "a"}]},
+    }],
+    "modelVersion": "m", "usageMetadata": {"totalTokenCount": 1}, "response": None,
+}  # fmt: skip
+EVENTS = [
+    CHAT,
+    GEMINI,
+    {"response": GEMINI, "traceId": "t"},
+    *ANTHROPIC,
+    *RESPONSES,
+    {"error": "no"},
+    {"object": "error"},
+]
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 3)
+    | st.just(1 << 63)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*CHAT, "text", "delta", "a"]), inner),
+    max_leaves=6,
+)
+
+
+@st.composite
+def twisted(draw: st.DrawFn, known: Any) -> Any:
+    """A JSON value of which some parts are of another kind than anybody expects."""
+    if draw(st.integers(0, 9)) == 0:
+        return draw(values)
+    if isinstance(known, dict):
+        return {name: draw(twisted(value)) for name, value in known.items() if draw(st.integers(0, 11))}
+    if isinstance(known, list):
+        return [draw(twisted(value)) for value in known for _ in range(draw(st.sampled_from((0, 1, 1, 1, 2))))]
+    return known
+
+
+def spelled(event: Any, ending: str, *, name: bool) -> bytes:
+    kind = event.get("type", "") if isinstance(event, dict) else "error"
+    head = f"event: {kind}{ending}" if name else ""
+    return f"{head}data: {json.dumps(event)}{ending}{ending}".encode()
+
+
+streams = st.lists(
+    st.builds(
+        spelled, st.sampled_from(EVENTS).flatmap(twisted), st.sampled_from(("\n", "\r\n", "\r")), name=st.booleans()
+    ),
+    max_size=5,
+).map(b"".join)
+
+
+def parsed(pieces: list[bytes], limit: int = 1 << 24) -> tuple[list[SSEEvent], bool]:
+    parser = SSEParser(max_event_bytes=limit)
+    events: list[SSEEvent] = []
+    for piece in pieces:
+        events += parser.feed(piece)
+        assert sum(map(len, parser._line)) <= limit
+        assert sum(map(len, parser._data)) <= limit
+    return events + parser.close(), parser.overflowed
+
+
+def reference(data: bytes) -> list[SSEEvent]:
+    """The rules of the standard, read off it line by line; an event that is cut off is told."""
+    events: list[SSEEvent] = []
+    name, lines = b"", list[bytes]()
+    for line in [*re.split(b"\r\n|\n|\r", data.removeprefix(b"\xef\xbb\xbf")), b""]:
+        field, _, value = line.partition(b":")
+        value = value[1:] if value[:1] == b" " else value
+        if not line:
+            if lines:
+                events.append(SSEEvent(name.decode("utf-8", "replace"), b"\n".join(lines)))
+            name, lines = b"", []
+        elif field == b"data":
+            lines.append(value)
+        elif field == b"event":
+            name = value
+    return events
+
+
+@fuzz
+@given(damaged(streams), cuts)
+def test_events_are_those_of_the_standard_wherever_they_are_cut(data: bytes, places: list[int]) -> None:
+    assert parsed(in_pieces(data, places)) == parsed([data]) == (reference(data), False)
+
+
+@fuzz
+@given(damaged(streams), cuts, st.integers(0, LIMIT))
+def test_what_is_too_large_is_dropped_and_told_wherever_it_is_cut(data: bytes, places: list[int], limit: int) -> None:
+    events, overflowed = parsed([data], limit)
+    assert parsed(in_pieces(data, places), limit) == (events, overflowed)
+    fitting = [event for event in reference(data) if len(event.data) <= limit]
+    assert overflowed or events == fitting
+    assert all(len(event.data) <= limit for event in events)
+
+
+@fuzz
+@given(damaged(streams), st.booleans(), st.sampled_from((50, 1 << 20)))
+def test_no_stream_breaks_the_assembly_and_what_it_makes_is_json(data: bytes, assemble: bool, most: int) -> None:
+    reader = StreamReader(assemble=assemble, max_bytes=most)
+    reader.feed(data)
+    message = reader.close()
+    assert message is None or (assemble and isinstance(orjson.loads(orjson.dumps(message)), dict))
+    assert reader.model is None or isinstance(reader.model, str)
+    assert reader.error is None or all(part is None or isinstance(part, str) for part in reader.error)
+
+
+@fuzz
+@given(st.lists(st.sampled_from(EVENTS).flatmap(twisted), max_size=8), st.integers(0, 4000))
+def test_the_assembly_keeps_no_more_than_it_may_and_gives_up_over_it(events: list[Any], most: int) -> None:
+    assembly = StreamAssembly(max_bytes=most)
+    for event in events:
+        answered_model(event)
+        assembly.add(SSEEvent("", orjson.dumps(event)))
+        assert assembly._format is None or assembly._format.size <= most
+    assert not assembly.overflowed or assembly.message() is None
+
+
+@pytest.mark.parametrize("piece", [b"a", b"\r", b"\n", b"data:\n", b"data: x\r", b"\xef\xbb\xbf", b"data: x\n\n", b":"])
+def test_events_take_work_in_proportion_to_their_bytes(piece: bytes) -> None:
+    assert_linear(lambda size: lambda: parsed([piece[i : i + 1] for i in range(len(piece))] * size))
+    assert_linear(lambda size: lambda: parsed([piece * size]))
+
+
+@pytest.mark.parametrize("event", [CHAT, GEMINI, ANTHROPIC[2], RESPONSES[3], RESPONSES[4]])
+def test_assembling_takes_work_in_proportion_to_the_events(event: dict[str, Any]) -> None:
+    def run(count: int) -> Any:
+        data = spelled(event, "\n", name=False)
+        reader = StreamReader(assemble=True, max_bytes=1 << 24)
+        return lambda: [*(reader.feed(data) for _ in range(count)), reader.close()]
+
+    assert_linear(run)
