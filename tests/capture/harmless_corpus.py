@@ -119,6 +119,8 @@ def _placeholders(rng: Random) -> str:
         '{"api_key": "your-api-key", "password": "********", "client_secret": "REPLACE_ME", "token": "string"}',
         "sk-your-api-key-goes-here-please-and-thank-you",
         "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx is what a token of GitHub looks like",
+        "wrap it in -----BEGIN PRIVATE KEY----- and -----END PRIVATE KEY----- lines, the header comes first",
+        "it begins with `-----BEGIN RSA PRIVATE KEY-----` as a rule: keep it safe",
         "AIza... and AKIA... and hf_... are prefixes; so are xoxb- and glpat- and -----BEGIN CERTIFICATE-----",
         "postgres://user:password@localhost:5432/db and redis://localhost:6379/0 and https://user:pass@example.com/",
         "mongodb+srv://<username>:<password>@cluster0.mongodb.net/?retryWrites=true",

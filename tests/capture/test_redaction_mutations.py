@@ -161,7 +161,7 @@ def private_key(text: str) -> str:
     """What is left of a key whose lines come one by one."""
     lines = [
         "-----BEGIN PRIVATE KEY-----\n",
-        f"{text}{text}{text[:16]}\n",
+        f"{text}{text}\n",
         f"{text[::-1]}{text}\n",
         "-----END PRIVATE KEY-----\n",
     ]

@@ -46,6 +46,11 @@ _LEFT: Final = re.compile(rb"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-
 _BASE64: Final = r"(?:[A-Za-z0-9+/]|\\/|%2[BbFf])"  # JSON may write the slash with an escape, URLs do
 _SLASH: Final = r"(?:/|\\/|%2[Ff])"
 _PEM_BODY: Final = r"[A-Za-z0-9+/=\s\\:,%]"  # base64, RFC 1421 headers, and newlines written \n, \\n or %0A
+# Prose speaks of "-----BEGIN PRIVATE KEY-----", too.
+_PEM_BEGINS: Final = (
+    r"(?=(?:\\+(?:[nr]|u000[AaDd])|%0[AaDd]|\s)*+"
+    r"(?:(?:[A-Za-z0-9+/=]|\\+/|%2[BbFf]){12}|Proc-Type|DEK-Info|Version|Comment|Charset|Hash))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,7 @@ SHAPES: Final = (
     Shape(
         "pem",
         ("-BEGIN ", "-BEGIN%20"),
-        r"(?:[A-Z0-9 ]|%20){0,40}PRIVATE(?: |%20)KEY(?:(?: |%20)BLOCK)?-----"
+        rf"(?:[A-Z0-9 ]|%20){{0,40}}PRIVATE(?: |%20)KEY(?:(?: |%20)BLOCK)?-----{_PEM_BEGINS}"
         rf"{_PEM_BODY}*+(?:-(?!----END[ %]){_PEM_BODY}*+)*+(?:-----END(?: |%20)(?:[A-Z0-9 ]|%20){{0,40}}(?:-----)?)?",
         "----",
         4,
@@ -226,7 +231,8 @@ _LONGEST_BEGINNING: Final = max(map(len, _BEGINNINGS))
 _PEM_BEGINNING: Final = re.compile(
     rb"-{1,5}(?:B(?:E(?:G(?:I(?:N(?:[ %](?:[A-Z0-9 %]{1,64}-{0,5})?)?)?)?)?)?)?\Z",
 )
-_LONGEST_PEM_BEGINNING: Final = 84
+_PEM_WAITS: Final = re.compile(rb"-----BEGIN[ %][A-Z0-9 %]{1,64}-----[A-Za-z0-9+/=\\%\s:-]{0,48}\Z")
+_LONGEST_PEM_BEGINNING: Final = 84 + 48
 
 _SLACK: Final = {"pem": 64, "field": 8}
 """Bytes that must follow a secret before it is known to be over; two for every other shape."""
@@ -238,15 +244,18 @@ def open_place(data: bytes, begin: int) -> int:
     Letters and digits at the end always may: there are keys whose signature stands in their middle.
     """
     length = len(data)
-    if begin == length or data[-1] in b'\n"':
+    last = max(begin, length - _LONGEST_PEM_BEGINNING)
+    if begin == length or data[-1] == ord('"') or (data[-1] == ord("\n") and data.find(b"-----", last) < 0):
         return length
     run = max(len(data.rstrip(_TOKEN_BYTES)), begin)
     place = max(len(data.rstrip(_ALNUM)), begin, length - _AZURE_LEAD)
     if run < place:
         place = min(place, _open_literal(data, run))
-    last = max(begin, length - _LONGEST_PEM_BEGINNING)
-    dashes = _PEM_BEGINNING.search(data, last) if data.find(b"-", last) >= 0 else None
-    return place if dashes is None else min(place, dashes.start())
+    if data.find(b"-", last) >= 0:
+        for beginning in (_PEM_BEGINNING, _PEM_WAITS):
+            if (dashes := beginning.search(data, last)) is not None:
+                place = min(place, dashes.start())
+    return place
 
 
 def _open_literal(data: bytes, begin: int) -> int:
