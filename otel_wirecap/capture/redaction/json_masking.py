@@ -222,7 +222,7 @@ class JSONMasking:
                 self._edits.replace(base + at + 1, base + stop - 1, _MARKER)
             self._end_string(is_name=is_name)
             return stop
-        if not is_end and end - at <= (MOST_BYTES + 2 if may_stay else 1) and not _is_broken(data, at + 1, end):
+        if not is_end and end - at <= (MOST_BYTES + 2 if may_stay else 1):
             return at
         self._string = self._next
         if self._hidden:
@@ -262,10 +262,3 @@ class JSONMasking:
     def _end_string(self, *, is_name: bool) -> None:
         self._string = None
         self._next = _COLON if is_name else _DONE if self._levels else _VALUE
-
-
-def _is_broken(data: bytes, begin: int, end: int) -> bool:
-    """Whether what has come of a string cannot be part of one."""
-    rest = _REST_OF_STRING.match(data, begin, end)
-    stop = rest.end() if rest is not None else begin
-    return stop < end and not (data[stop] == _BACKSLASH and stop + 1 == end)

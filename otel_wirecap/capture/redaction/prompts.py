@@ -124,7 +124,7 @@ class _Events(_Reader):
     def read(self, data: bytes, at: int, base: int, *, is_end: bool) -> int:
         """See ``_Reader``."""
         if self._is_first and at < len(data):
-            if not is_end and data[at : at + len(_BOM)] == _BOM[: len(data) - at]:
+            if not is_end and len(data) - at < len(_BOM) and _BOM.startswith(data[at:]):
                 return at
             self._is_first = False
             at += len(_BOM) * data.startswith(_BOM, at)
