@@ -24,16 +24,20 @@ if TYPE_CHECKING:
 
 _MARKER: Final = MARKER.encode()
 _STRING: Final = b'"%s"' % _MARKER
-_MEMBER: Final = b"%s:%s" % (_STRING, _STRING)
+_MARKED_MEMBER: Final = b"%s:%s" % (_STRING, _STRING)
 
+_SCALARS: Final = rb"(?:-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+|true|false|null|NaN|-?Infinity)"
 _BLANKS: Final = re.compile(rb"[ \t\r\n]++")
 _BETWEEN_DOCUMENTS: Final = re.compile(rb"(?:[ \t\r\n\x1e]|\xef\xbb\xbf)++")
 _WHOLE_STRING: Final = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+"')
 _REST_OF_STRING: Final = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+')
-_WORD: Final = re.compile(rb"[A-Za-z0-9.+-]++")
-_SCALAR: Final = re.compile(
-    rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+|true|false|null|NaN|-?Infinity"
+_SKIPPED: Final = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+")*+')
+_MEMBER: Final = re.compile(
+    rb'"(?P<name>%s)":[ ]?(?:"(?P<string>(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+)"|(?P<scalar>%s)(?=[,}]))'
+    % (NAME.pattern, _SCALARS)
 )
+_WORD: Final = re.compile(rb"[A-Za-z0-9.+-]++")
+_SCALAR: Final = re.compile(_SCALARS)
 _MOST_SCALAR: Final = 64
 _MOST_DEPTH: Final = 1100
 _QUOTE: Final = ord('"')
@@ -71,6 +75,7 @@ class JSONMasking:
         self._string: int | None = None
         self._hidden = 0
         self._is_marked = False
+        self._depth = 0
 
     @property
     def is_in_string(self) -> bool:
@@ -101,6 +106,8 @@ class JSONMasking:
                 return end
             if self._string is not None:
                 stop = self._in_string(data, at, end, base, is_end=is_end)
+            elif self._hidden and self._is_marked:
+                stop = self._skip(data, at, end, base)
             else:
                 stop = self._token(data, at, end, base, is_end=is_end)
             if stop == at and not self.failed:
@@ -108,17 +115,37 @@ class JSONMasking:
             at = stop
         return at
 
+    def _skip(self, data: bytes, at: int, end: int, base: int) -> int:
+        """Takes more of what is content as a whole, up to a bracket or a string that goes on, of whatever grammar."""
+        skipped = _SKIPPED.match(data, at, end)
+        stop = skipped.end() if skipped is not None else at
+        self._edits.drop(base + at, base + stop)
+        if stop == end:
+            return stop
+        byte = data[stop : stop + 1]
+        if byte in b"}]" and not self._depth:
+            self._next = _DONE
+            return self._close(stop, base, is_object=byte == b"}")
+        if byte == b'"':
+            self._string = _VALUE
+        else:
+            self._depth += 1 if byte in b"{[" else -1
+        self._edits.drop(base + stop, base + stop + 1)
+        return stop + 1
+
     # -- tokens ------------------------------------------------------------------------------------------------------
 
     def _token(self, data: bytes, at: int, end: int, base: int, *, is_end: bool) -> int:
         """Takes one token; returns where it ends, or ``at`` if that is not known yet."""
         blanks = (_BLANKS if self._levels else _BETWEEN_DOCUMENTS).match(data, at, end)
         if blanks is not None:
-            if self._hidden and self._is_marked:
-                self._edits.drop(base + at, base + blanks.end())
             return blanks.end()
         byte = data[at : at + 1]
         if byte == b'"':
+            if self._next in (_NAME, _FIRST_NAME) and not self._hidden:
+                member = _MEMBER.match(data, at, end)
+                if member is not None and len(member["scalar"] or b"") <= _MOST_SCALAR:
+                    return self._member(member, base)
             return self._begin_string(data, at, end, base, is_end=is_end)
         if byte in b"{[":
             return self._open(at, base, is_object=byte == b"{")
@@ -129,20 +156,34 @@ class JSONMasking:
             if self._next != expected or not self._levels:
                 return self._fail(at, end, base)
             self._next = _VALUE if byte == b":" or not self._levels[-1].is_object else _NAME
-            self._hide(base + at, base + at + 1)
             return at + 1
         if byte == b"\xef" and not self._levels and end - at < len(b"\xef\xbb\xbf") and not is_end:
             return at
         return self._scalar(data, at, end, base, is_end=is_end)
 
+    def _member(self, member: re.Match[bytes], base: int) -> int:
+        """Takes a member whose value is a string or scalar, in one go: the way of most of them."""
+        name, string = member["name"], member["string"]
+        self._name = name.decode()
+        if string:
+            if not (is_structure(*self._names()) and VALUE.fullmatch(string)):
+                self._edits.replace(base + member.start("string"), base + member.end("string"), _MARKER)
+        elif string is None and spells(self._name) and member["scalar"][0] not in b"tfn":
+            self._edits.replace(base + member.start("scalar"), base + member.end(), _STRING)
+        self._next = _DONE
+        return member.end()
+
     def _open(self, at: int, base: int, *, is_object: bool) -> int:
         if self._next not in (_VALUE, _FIRST_VALUE) or len(self._levels) >= _MOST_DEPTH:
             return self._fail(at, at + 1, base)
-        self._hide(base + at, base + at + 1)
+        if self._hidden:
+            self._hide(base + at, base + at + 1)
+            self._depth = 1
+            return at + 1
         name, parent = self._names()
         self._levels.append(_Level(is_object, name, parent))
         self._next = _FIRST_NAME if is_object else _FIRST_VALUE
-        if not self._hidden and is_content(name, parent, is_object=is_object):
+        if is_content(name, parent, is_object=is_object):
             self._hidden, self._is_marked = len(self._levels), False
         return at + 1
 
@@ -150,9 +191,7 @@ class JSONMasking:
         first = _FIRST_NAME if is_object else _FIRST_VALUE
         if not self._levels or self._levels[-1].is_object != is_object or self._next not in (_DONE, first):
             return self._fail(at, at + 1, base)
-        if self._hidden == len(self._levels):
-            self._hidden = 0
-        self._hide(base + at, base + at + 1)
+        self._hidden = 0
         self._levels.pop()
         self._next = _DONE if self._levels else _VALUE
         return at + 1
@@ -188,15 +227,14 @@ class JSONMasking:
         return (self._name, level.name) if level.is_object else (level.name, level.parent)
 
     def _hide(self, start: int, end: int) -> None:
-        """Masks a token within what is content as a whole."""
-        if not self._hidden:
-            return
+        """Masks a token within what is content as a whole: the first of them, or the end of a string."""
         if self._is_marked:
             self._edits.drop(start, end)
             return
         self._is_marked = True
+        self._depth = 0
         is_object = self._levels[self._hidden - 1].is_object
-        self._edits.replace(start, end, _MEMBER if is_object else _STRING, 2 if is_object else 1)
+        self._edits.replace(start, end, _MARKED_MEMBER if is_object else _STRING, 2 if is_object else 1)
 
     def _fail(self, at: int, end: int, base: int) -> int:
         self.failed = True
@@ -247,7 +285,8 @@ class JSONMasking:
         if stop == end:
             return stop
         if data[stop] == _QUOTE:
-            self._hide(base + stop, base + stop + 1)
+            if self._hidden:
+                self._hide(base + stop, base + stop + 1)
             is_name = self._string in (_NAME, _FIRST_NAME)
             if is_name:
                 self._name = None
