@@ -12,9 +12,18 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_recorder import NS, Desk
 
-from otel_wirecap.capture.events import ErrorInfo, RequestHead, ResponseHead, WebsocketClose, WebsocketMessage
+from otel_wirecap.capture.events import (
+    ErrorInfo,
+    EventKind,
+    RequestHead,
+    ResponseHead,
+    WebsocketClose,
+    WebsocketMessage,
+)
 from otel_wirecap.capture.redaction.prompts import PromptMasking, without_prompts
 from tests.capture.test_stream_redaction import AWS, FORMATS, SSE, converse, documents, frame, make_stream, openai
 
@@ -474,3 +483,45 @@ def test_messages_of_a_websocket_say_nothing(seed: int) -> None:
     assert [message["metadata"].get("redactions") for message in messages] == [{"prompt": 1}] * 4 + [None]
     assert end["metadata"]["websocket"]["close_reason"] == MARK
     assert not leaks(text, b"".join(desk.lines).decode())
+
+
+# -- records from elsewhere --------------------------------------------------------------------------------------------
+
+
+def test_of_records_from_elsewhere_no_text_is_taken_over() -> None:
+    text = make_text(random.Random(6))
+    _, written = exchange_of(
+        {}, orjson.dumps(chat(text)), text.encode(), url=f"https://host/v1?q={secrets.token_hex(8)}"
+    )
+    desk = Desk(**ON)
+    for line in written.splitlines():
+        document = json.loads(line)
+        document["metadata"]["error"] = {"type": "ValueError", "message": text}
+        desk.events.append((EventKind.DOCUMENT, None, NS, json.dumps(document)))
+    request, response = desk.records()
+    assert request["metadata"]["url"] == f"https://host/v1?q={MARK}"
+    assert request["metadata"]["error"] == {"type": "ValueError", "message": MARK}
+    assert shape(request["payload"]) == shape(chat(text))
+    assert response["payload"] == MARK
+    assert not leaks(text, b"".join(desk.lines).decode())
+
+
+# -- anything ----------------------------------------------------------------------------------------------------------
+
+PARTS = st.sampled_from([
+    *'{}[],:" \n', '"a"', '"type"', '"args"', '"x y"', "1", "-2.5", "true", "tr", "null", "\r\n", "\r", "data: ",
+    "data", "event: ", "id: ", ": ", "\\", '\\"', "\\u0041", "\x1e", "\ufeff", "[DONE]", "QXZK", '{"a": "QXZK"}',
+    'data: {"delta": "QXZK"}\n\n', '"' + "q" * 600 + '"',
+])  # fmt: skip
+
+
+@given(
+    st.lists(PARTS, max_size=20).map("".join),
+    st.sampled_from([SSE, JSON, "application/x-ndjson", "", "text/plain"]),
+    st.lists(st.integers(0, 400), max_size=6),
+)
+@settings(deadline=None)
+def test_whatever_comes_is_masked_the_same_however_it_is_cut(text: str, content_type: str, cuts: list[int]) -> None:
+    data = text.encode()
+    places = sorted(min(cut, len(data)) for cut in cuts)
+    assert b"".join(masked(content_type, data, places)) == b"".join(masked(content_type, data))
