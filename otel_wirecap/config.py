@@ -359,6 +359,11 @@ class CaptureConfig:
     capture_redact_patterns: tuple[SecretPattern, ...] = _setting(
         (), PATTERNS, "further secrets: a name and a regular expression or a text, and where they are looked for"
     )
+    capture_redact_prompts: bool = _setting(
+        False,  # noqa: FBT003  # a default is what it is
+        SWITCH,
+        "whether the text of messages and answers is masked too, and their structure kept",
+    )
     capture_redact_allow: tuple[str, ...] = _setting((), NAMES, "what is no secret although it looks like one")
 
     def public(self) -> dict[str, object]:

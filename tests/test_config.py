@@ -53,6 +53,7 @@ GOOD: dict[str, tuple[str, Any]] = {
     "capture_redact_headers": ("x-a, x-b", ("x-a", "x-b")),
     "capture_redact_fields": ("iban", ("iban",)),
     "capture_redact_patterns": ("t=T-1", (SecretPattern("t", re.compile(b"T-1"), ("headers", "urls", "bodies")),)),
+    "capture_redact_prompts": ("yes", True),
     "capture_redact_allow": ("sk-example", ("sk-example",)),
 }
 BAD = {
@@ -77,6 +78,7 @@ BAD = {
     "capture_backends": "nameless",
     "capture_redaction": "some",
     "capture_allow_secrets": "perhaps",
+    "capture_redact_prompts": "perhaps",
 }
 
 

@@ -10,6 +10,7 @@ import orjson
 
 from otel_wirecap.capture.decoding import ContentDecoder, UndecodableError, cut_text, needs_decoding
 from otel_wirecap.capture.record import Payload, RawJSON
+from otel_wirecap.capture.redaction.prompts import without_prompts
 from otel_wirecap.capture.redaction.redactor import Redactor
 
 LOOK_AHEAD = 4096
@@ -153,7 +154,11 @@ def record_body(
     value = parse_json(content, content_type) if whole else NOT_JSON
     pause()
     try:
-        if value is not NOT_JSON:
+        is_json = value is not NOT_JSON
+        if redactor.masks_prompts:
+            content = without_prompts(content[: len(content) - body.beyond_limit(content)], content_type, counts)
+            is_json = is_json and parse_json(content, content_type) is not NOT_JSON
+        if is_json:
             payload: Payload = redact_json(content, redactor, counts, credentials)
         else:
             text = cut_text(content) if truncated is not None else text_or_bytes(content)

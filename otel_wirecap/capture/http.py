@@ -14,8 +14,9 @@ import orjson
 
 from otel_wirecap.capture.body import NOT_JSON, BodyCollector, RecordedBody, redact_json
 from otel_wirecap.capture.record import Payload, RawJSON
-from otel_wirecap.capture.recording import MAX_ERROR_TEXT, ExchangeRecording, Recording, header
-from otel_wirecap.capture.redaction.stream import Released, StreamRedactor
+from otel_wirecap.capture.recording import ExchangeRecording, Recording, header
+from otel_wirecap.capture.redaction.prompts import without_prompts
+from otel_wirecap.capture.redaction.streams import StreamRedaction, stream_redaction
 from otel_wirecap.capture.streams import BINARY_TYPES, STREAM_TYPES, StreamDecoder, StreamReader
 from otel_wirecap.llm.providers import answered_model
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.events import End, RequestHead, ResponseHead
     from otel_wirecap.capture.exchange import Exchange
     from otel_wirecap.capture.flow import FlowRecording
+    from otel_wirecap.capture.redaction.stream import Released
     from otel_wirecap.llm.assembly import ProviderError
 
 SUCCESS = range(200, 300)
@@ -91,7 +93,7 @@ class HTTPRecording(ExchangeRecording):
         self._stream: StreamDecoder | None = None
         self._reader: StreamReader | None = None
         self._chunk_number = 0
-        self._redaction: StreamRedactor | None = None
+        self._redaction: StreamRedaction | None = None
         self._unredacted: list[bytes] = []
         self._waiting: deque[_WaitingChunk] = deque()
         self._waiting_bytes = 0
@@ -155,7 +157,7 @@ class HTTPRecording(ExchangeRecording):
         if not is_stream:
             self._body = BodyCollector(settings.max_payload_bytes, self._response_encoding)
             return
-        self._redaction = StreamRedactor(self._shared.redactor, self._response_type, settings.most_held_bytes)
+        self._redaction = stream_redaction(self._shared.redactor, self._response_type, settings.most_held_bytes)
         self._stream = StreamDecoder(
             binary=self._response_type in BINARY_TYPES, content_encoding=self._response_encoding
         )
@@ -297,8 +299,10 @@ class HTTPRecording(ExchangeRecording):
         status_code = self._response.status_code if self._response is not None else None
         metadata = {**self._base, "status_code": status_code, **facts, "assembled": True}
         payload: Payload
+        redactor = self._shared.redactor
         try:
-            payload = redact_json(content, self._shared.redactor, counts, self.flow.credentials)
+            clean = without_prompts(content, "application/json", counts) if redactor.masks_prompts else content
+            payload = redact_json(clean, redactor, counts, self.flow.credentials)
         except Exception:  # noqa: BLE001  # fail closed
             payload, counts = None, {"withheld": 1}
             metadata["incomplete"] = "withheld"
@@ -316,12 +320,8 @@ class HTTPRecording(ExchangeRecording):
     # -- what both are made with -----------------------------------------------------------------------------------
 
     def _provider_error(self, error: ProviderError, counts: dict[str, int]) -> dict[str, str]:
-        redact = self._shared.redactor.text_with_urls
-        told = {
-            "type": "provider",
-            "message": redact(error.message or "", counts, self.flow.credentials)[:MAX_ERROR_TEXT],
-        }
+        told = {"type": "provider", "message": self._told_text(error.message or "", counts)}
         for name, value in (("provider_type", error.type), ("provider_code", error.code)):
             if value is not None:
-                told[name] = redact(value, counts, self.flow.credentials)[:MAX_ERROR_TEXT]
+                told[name] = self._told_name(value, counts)
         return told

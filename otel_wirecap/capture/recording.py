@@ -15,6 +15,12 @@ from otel_wirecap.capture.body import BodyCollector, RecordedBody, record_body
 from otel_wirecap.capture.identity import KeyNames, credentials, session_of
 from otel_wirecap.capture.record import Payload, Record
 from otel_wirecap.capture.redaction.names import named_secrets
+from otel_wirecap.capture.redaction.prompts import (
+    headers_without_prompts,
+    name_without_prompts,
+    text_without_prompts,
+    url_without_prompts,
+)
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.llm.providers import asks_for_stream, backend_name, requested_model
@@ -228,11 +234,11 @@ class ExchangeRecording(ABC):
     def _request_metadata(self, counts: dict[str, int]) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "method": self._head.method,
-            "url": self._shared.redactor.url(self._head.url, counts, self.flow.credentials),
+            "url": self._told_url(self._head.url, counts),
         }
         if self._head.http_version is not None:
             facts["http_version"] = self._head.http_version
-        facts["headers"] = self._shared.redactor.headers(self._headers, counts, self.flow.credentials)
+        facts["headers"] = self._told_headers(self._headers, counts)
         if self._head.decoded:
             facts["content_encoding"] = header(self._headers, "content-encoding")
         if self._head.redirect_of is not None:
@@ -269,7 +275,7 @@ class ExchangeRecording(ABC):
         self.key_name = annotated.get("key_name")
         if self.key_name is None and self._credential:
             self.key_name = self._shared.key_names.name_of(self._credential)
-        self._requested_model = annotated.get("model") or self._clean(requested_model(self._url.path, body))
+        self._requested_model = annotated.get("model") or self._told_model(requested_model(self._url.path, body))
         self._wants_stream = asks_for_stream(self._url.path, self._url.query, body)
         if self.is_client:
             self.backend = annotated.get("backend") or UNKNOWN_BACKEND
@@ -316,24 +322,23 @@ class ExchangeRecording(ABC):
         response = self._response
         if response is None:
             return {}
-        redact = self._shared.redactor.headers
         facts: dict[str, Any] = {"status_code": response.status_code}
         if response.reason:
             facts["reason"] = self._clean(response.reason)
         if response.http_version is not None and not self.is_client:
             facts["http_version"] = response.http_version
-        facts["headers"] = redact(self._response_headers, counts, self.flow.credentials)
+        facts["headers"] = self._told_headers(self._response_headers, counts)
         if response.decoded:
             facts["content_encoding"] = header(self._response_headers, "content-encoding")
         if response.request_headers is not None:
-            facts["request_headers"] = redact(text_headers(response.request_headers), counts, self.flow.credentials)
+            facts["request_headers"] = self._told_headers(text_headers(response.request_headers), counts)
         return facts
 
     # -- what records are made with --------------------------------------------------------------------------------
 
     def _learn_model(self, model: str | None) -> None:
         if model is not None and self.answered_model is None:
-            self.answered_model = self._clean(model)
+            self.answered_model = self._told_model(model)
 
     def _milliseconds(self, now_ns: int) -> float:
         return round((now_ns - self._exchange.began_ns) / 1e6, 3)
@@ -348,11 +353,35 @@ class ExchangeRecording(ABC):
             return MARKER
 
     def _error(self, error: ErrorInfo, counts: dict[str, int]) -> dict[str, str]:
-        text = error.message.encode("utf-8", "replace").decode()
-        return {
-            "type": error.type,
-            "message": self._shared.redactor.text_with_urls(text, counts, self.flow.credentials)[:MAX_ERROR_TEXT],
-        }
+        return {"type": error.type, "message": self._told_text(error.message, counts)}
+
+    def _told_text(self, text: str, counts: dict[str, int]) -> str:
+        """A text that may say anything, such as an error's: it may quote what was sent."""
+        redactor = self._shared.redactor
+        if redactor.masks_prompts:
+            return text_without_prompts(text, counts)
+        text = text.encode("utf-8", "replace").decode()
+        return redactor.text_with_urls(text, counts, self.flow.credentials)[:MAX_ERROR_TEXT]
+
+    def _told_name(self, name: str, counts: dict[str, int]) -> str:
+        """The name or code of something."""
+        redactor = self._shared.redactor
+        told = redactor.text_with_urls(name, counts, self.flow.credentials)[:MAX_ERROR_TEXT]
+        return name_without_prompts(told, counts) if redactor.masks_prompts else told
+
+    def _told_model(self, model: str | None) -> str | None:
+        told = self._clean(model)
+        return name_without_prompts(told, {}) if told and self._shared.redactor.masks_prompts else told
+
+    def _told_url(self, url: str, counts: dict[str, int]) -> str:
+        redactor = self._shared.redactor
+        told = redactor.url(url, counts, self.flow.credentials)
+        return url_without_prompts(told, counts) if redactor.masks_prompts else told
+
+    def _told_headers(self, headers: list[tuple[str, str]], counts: dict[str, int]) -> list[list[str]]:
+        redactor = self._shared.redactor
+        told = redactor.headers(headers, counts, self.flow.credentials)
+        return headers_without_prompts(told, counts) if redactor.masks_prompts else told
 
     def _recorded(
         self,

@@ -14,6 +14,7 @@ from otel_wirecap.capture.body import BodyCollector, RecordedBody, text_or_bytes
 from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.recording import PROXY, ExchangeRecording, Recording, header
 from otel_wirecap.capture.redaction.messages import MessageRedactor
+from otel_wirecap.capture.redaction.prompts import text_without_prompts, without_prompts
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import End, RequestHead, ResponseHead, WebsocketMessage
@@ -44,12 +45,13 @@ class _Message:
 
 
 class _Waiting(NamedTuple):
-    """A whole message that is not written yet: when it came, its number, its kind, its length."""
+    """A whole message that is not written yet: when it came, its number, its kind, its length, what was masked."""
 
     now_ns: int
     number: int
     opcode: int
     length: int
+    counts: dict[str, int]
 
 
 class _Ready(NamedTuple):
@@ -146,15 +148,18 @@ class WebsocketRecording(ExchangeRecording):
         self._messages += 1
         body = message.body
         self._total_bytes += body.length
-        waiting = _Waiting(now_ns, self._messages, message.opcode, body.length)
+        waiting = _Waiting(now_ns, self._messages, message.opcode, body.length, {})
         incomplete = "dropped" if message.holes else incomplete
         if incomplete is None and body.truncated is None:
             side = self._sides.get(message.asker)
             if side is None:
                 redaction = MessageRedactor(self._shared.redactor, self._shared.settings.most_held_bytes)
                 side = self._sides[message.asker] = _Side(redaction)
+            content = body.content()
+            if self._shared.redactor.masks_prompts:
+                content = without_prompts(content, "", waiting.counts)
             side.waiting.append(waiting)
-            side.unredacted.append(body.content())
+            side.unredacted.append(content)
             return
         # What is not whole says nothing to go on with.
         self._settle(message.asker)
@@ -194,7 +199,8 @@ class WebsocketRecording(ExchangeRecording):
                     message = side.waiting.popleft()
                     payload = text_or_bytes(piece) if message.length else None
                     recorded = RecordedBody(payload, message.length, {}, None)
-                    self._write_message(message, recorded, released.counts.get(number, {}), asker=asker)
+                    counts = message.counts | released.counts.get(number, {})
+                    self._write_message(message, recorded, counts, asker=asker)
                 return
         for message in side.waiting:
             withheld = {"incomplete": "withheld"} if message.length else {}
@@ -250,7 +256,10 @@ class WebsocketRecording(ExchangeRecording):
             facts["status_code"] = self._response.status_code
         facts |= metadata
         if end.close is not None:
-            closed: dict[str, Any] = {"close_code": end.close.code, "close_reason": self._clean(end.close.reason)}
+            reason = self._clean(end.close.reason) or ""
+            if self._shared.redactor.masks_prompts:
+                reason = text_without_prompts(reason, counts)
+            closed: dict[str, Any] = {"close_code": end.close.code, "close_reason": reason}
             if end.close.asker is not None:
                 closed = {"from": self._side(asker=end.close.asker), **closed}
             facts["websocket"] = closed

@@ -131,6 +131,7 @@ def _rules(config: configuration.CaptureConfig) -> Rules:
             for name, expression, where in config.capture_redact_patterns
         ),
         allowed=frozenset(text.encode() for text in config.capture_redact_allow),
+        prompts=config.capture_redact_prompts,
     )
 
 

@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -18,7 +19,9 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.sync.client import connect as connect_sync
 
+import otel_wirecap
 from otel_wirecap import WireCaptureMiddleware
+from otel_wirecap.reading.reader import read_records
 
 Records = list[dict[str, Any]]
 Finish = Callable[[], Records]
@@ -289,6 +292,48 @@ def test_a_secret_in_a_message_is_not_written(captured: Finish, monkeypatch: pyt
     records = captured()
     assert secret not in str(records)
     assert "[REDACTED]" in records[1]["payload"]
+
+
+def test_a_secret_said_in_deltas_is_not_written_and_every_message_is(captured: Finish) -> None:
+    secret = "sk-proj-" + secrets.token_hex(24)
+    said = ["The key ", "is " + secret[:5], secret[5:20], secret[20:44], secret[44:] + " ok", "."]
+    deltas = [f'{{"type": "response.output_text.delta", "item_id": "item_1", "delta": "{text}"}}' for text in said]
+
+    async def go() -> None:
+        async with echo() as backend, connect(backend) as client:
+            for delta in deltas:
+                await client.send(delta)
+                assert await client.recv() == delta  # what is masked in the record is whole on the wire
+
+    asyncio.run(go())
+    records = captured()
+    clean = [deltas[0], deltas[1].replace(secret[:5], "[REDACTED]")]
+    clean += [deltas[2].replace(secret[5:20], ""), deltas[3].replace(secret[20:44], "")]
+    clean += [deltas[4].replace(secret[44:], ""), deltas[5]]
+    assert messages(records) == [(side, 1, message) for message in clean for side in ("proxy", "backend")]
+    told = [record for record in records if record["direction"] == "websocket_message"]
+    assert [record["metadata"]["message_number"] for record in told] == list(range(1, 13))
+    assert [record["timestamp_unix"] for record in told] == sorted(record["timestamp_unix"] for record in told)
+
+
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_prompts_are_not_written_where_they_are_to_be_masked(kind: type, capture_file: Path) -> None:
+    otel_wirecap.instrument(capture_file=capture_file, capture_redact_prompts=True)
+    delta = '{"type": "response.output_text.delta", "delta": "Zażółć gęślą"}'
+
+    async def go() -> None:
+        async with echo() as backend, connect(backend) as client:
+            for message in (delta, "Zażółć gęślą"):
+                await client.send(message if kind is str else message.encode())
+                await client.recv()
+
+    try:
+        asyncio.run(go())
+    finally:
+        otel_wirecap.uninstrument()
+    told = messages(list(read_records(capture_file)))
+    clean = delta.replace("Zażółć gęślą", "[REDACTED]")
+    assert [payload for _, _, payload in told] == [clean, clean, "[REDACTED]", "[REDACTED]"]
 
 
 def test_a_backend_that_cannot_be_reached_is_the_application_s_error_as_ever(captured: Finish) -> None:

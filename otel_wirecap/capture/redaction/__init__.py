@@ -7,6 +7,8 @@
     fields      JSON fields that are secret by their name
     redactor    the gate: texts, JSON documents, bytes, headers, URLs
 
+    prompts     texts of messages taken out, what is structure left; json_masking, structure and edits are its parts
+
 Each call looks at one whole text. What is cut over several texts (the chunks of a stream) is joined before it
 comes here.
 """

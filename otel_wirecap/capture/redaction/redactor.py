@@ -160,6 +160,11 @@ class Redactor:
             self._changed()
 
     @property
+    def masks_prompts(self) -> bool:
+        """Whether the text of messages is to be masked before it comes here."""
+        return self._rules.prompts
+
+    @property
     def searches_numbers(self) -> bool:
         """Whether a number may be a secret, or something beyond a text be part of one."""
         return self._has_rules or self._known.with_number or self._seen.with_number

@@ -41,6 +41,7 @@ class Rules:
         fields: further names of secret fields of JSON and forms and of parameters, in lower case.
         patterns: further secrets.
         allowed: what is no secret although it looks like one.
+        prompts: whether the text of messages and answers is masked, too, in whatever mode.
     """
 
     mode: Mode = "on"
@@ -48,6 +49,7 @@ class Rules:
     fields: frozenset[str] = frozenset()
     patterns: tuple[Pattern, ...] = ()
     allowed: frozenset[bytes] = frozenset()
+    prompts: bool = False
 
 
 class FieldSearch:

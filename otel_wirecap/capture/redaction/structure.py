@@ -1,0 +1,91 @@
+"""What of a document is its structure, and may be kept where prompts are masked: names, and values by their name.
+
+Everything is content that is not told here to be structure.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+# fmt: off
+_KEPT: Final = frozenset({
+    # what something is, and who says it
+    "object", "type", "role", "event", "name", "method", "jsonrpc", "status", "level", "mode", "phase", "channel",
+    # which one
+    "id", "model", "models", "provider", "version", "anthropic_version", "modelVersion", "system_fingerprint",
+    "owned_by",
+    # why it ended
+    "block_reason", "blockReason", "category", "probability", "severity", "threshold", "trafficType",
+    # when
+    "created", "created_at", "createTime", "updated_at", "updateTime", "completed_at", "expires_at", "expireTime",
+    "ttl",
+    # how it is to be answered
+    "service_tier", "serviceTier", "tool_choice", "truncation", "truncate", "effort", "reasoning_effort", "verbosity",
+    "thinkingLevel", "modality", "modalities", "responseModalities", "include", "stream", "alt", "api-version",
+    "format", "encoding", "language", "detail", "quality", "size", "voice", "anthropic_beta", "betas", "keep_alive",
+    # lists in pages
+    "limit", "order", "after", "before", "pageSize", "page_size", "beta",
+    # schemas
+    "required",
+})
+_KEPT_ENDS: Final = (
+    "_id", "Id", "_ids", "_type", "Type", "_format", "Format", "_reason", "Reason", "_modalities", "_encoding",
+)
+_KEPT_WITHIN: Final = {
+    "code": frozenset({"error"}),
+    "param": frozenset({"error"}),
+    "reason": frozenset({"incomplete_details", "status_details"}),
+}
+# All within is content: names of arguments, tokens as names, numbers.
+_CONTENT: Final = frozenset({
+    "args", "arguments", "partialArgs", "partial_args", "tool_input", "kwargs", "variables", "documents", "json",
+    "structuredContent", "structured_content", "logit_bias", "token", "top_tokens", "prefill",
+})
+_CONTENT_END: Final = "logprobs"
+_CONTENT_OBJECTS: Final = frozenset({"input"})
+_CONTENT_ARRAYS: Final = frozenset({"tokens", "token_ids", "prompt_token_ids"})
+_CONTENT_WITHIN: Final = {
+    "response": frozenset({"functionResponse", "function_response"}),
+    "parameters": frozenset({"tool_calls", "toolCalls", "tool_call", "call"}),
+}
+# fmt: on
+_NUMBERS_OF_TOKENS: Final = frozenset({"token", "token_id"})
+
+NAME: Final = re.compile(rb"[A-Za-z_$@#.:/-][A-Za-z0-9_$@#.:/-]{0,79}")
+"""The name of a member that is kept: others are no names, or those of tokens by their number."""
+
+VALUE: Final = re.compile(rb"[A-Za-z0-9._:/@+=#|~-]{1,512}")
+"""A string that is kept where its name says that it is structure: it has no spaces, so that it is no prose."""
+
+MOST_BYTES: Final = 512
+"""Of a name or a value that is kept."""
+
+
+@lru_cache(maxsize=1024)
+def is_structure(name: str | None, parent: str | None) -> bool:
+    """Whether strings of this name are structure.
+
+    Args:
+        name: the member's, or that of the array that the string is in; None for what has none.
+        parent: the name of the object that it is a member of.
+    """
+    if name is None:
+        return False
+    return name in _KEPT or name.endswith(_KEPT_ENDS) or parent in _KEPT_WITHIN.get(name, ())
+
+
+@lru_cache(maxsize=1024)
+def is_content(name: str | None, parent: str | None, *, is_object: bool) -> bool:
+    """Whether all is content that stands in an object of this name, or else in an array."""
+    if name is None:
+        return False
+    if name in _CONTENT or name.lower().endswith(_CONTENT_END) or parent in _CONTENT_WITHIN.get(name, ()):
+        return True
+    return name in (_CONTENT_OBJECTS if is_object else _CONTENT_ARRAYS)
+
+
+def spells(name: str | None) -> bool:
+    """Whether a number of this name is a token, and so a piece of text."""
+    return name in _NUMBERS_OF_TOKENS
