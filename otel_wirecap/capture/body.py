@@ -156,7 +156,12 @@ def record_body(
     try:
         is_json = value is not NOT_JSON
         if redactor.masks_prompts:
-            content = without_prompts(content[: len(content) - body.beyond_limit(content)], content_type, counts)
+            content = without_prompts(
+                content[: len(content) - body.beyond_limit(content)],
+                content_type,
+                counts,
+                is_whole=truncated is None and incomplete is None,
+            )
             is_json = is_json and parse_json(content, content_type) is not NOT_JSON
         if is_json:
             payload: Payload = redact_json(content, redactor, counts, credentials)

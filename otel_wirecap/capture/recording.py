@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from http.client import responses
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from otel_wirecap.capture.body import BodyCollector, RecordedBody, record_body
@@ -324,7 +325,7 @@ class ExchangeRecording(ABC):
             return {}
         facts: dict[str, Any] = {"status_code": response.status_code}
         if response.reason:
-            facts["reason"] = self._clean(response.reason)
+            facts["reason"] = self._told_reason(response.status_code, response.reason)
         if response.http_version is not None and not self.is_client:
             facts["http_version"] = response.http_version
         facts["headers"] = self._told_headers(self._response_headers, counts)
@@ -368,6 +369,12 @@ class ExchangeRecording(ABC):
         redactor = self._shared.redactor
         told = redactor.text_with_urls(name, counts, self.flow.credentials)[:MAX_ERROR_TEXT]
         return name_without_prompts(told, counts) if redactor.masks_prompts else told
+
+    def _told_reason(self, status_code: int, reason: str) -> str | None:
+        """The phrase after a status code: a server may write there what it likes."""
+        if self._shared.redactor.masks_prompts and reason.lower() != responses.get(status_code, "OK").lower():
+            return MARKER
+        return self._clean(reason)
 
     def _told_model(self, model: str | None) -> str | None:
         told = self._clean(model)

@@ -28,7 +28,7 @@ from otel_wirecap.capture.redaction.json_masking import JSONMasking
 from otel_wirecap.capture.redaction.names import segments_of
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.redaction.stream import Released
-from otel_wirecap.capture.redaction.structure import VALUE, is_structure
+from otel_wirecap.capture.redaction.structure import VALUE, is_structure_of_urls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +66,11 @@ class _Reader(ABC):
     @abstractmethod
     def read(self, data: bytes, at: int, base: int, *, is_end: bool) -> int:
         """Takes ``data`` from ``at`` on; ``base`` is their place in the stream. Returns where it got to."""
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether what was read is no whole document, although it began like one."""
+        return False
 
 
 class _Text(_Reader):
@@ -110,12 +115,23 @@ class _JSON(_Reader):
             at = end + 1
         return at
 
+    @property
+    def is_broken(self) -> bool:
+        """See ``_Reader``."""
+        return not self._on_lines and not self._masking.is_between
+
 
 class _Events(_Reader):
-    """Server-sent events: the names of fields stay, of data what stays of JSON, and short names of events."""
+    """Server-sent events: the names of fields stay, of data what stays of JSON, and short names of events.
 
-    def __init__(self, edits: Edits) -> None:
+    Args:
+        edits: are added to.
+        are_certain: the type says that these are events; else what they are named may be content, too.
+    """
+
+    def __init__(self, edits: Edits, *, are_certain: bool = True) -> None:
         super().__init__(edits)
+        self._are_certain = are_certain
         self._masking = JSONMasking(edits)
         self._is_dropping = False
         self._in_data = False
@@ -178,7 +194,7 @@ class _Events(_Reader):
         if data[at : at + 1] != b":":
             if not is_whole and stop - at <= _MOST_FIELD:
                 return at
-            if is_whole and stop - at <= _MOST_FIELD and VALUE.fullmatch(data, value, stop):
+            if self._are_certain and is_whole and stop - at <= _MOST_FIELD and VALUE.fullmatch(data, value, stop):
                 return stop
         return self._drop(value, stop, base)
 
@@ -219,11 +235,12 @@ class _Frames(_Reader):
 
 
 class _Guess(_Reader):
-    """What the first bytes look like."""
+    """What the first bytes look like: a document that is whole is JSON or a text, no events."""
 
-    def __init__(self, edits: Edits, *, json: bool) -> None:
+    def __init__(self, edits: Edits, *, json: bool, events: bool) -> None:
         super().__init__(edits)
         self._json = json
+        self._events = events
         self._reader: _Reader | None = None
 
     def read(self, data: bytes, at: int, base: int, *, is_end: bool) -> int:
@@ -232,16 +249,21 @@ class _Guess(_Reader):
             head = data[at : at + _MOST_TO_GUESS].lstrip(_BLANK)
             if len(head) < _TO_GUESS and len(data) - at < _MOST_TO_GUESS and not is_end:
                 return at
-            if head.startswith(_EVENT_BEGINNINGS):
-                self._reader = _Events(self._edits)
+            if self._events and head.startswith(_EVENT_BEGINNINGS):
+                self._reader = _Events(self._edits, are_certain=False)
             elif self._json and head.startswith(_JSON_BEGINNINGS):
                 self._reader = _JSON(self._edits, on_lines=False)
             else:
                 self._reader = _Text(self._edits)
         return self._reader.read(data, at, base, is_end=is_end)
 
+    @property
+    def is_broken(self) -> bool:
+        """See ``_Reader``."""
+        return self._reader is not None and self._reader.is_broken
 
-def _reader_of(content_type: str, edits: Edits, most_bytes: int) -> _Reader:
+
+def _reader_of(content_type: str, edits: Edits, most_bytes: int, *, is_stream: bool) -> _Reader:
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "text/event-stream":
         return _Events(edits)
@@ -249,7 +271,7 @@ def _reader_of(content_type: str, edits: Edits, most_bytes: int) -> _Reader:
         return _Frames(edits, most_bytes)
     if "json" in kind:
         return _JSON(edits, on_lines=kind in _LINES_OF_JSON)
-    return _Guess(edits, json=not kind.startswith(_NEVER_JSON))
+    return _Guess(edits, json=not kind.startswith(_NEVER_JSON), events=is_stream)
 
 
 class PromptMasking:
@@ -258,14 +280,20 @@ class PromptMasking:
     Args:
         content_type: its type.
         most_bytes: a frame that is longer is masked whole, with all that follows.
+        is_stream: it is no single document, so that text of no known type may be events.
     """
 
-    def __init__(self, content_type: str, most_bytes: int = 1 << 20) -> None:
+    def __init__(self, content_type: str, most_bytes: int = 1 << 20, *, is_stream: bool = True) -> None:
         self._edits = Edits()
         self._pieces = Pieces()
-        self._reader = _reader_of(content_type, self._edits, most_bytes)
+        self._reader = _reader_of(content_type, self._edits, most_bytes, is_stream=is_stream)
         self._data = b""
         self._base = 0
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether all was to be one document and was none, now that it is over."""
+        return self._reader.is_broken
 
     def feed(self, pieces: Sequence[bytes]) -> Released:
         """Takes the next pieces; returns those, in order, that can be told now."""
@@ -285,10 +313,16 @@ class PromptMasking:
         return Released([piece for piece, _ in taken], counts)
 
 
-def without_prompts(content: bytes, content_type: str, counts: dict[str, int]) -> bytes:
-    """A body, or as much of one as there is, with its content masked; ``counts`` is added to."""
-    masking = PromptMasking(content_type, len(content))
+def without_prompts(content: bytes, content_type: str, counts: dict[str, int], *, is_whole: bool = True) -> bytes:
+    """A body with its content masked; ``counts`` is added to.
+
+    What is no JSON is masked as a whole, even where it begins like some: only of a body that is known to be cut off
+    (not ``is_whole``) the beginning tells the structure.
+    """
+    masking = PromptMasking(content_type, len(content), is_stream=False)
     released = [masking.feed([content]), masking.close()]
+    if is_whole and masking.is_broken:
+        return _marked(content.decode("utf-8", "replace"), counts).encode()
     for some in released:
         for rules in some.counts.values():
             counts[RULE] = counts.get(RULE, 0) + rules[RULE]
@@ -384,7 +418,7 @@ def _parameter(pair: str, counts: dict[str, int]) -> str:
     if not equals:
         return _marked(name, counts)
     decoded = unquote_plus(name)
-    kept = is_structure(decoded, None) and VALUE.fullmatch(unquote_plus(value).encode("utf-8", "surrogatepass"))
+    kept = is_structure_of_urls(decoded) and VALUE.fullmatch(unquote_plus(value).encode("utf-8", "surrogatepass"))
     if not VALUE.fullmatch(decoded.encode("utf-8", "surrogatepass")):
         name = _marked(name, counts)
     return f"{name}={value if kept else _marked(value, counts)}"

@@ -12,32 +12,47 @@ from typing import Final
 # fmt: off
 _KEPT: Final = frozenset({
     # what something is, and who says it
-    "object", "type", "role", "event", "name", "method", "jsonrpc", "status", "level", "mode", "phase", "channel",
+    "object", "type", "role", "event", "tool_name", "toolName", "method", "jsonrpc", "status", "level", "mode", "phase",
+    "channel", "media_type", "mediaType", "mime_type", "mimeType", "content_type", "contentType", "input_type",
+    "task_type", "taskType", "event_type",
     # which one
     "id", "model", "models", "provider", "version", "anthropic_version", "modelVersion", "system_fingerprint",
     "owned_by",
     # why it ended
+    "finish_reason", "finishReason", "native_finish_reason", "stop_reason", "stopReason", "done_reason",
     "block_reason", "blockReason", "category", "probability", "severity", "threshold", "trafficType",
     # when
     "created", "created_at", "createTime", "updated_at", "updateTime", "completed_at", "expires_at", "expireTime",
     "ttl",
     # how it is to be answered
     "service_tier", "serviceTier", "tool_choice", "truncation", "truncate", "effort", "reasoning_effort", "verbosity",
-    "thinkingLevel", "modality", "modalities", "responseModalities", "include", "stream", "alt", "api-version",
-    "format", "encoding", "language", "detail", "quality", "size", "voice", "anthropic_beta", "betas", "keep_alive",
-    # lists in pages
-    "limit", "order", "after", "before", "pageSize", "page_size", "beta",
+    "thinkingLevel", "modality", "modalities", "responseModalities", "include", "stream",
+    "input_modalities", "output_modalities", "encoding_format", "response_format", "output_format", "audio_format",
+    "input_audio_format", "output_audio_format", "format", "encoding", "language", "quality", "size", "voice",
+    "anthropic_beta", "betas", "keep_alive",
     # schemas
     "required",
 })
-_KEPT_ENDS: Final = (
-    "_id", "Id", "_ids", "_type", "Type", "_format", "Format", "_reason", "Reason", "_modalities", "_encoding",
-)
+_IDS: Final = ("_id", "Id", "_ids")
+_KEPT_PARAMETERS: Final = frozenset({
+    "alt", "api-version", "beta", "limit", "order", "after", "before", "pageSize", "page_size",
+})
 _KEPT_WITHIN: Final = {
+    # of a tool or a schema: other names are people's, files', subjects'
+    "name": frozenset({
+        "tools", "tool", "functions", "function", "tool_calls", "toolCalls", "function_call", "functionCall",
+        "functionResponse", "function_response", "functionDeclarations", "function_declarations", "tool_choice",
+        "toolChoice", "custom", "json_schema", "format", "content", "content_block", "input", "output", "item",
+        "toolUse", "toolSpec", "models",
+    }),
+    "detail": frozenset({"image_url", "content"}),
     "code": frozenset({"error"}),
     "param": frozenset({"error"}),
     "reason": frozenset({"incomplete_details", "status_details"}),
 }
+_OWN: Final = frozenset({"metadata", "labels"})
+"""What is in these, whoever sent it made up: only ids are kept, which tell whose or which one it is."""
+
 # All within is content: names of arguments, tokens as names, numbers.
 _CONTENT: Final = frozenset({
     "args", "arguments", "partialArgs", "partial_args", "tool_input", "kwargs", "variables", "documents", "json",
@@ -73,7 +88,14 @@ def is_structure(name: str | None, parent: str | None) -> bool:
     """
     if name is None:
         return False
-    return name in _KEPT or name.endswith(_KEPT_ENDS) or parent in _KEPT_WITHIN.get(name, ())
+    if name.endswith(_IDS) or parent in _OWN:
+        return name.endswith(_IDS)
+    return name in _KEPT or parent in _KEPT_WITHIN.get(name, ())
+
+
+def is_structure_of_urls(name: str) -> bool:
+    """Whether the parameters of this name are structure."""
+    return name in _KEPT_PARAMETERS or is_structure(name, None)
 
 
 @lru_cache(maxsize=1024)
