@@ -17,6 +17,8 @@ AUTHORIZATION = "authorization"
 BEARER = "Bearer "
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_BEFORE_HOST = re.compile(r"\A((?:[A-Za-z0-9._-]+=)?(?:[A-Za-z][A-Za-z0-9+.-]*://)?).*@", re.DOTALL)
+"""An option or a URL up to its host; a password may have any character in it."""
 
 _NOT_A_KEY = frozenset({"AWS_ACCESS_KEY_ID"})
 """Names a key that signs requests; it is no credential by itself."""
@@ -131,4 +133,4 @@ def _checked_url(url: str) -> str:
 
 def _without_password(text: str) -> str:
     """The text without what could be a password or a key in it, so that a message can quote it."""
-    return re.sub(r"//[^/@]*@", "//***@", text).partition("?")[0]
+    return _BEFORE_HOST.sub(r"\1***@", text).partition("?")[0]

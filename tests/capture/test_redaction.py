@@ -17,7 +17,7 @@ from otel_wirecap.capture.body import BodyCollector, record_body
 from otel_wirecap.capture.identity import credentials
 from otel_wirecap.capture.redaction import MARKER, Redactor
 from otel_wirecap.capture.redaction.fields import NAME_ENDS
-from otel_wirecap.capture.redaction.known import spellings
+from otel_wirecap.capture.redaction.known import KnownValues, spellings
 from otel_wirecap.capture.redaction.names import header_rule, query_is_secret
 from otel_wirecap.capture.redaction.patterns import LITERALS, MAX_LITERALS, SHAPES
 
@@ -271,6 +271,16 @@ def test_what_some_serialisers_escape_hides_no_known_value_and_costs_harmless_te
 def test_many_known_values_are_all_found():
     values = [secrets.token_hex(8) for _ in range(3 * MAX_LITERALS)]
     assert Redactor(known_values=values).text(" ".join(values), {}) == " ".join([MARKER] * len(values))
+
+
+@pytest.mark.parametrize("piece", ["Credential=", "ab", "%2F+", "\u00fc/", "-"])
+def test_a_value_may_be_as_long_and_repeat_itself_as_it_likes(piece):
+    value = piece * (16_000 // len(piece))
+    # What is searched for stays short: an automaton takes time with the square of what repeats itself.
+    assert max(map(len, KnownValues("known", [value]).clues)) <= 64
+    redactor = Redactor()
+    assert redactor.text(f"is {value}, yes", {}, (value,)) == "is [REDACTED], yes"
+    assert redactor.json(json.dumps({"a": value}).encode(), {}, (value,)) == b'{"a": "[REDACTED]"}'
 
 
 def test_known_values_that_overlap_leave_nothing():

@@ -501,11 +501,16 @@ def test_a_backend_option_that_cannot_be_used_is_named(option):
         backends_from([option], "openai")
 
 
-def test_a_password_in_a_url_is_refused_and_not_repeated():
-    password = secrets.token_hex(8)
+@pytest.mark.parametrize(
+    "option", ["x=https://user:{}@host", "x=user:{}@host", "=https://user:{}@host", "user:{}@host"]
+)
+@pytest.mark.parametrize("between", ["", "/", "@", "?", "#", "//", "\n", "="])
+def test_a_password_in_a_url_is_refused_and_not_repeated(option, between):
+    halves = secrets.token_hex(8), secrets.token_hex(8)
     with pytest.raises(ConfigurationError) as told:
-        backends_from([f"x=https://user:{password}@host"], "x")
-    assert password not in str(told.value)
+        backends_from([option.format(between.join(halves))], "x")
+    assert not [half for half in halves if half in str(told.value)]
+    assert "***@host" in str(told.value)
 
 
 def test_an_unknown_default_backend_is_told_with_the_known_ones():

@@ -24,6 +24,9 @@ _HEAD: Final = 4
 MIN_CLUE: Final = 6
 """Bytes: a search for shorter ones would find harmless text too often."""
 
+_MOST_CLUE: Final = 64
+"""Bytes: an automaton takes time with the square of a literal's length where that repeats itself."""
+
 
 @lru_cache(maxsize=4096)
 def spellings(value: str) -> tuple[bytes, ...]:
@@ -81,12 +84,12 @@ def _small_digits(percent_encoded: str) -> str:
 def _clues(forms: Iterable[bytes]) -> set[bytes]:
     """A part of each form, long enough to be rare; most forms of a value have one in common.
 
-    A form without such a part is one itself.
+    Of a form without such a part it is the beginning.
     """
     found: set[bytes] = set()
     for form in forms:
         longest = max(_PLAIN_PART.findall(form), key=len, default=b"")
-        clue = longest if len(longest) >= MIN_CLUE else form
+        clue = (longest if len(longest) >= MIN_CLUE else form)[:_MOST_CLUE]
         if not any(known in form for known in found):
             found.add(clue)
     return found
