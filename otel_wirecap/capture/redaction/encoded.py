@@ -31,6 +31,9 @@ from otel_wirecap.capture.redaction.patterns import (
 from otel_wirecap.capture.redaction.spans import Span
 
 _MOST_CORE: Final = 4
+_MOST_FAILED: Final = 4000
+"""Spellings in one text that turn out to be none. No text has so many but one that is made to take long: what looks
+like a secret in the rest of it is taken for one unread."""
 _LONGEST_UNIT: Final = 4
 _FEW: Final = 512
 """Characters that are decoded first: enough to tell for most shapes."""
@@ -39,7 +42,7 @@ _URL_ALPHABET: Final = bytes.maketrans(b"-_", b"+/")
 _LETTER: Final = r"[A-Za-z0-9+/_-]"
 _LINE_END: Final = rf"(?<={_LETTER}{{64}})(?:\\r\\n|\\n|\r?\n)"
 """Lines of fewer characters are no parts of one text, but of lists."""
-_RUN: Final = re.compile(rf"(?:{_LETTER}|\\/|%2[BbFf]|{_LINE_END})*+".encode())
+_RUN: Final = re.compile(rf"(?:{_LETTER}++|\\/|%2[BbFf]|{_LINE_END})*+".encode())
 _UNIT: Final = re.compile(rb"\\/|%2[BbFf]|(?:\\[rn]|[\r\n])+")
 _CUT: Final = re.compile(rf"(?:%2?|\\|(?<={_LETTER}{{64}})(?:\\r\\n|\\n|\r?\n|\\r\\?|\r))\Z".encode())
 _MEANING: Final = {rb"\/": b"/", b"%2B": b"+", b"%2b": b"+", b"%2F": b"/", b"%2f": b"/"}
@@ -87,12 +90,17 @@ def find_encoded(data: bytes, found: Iterable[list[Hit]], begin: int = 0) -> lis
     if not hits:
         return []
     spans: list[Span] = []
-    done = begin
-    for start, core in _around(data, hits):
-        span = _read(data, start, core)[0] if start >= done else None
-        if span is not None and span.start >= done:
-            spans.append(span)
-            done = span.end
+    done, failed = begin, 0
+    for hit in sorted(hits):
+        for start, core in _around(data, hit) if hit + _MOST_CORE > done else ():
+            if start < done:
+                continue
+            span = _read(data, start, core)[0] if failed < _MOST_FAILED else _unread(data, start, core)
+            if span is not None and span.start >= done:
+                spans.append(span)
+                done = span.end
+            else:
+                failed += 1
     return spans
 
 
@@ -107,7 +115,8 @@ def open_encoded(data: bytes, begin: int) -> int:
     if place == run:
         return place
     tail = data[run:]
-    for start, core in _around(data, [run + start for find in FIND for _, start, _ in find(tail)]):
+    hits = sorted(run + start for find in FIND for _, start, _ in find(tail))
+    for start, core in (spelling for hit in hits for spelling in _around(data, hit)):
         open_from = _read(data, start, core)[1]
         if open_from is not None:
             return max(begin, min(place, open_from))
@@ -121,13 +130,18 @@ def _cut(data: bytes) -> int:
     return 0
 
 
-def _around(data: bytes, hits: list[int]) -> Iterator[tuple[int, _Core]]:
-    """The spellings at the places that were found, and at those that they hid by overlapping them."""
-    places = {place for hit in hits for place in range(hit, hit + _MOST_CORE)}
-    for place in sorted(places):
+def _around(data: bytes, hit: int) -> Iterator[tuple[int, _Core]]:
+    """The spellings at a place that was found, and at those that it hid by overlapping them."""
+    for place in range(hit, hit + _MOST_CORE):
         for length in (_MOST_CORE - 1, _MOST_CORE):
             for core in _CORES.get(data[place : place + length], ()):
                 yield place, core
+
+
+def _unread(data: bytes, start: int, core: _Core) -> Span | None:
+    """The run that a spelling begins, whatever it says."""
+    run = _RUN.match(data, start)
+    return Span(start, run.end(), CONFIRM[core.literal][0][2]) if run and run[0] else None
 
 
 def _read(data: bytes, start: int, core: _Core) -> tuple[Span | None, int | None]:
@@ -168,7 +182,7 @@ def _decoded(run: bytes, first: int) -> tuple[bytes, Sequence[int], Sequence[int
     """What a run says; where each of its characters begins and ends, if it stands at ``first``."""
     begins: Sequence[int] = range(first, first + len(run))
     ends: Sequence[int] = range(first + 1, first + 1 + len(run))
-    if _UNIT.search(run):
+    if run.strip(_LETTER_BYTES):
         plain: list[bytes] = []
         begins, ends, done = [], [], 0
         for unit in _UNIT.finditer(run + b"\n"):

@@ -175,6 +175,11 @@ _BOUNDED: Final = tuple(all(shape.bounded for shape in SHAPES if literal in shap
 _ESCAPED_ASCII: Final = re.compile(rb"\\u00(?:2[0-57-9A-Fa-f]|3[0-9ABDFabdf]|[4-7][0-9A-Fa-f])")
 """ASCII that nobody needs to escape: not & < > (2, 3c, 3e), which some serialisers write so."""
 
+_RUN: Final = re.compile(rb"[A-Za-z0-9_./+=-]*+")
+_MOST_FAILED: Final = 10_000
+"""Beginnings of secrets in one text that turn out to be none. No text has so many but one that is made to take long:
+what looks like a secret in the rest of it is taken for one."""
+
 _FIRST_END: Final = len(LITERALS) + 1
 _ALL: Final = (*(literal.encode() for literal in LITERALS), rb"\u00", *NAME_ENDS)
 """What is searched for; its number is its place here. The shapes come first, then what begins an escape."""
@@ -306,13 +311,29 @@ def find_secrets(data: bytes, found: Iterable[list[Hit]], begin: int = 0) -> tup
 def _confirmed(data: bytes, hits: list[tuple[int, int]], begin: int) -> list[Span]:
     """Keeps the hits that are secrets, each with its whole run; hits inside a secret belong to it."""
     spans: list[Span] = []
-    done = begin
+    done, failed = begin, 0
     for start, index in hits:
         if start < done or (_BOUNDED[index] and not _LEFT.match(data, start)):
             continue
-        for expression, lead, rule in CONFIRM[index]:
-            if start - lead >= begin and (match := expression.match(data, start - lead)):
-                done = match.end()
-                spans.append(Span(match.start(), done, rule))
-                break
+        span = _read(data, start, index, begin) if failed < _MOST_FAILED else _unread(data, start, index)
+        if span is None:
+            failed += 1
+        else:
+            done = span.end
+            spans.append(span)
     return spans
+
+
+def _read(data: bytes, start: int, index: int, begin: int) -> Span | None:
+    """The secret that has its literal there."""
+    for expression, lead, rule in CONFIRM[index]:
+        if start - lead >= begin and (match := expression.match(data, start - lead)):
+            return Span(match.start(), match.end(), rule)
+    return None
+
+
+def _unread(data: bytes, start: int, index: int) -> Span:
+    """What a literal begins, whether it is a secret or not."""
+    end = start + len(LITERALS[index])
+    run = _RUN.match(data, end)
+    return Span(start, run.end() if run else end, CONFIRM[index][0][2])
