@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from otel_wirecap.capture.streams import StreamReader
 from otel_wirecap.llm.assembly import StreamAssembly
 from otel_wirecap.llm.providers import answered_model
-from otel_wirecap.llm.sse import SSEEvent, SSEParser
+from otel_wirecap.llm.events import Event
+from otel_wirecap.llm.sse import SSEParser
 
 LIMIT = 600
 
@@ -103,9 +104,9 @@ streams = st.lists(
 ).map(b"".join)
 
 
-def parsed(pieces: list[bytes], limit: int = 1 << 24) -> tuple[list[SSEEvent], bool]:
+def parsed(pieces: list[bytes], limit: int = 1 << 24) -> tuple[list[Event], bool]:
     parser = SSEParser(max_event_bytes=limit)
-    events: list[SSEEvent] = []
+    events: list[Event] = []
     for piece in pieces:
         events += parser.feed(piece)
         assert sum(map(len, parser._line)) <= limit
@@ -113,16 +114,16 @@ def parsed(pieces: list[bytes], limit: int = 1 << 24) -> tuple[list[SSEEvent], b
     return events + parser.close(), parser.overflowed
 
 
-def reference(data: bytes) -> list[SSEEvent]:
+def reference(data: bytes) -> list[Event]:
     """The rules of the standard, read off it line by line; an event that is cut off is told."""
-    events: list[SSEEvent] = []
+    events: list[Event] = []
     name, lines = b"", list[bytes]()
     for line in [*re.split(b"\r\n|\n|\r", data.removeprefix(b"\xef\xbb\xbf")), b""]:
         field, _, value = line.partition(b":")
         value = value[1:] if value[:1] == b" " else value
         if not line:
             if lines:
-                events.append(SSEEvent(name.decode("utf-8", "replace"), b"\n".join(lines)))
+                events.append(Event(name.decode("utf-8", "replace"), b"\n".join(lines)))
             name, lines = b"", []
         elif field == b"data":
             lines.append(value)
@@ -164,7 +165,7 @@ def test_the_assembly_keeps_no_more_than_it_may_and_gives_up_over_it(events: lis
     assembly = StreamAssembly(max_bytes=most)
     for event in events:
         answered_model(event)
-        assembly.add(SSEEvent("", orjson.dumps(event)))
+        assembly.add(Event("", orjson.dumps(event)))
         assert assembly._format is None or assembly._format.size <= most
     assert not assembly.overflowed or assembly.message() is None
 
