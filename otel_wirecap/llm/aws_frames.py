@@ -114,8 +114,11 @@ def _events_in(headers: bytes, payload: bytes) -> Iterator[Event]:
     elif kind == "exception":
         told = _json(payload)
         if not isinstance(told, dict):
-            told = {"message": payload.decode("utf-8", "replace")}
-        yield Event("error", orjson.dumps({"type": named.get(":exception-type"), **told}))
+            payload = orjson.dumps({"message": payload.decode("utf-8", "replace")})
+        # Spelled, not dumped: what can be read may be nested too deep to be written.
+        comma = b"" if told == {} else b","
+        kind_of = orjson.dumps(named.get(":exception-type"))
+        yield Event("error", b'{"type":%s%s%s' % (kind_of, comma, payload.strip()[1:]))
     elif kind == "error":
         error = {"type": named.get(":error-code"), "message": named.get(":error-message")}
         yield Event("error", orjson.dumps(error))

@@ -1,5 +1,6 @@
 """The formats of Bedrock, Cohere, Ollama and their like; those of OpenAI, Anthropic and Gemini in other framings."""
 
+import itertools
 import json
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 from cohere.types import NonStreamedChatResponse
 from cohere.v2.types import V2ChatResponse
 from google.genai.types import GenerateContentResponse
+from hypothesis import given
+from hypothesis import strategies as st
 from streams import AWS, aws_chunk, aws_event, frame, ndjson, sse
 
 from otel_wirecap.llm.assembly import ProviderError, StreamAssembly, assemble
@@ -432,3 +435,113 @@ def test_a_message_with_an_event_too_large_to_read_is_none() -> None:
     events = [ollama("a"), ollama("b" * 2000), ollama("c")]
     assert assemble(LINES, [ndjson(*events)], max_bytes=1000) is None
     assert assemble(LINES, [ndjson(*events)]) is not None
+
+
+def chat_call(index: int, first: bool, piece: str) -> Any:
+    head = {"id": f"c{index}", "type": "function"} if first else {}
+    function = {"name": f"f{index}", "arguments": piece} if first else {"arguments": piece}
+    return {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": index, **head, "function": function}]}}]}
+
+
+def message_call(index: int, first: bool, piece: str) -> list[Any]:
+    start = {"type": "tool_use", "id": f"c{index}", "name": f"f{index}", "input": {}}
+    delta = {"type": "input_json_delta", "partial_json": piece}
+    return [
+        *([{"type": "content_block_start", "index": index, "content_block": start}] if first else []),
+        {"type": "content_block_delta", "index": index, "delta": delta},
+    ]
+
+
+def converse_call(index: int, first: bool, piece: str) -> list[Any]:
+    start = {"toolUse": {"toolUseId": f"c{index}", "name": f"f{index}"}}
+    delta = {"toolUse": {"input": piece}}
+    return [
+        *([{"contentBlockStart": {"contentBlockIndex": index, "start": start}}] if first else []),
+        {"contentBlockDelta": {"contentBlockIndex": index, "delta": delta}},
+    ]
+
+
+def response_call(index: int, first: bool, piece: str) -> list[Any]:
+    item = {"type": "function_call", "call_id": f"c{index}", "name": f"f{index}", "arguments": ""}
+    return [
+        *([{"type": "response.output_item.added", "output_index": index, "item": item}] if first else []),
+        {"type": "response.function_call_arguments.delta", "output_index": index, "delta": piece},
+    ]
+
+
+CALLS: dict[str, tuple[Any, Any]] = {
+    "chat": (
+        lambda *call: [chat_call(*call)],
+        lambda m: [
+            (c["id"], c["function"]["name"], json.loads(c["function"]["arguments"]))
+            for c in m["choices"][0]["message"]["tool_calls"]
+        ],
+    ),
+    "messages": (message_call, lambda m: [(c["id"], c["name"], c["input"]) for c in m["content"]]),
+    "responses": (
+        response_call,
+        lambda m: [(c["call_id"], c["name"], json.loads(c["arguments"])) for c in m["output"]],
+    ),
+    "converse": (
+        converse_call,
+        lambda m: [
+            (c["toolUse"]["toolUseId"], c["toolUse"]["name"], c["toolUse"]["input"])
+            for c in m["output"]["message"]["content"]
+        ],
+    ),
+    "cohere": (
+        lambda index, first, piece: [
+            cohere_call(
+                index,
+                "start" if first else "delta",
+                function={"arguments": piece} | ({"name": f"f{index}"} if first else {}),
+                **({"id": f"c{index}", "type": "function"} if first else {}),
+            )
+        ],
+        lambda m: [
+            (c["id"], c["function"]["name"], json.loads(c["function"]["arguments"])) for c in m["message"]["tool_calls"]
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CALLS)
+@given(data=st.data())
+def test_parallel_tool_calls_add_up_however_their_pieces_are_cut_and_interleaved(
+    kind: str, data: st.DataObject
+) -> None:
+    spell, read = CALLS[kind]
+    inputs = data.draw(st.lists(st.dictionaries(st.text(max_size=4), st.text(max_size=6)), min_size=1, max_size=4))
+    waiting = {}
+    for index, value in enumerate(inputs):
+        text = json.dumps(value, ensure_ascii=False)
+        edges = [0, *sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=4))), len(text)]
+        waiting[index] = [text[a:b] for a, b in itertools.pairwise(edges)]
+    events = [event for index, pieces in waiting.items() for event in spell(index, True, pieces.pop(0))]
+    while left := [index for index, pieces in waiting.items() if pieces]:
+        index = data.draw(st.sampled_from(left))
+        events += spell(index, False, waiting[index].pop(0))
+    message = assemble("text/event-stream", [sse(*events)])
+    assert read(message) == [(f"c{index}", f"f{index}", value) for index, value in enumerate(inputs)]
+
+
+ALL = {
+    "converse": CONVERSE,
+    "cohere": [sse(event) for event in COHERE],
+    "cohere, first version": [ndjson(event) for event in COHERE_V1],
+    "claude through bedrock": list(map(aws_chunk, INVOKED["claude"][0])),
+}
+
+
+@pytest.mark.parametrize("kind", ALL)
+@given(places=st.lists(st.integers(0, 5000), max_size=12), end=st.integers(0, 5000))
+def test_a_stream_of_any_format_may_be_cut_anywhere_and_end_anywhere(kind: str, places: list[int], end: int) -> None:
+    stream = b"".join(ALL[kind])
+    edges = [0, *sorted(place % len(stream) for place in places), len(stream)]
+    assert assemble(None, [stream[a:b] for a, b in itertools.pairwise(edges)]) == assemble(None, [stream])
+    end %= len(stream)
+    # An event is all there when only the line ends after it are missing.
+    blank = [len(piece) - len(piece.rstrip(b"\n")) if piece.startswith((b"{", b"event")) else 0 for piece in ALL[kind]]
+    ends = [place - more for place, more in zip(itertools.accumulate(map(len, ALL[kind])), blank, strict=True)]
+    events = sum(place <= end for place in ends)
+    assert assemble(None, [stream[:end]]) == assemble(None, ALL[kind][:events])

@@ -111,14 +111,22 @@ def test_an_event_of_converse_says_its_type_itself() -> None:
 def test_an_exception_of_aws_is_an_error_with_its_type() -> None:
     thrown = frame({":message-type": "exception", ":exception-type": "throttlingException"}, b'{"message":"slow"}')
     bare = frame({":message-type": "exception", ":exception-type": "x"}, b"no JSON")
+    empty = frame({":message-type": "exception", ":exception-type": "y"}, b" {} ")
     error = frame({":message-type": "error", ":error-code": "InternalFailure", ":error-message": "oops"}, b"")
-    told = read(event_parser(AWS), thrown + bare + error)
-    assert [event.name for event in told] == ["error"] * 3
+    told = read(event_parser(AWS), thrown + bare + empty + error)
+    assert [event.name for event in told] == ["error"] * 4
     assert [json.loads(event.data) for event in told] == [
         {"type": "throttlingException", "message": "slow"},
         {"type": "x", "message": "no JSON"},
+        {"type": "y"},
         {"type": "InternalFailure", "message": "oops"},
     ]
+
+
+def test_an_exception_nested_beyond_reason_is_read() -> None:
+    deep = b'{"message":"no","x":' + b"[" * 500 + b"]" * 500 + b"}"
+    (event,) = read(event_parser(AWS), frame({":message-type": "exception", ":exception-type": "x"}, deep))
+    assert json.loads(event.data)["message"] == "no"
 
 
 def test_headers_that_are_no_strings_are_passed_over() -> None:

@@ -28,7 +28,7 @@ def error_in(name: str, event: Json) -> object:
 
     Known are: an object with an ``error`` member (OpenAI chat, Groq, OpenRouter, Gemini, Anthropic), the
     events ``error`` and ``response.failed`` of OpenAI's Responses API, vLLM's ``"object": "error"``, Cohere's
-    error at the end, and any JSON object in an event named ``error``.
+    ``err`` and its error in the last event, and any JSON object in an event named ``error``.
 
     Args:
         name: The event's name.
@@ -40,8 +40,12 @@ def error_in(name: str, event: Json) -> object:
     error = event.get("error")
     if error:
         return error
+    if name == "error" or event.get("object") == "error":
+        return event
     kind = event.get("type")
-    if kind == "error" or name == "error" or event.get("object") == "error":
+    if kind is None:
+        return event.get("err") or None
+    if kind == "error":
         return event
     if kind == "response.failed":
         response = event.get("response")
@@ -49,8 +53,6 @@ def error_in(name: str, event: Json) -> object:
     if kind == "message-end":
         delta = event.get("delta")
         return (delta.get("error") if isinstance(delta, dict) else None) or None
-    if event.get("event_type") == "stream-error":
-        return event.get("err") or event
     return None
 
 
