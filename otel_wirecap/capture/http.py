@@ -161,11 +161,11 @@ class HTTPRecording(ExchangeRecording):
         self._stream = StreamDecoder(
             binary=self._response_type in BINARY_TYPES, content_encoding=self._response_encoding
         )
-        if self._response_type == "text/event-stream":
-            self._reader = StreamReader(
-                assemble=settings.assemble_streams and not self.is_client,
-                max_bytes=settings.max_payload_bytes,
-            )
+        self._reader = StreamReader(
+            self._response_type,
+            assemble=settings.assemble_streams and not self.is_client,
+            max_bytes=settings.max_payload_bytes,
+        )
         counts: dict[str, int] = {}
         metadata = {**self._base, **self._response_metadata(counts), "ttfb_ms": self._ttfb_ms}
         if self._stream.compressed:

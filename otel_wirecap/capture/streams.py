@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.capture.decoding import ContentDecoder, TextSplitter, UndecodableError, needs_decoding
 from otel_wirecap.llm.assembly import ProviderError, StreamAssembly
-from otel_wirecap.llm.sse import SSEParser
+from otel_wirecap.llm.framing import event_parser
 
 if TYPE_CHECKING:
-    from otel_wirecap.llm.sse import SSEEvent
+    from otel_wirecap.llm.events import Event
 
 STREAM_TYPES = frozenset(
     {
@@ -77,9 +77,10 @@ class StreamDecoder:
 
 
 class StreamReader:
-    """Reads the server-sent events of a stream: the answered model, the provider's error, the assembled message.
+    """Reads the events of a stream: the answered model, the provider's error, the assembled message.
 
     Args:
+        content_type: of the stream; where it does not tell the framing, the first bytes do.
         assemble: whether the events are added up to a message; otherwise only events that may name the model or an
             error are looked into.
         max_bytes: the most that the assembly keeps.
@@ -87,8 +88,8 @@ class StreamReader:
 
     __slots__ = ("_assemble", "_assembly", "_looks", "_parser")
 
-    def __init__(self, *, assemble: bool, max_bytes: int) -> None:
-        self._parser = SSEParser(max_event_bytes=max_bytes)
+    def __init__(self, content_type: str, *, assemble: bool, max_bytes: int) -> None:
+        self._parser = event_parser(content_type, max_event_bytes=max_bytes)
         self._assembly = StreamAssembly(max_bytes=max_bytes)
         self._assemble = assemble
         self._looks = _EVENTS_THAT_NAME_THE_MODEL
@@ -114,7 +115,7 @@ class StreamReader:
             return None
         return self._assembly.message()
 
-    def _take(self, events: list[SSEEvent]) -> None:
+    def _take(self, events: list[Event]) -> None:
         add = self._assembly.add
         if self._assemble:
             for event in events:

@@ -212,7 +212,7 @@ class _Page:
         body = leg.response_body if is_spelt or answer is None else orjson.dumps(answer)
         self._body(body.decode("utf-8", "replace"), leg.end or leg.response)
         if one.streamed and self._arguments.events:
-            for number, event in enumerate(events_of(leg.response_body), 1):
+            for number, event in enumerate(events_of(leg), 1):
                 name = f" {event.name}" if event.name else ""
                 self._line(
                     self._style(f"  event {number}{name}:", "dim")

@@ -11,30 +11,21 @@ Invariants:
 - Every byte is looked at a fixed number of times, however small the pieces are.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
+
+from otel_wirecap.llm.events import Event
 
 _BOM: Final = b"\xef\xbb\xbf"
 _LF: Final = 10
 _CR: Final = 13
 
-
-class SSEEvent(NamedTuple):
-    r"""One event of an event stream.
-
-    Attributes:
-        name: The ``event`` field; "" where there was none.
-        data: The ``data`` lines, joined by ``\n``; UTF-8, not decoded.
-    """
-
-    name: str
-    data: bytes
-
-
-_new_tuple = tuple.__new__  # an SSEEvent at half the price of calling the class
+_new_tuple = tuple.__new__  # an event at half the price of calling the class
 
 
 class SSEParser:
-    """Parses one event stream, fed in pieces of any size.
+    r"""Parses one event stream; see `EventParser`.
+
+    An event's name is its ``event`` field, its data are its ``data`` lines, joined by ``\n``.
 
     Args:
         max_event_bytes: The most that a line, and the data of one event, may take. An event over it is
@@ -71,39 +62,28 @@ class SSEParser:
         self._dropped = False  # the current event is too large
         self.overflowed = False
 
-    def feed(self, data: bytes) -> list[SSEEvent]:
-        """Takes the next bytes.
-
-        Args:
-            data: Any number of bytes, none included.
-
-        Returns:
-            The events that they complete, in order.
-        """
+    def feed(self, data: bytes) -> list[Event]:
+        """See `EventParser.feed`."""
         # Most pieces are one whole event, of a data line and perhaps a name before it.
         if self._at_rest and data[-2:] == b"\n\n" and len(data) <= self._limit:
             if data[:6] == b"data: ":
                 body = data[6:-2]
                 if _LF not in body and _CR not in body:
-                    return [_new_tuple(SSEEvent, ("", body))]
+                    return [_new_tuple(Event, ("", body))]
             elif data[:7] == b"event: ":
                 end = data.find(b"\n")
                 body = data[end + 7 : -2]
                 if data[end + 1 : end + 7] == b"data: " and _LF not in body and _CR not in data:
-                    return [_new_tuple(SSEEvent, (data[7:end].decode("utf-8", "replace"), body))]
+                    return [_new_tuple(Event, (data[7:end].decode("utf-8", "replace"), body))]
         return self._feed(data)
 
-    def close(self) -> list[SSEEvent]:
-        """Ends the stream.
-
-        Returns:
-            The event that was not terminated, if it has data; the parser takes nothing more.
-        """
+    def close(self) -> list[Event]:
+        """See `EventParser.close`."""
         if not self._line_size:
             return self._take_lines(b"\n")
         return self._take_lines(b"\n\n")
 
-    def _feed(self, data: bytes) -> list[SSEEvent]:
+    def _feed(self, data: bytes) -> list[Event]:
         if self._fresh:
             data = b"".join((*self._line, data))
             self._line.clear()
@@ -135,7 +115,7 @@ class SSEParser:
         else:
             self._line.append(rest)
 
-    def _take_lines(self, data: bytes) -> list[SSEEvent]:
+    def _take_lines(self, data: bytes) -> list[Event]:
         """Takes bytes that end with a line end."""
         limit = self._limit
         lines = data.splitlines()  # of bytes: at CR, LF and CRLF only
@@ -148,13 +128,13 @@ class SSEParser:
                 lines[0] = b"".join(self._line)
             self._line.clear()
             self._line_size = 0
-        events: list[SSEEvent] = []
+        events: list[Event] = []
         for line in lines:
             if not line:
                 if self._data and not self._dropped:
                     body = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
                     name = self._name.decode("utf-8", "replace") if self._name else ""
-                    events.append(_new_tuple(SSEEvent, (name, body)))
+                    events.append(_new_tuple(Event, (name, body)))
                 self._data = []
                 self._data_size = 0
                 self._name = b""

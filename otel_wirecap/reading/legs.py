@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_wirecap.llm.sse import SSEEvent, SSEParser
+from otel_wirecap.llm.framing import event_parser
 from otel_wirecap.reading.captures import body_of
 from otel_wirecap.reading.flows import (
     REQUESTS,
@@ -19,6 +19,7 @@ from otel_wirecap.reading.flows import (
 )
 
 if TYPE_CHECKING:
+    from otel_wirecap.llm.events import Event
     from otel_wirecap.reading.captures import Captures
     from otel_wirecap.reading.flows import Exchange, Flow
     from otel_wirecap.reading.reader import Record
@@ -77,7 +78,7 @@ class Leg:
         if self.assembled is not None:
             return self.assembled.get("payload")
         if self.chunks:
-            return message_of(self.response_body)
+            return message_of(self)
         return None if self.response is None else self.response.get("payload")
 
     def headers(self, of: str) -> list[tuple[str, str]]:
@@ -89,20 +90,21 @@ class Leg:
         return [(str(name), str(value)) for name, value in named or ()]
 
 
-def message_of(stream: bytes) -> Any:
-    """What a stream's events add up to; None where the form of the stream is not known."""
-    from otel_wirecap.llm.assembly import StreamAssembly  # much to import for what is seldom wanted
+def message_of(leg: Leg) -> Any:
+    """What the events of a leg's stream add up to; None where no form is known."""
+    from otel_wirecap.llm.assembly import assemble  # much to import for what is seldom wanted
 
-    assembly = StreamAssembly(max_bytes=_MOST_MESSAGE_BYTES)
-    for event in events_of(stream):
-        assembly.add(event)
-    return assembly.message()
+    return assemble(_type_of(leg), [leg.response_body], max_bytes=_MOST_MESSAGE_BYTES)
 
 
-def events_of(stream: bytes) -> list[SSEEvent]:
-    """The server-sent events of a stream."""
-    parser = SSEParser()
-    return [*parser.feed(stream), *parser.close()]
+def events_of(leg: Leg) -> list[Event]:
+    """The events of a leg's stream."""
+    parser = event_parser(_type_of(leg), max_event_bytes=_MOST_MESSAGE_BYTES)
+    return [*parser.feed(leg.response_body), *parser.close()]
+
+
+def _type_of(leg: Leg) -> str | None:
+    return next((value for name, value in leg.headers("response") if name.lower() == "content-type"), None)
 
 
 def legs_of(captures: Captures, flow: Flow) -> list[Leg]:

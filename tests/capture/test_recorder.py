@@ -6,7 +6,9 @@ import base64
 import itertools
 import json
 import secrets
+import struct
 import time
+import zlib
 from collections import defaultdict
 from typing import Any
 
@@ -429,3 +431,96 @@ def test_the_provider_s_own_error_in_a_stream_is_told_on_both_legs() -> None:
         assert end["metadata"]["error"] == {
             "type": "provider", "message": "Overloaded", "provider_type": "overloaded_error",
         }  # fmt: skip
+
+
+def aws_frame(headers: dict[str, str], payload: bytes) -> bytes:
+    spelled = b"".join(
+        bytes([len(name)]) + name.encode() + b"\x07" + struct.pack("!H", len(value)) + value.encode()
+        for name, value in headers.items()
+    )
+    prelude = struct.pack("!II", 16 + len(spelled) + len(payload), len(spelled))
+    body = prelude + struct.pack("!I", zlib.crc32(prelude)) + spelled + payload
+    return body + struct.pack("!I", zlib.crc32(body))
+
+
+def converse(kind: str, payload: bytes) -> bytes:
+    return aws_frame({":event-type": kind, ":message-type": "event"}, payload)
+
+
+GENERATED = {"candidates": [{"content": {"parts": [{"text": "ab"}]}}], "modelVersion": "gem"}
+STREAMS_IN_OTHER_FRAMINGS: dict[str, tuple[bytes, bytes, str | None, Any]] = {
+    "lines": (
+        b"application/x-ndjson",
+        b'{"model":"lla","message":{"content":"a"},"done":false}\n{"model":"lla","message":{"content":"b"},"done":true}\n',
+        "lla",
+        {"model": "lla", "message": {"content": "ab"}, "done": True},
+    ),
+    "an array": (
+        b"application/json; charset=UTF-8",
+        json.dumps([GENERATED], indent=1).replace("ab", "a").encode()[:-1]
+        + b",\n"
+        + json.dumps([GENERATED], indent=1).replace("ab", "b").encode()[1:],
+        "gem",
+        GENERATED,
+    ),
+    "frames": (
+        b"application/vnd.amazon.eventstream",
+        converse("messageStart", b'{"role":"assistant"}')
+        + converse("contentBlockDelta", b'{"contentBlockIndex":0,"delta":{"text":"ab"}}'),
+        None,
+        {"output": {"message": {"role": "assistant", "content": [{"text": "ab"}]}}},
+    ),
+    "lines that no content type tells": (
+        b"",
+        b'{"event_type":"text-generation","is_finished":false,"text":"ab"}\n',
+        None,
+        {"text": "ab"},
+    ),
+    "an answer that is not streamed": (
+        b"application/json",
+        b'{"type":"message","role":"assistant","model":"cla","content":[{"type":"text","text":"ab"}]}',
+        "cla",
+        {"type": "message", "role": "assistant", "model": "cla", "content": [{"type": "text", "text": "ab"}]},
+    ),
+}
+
+
+@pytest.mark.parametrize("framing", STREAMS_IN_OTHER_FRAMINGS)
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_a_stream_in_any_framing_is_assembled_and_its_model_known_on_both_legs(framing: str, size: int) -> None:
+    content_type, stream, model, message = STREAMS_IN_OTHER_FRAMINGS[framing]
+    desk = Desk()
+    flow = Flow("req_1")
+    for leg in ("client", "backend"):
+        exchange = desk.exchange(leg, flow)
+        exchange.begin(post(b'{"stream": true}'))
+        exchange.response(2 * NS, ResponseHead(200, None, [(b"content-type", content_type)] if content_type else []))
+        for place in range(0, len(stream), size):
+            exchange.chunk(3 * NS, stream[place : place + size])
+        exchange.end(5 * NS, "complete")
+    records = desk.records()
+    (assembled,) = [record for record in records if record["metadata"].get("assembled")]
+    assert (assembled["direction"], assembled["payload"]) == ("inbound_response", message)
+    ends = [record for record in records if record["direction"].endswith("stream_end")]
+    assert [end["model"] for end in ends] == [model, model]
+    for chunk_direction in ("stream_chunk", "outbound_stream_chunk"):
+        chunks = [record for record in records if record["direction"] == chunk_direction]
+        assert b"".join(map(payload_bytes, chunks)) == stream
+
+
+def test_an_exception_of_aws_within_a_stream_is_told_on_both_legs() -> None:
+    desk = Desk()
+    flow = Flow("req_1")
+    thrown = {":message-type": "exception", ":exception-type": "throttlingException"}
+    for leg in ("client", "backend"):
+        exchange = desk.exchange(leg, flow)
+        exchange.begin(post(path="/model/m/converse-stream"))
+        headers = [(b"content-type", b"application/vnd.amazon.eventstream")]
+        exchange.response(2 * NS, ResponseHead(200, None, headers))
+        exchange.chunk(
+            3 * NS, converse("messageStart", b'{"role":"assistant"}') + aws_frame(thrown, b'{"message":"no"}')
+        )
+        exchange.end(5 * NS, "complete")
+    ends = [record for record in desk.records() if record["direction"].endswith("stream_end")]
+    told = {"type": "provider", "message": "no", "provider_type": "throttlingException"}
+    assert [end["metadata"]["error"] for end in ends] == [told, told]

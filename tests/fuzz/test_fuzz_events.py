@@ -1,9 +1,12 @@
-"""Server-sent events and what they add up to, whatever comes over the wire."""
+"""The events of streams and what they add up to, whatever comes over the wire."""
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import struct
+import zlib
 from typing import Any
 
 import orjson
@@ -12,10 +15,12 @@ from damage import assert_linear, cuts, damaged, fuzz, in_pieces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_wirecap.capture.streams import StreamReader
+from otel_wirecap.capture.streams import STREAM_TYPES, StreamReader
 from otel_wirecap.llm.assembly import StreamAssembly
+from otel_wirecap.llm.events import Event
+from otel_wirecap.llm.framing import event_parser
 from otel_wirecap.llm.providers import answered_model
-from otel_wirecap.llm.sse import SSEEvent, SSEParser
+from otel_wirecap.llm.sse import SSEParser
 
 LIMIT = 600
 
@@ -55,9 +60,37 @@ GEMINI = {
     }],
     "modelVersion": "m", "usageMetadata": {"totalTokenCount": 1}, "response": None,
 }  # fmt: skip
+CONVERSE = [
+    {"messageStart": {"role": "assistant"}},
+    {"contentBlockStart": {"contentBlockIndex": 1, "start": {"toolUse": {"toolUseId": "t", "name": "f"}}}},
+    {"contentBlockDelta": {"contentBlockIndex": 1, "delta": {"toolUse": {"input": '{"a":1}'}}}},
+    {"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"reasoningContent": {"text": "hm", "signature": "s"}}}},
+    {"contentBlockDelta": {"contentBlockIndex": 2, "delta": {"text": "Hi", "citation": {"title": "a"}}}},
+    {"metadata": {"usage": {"inputTokens": 1}}, "messageStop": {"stopReason": "end_turn"}},
+]
+COHERE = [
+    {"type": "message-start", "id": "c", "delta": {"message": {"role": "assistant", "content": [], "tool_plan": ""}}},
+    {"type": "tool-plan-delta", "delta": {"message": {"tool_plan": "hm"}}},
+    {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "Hi"}}}, "logprobs": {"text": "a"}},
+    {"type": "tool-call-delta", "index": 0, "delta": {"message": {"tool_calls": {"function": {"arguments": "{}"}}}}},
+    {"type": "message-end", "delta": {"finish_reason": "ERROR", "error": "no", "usage": {"tokens": {}}}},
+    {"event_type": "text-generation", "is_finished": False, "text": "Hi"},
+    {"event_type": "tool-calls-chunk", "is_finished": False, "tool_call_delta": {"index": 0, "parameters": "{"}},
+    {"event_type": "citation-generation", "is_finished": False, "citations": [{"start": 0}]},
+    {"event_type": "stream-end", "is_finished": True, "response": {"text": "Hi"}, "finish_reason": "COMPLETE"},
+]
+OTHERS = [
+    {"model": "m", "message": {"role": "assistant", "content": "Hi", "tool_calls": [{"function": {}}]}, "done": False},
+    {"model": "m", "response": "Hi", "logprobs": [{"token": "a"}], "done": True},
+    {"outputs": [{"text": "Hi", "stop_reason": None}]},
+    {"type": "message", "content": [{"type": "text", "text": "Hi"}], "model": "m"},
+]
 EVENTS = [
     CHAT,
     GEMINI,
+    *CONVERSE,
+    *COHERE,
+    *OTHERS,
     {"response": GEMINI, "traceId": "t"},
     *ANTHROPIC,
     *RESPONSES,
@@ -95,17 +128,34 @@ def spelled(event: Any, ending: str, *, name: bool) -> bytes:
     return f"{head}data: {json.dumps(event)}{ending}{ending}".encode()
 
 
+def framed(event: Any, kind: str) -> bytes:
+    """A frame of an AWS event stream."""
+    headers = b"".join(
+        b"%c%b\x07%b%b" % (len(name), name, struct.pack("!H", len(value)), value)
+        for name, value in ((b":message-type", kind.encode()), (b":event-type", b"chunk"))
+    )
+    payload = json.dumps({"bytes": base64.b64encode(json.dumps(event).encode()).decode()}).encode()
+    start = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
+    body = start + struct.pack("!I", zlib.crc32(start)) + headers + payload
+    return body + struct.pack("!I", zlib.crc32(body))
+
+
+twisted_events = st.sampled_from(EVENTS).flatmap(twisted)
 streams = st.lists(
-    st.builds(
-        spelled, st.sampled_from(EVENTS).flatmap(twisted), st.sampled_from(("\n", "\r\n", "\r")), name=st.booleans()
-    ),
-    max_size=5,
+    st.builds(spelled, twisted_events, st.sampled_from(("\n", "\r\n", "\r")), name=st.booleans()), max_size=5
 ).map(b"".join)
+lines = st.lists(twisted_events.map(lambda event: json.dumps(event).encode() + b"\n"), max_size=5).map(b"".join)
+arrays = st.lists(twisted_events, max_size=5).map(lambda events: json.dumps(events, indent=1).encode())
+frames = st.lists(
+    st.builds(framed, twisted_events, st.sampled_from(("event", "exception", "error", "x"))), max_size=5
+).map(b"".join)
+any_streams = streams | lines | arrays | frames
+content_types = st.sampled_from(["", *sorted(STREAM_TYPES)])
 
 
-def parsed(pieces: list[bytes], limit: int = 1 << 24) -> tuple[list[SSEEvent], bool]:
+def parsed(pieces: list[bytes], limit: int = 1 << 24) -> tuple[list[Event], bool]:
     parser = SSEParser(max_event_bytes=limit)
-    events: list[SSEEvent] = []
+    events: list[Event] = []
     for piece in pieces:
         events += parser.feed(piece)
         assert sum(map(len, parser._line)) <= limit
@@ -113,16 +163,16 @@ def parsed(pieces: list[bytes], limit: int = 1 << 24) -> tuple[list[SSEEvent], b
     return events + parser.close(), parser.overflowed
 
 
-def reference(data: bytes) -> list[SSEEvent]:
+def reference(data: bytes) -> list[Event]:
     """The rules of the standard, read off it line by line; an event that is cut off is told."""
-    events: list[SSEEvent] = []
+    events: list[Event] = []
     name, lines = b"", list[bytes]()
     for line in [*re.split(b"\r\n|\n|\r", data.removeprefix(b"\xef\xbb\xbf")), b""]:
         field, _, value = line.partition(b":")
         value = value[1:] if value[:1] == b" " else value
         if not line:
             if lines:
-                events.append(SSEEvent(name.decode("utf-8", "replace"), b"\n".join(lines)))
+                events.append(Event(name.decode("utf-8", "replace"), b"\n".join(lines)))
             name, lines = b"", []
         elif field == b"data":
             lines.append(value)
@@ -148,9 +198,25 @@ def test_what_is_too_large_is_dropped_and_told_wherever_it_is_cut(data: bytes, p
 
 
 @fuzz
-@given(damaged(streams), st.booleans(), st.sampled_from((50, 1 << 20)))
-def test_no_stream_breaks_the_assembly_and_what_it_makes_is_json(data: bytes, assemble: bool, most: int) -> None:
-    reader = StreamReader(assemble=assemble, max_bytes=most)
+@given(damaged(any_streams), content_types, cuts, st.integers(0, LIMIT))
+def test_what_comes_does_not_depend_on_the_cuts_in_any_framing(
+    data: bytes, content_type: str, places: list[int], limit: int
+) -> None:
+    def read(pieces: list[bytes]) -> tuple[list[Event], bool]:
+        parser = event_parser(content_type, max_event_bytes=limit)
+        return [event for piece in pieces for event in parser.feed(piece)] + parser.close(), parser.overflowed
+
+    assert read(in_pieces(data, places)) == read([data])
+
+
+@fuzz
+@given(
+    damaged(any_streams), st.sampled_from(["", *sorted(STREAM_TYPES)]), st.booleans(), st.sampled_from((50, 1 << 20))
+)
+def test_no_stream_breaks_the_assembly_and_what_it_makes_is_json(
+    data: bytes, content_type: str, assemble: bool, most: int
+) -> None:
+    reader = StreamReader(content_type, assemble=assemble, max_bytes=most)
     reader.feed(data)
     message = reader.close()
     assert message is None or (assemble and isinstance(orjson.loads(orjson.dumps(message)), dict))
@@ -164,7 +230,7 @@ def test_the_assembly_keeps_no_more_than_it_may_and_gives_up_over_it(events: lis
     assembly = StreamAssembly(max_bytes=most)
     for event in events:
         answered_model(event)
-        assembly.add(SSEEvent("", orjson.dumps(event)))
+        assembly.add(Event("", orjson.dumps(event)))
         assert assembly._format is None or assembly._format.size <= most
     assert not assembly.overflowed or assembly.message() is None
 
@@ -175,11 +241,27 @@ def test_events_take_work_in_proportion_to_their_bytes(piece: bytes) -> None:
     assert_linear(lambda size: lambda: parsed([piece * size]))
 
 
+@pytest.mark.parametrize("piece", [b"a", b'"', b"\\", b"\n", b"{", b'{"', b"}", b'{"a":1}\n', framed(CHAT, "event")])
+@pytest.mark.parametrize(
+    "content_type", ["application/x-ndjson", "application/json", "application/vnd.amazon.eventstream"]
+)
+def test_events_of_other_framings_take_work_in_proportion_to_their_bytes(piece: bytes, content_type: str) -> None:
+    def fed(pieces: list[bytes]) -> None:
+        parser = event_parser(content_type)
+        for one in pieces:
+            parser.feed(one)
+        parser.close()
+
+    small = max(10, 200 // len(piece))
+    assert_linear(lambda size: lambda: fed([piece[i : i + 1] for i in range(len(piece))] * size), small)
+    assert_linear(lambda size: lambda: fed([piece * size]), small)
+
+
 @pytest.mark.parametrize("event", [CHAT, GEMINI, ANTHROPIC[2], RESPONSES[3], RESPONSES[4]])
 def test_assembling_takes_work_in_proportion_to_the_events(event: dict[str, Any]) -> None:
     def run(count: int) -> Any:
         data = spelled(event, "\n", name=False)
-        reader = StreamReader(assemble=True, max_bytes=1 << 24)
+        reader = StreamReader("text/event-stream", assemble=True, max_bytes=1 << 24)
         return lambda: [*(reader.feed(data) for _ in range(count)), reader.close()]
 
     assert_linear(run)

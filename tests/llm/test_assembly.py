@@ -11,7 +11,8 @@ from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
 from otel_wirecap.llm.assembly import ProviderError, StreamAssembly
-from otel_wirecap.llm.sse import SSEEvent, SSEParser
+from otel_wirecap.llm.events import Event
+from otel_wirecap.llm.sse import SSEParser
 
 LIMIT = 1 << 24
 
@@ -763,14 +764,14 @@ def mangled(draw: st.DrawFn) -> list[dict[str, Any]]:
 def test_events_of_any_shape_are_taken(events: list[dict[str, Any]]) -> None:
     assembly = StreamAssembly(max_bytes=LIMIT)
     for event in events:
-        assembly.add(SSEEvent("", json.dumps(event).encode()))
+        assembly.add(Event("", json.dumps(event).encode()))
         json.dumps(assembly.message())
 
 
 @given(st.binary(max_size=40), st.sampled_from(["", "error", "message"]))
 def test_data_of_any_bytes_are_taken(data: bytes, name: str) -> None:
     assembly = StreamAssembly(max_bytes=LIMIT)
-    assembly.add(SSEEvent(name, data))
+    assembly.add(Event(name, data))
     assert (assembly.error is not None) >= (name == "error")
 
 

@@ -6,21 +6,22 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from otel_wirecap.llm.sse import SSEEvent, SSEParser
+from otel_wirecap.llm.events import Event
+from otel_wirecap.llm.sse import SSEParser
 
 
-def parse(*pieces: bytes, max_event_bytes: int = 1 << 24) -> list[SSEEvent]:
+def parse(*pieces: bytes, max_event_bytes: int = 1 << 24) -> list[Event]:
     parser = SSEParser(max_event_bytes=max_event_bytes)
     return [event for piece in pieces for event in parser.feed(piece)] + parser.close()
 
 
-def reference(stream: bytes) -> list[SSEEvent]:
+def reference(stream: bytes) -> list[Event]:
     """The standard's rules on the whole text, an unterminated event included."""
     events, name, data = [], "", []
     for line in [*re.split(rb"\r\n|\r|\n", stream.removeprefix(b"\xef\xbb\xbf")), b""]:
         if not line:
             if data:
-                events.append(SSEEvent(name, b"\n".join(data)))
+                events.append(Event(name, b"\n".join(data)))
             name, data = "", []
             continue
         field, _, value = line.partition(b":")

@@ -14,6 +14,7 @@ _BLOCK_TYPES: Final = {
     "thinking_delta": "thinking",
     "signature_delta": "thinking",
     "input_json_delta": "tool_use",
+    "compaction_delta": "compaction",
 }
 """The type of a block whose start was not seen, by its first delta."""
 

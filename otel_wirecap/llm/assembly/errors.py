@@ -27,12 +27,12 @@ def error_in(name: str, event: Json) -> object:
     """Finds the error that an event carries.
 
     Known are: an object with an ``error`` member (OpenAI chat, Groq, OpenRouter, Gemini, Anthropic), the
-    events ``error`` and ``response.failed`` of OpenAI's Responses API, vLLM's ``"object": "error"``, and any
-    JSON object in an SSE event named ``error``.
+    events ``error`` and ``response.failed`` of OpenAI's Responses API, vLLM's ``"object": "error"``, Cohere's
+    ``err`` and its error in the last event, and any JSON object in an event named ``error``.
 
     Args:
-        name: The SSE event's name.
-        event: The SSE event's data.
+        name: The event's name.
+        event: The event's data.
 
     Returns:
         The error as the provider sent it: a JSON value; None when the event carries none.
@@ -40,12 +40,19 @@ def error_in(name: str, event: Json) -> object:
     error = event.get("error")
     if error:
         return error
+    if name == "error" or event.get("object") == "error":
+        return event
     kind = event.get("type")
-    if kind == "error" or name == "error" or event.get("object") == "error":
+    if kind is None:
+        return event.get("err") or None
+    if kind == "error":
         return event
     if kind == "response.failed":
         response = event.get("response")
         return (response.get("error") if isinstance(response, dict) else None) or {"type": kind}
+    if kind == "message-end":
+        delta = event.get("delta")
+        return (delta.get("error") if isinstance(delta, dict) else None) or None
     return None
 
 

@@ -1,21 +1,33 @@
 """The front of the assembly: picks the wire format by the events, and watches for errors and for the size."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 import orjson
 
 from otel_wirecap.llm.assembly.anthropic_messages import AnthropicMessages
+from otel_wirecap.llm.assembly.bedrock_converse import EVENTS as CONVERSE_EVENTS
+from otel_wirecap.llm.assembly.bedrock_converse import BedrockConverse
+from otel_wirecap.llm.assembly.cohere_chat import EVENTS as COHERE_EVENTS
+from otel_wirecap.llm.assembly.cohere_chat import CohereChat
+from otel_wirecap.llm.assembly.cohere_chat_v1 import CohereChatV1
 from otel_wirecap.llm.assembly.errors import ProviderError, error_in, provider_error, raw_error
 from otel_wirecap.llm.assembly.gemini_generate import GeminiGenerate
 from otel_wirecap.llm.assembly.interface import Json, WireFormat
 from otel_wirecap.llm.assembly.openai_chat import OpenAIChat
 from otel_wirecap.llm.assembly.openai_responses import OpenAIResponses
 from otel_wirecap.llm.assembly.text import lenient_json, mended
-from otel_wirecap.llm.sse import SSEEvent
+from otel_wirecap.llm.assembly.text_chunks import TextChunks
+from otel_wirecap.llm.assembly.whole_answer import WholeAnswer, is_whole_answer
+from otel_wirecap.llm.events import Event
+from otel_wirecap.llm.framing import event_parser
+
+_MOST_BYTES: Final = 1 << 26
+_TEXT_MEMBERS: Final = ("completion", "generation", "outputText", "response")
 
 
 class StreamAssembly:
-    """What a stream's SSE events add up to; picks the wire format by the shape of the events themselves.
+    """What a stream's events add up to; picks the wire format by the shape of the events themselves.
 
     Args:
         max_bytes: About how much may be held: characters of text, and bytes of JSON that is kept whole. Over
@@ -38,7 +50,7 @@ class StreamAssembly:
         self.error: ProviderError | None = None
         self.overflowed = False
 
-    def add(self, event: SSEEvent) -> None:
+    def add(self, event: Event) -> None:
         """Takes the next event.
 
         Args:
@@ -93,6 +105,28 @@ class StreamAssembly:
             self.error = provider_error(mended(error) if self._halves else error)
 
 
+def assemble(content_type: str | None, chunks: Iterable[bytes], *, max_bytes: int = _MOST_BYTES) -> Json | None:
+    """The message that a stream adds up to.
+
+    Args:
+        content_type: The stream's, as in `event_parser`; None when its first bytes are to tell the framing.
+        chunks: Its content-decoded bytes, in pieces of any size. A stream may end anywhere.
+        max_bytes: The most that an event, and about the most that the message, may take.
+
+    Returns:
+        As `StreamAssembly.message`; None, too, when an event was too large to be read: no message is better than a
+        wrong one.
+    """
+    parser = event_parser(content_type, max_event_bytes=max_bytes)
+    assembly = StreamAssembly(max_bytes=max_bytes)
+    for chunk in chunks:
+        for event in parser.feed(chunk):
+            assembly.add(event)
+    for event in parser.close():
+        assembly.add(event)
+    return None if parser.overflowed else assembly.message()
+
+
 def _format_of(event: Json) -> WireFormat | None:
     """The format that an event belongs to; None when it could be any."""
     kind = event.get("type")
@@ -101,10 +135,27 @@ def _format_of(event: Json) -> WireFormat | None:
             return OpenAIResponses()
         if kind.startswith(("message_", "content_block_")):
             return AnthropicMessages()
+        if kind in COHERE_EVENTS:
+            return CohereChat()
     if isinstance(event.get("choices"), list):
         return OpenAIChat()
     inner = event.get("response")
     answer = inner if isinstance(inner, dict) else event
     if "candidates" in answer or "usageMetadata" in answer or "promptFeedback" in answer:
         return GeminiGenerate()
+    return _rarer_format_of(event)
+
+
+def _rarer_format_of(event: Json) -> WireFormat | None:
+    if isinstance(event.get("event_type"), str) and "is_finished" in event:
+        return CohereChatV1()
+    if not CONVERSE_EVENTS.isdisjoint(event):
+        return BedrockConverse()
+    if is_whole_answer(event):
+        return WholeAnswer()
+    is_ollama = isinstance(event.get("message"), dict) and "done" in event
+    is_llama_cpp = isinstance(event.get("content"), str) and "stop" in event
+    is_mistral = isinstance(event.get("outputs"), list)
+    if is_ollama or is_llama_cpp or is_mistral or any(isinstance(event.get(key), str) for key in _TEXT_MEMBERS):
+        return TextChunks()
     return None

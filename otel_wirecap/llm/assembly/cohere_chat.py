@@ -1,0 +1,100 @@
+"""Cohere's chat stream, second version of its interface.
+
+Source: https://docs.cohere.com/v2/docs/streaming
+"""
+
+from typing import Any, Final
+
+from otel_wirecap.llm.assembly.deltas import DeltaObject
+from otel_wirecap.llm.assembly.interface import Json
+from otel_wirecap.llm.assembly.text import GrowingText
+
+EVENTS: Final = frozenset(
+    {
+        "citation-start",
+        "content-delta",
+        "content-start",
+        "message-end",
+        "message-start",
+        "tool-call-delta",
+        "tool-call-start",
+        "tool-plan-delta",
+    }
+)
+"""The types of the events that say something."""
+
+_LISTS: Final = ("content", "tool_calls", "citations")
+"""The lists of a message, by the order in which the documentation has them; an event brings one element's piece."""
+
+_MEMBER: Final = 64  # about what an element takes beside its value
+
+
+class CohereChat:
+    """Adds the events up to an answer of the chat endpoint."""
+
+    __slots__ = ("_answer", "_lists", "_logprobs", "_message", "_plan", "model", "size")
+
+    def __init__(self) -> None:
+        self.model: str | None = None  # which no event names
+        self.size = 0
+        self._answer: Json = {}
+        self._message: Json = {}
+        self._plan: GrowingText | None = None
+        self._lists: dict[str, dict[int, DeltaObject]] = {name: {} for name in _LISTS}
+        self._logprobs: list[Any] = []
+
+    def add(self, event: Json, size: int) -> None:
+        """See `WireFormat.add`."""
+        kind = event.get("type")
+        delta = event.get("delta")
+        if kind == "message-end":
+            if isinstance(delta, dict):
+                self._answer.update((k, v) for k, v in delta.items() if k != "error" and v is not None)
+                self.size += size
+            return
+        if kind == "message-start" and isinstance(event.get("id"), str):
+            self._answer["id"] = event["id"]
+        logprobs = event.get("logprobs")
+        if logprobs is not None:
+            self._logprobs.append(logprobs)
+            self.size += size
+        message = delta.get("message") if isinstance(delta, dict) else None
+        if isinstance(message, dict):
+            index = event.get("index")
+            for key, value in message.items():
+                self._add_member(key, value, index if isinstance(index, int) else 0, size)
+
+    def message(self) -> Json | None:
+        """See `WireFormat.message`."""
+        if not self._answer and not self._message and self._plan is None and not any(self._lists.values()):
+            return None
+        message = {"role": "assistant", **self._message}
+        if self._plan is not None:
+            message["tool_plan"] = self._plan.getvalue()
+        for name, elements in self._lists.items():
+            if elements:
+                message[name] = [elements[index].value() for index in sorted(elements)]
+        answer = {**self._answer, "message": message}
+        if self._logprobs:
+            answer["logprobs"] = list(self._logprobs)
+        return answer
+
+    def _add_member(self, key: str, value: Any, index: int, size: int) -> None:
+        elements = self._lists.get(key)
+        if elements is not None:
+            for piece in value if isinstance(value, list) else [value]:
+                if isinstance(piece, dict):
+                    element = elements.get(index)
+                    if element is None:
+                        element = elements[index] = DeltaObject()
+                        self.size += _MEMBER
+                    self.size += element.add(piece, size)
+        elif key == "tool_plan":
+            if isinstance(value, str) and value:
+                if self._plan is None:
+                    self._plan = GrowingText()
+                self._plan.write(value)
+                self.size += len(value)
+        elif value is not None:
+            self._message[key] = value
+            self.size += _MEMBER
