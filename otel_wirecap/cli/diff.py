@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 otel-wirecap diff req_2b9cd61f
-otel-wirecap diff req_2b9cd61f --headers logs/wire_capture.log
+otel-wirecap diff req_2b9cd61f logs/wire_capture.log --headers
 otel-wirecap diff req_2b9cd61f --json | jq '.comparisons[].body[]'
 """
 

@@ -40,6 +40,8 @@ _ORDERS = {
     GEMINI: ("cachedContent", "systemInstruction", "system_instruction", "tools", "toolConfig", "contents"),
     RESPONSES: ("previous_response_id", "tools", "instructions", "input"),
 }
+_RANKS = ("backend", "model", "tools", "system", "messages")
+_ROUTED = ("model", "backend")
 _CHAT_ORDER = ("tools", "functions", "messages")
 _TURNS = frozenset({"messages", "contents", "input"})
 
@@ -189,8 +191,8 @@ def _explains(client: Break | None, backend: Break, earlier: _Prompt, prompt: _P
     if client is None:
         return False
     if client.kind != backend.kind:
-        # Another model or path of the client's may well lead to another backend.
-        return backend.kind == "backend" and client.kind == "model"
+        # A model may well have a backend of its own. Otherwise, what the client changed before is not lost on the rest.
+        return _RANKS.index(client.kind) < _RANKS.index(backend.kind) or (client.kind, backend.kind) == _ROUTED
     if (client.before, client.after) == (backend.before, backend.after):
         return True
     if backend.kind != "messages":
@@ -211,7 +213,7 @@ def first_break(before: list[Piece], after: list[Piece]) -> Break | None:
     old, new = before[kept], after[kept]
     if old.kind != new.kind or old.path[0] != new.path[0]:
         # One has a piece more than the other: what comes next is of another kind.
-        gone = _rank(old) < _rank(new)
+        gone = _RANKS.index(old.kind) < _RANKS.index(new.kind)
         piece = old if gone else new
         return Break(
             path_text(piece.path),
@@ -229,10 +231,6 @@ def first_break(before: list[Piece], after: list[Piece]) -> Break | None:
             (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
         )
     return Break(path_text(path), new.kind, kept, len(before), one, other, offset, reordered or members)
-
-
-def _rank(piece: Piece) -> int:
-    return ("backend", "model", "tools", "system", "messages").index(piece.kind)
 
 
 def _spellings(pieces: list[Piece], kind: str) -> list[str]:
@@ -288,8 +286,12 @@ def _prompt_of(captures: Captures, flow: Flow) -> _Prompt | None:
     for leg, exchange in (("client", flow.client), ("backend", backend)):
         body = None if exchange is None else bodies.get(exchange.id)
         pieces = [] if exchange is None else prompt_pieces(url_parts(exchange.url).path, body)
-        if pieces and leg == "backend" and exchange is not None:
-            pieces.insert(0, Piece(("backend",), exchange.backend, exchange.backend, "backend"))
+        if pieces and exchange is not None:
+            # Whom it is for: the client says so with the path, of which the end may be a model, a verb.
+            name, whom = (
+                ("path", exchange.path.rpartition("/")[0]) if leg == "client" else ("backend", exchange.backend)
+            )
+            pieces.insert(0, Piece((name,), whom, whom, "backend"))
         found[leg] = pieces, _marks_in(body) if pieces else 0
     (ours, our_marks), (theirs, their_marks) = found["client"], found["backend"]
     if not ours and not theirs:

@@ -82,7 +82,7 @@ def test_each_change_is_laid_at_the_door_of_whoever_made_it(steps):
     assert respelt.backend.before == ["properties", "required", "type"]
     assert all((step.usage.input, step.usage.cached) == (100, 40) for step in found)
     # A new conversation is compared with the request just before it.
-    assert (found[3].earlier.request_id, found[3].client.path) == (found[2].flow.request_id, "model")
+    assert (found[3].earlier.request_id, found[3].client.path) == (found[2].flow.request_id, "path")
 
 
 def test_marks_that_a_gateway_removes_are_its_doing_and_marks_that_move_are_no_break(steps):
