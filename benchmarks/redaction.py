@@ -158,7 +158,7 @@ def streams(rounds: int, batch: int) -> None:
 
 WORST = {
     "sk-": b"sk-", "all prefixes": b"sk-AKIA ghp_ eyJ xai- AIza npm_ ", "-----BEGIN": b"-----BEGIN ", "eyJ": b"eyJa.",
-    "one letter": b"x", "open field": b'"api_key": "', "quotes": b'"', "backslashes": b"\\\\",
+    "c2st": b"c2st", "one letter": b"x", "open field": b'"api_key": "', "quotes": b'"', "backslashes": b"\\\\",
 }  # fmt: skip
 
 

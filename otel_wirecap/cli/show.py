@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 otel-wirecap show req_2b9cd61f
-otel-wirecap show req_2b9cd61f --headers --full logs/wire_capture.log
+otel-wirecap show req_2b9cd61f logs/wire_capture.log --headers --full
 otel-wirecap show req_2b9cd61f --chunks --leg backend
 otel-wirecap show req_2b9cd61f --raw response > body.txt
 otel-wirecap show req_2b9cd61f --curl | sh
