@@ -188,13 +188,13 @@ class Captures:
         parts: list[index.Index | FlowCollector] = []
         for number, source in enumerate(capture.sources):
             before, rest, torn = known[number], read.get((number, False)), read.get((number, True))
-            if before is not None and rest is not None and _whole_lines(source) - before.covered < index.LEAST_BYTES:
+            if before is not None and rest is not None and source.end_of_lines() - before.covered < index.LEAST_BYTES:
                 parts += [before, rest]  # not worth a new index yet
             elif rest is not None:
                 flows = before.flows() if before else FlowCollector()
                 flows.merge(rest)
                 if self._is_indexed(source):
-                    index.store(source, flows, _whole_lines(source))
+                    index.store(source, flows, source.end_of_lines())
                 parts.append(flows)
             elif before is not None:
                 parts.append(before)
@@ -299,27 +299,13 @@ def _jobs(number: int, source: Source, start: int) -> Iterator[_Job]:
         if start < source.size:
             yield _Job(number, 0, source.size)
         return
-    whole = _whole_lines(source)
+    whole = source.end_of_lines()
     while start < whole:
         end = min(start + PART_BYTES, whole)
         yield _Job(number, start, end)
         start = end
     if whole < source.size:
         yield _Job(number, whole, source.size, is_torn=True)
-
-
-def _whole_lines(source: Source) -> int:
-    """Where the last whole line of a file ends; the file's end where lines are not to be seen."""
-    if not source.is_plain:
-        return source.size
-    end = source.size
-    while end > 0:
-        start = max(end - 64 * 1024, 0)
-        place = source.read(start, end - start).rfind(b"\n")
-        if place >= 0:
-            return start + place + 1
-        end = start
-    return 0
 
 
 def _run(sources: list[Source], jobs: list[_Job], progress: Progress | None) -> Iterator[FlowCollector]:

@@ -96,6 +96,31 @@ class Source:
         """Bytes of the file as it lies there."""
         return os.pread(self._stream.fileno(), length, offset)
 
+    def length(self) -> int:
+        """Bytes that it has now."""
+        return os.fstat(self._stream.fileno()).st_size
+
+    def written_ns(self) -> int:
+        """When it was written to last, as known now; nanoseconds since the epoch."""
+        return os.fstat(self._stream.fileno()).st_mtime_ns
+
+    def duplicate(self, stack: contextlib.ExitStack) -> Source:
+        """The same file, opened for as long as another stack lasts."""
+        return Source(self.path, stack.enter_context(os.fdopen(os.dup(self._stream.fileno()), "rb")))
+
+    def end_of_lines(self) -> int:
+        """Where its last whole line ends; the file's end where lines are not to be seen."""
+        if not self.is_plain:
+            return self.size
+        end = self.size
+        while end > 0:
+            start = max(end - 64 * 1024, 0)
+            place = self.read(start, end - start).rfind(b"\n")
+            if place >= 0:
+                return start + place + 1
+            end = start
+        return 0
+
     def check(self) -> None:
         """Looks whether it is a capture that can be read, and is not empty.
 
