@@ -65,6 +65,11 @@ def add_reading_parser(
     return parser
 
 
+def named(arguments: argparse.Namespace) -> list[str]:
+    """The captures that the command line names; without any, the one of the environment, or the default."""
+    return arguments.files or [environment().get(environment_variable("capture_file")) or DEFAULT_CAPTURE_FILE]
+
+
 @contextlib.contextmanager
 def opened(arguments: argparse.Namespace) -> Iterator[Captures]:
     """The captures that the command line names, with a bar on stderr while they are read.
@@ -72,10 +77,9 @@ def opened(arguments: argparse.Namespace) -> Iterator[Captures]:
     Raises:
         CaptureFileError: one of them cannot be read.
     """
-    default = environment().get(environment_variable("capture_file")) or DEFAULT_CAPTURE_FILE
     with (
         progress_bar("reading") as progress,
-        Captures(arguments.files or [default], use_index=not arguments.no_index, progress=progress) as captures,
+        Captures(named(arguments), use_index=not arguments.no_index, progress=progress) as captures,
     ):
         yield captures
 

@@ -119,7 +119,7 @@ def _row(flow: Flow, length: int) -> list[Cell]:
         Cell("-" if usage is None else str(usage.output)),
         Cell(dollars(cost)),
         Cell(str(outer.chunks) if outer.streamed else "-"),
-        Cell(_outcome(flow), outcome_style(outer)),
+        Cell(outcome(flow), outcome_style(outer)),
     ]
 
 
@@ -191,7 +191,8 @@ def dollars(cost: float | None) -> str:
     return "-" if cost is None else f"${cost:.2f}" if cost >= 1 else f"${cost:.4f}"
 
 
-def _outcome(flow: Flow) -> str:
+def outcome(flow: Flow) -> str:
+    """How a flow ended, in a word or two."""
     outer = flow.outer
     told = "not ended" if outer.outcome is None else OUTCOMES.get(outer.outcome, printable(outer.outcome))
     if flow.error_type is not None:
