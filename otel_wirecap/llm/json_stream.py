@@ -120,7 +120,7 @@ class JSONObjectsParser:
         begin = at = 0  # of the object's bytes in these; of what is looked at next
         while at < len(data):
             if self._in_string:
-                at = self._leave_string(data, at)
+                at = self._leave_string(data, at, begin)
                 continue
             for token in _TOKEN.finditer(data, at):
                 kind = token[0]
@@ -151,8 +151,8 @@ class JSONObjectsParser:
         _append(events, self._held.take())
         return events
 
-    def _leave_string(self, data: bytes, at: int) -> int:
-        """Looks for the end of the string from ``at`` on; returns where to go on."""
+    def _leave_string(self, data: bytes, at: int, begin: int) -> int:
+        """Looks for the end of the string from ``at`` on, of an object from ``begin`` on; returns where to go on."""
         if self._is_escaped:
             self._is_escaped = False
             at += data[at] != _NEWLINE
@@ -167,6 +167,7 @@ class JSONObjectsParser:
         self._in_string = False
         if data[end] != _QUOTE:
             self._depth = 0
+            self._held.add(data[begin:end])  # its size counts, wherever it was cut
             self._held.clear()
         return end + 1
 
