@@ -927,3 +927,14 @@ def test_harmless_encoded_data_is_left_alone(data):
 def test_spellings_begin_with_the_value(value):
     forms = spellings(value)
     assert forms == () or forms[0] == value.encode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize("flood", [b"sk- ", b"c2st ", b"zay ", b"sk-", b"c2st"])
+def test_a_text_that_is_made_to_take_long_hides_no_secret(flood: bytes) -> None:
+    plain = "ghp_" + secrets.token_hex(20)
+    encoded = base64.b64encode(f"my {plain}".encode())
+    data = flood * 12_000 + b" " + plain.encode() + b" and " + encoded + b" end."
+    clean = Redactor().bytes_(data, {})
+    assert plain.encode() not in clean
+    assert encoded[8:] not in clean
+    assert clean.endswith(b" end.")

@@ -7,9 +7,10 @@ shape's expression confirms it there.
 Invariants:
 
 - Only the characters that the secret has a part in are masked; the last of them holds four bits of others at most.
+  A text with thousands of spellings that are none is an exception: see ``_MOST_FAILED``.
 - The run may be in the usual alphabet or that of URLs, have line ends in it, and ``\/``, ``\n`` and ``%2B`` as JSON and
   URLs write them.
-- ``open_place`` may name a place too early, never one too late.
+- ``open_encoded`` may name a place too early, never one too late.
 - Linear: what is decoded for a place grows only as long as the secret does.
 """
 

@@ -177,18 +177,17 @@ class KnownValues:
     Attributes:
         rule: what findings are counted under.
         non_ascii: whether a value was ever added that is not all ASCII.
-        with_number: whether a value was ever added that is all digits, as a number is.
         with_slash: whether a value was ever added that has a slash in it, which JSON may write in two ways.
     """
 
-    __slots__ = ("_batches", "_most_passes", "_values", "non_ascii", "rule", "with_number", "with_slash")
+    __slots__ = ("_batches", "_most_passes", "_values", "non_ascii", "rule", "with_slash")
 
     def __init__(self, rule: str, values: Iterable[str] = (), *, most_passes: int | None = None) -> None:
         self.rule = rule
         self._most_passes = most_passes
         self._batches: list[_Batch] = []
         self._values: set[str] = set()
-        self.non_ascii = self.with_number = self.with_slash = False
+        self.non_ascii = self.with_slash = False
         self.add(values)
 
     def __contains__(self, value: object) -> bool:
@@ -202,7 +201,6 @@ class KnownValues:
                 continue
             self._values.add(value)
             self.non_ascii |= not value.isascii()
-            self.with_number |= not value.strip("0123456789.eE+-")
             self.with_slash |= "/" in value
             forms = (*spellings(value), *encodings(value))
             clues = _clues(forms)

@@ -165,9 +165,9 @@ class Redactor:
         return self._rules.prompts
 
     @property
-    def searches_numbers(self) -> bool:
-        """Whether a number may be a secret, or something beyond a text be part of one."""
-        return self._has_rules or self._known.with_number or self._seen.with_number
+    def has_rules(self) -> bool:
+        """Whether the user says what is secret: then a text's name, or what stands around it, may make it one."""
+        return self._has_rules
 
     def text(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """Masks the secrets in a text: the same object when it has none."""

@@ -309,7 +309,7 @@ class StreamRedactor:
         if not texts:
             return False
         self._take_events(template, lines, place, texts)
-        if end > start and not self._redactor.searches_numbers and not template.has_secret_name:
+        if end > start and not self._redactor.has_rules and not template.has_secret_name:
             self._repeated.append((place + start, place + end))
         return True
 
