@@ -449,3 +449,16 @@ def test_strings_of_one_text_that_come_in_one_event_are_read_in_order(at_once: i
     out = [stream.feed(events[start : start + at_once]) for start in range(0, len(events), at_once)]
     data = b"".join(piece for some in (*out, stream.close()) for piece in some.pieces)
     assert assembled(SSE, data) == {0: f"a b c d is {MARK} so e f "}
+
+
+@pytest.mark.parametrize("size", [1, 3, 10])
+def test_a_secret_that_every_event_repeats_beside_its_text_is_masked_in_all_of_them(size):
+    secret = "sk-proj-" + secrets.token_hex(24)
+    start = 'event: content_block_delta\ndata: {"type":"content_block_delta","id":"'
+    event = f'{start}{secret}","index":0,"delta":{{"type":"text_delta","text":" word"}}}}\n\n'.encode()
+    stream = StreamRedactor(Redactor(), "text/event-stream")
+    pieces = [piece for _ in range(6) for piece in stream.feed([event] * size).pieces]
+    pieces += stream.close().pieces
+    assert len(pieces) == 6 * size
+    assert not any(secret.encode() in piece for piece in pieces)
+    assert all(piece.count(b"[REDACTED]") == 1 for piece in pieces)

@@ -202,7 +202,7 @@ class StreamRedactor:
         self._events = 0
         self._templates: list[Template] = []
         self._has_news = False
-        self._repeated: list[tuple[int, int]] = []
+        self._repeated: list[tuple[int, int, int]] = []
         self._learned = 0
         self._matched = 0
 
@@ -241,12 +241,13 @@ class StreamRedactor:
         spans: list[Span] = []
         origin = self._base + len(self._data) - len(new)
         done = 0
-        for begin, end in self._repeated:
+        for first, begin, end in self._repeated:
             begin, end = begin - origin, end - origin
             if begin > done:
                 spans += self._search.feed(new[done:begin], credentials)
                 done = begin
-            if not self._search.open_bytes and end > done:
+            # What is said again and again may be a secret, too: it was searched just now, and held none.
+            if first >= origin and not spans and not self._search.open_bytes and end > done:
                 self._search.skip(new[done:end])
                 done = end
         self._repeated.clear()
@@ -310,7 +311,7 @@ class StreamRedactor:
             return False
         self._take_events(template, lines, place, texts)
         if end > start and not self._redactor.has_rules and not template.has_secret_name:
-            self._repeated.append((place + start, place + end))
+            self._repeated.append((place + 1, place + start, place + end))
         return True
 
     def one(self, lines: bytes, at: int, start: int) -> bool:
