@@ -57,6 +57,7 @@ def add_reading_parser(
         "files",
         metavar="FILE",
         nargs="*",
+        default=[],
         help="captures, their rotated files found; - is standard input (default: "
         f"${environment_variable('capture_file')}, else {DEFAULT_CAPTURE_FILE})",
     )
@@ -81,6 +82,9 @@ def opened(arguments: argparse.Namespace) -> Iterator[Captures]:
         progress_bar("reading") as progress,
         Captures(named(arguments), use_index=not arguments.no_index, progress=progress) as captures,
     ):
+        if captures.encrypted:
+            names = " ".join(repr(str(path)) for path in captures.encrypted)
+            tell(f"left out because encrypted: {names}; decrypt first: age --decrypt -i KEY FILE")
         yield captures
 
 

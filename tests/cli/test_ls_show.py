@@ -129,6 +129,33 @@ def test_ls_reads_several_captures_and_compressed_ones(run, tmp_path):
     assert run("ls", "--json", "a.log", "b.log").stdout == run("ls", "--json", "demo.log").stdout
 
 
+def test_options_may_stand_before_between_and_behind_the_captures(run):
+    flow = flow_with(run, status=429)["request_id"]
+    wanted = run("show", flow, "demo.log", "--leg", "client").stdout
+    assert wanted
+    for order in (
+        ("--leg", "client", flow, "demo.log"),
+        (flow, "--leg", "client", "demo.log"),
+        (flow, "--leg=client", "--", "demo.log"),
+    ):
+        assert run("show", *order).stdout == wanted
+    assert len(listed(run("ls", "demo.log", "--json", "demo.log"))) == 13
+    done = run("show", "--leg", "client")
+    assert done.returncode == 2
+    assert done.stderr.endswith("the following arguments are required: FLOW\n")
+    assert "unrecognized arguments: --wrong" in run("show", flow, "--wrong", "demo.log").stderr
+
+
+def test_files_that_are_left_out_because_they_are_encrypted_are_told_and_are_no_damage(run, tmp_path):
+    (tmp_path / "demo.log.2.age").write_bytes(b"age-encryption.org/v1\n-> X25519 x\n")
+    for command in (("ls", "demo.log"), ("ls", "demo.log", "--json"), ("show", "ex_", "demo.log")):
+        told = [line for line in run(*command).stderr.splitlines() if "encrypted" in line]
+        assert told == [
+            "otel-wirecap: left out because encrypted: 'demo.log.2.age'; decrypt first: age --decrypt -i KEY FILE"
+        ]
+    assert "damaged" not in run("ls", "demo.log").stderr
+
+
 def test_wrong_arguments_say_what_would_be_right(run):
     for options, text in [
         (["--slow", "fast"], "'fast' is no duration; expected a number with ms, s, m, h or d"),
