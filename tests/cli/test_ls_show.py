@@ -226,6 +226,20 @@ print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(("columns", "is_loaded"), [("80", False), ("400", True)])
+def test_the_table_of_prices_is_loaded_only_where_costs_have_room(made, columns, is_loaded):
+    pytest.importorskip("genai_prices")
+    program = f"""
+import sys
+from otel_wirecap.cli import main
+main(["ls", {str(made)!r}])
+print("genai_prices" in sys.modules, file=sys.stderr)
+"""
+    environ = os.environ | {"COLUMNS": columns, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1] == str(is_loaded)
+
+
 # -- show --------------------------------------------------------------------------------------------
 
 
