@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from otel_wirecap.cli.captures import add_reading_parser, moment, opened, span_ms, tell, write, write_json
+from otel_wirecap.cli.choosing import add_choice, chosen
 from otel_wirecap.cli.text import Cell, Column, Style, columns_of, milliseconds, printable, shown_columns, table
 from otel_wirecap.reading.prices import cost_of, price_table
 from otel_wirecap.reading.summaries import GROUPINGS, Choice, Group, document, grouped
@@ -61,17 +61,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "Lists flows: one request of a client with the backend attempts that it caused.",
         EXAMPLES,
     )
-    choose = parser.add_argument_group("which flows")
-    choose.add_argument("--failed", action="store_true", help="that went wrong for whoever asked")
+    choose = add_choice(parser, "flows")
     choose.add_argument("--slow", metavar="TIME", type=span_ms, help="that took longer: 2s, 500ms")
-    choose.add_argument("--session", metavar="ID", help="whose session's id begins so")
-    choose.add_argument("--backend", metavar="NAME", help="that asked this backend, at any attempt")
-    choose.add_argument("--model", metavar="TEXT", help="in whose model's name this stands")
-    choose.add_argument("--status", metavar="CODE", type=_status, help="that got this status on any leg: 429, 5xx")
     choose.add_argument("--since", metavar="WHEN", type=moment, help="that began then or later: 10m (ago), a date")
     choose.add_argument("--until", metavar="WHEN", type=moment, help="that began before")
-    choose.add_argument("--direction", metavar="NAME", help="that have such a record: stream_end")
-    choose.add_argument("--grep", metavar="REGEX", type=_pattern, help="in one of whose payloads this is found")
     parser.add_argument("--by", choices=GROUPINGS, help="add them up")
     parser.set_defaults(func=run)
 
@@ -80,8 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
     with opened(arguments) as captures:
         among = frozenset(captures.flows_with(arguments.grep)) if arguments.grep else None
-        names = ("failed", "session", "backend", "model", "status", "since", "until", "direction")
-        choice = Choice(**{name: getattr(arguments, name) for name in names}, slow_ms=arguments.slow, among=among)
+        times = {"slow_ms": arguments.slow, "since": arguments.since, "until": arguments.until}
+        choice = Choice(**chosen(arguments), **times, among=among)
         flows = [flow for flow in captures.flows() if choice.takes(flow)]
     with_costs = True
     if arguments.by:
@@ -217,16 +210,3 @@ def outcome_style(exchange: Exchange) -> str:
     if exchange.failed:
         return "red" if exchange.error is not None or (exchange.status or 0) >= _ERROR_STATUS else "yellow"
     return "green" if exchange.outcome == "complete" else "yellow"
-
-
-def _status(text: str) -> str:
-    if not re.fullmatch(r"[1-5][0-9xX]{2}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no status; expected 429, or 5xx for all of 500 to 599")
-    return text
-
-
-def _pattern(text: str) -> re.Pattern[bytes]:
-    try:
-        return re.compile(text.encode())
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
