@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 PATHS = ("retried", "paused", "held", "left")
-PAUSE = 0.4
+PAUSE = 1.0
 BETWEEN_ATTEMPTS = 0.15
 SESSION = "session-of-pauses"
 WORDS = ("Every ", "byte ", "arrives ", "late.")
