@@ -10,12 +10,36 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from otel_wirecap.errors import WireCaptureError
 from otel_wirecap.version import __version__
 
-COMMANDS = ("run", "proxy", "demo", "ls", "show", "diff", "cache", "tail", "scan")
+COMMANDS = ("run", "proxy", "demo", "ls", "show", "diff", "cache", "timeline", "tail", "scan", "completion")
 """The commands, each a module of this package with ``add_parser``."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of one command: options may stand before, between and behind its arguments.
+
+    Python's own takes arguments in one run only, and gives an optional one that comes later to nobody. A command that
+    hands what follows on to another one (``run -- COMMAND …``) keeps the order.
+    """
+
+    _is_within = False
+
+    def parse_known_args(  # type: ignore[override]  # one signature in place of the overloads
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """As the base class, with arguments and options in any order."""
+        hands_on = any(action.nargs in {argparse.PARSER, argparse.REMAINDER} for action in self._actions)
+        if hands_on or self._is_within:
+            return super().parse_known_args(args, namespace)
+        self._is_within = True  # the intermixed parse calls this method itself
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_within = False
 
 
 def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
@@ -28,7 +52,7 @@ def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
         description="The flight recorder for LLM gateways.",
     )
     parser.add_argument("--version", action="version", version=f"otel-wirecap {__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=CommandParser)
     for name in commands:
         importlib.import_module(f"otel_wirecap.cli.{name}").add_parser(subparsers)
     return parser

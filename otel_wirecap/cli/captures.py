@@ -32,6 +32,7 @@ def add_reading_parser(
     examples: str,
     *,
     subject: tuple[str, str] | None = None,
+    indexed: bool = True,
 ) -> argparse.ArgumentParser:
     """Registers a command that reads captures: its help with examples, its captures, ``--json``.
 
@@ -42,6 +43,7 @@ def add_reading_parser(
         description: what it does.
         examples: command lines, one a line.
         subject: an argument before the captures: its name (``FLOW``) and its help.
+        indexed: whether it may use an index, and so has ``--no-index``.
     """
     lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
     parser = subparsers.add_parser(
@@ -57,11 +59,15 @@ def add_reading_parser(
         "files",
         metavar="FILE",
         nargs="*",
+        default=[],
         help="captures, their rotated files found; - is standard input (default: "
         f"${environment_variable('capture_file')}, else {DEFAULT_CAPTURE_FILE})",
     )
     parser.add_argument("--json", action="store_true", help="JSON Lines in place of text")
-    parser.add_argument("--no-index", action="store_true", help="neither use nor write an index in the cache folder")
+    if indexed:
+        parser.add_argument(
+            "--no-index", action="store_true", help="neither use nor write an index in the cache folder"
+        )
     return parser
 
 
@@ -81,6 +87,9 @@ def opened(arguments: argparse.Namespace) -> Iterator[Captures]:
         progress_bar("reading") as progress,
         Captures(named(arguments), use_index=not arguments.no_index, progress=progress) as captures,
     ):
+        if captures.encrypted:
+            names = " ".join(repr(str(path)) for path in captures.encrypted)
+            tell(f"left out because encrypted: {names}; decrypt first: age --decrypt -i KEY FILE")
         yield captures
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from otel_wirecap.cli.captures import add_reading_parser, moment, opened, span_ms, tell, write, write_json
-from otel_wirecap.cli.text import Cell, Column, Style, columns_of, milliseconds, printable, table
+from otel_wirecap.cli.choosing import add_choice, chosen
+from otel_wirecap.cli.text import Cell, Column, Style, columns_of, milliseconds, printable, shown_columns, table
 from otel_wirecap.reading.prices import cost_of, price_table
 from otel_wirecap.reading.summaries import GROUPINGS, Choice, Group, document, grouped
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 OUTCOMES = {"client_disconnect": "client left"}
 _SHORT_ID = 12
 _ERROR_STATUS = 500
+_COST = "cost"
 
 EXAMPLES = """
 otel-wirecap ls                                   # the capture that WIRE_CAPTURE_FILE names
@@ -45,7 +46,7 @@ COLUMNS = (
     Column("in", rank=6, right=True),
     Column("cached", rank=9, right=True),
     Column("out", rank=6, right=True),
-    Column("cost", rank=10, right=True),
+    Column(_COST, rank=10, right=True),
     Column("chunks", rank=7, right=True),
     Column("outcome", least=10),
 )
@@ -60,17 +61,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "Lists flows: one request of a client with the backend attempts that it caused.",
         EXAMPLES,
     )
-    choose = parser.add_argument_group("which flows")
-    choose.add_argument("--failed", action="store_true", help="that went wrong for whoever asked")
+    choose = add_choice(parser, "flows")
     choose.add_argument("--slow", metavar="TIME", type=span_ms, help="that took longer: 2s, 500ms")
-    choose.add_argument("--session", metavar="ID", help="whose session's id begins so")
-    choose.add_argument("--backend", metavar="NAME", help="that asked this backend, at any attempt")
-    choose.add_argument("--model", metavar="TEXT", help="in whose model's name this stands")
-    choose.add_argument("--status", metavar="CODE", type=_status, help="that got this status on any leg: 429, 5xx")
     choose.add_argument("--since", metavar="WHEN", type=moment, help="that began then or later: 10m (ago), a date")
     choose.add_argument("--until", metavar="WHEN", type=moment, help="that began before")
-    choose.add_argument("--direction", metavar="NAME", help="that have such a record: stream_end")
-    choose.add_argument("--grep", metavar="REGEX", type=_pattern, help="in one of whose payloads this is found")
     parser.add_argument("--by", choices=GROUPINGS, help="add them up")
     parser.set_defaults(func=run)
 
@@ -79,32 +73,42 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
     with opened(arguments) as captures:
         among = frozenset(captures.flows_with(arguments.grep)) if arguments.grep else None
-        names = ("failed", "session", "backend", "model", "status", "since", "until", "direction")
-        choice = Choice(**{name: getattr(arguments, name) for name in names}, slow_ms=arguments.slow, among=among)
+        times = {"slow_ms": arguments.slow, "since": arguments.since, "until": arguments.until}
+        choice = Choice(**chosen(arguments), **times, among=among)
         flows = [flow for flow in captures.flows() if choice.takes(flow)]
+    with_costs = True
     if arguments.by:
         _show_groups(grouped(flows, arguments.by), arguments.by, as_json=arguments.json)
     elif arguments.json:
         for flow in flows:
             write_json(document(flow))
     else:
-        _show(flows)
+        with_costs = _show(flows)
     if not arguments.json:
-        _tell_about(captures, flows)
+        _tell_about(captures, flows, with_costs=with_costs)
     return 0
 
 
-def _show(flows: Sequence[Flow]) -> None:
+def _show(flows: Sequence[Flow]) -> bool:
+    """Shows them; returns whether with what they cost. Where that finds no room, the table of prices is not loaded."""
     if not flows:
-        return
-    style = Style(sys.stdout)
+        return False
+    style, width = Style(sys.stdout), columns_of(sys.stdout)
     length = unique_length([flow.request_id for flow in flows])
-    for line in table(COLUMNS, [_row(flow, length) for flow in flows], style, columns_of(sys.stdout)):
+    rows = [_row(flow, length) for flow in flows]
+    place = next(number for number, column in enumerate(COLUMNS) if column.title == _COST)
+    with_costs = place in shown_columns(COLUMNS, rows, width)
+    if with_costs:
+        for flow, row in zip(flows, rows, strict=True):
+            row[place] = Cell(dollars(cost_of(flow)))
+    for line in table(COLUMNS, rows, style, width):
         write(line)
+    return with_costs
 
 
 def _row(flow: Flow, length: int) -> list[Cell]:
-    outer, usage, cost = flow.outer, flow.usage, cost_of(flow)
+    """A flow's cells; for its cost what takes as much room."""
+    outer, usage = flow.outer, flow.usage
     return [
         Cell(printable(flow.request_id[:length]), "cyan"),
         Cell(clock(flow.started)),
@@ -117,7 +121,7 @@ def _row(flow: Flow, length: int) -> list[Cell]:
         Cell("-" if usage is None else str(usage.input)),
         Cell("-" if usage is None or not usage.cached else str(usage.cached)),
         Cell("-" if usage is None else str(usage.output)),
-        Cell(dollars(cost)),
+        Cell("" if usage is None else dollars(0.0)),
         Cell(str(outer.chunks) if outer.streamed else "-"),
         Cell(outcome(flow), outcome_style(outer)),
     ]
@@ -147,7 +151,7 @@ def _show_groups(groups: Sequence[Group], by: str, *, as_json: bool) -> None:
         write(line)
 
 
-def _tell_about(captures: Captures, flows: Sequence[Flow]) -> None:
+def _tell_about(captures: Captures, flows: Sequence[Flow], *, with_costs: bool) -> None:
     collected = captures.collect()
     told = f"{len(flows):,} of {len(collected.flows):,} flows, {collected.records:,} records"
     if collected.gaps:
@@ -155,7 +159,7 @@ def _tell_about(captures: Captures, flows: Sequence[Flow]) -> None:
     if collected.damaged:
         told += f"; {collected.damaged} lines are damaged and were left out"
     tell(told)
-    if any(cost_of(flow) is not None for flow in flows):
+    if with_costs and any(cost_of(flow) is not None for flow in flows):
         tell(f"costs in US dollars by {price_table() or 'what the answers say'}")
 
 
@@ -206,16 +210,3 @@ def outcome_style(exchange: Exchange) -> str:
     if exchange.failed:
         return "red" if exchange.error is not None or (exchange.status or 0) >= _ERROR_STATUS else "yellow"
     return "green" if exchange.outcome == "complete" else "yellow"
-
-
-def _status(text: str) -> str:
-    if not re.fullmatch(r"[1-5][0-9xX]{2}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no status; expected 429, or 5xx for all of 500 to 599")
-    return text
-
-
-def _pattern(text: str) -> re.Pattern[bytes]:
-    try:
-        return re.compile(text.encode())
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None

@@ -9,13 +9,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.cli.captures import add_reading_parser, named, tell, write, write_json
+from otel_wirecap.cli.choosing import add_choice, chosen
 from otel_wirecap.cli.ls import attempts, clock, outcome
 from otel_wirecap.cli.text import milliseconds, printable, size
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.follow import FlowWatch, Follower
-from otel_wirecap.reading.summaries import document
+from otel_wirecap.reading.quick import payload_text
+from otel_wirecap.reading.summaries import Choice, document
 
 if TYPE_CHECKING:
+    import re
+
     from otel_wirecap.reading.flows import Flow
     from otel_wirecap.reading.reader import Record
 
@@ -26,6 +30,7 @@ SHORT_ID = 12
 EXAMPLES = """
 otel-wirecap tail
 otel-wirecap tail -F logs/wire_capture.log
+otel-wirecap tail -F --failed --backend openai
 otel-wirecap tail -F --flows --json logs/wire_capture.log | jq .error
 """
 
@@ -38,6 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "follow a capture live",
         "Shows the last events of a capture, one a line; with -F all that come from then on, over rotations.",
         EXAMPLES,
+        indexed=False,
     )
     parser.add_argument(
         "-F", "--follow", action="store_true", help="go on with what comes; wait for a capture that is not there yet"
@@ -46,6 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "-n", "--last", metavar="N", type=_count, default=10, help="so many that are there (default 10)"
     )
     parser.add_argument("--flows", action="store_true", help="whole flows, as they end, in place of events")
+    add_choice(parser, "events, or flows")
     parser.set_defaults(func=run)
 
 
@@ -58,41 +65,59 @@ def run(arguments: argparse.Namespace) -> int:
     names = named(arguments)
     if len(names) > 1:
         raise CaptureFileError(f"tail follows one capture; {len(names)} are named")
-    watch = FlowWatch(SETTLED_SECONDS) if arguments.flows else None
+    show = _Show(arguments)
     with Follower(names[0], tell) as follower:
         if not follower.is_there:
             if not arguments.follow:
                 raise CaptureFileError(f"capture {names[0]!r} cannot be read: no such file")
             tell(f"capture {names[0]!r} is not there yet; waiting for it")
-        for record, _ in follower.last(arguments.last, lambda _record, _line: True):
-            _take(record, watch, as_json=arguments.json)
-        if watch is not None:
-            _show_ended(watch, time.monotonic() + SETTLED_SECONDS, as_json=arguments.json)
+        for record, line in follower.last(arguments.last, show.takes):
+            show.take(record, line)
+        show.ended(time.monotonic() + SETTLED_SECONDS)
         while arguments.follow and not _is_closed():
-            for record, _ in follower.new():
-                _take(record, watch, as_json=arguments.json)
-            if watch is not None:
-                _show_ended(watch, time.monotonic(), as_json=arguments.json)
+            for record, line in follower.new():
+                if show.takes(record, line):
+                    show.take(record, line)
+            show.ended(time.monotonic())
             sys.stdout.flush()
             time.sleep(POLL_SECONDS)
     return 0
 
 
-def _take(record: Record, watch: FlowWatch | None, *, as_json: bool) -> None:
-    if watch is not None:
-        watch.add(record, time.monotonic())
-    elif as_json:
-        write_json(record)
-    else:
-        write(_line(record))
+class _Show:
+    """Shows the events that were chosen, or the flows, as they end."""
 
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._choice = Choice(**chosen(arguments))
+        self._pattern: re.Pattern[bytes] | None = arguments.grep
+        self._as_json: bool = arguments.json
+        self._watch = FlowWatch(SETTLED_SECONDS) if arguments.flows else None
 
-def _show_ended(watch: FlowWatch, now: float, *, as_json: bool) -> None:
-    for flow in watch.ended(now):
-        if as_json:
-            write_json(document(flow))
+    def takes(self, record: Record, line: bytes) -> bool:
+        """Whether a record is wanted. Of flows all are: what they were is known only when they have ended."""
+        return self._watch is not None or (self._choice.takes_record(record) and self._is_found(line))
+
+    def take(self, record: Record, line: bytes) -> None:
+        """Shows an event, or remembers it for its flow."""
+        if self._watch is not None:
+            self._watch.add(record, time.monotonic(), is_wanted=self._is_found(line))
+        elif self._as_json:
+            write_json(record)
         else:
-            write(_flow_line(flow))
+            write(_line(record))
+
+    def ended(self, now: float) -> None:
+        """Shows the flows that have ended by now."""
+        for flow in self._watch.ended(now) if self._watch is not None else ():
+            if not self._choice.takes(flow):
+                continue
+            if self._as_json:
+                write_json(document(flow))
+            else:
+                write(_flow_line(flow))
+
+    def _is_found(self, line: bytes) -> bool:
+        return self._pattern is None or self._pattern.search(payload_text(line)) is not None
 
 
 def _line(record: Record) -> str:

@@ -130,6 +130,15 @@ class Cell(NamedTuple):
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], style: Style, width: int | None) -> Iterator[str]:
     """The lines of a table. On a terminal, columns that are empty or find no room are left out, and long cells cut."""
+    widths = shown_columns(columns, rows, width)
+    shown = list(widths)
+    yield style(_row(columns, shown, widths, [Cell(column.title) for column in columns], None), "dim")
+    for row in rows:
+        yield _row(columns, shown, widths, row, style)
+
+
+def shown_columns(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None) -> dict[int, int]:
+    """Which columns of a table are shown, each with its width, where the table may be so wide."""
     shown = [
         number
         for number, column in enumerate(columns)
@@ -141,9 +150,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], style: Styl
     }
     if width is not None:
         _fit(columns, shown, widths, width)
-    yield style(_row(columns, shown, widths, [Cell(column.title) for column in columns], None), "dim")
-    for row in rows:
-        yield _row(columns, shown, widths, row, style)
+    return {number: widths[number] for number in shown}
 
 
 def _fit(columns: Sequence[Column], shown: list[int], widths: dict[int, int], width: int) -> None:

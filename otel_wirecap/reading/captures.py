@@ -80,11 +80,16 @@ class Captures:
         """The open files, the oldest of each capture first."""
         return [source for capture in self._captures for source in capture.sources]
 
+    @property
+    def encrypted(self) -> list[Path]:
+        """The files that are left out because they are encrypted."""
+        return [source.path for source in self.sources if source.is_encrypted]
+
     def records(self, *, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[Record]:
         """All records in the schema's shape; of several captures merged by time, of one in its order.
 
         Args:
-            on_damage: is told the file and the line of what is no record.
+            on_damage: is told the file and the line of what is no record; line 0 of a file that is encrypted.
         """
         return _merged([capture.records(on_damage) for capture in self._captures])
 
@@ -228,7 +233,7 @@ class _Capture:
         self.sources = [source for source in sources if source.size] or sources
         self.is_ours = True
         for source in self.sources:
-            # One that is encrypted, among others that are not, is left out and told as damage.
+            # One that is encrypted, among others that are not, is left out: see Captures.encrypted.
             if not source.is_encrypted or all(one.is_encrypted for one in self.sources):
                 source.check()
 
@@ -250,7 +255,7 @@ class _Capture:
         span = self.sources[0].key, 0, self.sources[0].size
         for record in self.records(lambda _, number: damaged.append(number)):
             flows.add(record, span)
-        flows.damaged = len(damaged)
+        flows.damaged = sum(number > 0 for number in damaged)
         return flows
 
     def lines_of(self, flow: Flow) -> Iterator[tuple[Record, bytes]]:
@@ -295,6 +300,8 @@ class _Job(NamedTuple):
 
 
 def _jobs(number: int, source: Source, start: int) -> Iterator[_Job]:
+    if source.is_encrypted:
+        return
     if not source.is_plain:
         if start < source.size:
             yield _Job(number, 0, source.size)

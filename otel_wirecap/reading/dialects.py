@@ -132,7 +132,9 @@ class Dialects:
         else:
             open_ones = [pair for pair in pairs if pair[1].streaming and not pair[1].ended]
             if direction.endswith("_end"):
-                number = (record.get("payload") or {}).get("total_chunks", -1) + 1
+                totals = record.get("payload")
+                told = totals.get("total_chunks") if isinstance(totals, dict) else None
+                number = told + 1 if isinstance(told, int) else None
             fitting = [pair for pair in open_ones if pair[1].chunks + 1 == number] or open_ones
         if fitting or pairs:
             return fitting[0] if fitting else pairs[-1]

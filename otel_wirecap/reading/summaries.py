@@ -6,12 +6,14 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.llm.usage import Usage
+from otel_wirecap.reading.flows import Exchange
 from otel_wirecap.reading.prices import cost_of, exchange_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_wirecap.reading.flows import Exchange, Flow
+    from otel_wirecap.reading.flows import Flow
+    from otel_wirecap.reading.reader import Record
 
 GROUPINGS = ("session", "backend", "model", "error", "key_name")
 
@@ -54,6 +56,20 @@ class Choice:
     def takes(self, flow: Flow) -> bool:
         """Whether a flow is one of them."""
         return all(test(flow) for test in self._tests())
+
+    def takes_record(self, record: Record) -> bool:
+        """Whether a record is of one of them, as far as it tells itself; times and ids choose no records."""
+        metadata = record["metadata"]
+        one = Exchange("", str(metadata.get("leg", "")), status=metadata.get("status_code"))
+        one.add(record)
+        return (
+            (not self.failed or one.failed)
+            and (self.session is None or str(record.get("session_id") or "").startswith(self.session))
+            and (self.backend is None or record.get("backend") == self.backend)
+            and (self.model is None or self.model in str(record.get("model") or ""))
+            and (self.status is None or _has_status(one, self.status))
+            and (self.direction is None or record["direction"] == self.direction)
+        )
 
     def _tests(self) -> Iterable[Callable[[Flow], bool]]:
         if self.failed:

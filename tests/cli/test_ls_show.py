@@ -129,6 +129,33 @@ def test_ls_reads_several_captures_and_compressed_ones(run, tmp_path):
     assert run("ls", "--json", "a.log", "b.log").stdout == run("ls", "--json", "demo.log").stdout
 
 
+def test_options_may_stand_before_between_and_behind_the_captures(run):
+    flow = flow_with(run, status=429)["request_id"]
+    wanted = run("show", flow, "demo.log", "--leg", "client").stdout
+    assert wanted
+    for order in (
+        ("--leg", "client", flow, "demo.log"),
+        (flow, "--leg", "client", "demo.log"),
+        (flow, "--leg=client", "--", "demo.log"),
+    ):
+        assert run("show", *order).stdout == wanted
+    assert len(listed(run("ls", "demo.log", "--json", "demo.log"))) == 13
+    done = run("show", "--leg", "client")
+    assert done.returncode == 2
+    assert done.stderr.endswith("the following arguments are required: FLOW\n")
+    assert "unrecognized arguments: --wrong" in run("show", flow, "--wrong", "demo.log").stderr
+
+
+def test_files_that_are_left_out_because_they_are_encrypted_are_told_and_are_no_damage(run, tmp_path):
+    (tmp_path / "demo.log.2.age").write_bytes(b"age-encryption.org/v1\n-> X25519 x\n")
+    for command in (("ls", "demo.log"), ("ls", "demo.log", "--json"), ("show", "ex_", "demo.log")):
+        told = [line for line in run(*command).stderr.splitlines() if "encrypted" in line]
+        assert told == [
+            "otel-wirecap: left out because encrypted: 'demo.log.2.age'; decrypt first: age --decrypt -i KEY FILE"
+        ]
+    assert "damaged" not in run("ls", "demo.log").stderr
+
+
 def test_wrong_arguments_say_what_would_be_right(run):
     for options, text in [
         (["--slow", "fast"], "'fast' is no duration; expected a number with ms, s, m, h or d"),
@@ -197,6 +224,20 @@ print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
     environ["PYTHONPATH"] = path
     done = subprocess.run([sys.executable, "-S", "-c", program], env=environ, capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(("columns", "is_loaded"), [("80", False), ("400", True)])
+def test_the_table_of_prices_is_loaded_only_where_costs_have_room(made, columns, is_loaded):
+    pytest.importorskip("genai_prices")
+    program = f"""
+import sys
+from otel_wirecap.cli import main
+main(["ls", {str(made)!r}])
+print("genai_prices" in sys.modules, file=sys.stderr)
+"""
+    environ = os.environ | {"COLUMNS": columns, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1] == str(is_loaded)
 
 
 # -- show --------------------------------------------------------------------------------------------

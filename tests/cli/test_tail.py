@@ -51,6 +51,67 @@ def test_flows_are_shown_as_they_end(made: Path) -> None:
     assert len(run("--flows", "-n", "100000", str(made)).stdout.splitlines()) == len(flows)
 
 
+@pytest.mark.parametrize(
+    ("options", "holds"),
+    [
+        (["--backend", "gemini"], lambda one: one["backend"] == "gemini"),
+        (["--model", "large"], lambda one: "large" in (one["model"] or "")),
+        (["--session", "demo-"], lambda one: (one["session_id"] or "").startswith("demo-")),
+        (["--direction", "stream_end"], lambda one: one["direction"] == "stream_end"),
+        (["--status", "4xx"], lambda one: one["metadata"].get("status_code") == 429),
+        (["--grep", "overloaded_err[o]r"], lambda one: "overloaded_error" in json.dumps(one["payload"])),
+        (
+            ["--failed", "--backend", "anthropic"],
+            lambda one: one["backend"] == "anthropic"
+            and (one["metadata"].get("error") is not None
+                 or ("error" in (one["payload"] or ()) and one["direction"].endswith("_response"))),
+        ),
+    ],
+)  # fmt: skip
+def test_the_last_events_are_the_last_of_those_that_were_chosen(made: Path, options: list[str], holds: Any) -> None:
+    records = [json.loads(line) for line in made.read_text().splitlines()]
+    wanted = [record for record in records if holds(record)]
+    assert 0 < len(wanted) < len(records)
+    told = run(*options, "--json", "-n", "3", str(made)).stdout.splitlines()
+    assert [json.loads(line) for line in told] == wanted[-3:]
+    assert len(run(*options, "-n", "100000", str(made)).stdout.splitlines()) == len(wanted)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--failed"], ["--status", "429"], ["--backend", "gemini"], ["--model", "demo-large"], ["--session", "nobody"],
+        ["--direction", "stream_end"], ["--grep", "Overloaded"], ["--grep", "Overloaded", "--backend", "openai"],
+    ],
+)  # fmt: skip
+def test_flows_are_chosen_as_ls_chooses_them(made: Path, options: list[str]) -> None:
+    command = [*COMMAND, "ls", "--json", *options, str(made)]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, env=clean()).stdout
+    told = run("--flows", "--json", "-n", "100000", *options, str(made)).stdout
+    assert sorted(told.splitlines()) == sorted(listed.splitlines())
+
+
+def test_what_comes_live_is_chosen_too(made: Path, tmp_path: Path) -> None:
+    path = tmp_path / "live.log"
+    lines = made.read_bytes().splitlines(keepends=True)
+    command = [*COMMAND, "tail", "-F", "--json", "--direction", "stream_end", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean()) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert b"not there yet" in process.stderr.readline()
+        path.write_bytes(b"".join(lines))
+        wanted = [one for one in map(json.loads, lines) if one["direction"] == "stream_end"]
+        assert [json.loads(process.stdout.readline()) for _ in wanted] == wanted
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+
+
+def test_an_option_that_would_mean_nothing_is_not_there(made: Path) -> None:
+    done = run("--no-index", str(made))
+    assert done.returncode == 2
+    assert "unrecognized arguments: --no-index" in done.stderr
+
+
 def test_what_comes_is_shown_live_also_of_a_capture_that_is_not_there_yet(made: Path, tmp_path: Path) -> None:
     path = tmp_path / "live.log"
     lines = made.read_bytes().splitlines(keepends=True)

@@ -152,3 +152,15 @@ def test_records_that_name_their_exchange_come_back_as_they_are(demo_lines):
     for line in demo_lines:
         record = orjson.loads(line)
         assert dialects.normal(record) == orjson.loads(line)
+
+
+@pytest.mark.parametrize("totals", [None, [], "all of it", 7, {"total_chunks": "2"}, {"total_chunks": None}])
+def test_the_end_of_a_stream_is_read_whatever_it_says_of_its_totals(origin, totals):
+    ask(origin, "hello")
+    origin.write("stream_start", "qwen", {"stream_type": "x"})
+    origin.write("stream_chunk", "qwen", "data: x\n\n", chunk_number=1, chunk_bytes=9)
+    origin.write("stream_end", "qwen", totals)
+    with Captures([origin.path]) as captures:
+        (flow,) = captures.flows()
+    (attempt,) = flow.attempts
+    assert (attempt.outcome, attempt.seen_chunks) == ("complete", 1)
