@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from otel_wirecap.errors import WireCaptureError
 from otel_wirecap.version import __version__
 
-COMMANDS = ("run", "proxy", "demo", "ls", "show", "diff", "cache", "tail", "scan")
+COMMANDS = ("run", "proxy", "demo", "ls", "show", "diff", "cache", "tail", "sql", "scan")
 """The commands, each a module of this package with ``add_parser``."""
 
 
