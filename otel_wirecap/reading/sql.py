@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import orjson
 
-from otel_wirecap.errors import ConfigurationError, QueryError
+from otel_wirecap.errors import CaptureFileError, ConfigurationError, QueryError
 from otel_wirecap.reading.flows import STREAM_CHUNKS
 from otel_wirecap.reading.summaries import document
 
@@ -58,7 +58,7 @@ _EXCHANGES = {
 # Values of other types than the schema's, as other tools' captures have them, become NULL and stop no query.
 _RECORDS = """
     SELECT timestamp_iso, try_cast(timestamp_unix->>'$' AS DOUBLE) AS timestamp_unix,
-        make_timestamp(CAST(round(try_cast(timestamp_unix->>'$' AS DOUBLE) * 1e6) AS BIGINT)) AS moment,
+        make_timestamp(try_cast(round(try_cast(timestamp_unix->>'$' AS DOUBLE) * 1e6) AS BIGINT)) AS moment,
         direction, source, destination, session_id, backend, model, key_name, content_type,
         try_cast(content_length->>'$' AS BIGINT) AS content_length, payload, metadata,
         metadata->>'$.request_id' AS request_id, metadata->>'$.exchange_id' AS exchange_id,
@@ -107,6 +107,7 @@ class Database:
         on_damage: is told the file and the line of what is no record, where records are read.
 
     Raises:
+        CaptureFileError: a capture cannot be read, or not copied to where temporary files go.
         ConfigurationError: DuckDB is not installed.
     """
 
@@ -123,7 +124,13 @@ class Database:
             self._connection = stack.enter_context(
                 contextlib.closing(duckdb.connect(":memory:", config={"temp_directory": ""}))
             )
-            self._fill(captures, on_damage)
+            try:
+                self._fill(captures, on_damage)
+            except OSError as error:
+                folder = tempfile.gettempdir()
+                raise CaptureFileError(
+                    f"no copy for the query can be made in {folder}: {error.strerror or error}"
+                ) from error
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
