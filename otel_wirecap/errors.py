@@ -4,7 +4,8 @@
     ├── ConfigurationError         a setting has a value that cannot be used
     ├── CaptureFileError           a capture file cannot be opened, read or written
     │   └── CaptureFormatError     a file is there, and is no capture that can be read
-    └── FlowNotFoundError          a capture has no such flow, or several
+    ├── FlowNotFoundError          a capture has no such flow, or several
+    └── QueryError                 a query over captures cannot be answered
 
 Nothing of this ever reaches an instrumented application from a hook: hooks run under a guard.
 """
@@ -28,3 +29,7 @@ class CaptureFormatError(CaptureFileError):
 
 class FlowNotFoundError(WireCaptureError):
     """No flow, or more than one, has an id that begins as asked; the text names what there is."""
+
+
+class QueryError(WireCaptureError):
+    """A query over captures cannot be answered; the text says why, in the database's words."""

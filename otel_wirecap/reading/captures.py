@@ -93,6 +93,14 @@ class Captures:
         """
         return _merged([capture.records(on_damage) for capture in self._captures])
 
+    def json_lines(self, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[bytes]:
+        """All records as JSON in the schema's shape, one capture after the other: our own as they stand.
+
+        Args:
+            on_damage: is told the file and the line of what is no record.
+        """
+        return (line for capture in self._captures for _, line in capture.normal_lines(on_damage))
+
     def collect(self) -> FlowCollector:
         """The flows of all captures, with what else was counted; read once."""
         if self._collected is None:
@@ -238,13 +246,19 @@ class _Capture:
                 source.check()
 
     def records(self, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[Record]:
+        return (record for record, _ in self.normal_lines(on_damage, spelt=False))
+
+    def normal_lines(
+        self, on_damage: Callable[[Path, int], None] | None = None, *, spelt: bool = True
+    ) -> Iterator[tuple[Record, bytes]]:
+        """The records in the schema's shape, each with its line; where ``spelt``, the line has that shape too."""
         dialects = Dialects()
         for source in self.sources:
             for number, _, line in source.lines():
                 read = None if line is None else json_record(line)
                 record = None if read is None else dialects.normal(read)
-                if record is not None:
-                    yield record
+                if record is not None and line is not None:
+                    yield record, orjson.dumps(record) if spelt and record is not read else line
                 elif on_damage is not None:
                     on_damage(source.path, number)
 

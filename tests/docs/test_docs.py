@@ -15,6 +15,7 @@ An HTML comment before each block says how it is checked:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -220,6 +221,30 @@ def test_every_page_can_be_reached_from_the_front_page():
     front = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     reached = {(ROOT / "docs" / link["target"]).resolve() for link in LINK.finditer(front)}
     assert set((ROOT / "docs").rglob("*.md")) - {ROOT / "docs" / "index.md"} <= reached
+
+
+def test_the_commands_below_recipes_of_jq_answer_the_same(tmp_path, demo_capture):
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not here")
+    page = blocks(ROOT / "docs" / "how-to" / "read-a-capture-with-jq.md")
+    pairs = [
+        (recipe.text, command.text)
+        for recipe, command in itertools.pairwise(page)
+        if recipe.how.startswith("jq") and command.text.startswith("otel-wirecap sql")
+    ]
+    assert len(pairs) >= 6
+    (tmp_path / CAPTURE).parent.mkdir()
+    shutil.copy(demo_capture, tmp_path / CAPTURE)
+    for texts in pairs:
+        recipe, command = (
+            subprocess.run(
+                ["bash", "-euc", text], cwd=tmp_path, env=environ(), capture_output=True, text=True, check=True,
+                timeout=SECONDS,
+            ).stdout.splitlines()
+            for text in texts
+        )  # fmt: skip
+        assert recipe, texts[0]
+        assert sorted(line.split() for line in command[1:]) == sorted(line.split() for line in recipe), texts[1]
 
 
 def rows(page: Path) -> list[list[str]]:
