@@ -21,7 +21,6 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections import deque
-from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
@@ -195,7 +194,7 @@ class StreamRedactor:
         self._data = b""
         self._base = 0
         self._pieces: list[bytes] = []
-        self._ends: list[int] = []
+        self._ends: list[int] = []  # of the pieces that were held before the last ones came
         self._released_to = 0
         self._edits: list[_Edit] = []
         self._channels: dict[tuple[str, ...], _Channel] = {}
@@ -225,10 +224,7 @@ class StreamRedactor:
         return self._take((), credentials, is_end=True)
 
     def _take(self, pieces: Sequence[bytes], credentials: Sequence[str], *, is_end: bool) -> Released:
-        if pieces:
-            place = self._base + len(self._data)
-            self._pieces += pieces
-            self._ends += islice(accumulate(map(len, pieces), initial=place), 1, None)
+        self._pieces += pieces
         self._data += b"".join(pieces)
         self._credentials = credentials
         documents = self._documents
@@ -429,17 +425,26 @@ class StreamRedactor:
 
     def _released(self, limit: int) -> Released:
         """The pieces that end before the limit, with the edits made."""
-        count = bisect_right(self._ends, limit)
-        ends, self._ends = self._ends[:count], self._ends[count:]
+        # From the end: few pieces of those that came last are held as a rule.
+        count, end = len(self._pieces), self._base + len(self._data)
+        held: list[int] = []
+        while end > limit and count > len(self._ends):
+            held.append(end)
+            count -= 1
+            end -= len(self._pieces[count])
+        if end > limit:
+            count = bisect_right(self._ends, limit)
+            end = self._ends[count - 1] if count else self._released_to
+        self._ends = [*self._ends[count:], *reversed(held)]
         pieces, self._pieces = self._pieces[:count], self._pieces[count:]
         counts: dict[int, dict[str, int]] = {}
-        begin, self._released_to = self._released_to, ends[-1] if ends else self._released_to
+        begin, self._released_to = self._released_to, end
         if self._edits and count:
             edits = deque(_merged(self._edits))
-            for number, end in enumerate(ends):
-                if edits and edits[0].start < end:
-                    pieces[number], counts[number] = _edited(pieces[number], begin, edits)
-                begin = end
+            for number, piece in enumerate(pieces):
+                if edits and edits[0].start < begin + len(piece):
+                    pieces[number], counts[number] = _edited(piece, begin, edits)
+                begin += len(piece)
             self._edits = list(edits)
         keep = self._documents.consumed
         if keep > self._base:

@@ -41,9 +41,7 @@ DATA: Final = b"\ndata:"
 
 _MOST_TEXTS: Final = 4
 _LINE_END: Final = ord("\n")
-_TOKEN: Final = re.compile(
-    r'"(?P<string>(?:[^"\\]|\\.)*+)"(?P<is_key>\s*+:)?|(?P<number>-?[0-9][0-9.eE+-]*+)|[^"0-9-]++|.'
-)
+_TOKEN: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"(\s*+:)?|-?[0-9][0-9.eE+-]*+')
 _TEXT: Final = r'([^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+)'
 _PADDING: Final = r'([^"\\\n]*+)'
 _COUNT: Final = "([0-9]{1,7}+)"
@@ -160,24 +158,23 @@ def learned(line: bytes, texts: list[tuple[tuple[str, ...], tuple[str, ...], str
         return None
     if len({channel for channel, _, _ in texts}) < len(texts):
         return None  # the strings of one channel alternate with each other from event to event: in no group's order
-    parts = [""]
-    name = ""
-    for token in _TOKEN.finditer(line.decode("latin-1")):
-        string, number = token["string"], token["number"]
-        if token["is_key"]:
+    text = line.decode("latin-1")
+    parts: list[str] = []
+    name, done = "", 0
+    for token in _TOKEN.finditer(text):
+        string, colon = token.groups()
+        if colon is not None:
             name = string
-        group = None
-        if string is not None and not token["is_key"]:
+            continue
+        if string is not None:
             group = _TEXT if name not in NO_TEXT else _PADDING if name in _PADDED else None
-        elif number is not None and name not in INDEXES and _IS_COUNT.fullmatch(number):
-            group = _COUNT
-        if group is None:
-            parts[-1] += token[0]
-        elif group == _COUNT:
-            parts += (group, "")
         else:
-            parts[-1] += '"'
-            parts += (group, '"')
+            group = _COUNT if name not in INDEXES and _IS_COUNT.fullmatch(token[0]) else None
+        if group is not None:
+            begin, end = token.span(1 if string is not None else 0)
+            parts += (text[done:begin], group)
+            done = end
+    parts.append(text[done:])
     return Template(parts, texts) if parts[1::2].count(_TEXT) == len(texts) else None
 
 
