@@ -142,10 +142,10 @@ def test_a_private_key_without_its_end_and_with_escaped_newlines_is_masked():
 
 def test_the_table_keeps_its_invariants():
     short = [literal for literal in LITERALS if len(literal) < 4]
-    assert len(short) + len(NAME_ENDS) <= MAX_LITERALS
     assert short
-    assert {len(text) for text in (*short, *NAME_ENDS)} >= {3}
-    assert min(len(text) for text in (*short, *NAME_ENDS)) == 3
+    assert min(map(len, short)) == 3
+    assert len(NAME_ENDS) < MAX_LITERALS
+    assert min(map(len, NAME_ENDS)) == 4
     for end in NAME_ENDS:
         assert not any(literal.encode().endswith((end[:1], end[:2])) for literal in short)
     bounded = {literal: shape.bounded for shape in SHAPES for literal in shape.literals}

@@ -147,14 +147,29 @@ def value() -> str:
     return secrets.token_hex(12)
 
 
-def all_decided(self: stream.StreamRedactor, new: bytes, _credentials: object, **_: object) -> None:
-    self._search.skip(new)
+def all_decided(self: stream.StreamRedactor, end: int, _credentials: object, **_: object) -> None:
+    self._search.skip(self._data[:end])
 
 
 def streamed(content_type: str, text: str) -> str:
     gate = stream.StreamRedactor(Redactor(), content_type)
     parts = [text[at : at + 9].encode() for at in range(0, len(text), 9)]
     return b"".join([*gate.feed(parts).pieces, *gate.close().pieces]).decode()
+
+
+def beside_the_text(member: str) -> Callable[[str], str]:
+    """What is left of events that have a secret in another member, after many that have none."""
+
+    def left(text: str) -> str:
+        gate = stream.StreamRedactor(Redactor(), "text/event-stream")
+        told: list[bytes] = []
+        for secret in ("none", f"ghp_{text}{text}"):
+            event = {"type": "delta", "event_id": "e", "obfuscation": "x", "delta": {"text": " word"}}
+            data = json.dumps({**event, member: secret})
+            told += gate.feed([f"data: {data}\n\n".encode()] * 20).pieces
+        return b"".join([*told, *gate.close().pieces]).decode()
+
+    return left
 
 
 def private_key(text: str) -> str:
@@ -240,6 +255,12 @@ NAMED: dict[str, tuple[Mutation, Callable[[str], str]]] = {
     "the search of a stream's bytes": (
         off(stream.StreamRedactor, "_search_bytes", all_decided),
         lambda text: streamed("text/plain", f"a ghp_{text * 2} b"),
+    ),
+    "the search of what many events have in common": (
+        off(stream.StreamRedactor, "_is_harmless", lambda *_: True), beside_the_text("event_id")
+    ),
+    "the search of what differs from event to event": (
+        off(stream.StreamRedactor, "_is_harmless", lambda *_: True), beside_the_text("obfuscation")
     ),
     "whether a token goes on": (off(redactor, "is_open", lambda *_: False), private_key),
     "the rest of what is long": (

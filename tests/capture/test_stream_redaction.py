@@ -462,3 +462,39 @@ def test_a_secret_that_every_event_repeats_beside_its_text_is_masked_in_all_of_t
     assert len(pieces) == 6 * size
     assert not any(secret.encode() in piece for piece in pieces)
     assert all(piece.count(b"[REDACTED]") == 1 for piece in pieces)
+
+
+@pytest.mark.parametrize("place", ["obfuscation", "event_id", "event", "text"])
+@pytest.mark.parametrize("cut", [None, 700])
+def test_a_secret_that_one_of_many_like_events_holds_is_masked_wherever_it_stands(place: str, cut: int | None) -> None:
+    secret = "ghp_" + secrets.token_hex(18)
+
+    def like(number: int) -> str:
+        held = {place: secret} if number in (30, 31) else {}
+        # Where the text is the secret, the one before ends with a letter: the word that they make up is no secret.
+        parts = {"event": "delta", "event_id": "e1", "obfuscation": "xyz", "text": " word", **held}
+        name = parts.pop("event")
+        text = {"type": "text_delta", "text": parts.pop("text")}
+        return f"event: {name}\ndata: {compact({'index': 0, 'count': number, **parts, 'delta': text})}\n\n"
+
+    data = "".join(map(like, range(60))).encode()
+    half = len("".join(map(like, range(20)))) if cut is None else cut
+    stream = StreamRedactor(Redactor(), "text/event-stream")
+    told = [piece for part in (data[:half], data[half:]) for piece in stream.feed([part]).pieces]
+    said = b"".join([*told, *stream.close().pieces]).decode()
+    assert secret not in said
+    assert said.count("[REDACTED]") == 2
+    assert said.replace("[REDACTED]", secret) == data.decode()
+
+
+def test_events_that_differ_in_structure_are_not_taken_for_like_ones() -> None:
+    secret = "sk-proj-" + secrets.token_hex(24)
+    like = b'data: {"index":0,"n":%d,"delta":{"text":" word"}}\n\n'
+    strange = f'data: {{"index":0,"n":7,"delta":{{"text":" w","key":"{secret}"}}}}\n\n'.encode()
+    for number in range(1, 12):
+        events = [like % at for at in range(12)]
+        events.insert(number, strange)
+        stream = StreamRedactor(Redactor(), "text/event-stream")
+        said = b"".join([*stream.feed([like % 1]).pieces, *stream.feed(events).pieces, *stream.close().pieces])
+        assert secret.encode() not in said
+        assert said.count(b"[REDACTED]") == 1

@@ -147,7 +147,8 @@ class ServerSentEvents(Documents):
 
     def _read_lines(self, lines: bytes, place: int, recognised: Recognised) -> Iterator[Document]:
         at = 0
-        for line in lines[1:-1].split(b"\n"):
+        while (end := lines.find(b"\n", at + 1)) >= 0:
+            line = lines[at + 1 : end]
             start, place = place, place + len(line) + 1
             if line[:5] == b"data:":
                 if not self._waiting and recognised.one(lines, at, start):

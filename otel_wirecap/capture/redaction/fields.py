@@ -15,12 +15,14 @@ from otel_wirecap.capture.redaction.names import is_secret_name, segments_of
 from otel_wirecap.capture.redaction.spans import MARKER, Span
 
 _ENDS: Final = (
-    "ey", "ken", "ret", "ord", "wd", "ase", "ial", "als", "uth", "zation", "wt", "EY", "KEN", "RET", "ORD", "WD",
+    "key", "Key", "KEY", "ken", "KEN", "ret", "RET", "ord", "ORD", "ase", "ial", "als", "uth", "zation",
+    "pwd", "Pwd", "PWD", "swd", "SWD", "jwt",
 )  # fmt: skip
 NAME_ENDS: Final = tuple((end + quote).encode() for end in _ENDS for quote in ('"', '\\"', 3 * "\\"))
 """How secret names end (key, token, secret, password, pwd, passphrase, credential, auth, authorization, jwt), up to the
-quote, also that of JSON within strings: what is rare in prose, and short enough for the fast search. Three backslashes
-come before a quote in JSON within JSON within JSON only; one alone would find the last words of lines."""
+quote, also that of JSON within strings: what is rare in prose, of four bytes or more with the quote, which are found at
+twice the speed of three. Three backslashes come before a quote in JSON within JSON within JSON only; one alone would
+find the last words of lines."""
 
 _MOST_NAME: Final = 64
 _MOST_COLON: Final = 64

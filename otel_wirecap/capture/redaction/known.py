@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final
 from urllib.parse import quote, quote_plus
 
@@ -137,6 +138,9 @@ class _Batch:
         return self._beginnings.open_place(data, begin, place)
 
 
+_start = itemgetter(1)
+
+
 class _Beginnings:
     """Finds out whether data end with the beginning of one of the forms."""
 
@@ -152,11 +156,14 @@ class _Beginnings:
 
     def open_place(self, data: bytes, begin: int, place: int) -> int:
         length = len(data)
-        first = max(begin, length - self._longest + 1, len(data.rstrip(self._bytes)))
+        first = max(begin, length - self._longest + 1)
+        tail = data[first:]
+        first += len(tail.rstrip(self._bytes))
         if first >= place:
             return place
         tail = data[first:]
-        for index, start, _ in sorted(self._find(tail, overlapping=True), key=lambda hit: hit[1]):
+        hits = self._find(tail, overlapping=True)
+        for index, start, _ in sorted(hits, key=_start) if hits else ():
             rest = tail[start:]
             if any(form.startswith(rest) and form != rest for form in self._forms[index]):
                 return min(place, first + start)

@@ -79,7 +79,7 @@ class OnlineSearch:
 
     def skip(self, part: bytes) -> None:
         """Takes a part that needs no search; only where nothing is open."""
-        self._context = (self._context + part)[-CONTEXT:]
+        self._context = (self._context + part[-CONTEXT:])[-CONTEXT:]
         self.decided += len(part)
 
     def _cut(self, data: bytes, begin: int, place: int, credentials: Sequence[str]) -> tuple[list[Span], int]:

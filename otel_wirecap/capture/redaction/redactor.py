@@ -100,6 +100,9 @@ class Redactor:
     markers. The rules are ``credential``, ``known``, ``header``, ``cookie``, ``query``, ``userinfo``, ``field``, and
     the ids of the table of shapes (``openai``, ``aws``, ``jwt``, …). ``credentials`` are the values that
     the request at hand was sent with.
+
+    Attributes:
+        generation: is another number whenever other values are searched for.
     """
 
     __slots__ = (
@@ -114,6 +117,7 @@ class Redactor:
         "_seen",
         "_set",
         "_these",
+        "generation",
     )
 
     def __init__(
@@ -134,6 +138,7 @@ class Redactor:
         self._seen = KnownValues("credential", most_passes=_MOST_PASSES_FOR_SEEN)
         self._has_rules = bool(rules.fields or rules.patterns or rules.allowed)
         self._find: list[Find] = []
+        self.generation = 0
         self._changed()
 
     def replace_known_values(self, values: Iterable[str]) -> None:
@@ -292,7 +297,8 @@ class Redactor:
         own = self._own(credentials)
         known = [self._seen, self._known, *([own.values] if own.values is not None else [])]
         found = [find(data) for find in self._find]
-        spans, escaped = find_secrets(data, found[_SHAPES], begin)
+        has_hits = any(found)
+        spans, escaped = find_secrets(data, found[_SHAPES], begin) if has_hits else ([], False)
         if is_end:
             place = length
             for values in known:
@@ -301,8 +307,9 @@ class Redactor:
                     spans.append(Span(open_at, length, values.rule))
         else:
             place = self._open_place(data, begin, known, spans)
-        spans += find_encoded(data, found[_ENCODED], begin)
-        spans += self._values(data, found[_CLUES], own)
+        if has_hits or own.values is not None:
+            spans += find_encoded(data, found[_ENCODED], begin)
+            spans += self._values(data, found[_CLUES], own)
         return self._by_rules(data, spans) if self._has_rules else spans, place, escaped
 
     def _open_place(self, data: bytes, begin: int, known: Iterable[KnownValues], shapes: Iterable[Span]) -> int:
@@ -422,6 +429,7 @@ class Redactor:
         clues = sorted(self._seen.clues | self._known.clues)
         self._find = [*patterns.FIND, *encoded.FIND, *(find for find, _ in tables(clues, range(len(clues))))]
         self._these = self._find_own(())
+        self.generation += 1
 
     def _own(self, credentials: Sequence[str]) -> _Own:
         """What the credentials of a request need beyond the values that are masked anyway."""

@@ -21,7 +21,6 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections import deque
-from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
@@ -39,13 +38,14 @@ from otel_wirecap.capture.redaction.documents import (
 )
 from otel_wirecap.capture.redaction.online import CONTINUED, OnlineSearch
 from otel_wirecap.capture.redaction.spans import MARKER, Span
-from otel_wirecap.capture.redaction.templates import INDEXES, NO_TEXT, Template, learned
+from otel_wirecap.capture.redaction.templates import DATA, INDEXES, NO_TEXT, learned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from otel_wirecap.capture.redaction.documents import Documents
     from otel_wirecap.capture.redaction.redactor import Redactor
+    from otel_wirecap.capture.redaction.templates import Template, Told
 
 MOST_EVENTS: Final = 64
 """Most texts end with letters that could begin a key: so many events wait for one that will not go on."""
@@ -55,6 +55,7 @@ _TRIALS: Final = 16
 """Events that are looked at for what they have in common with the next, and one more for every 8 that had."""
 
 _MOST_CHANNELS: Final = 256
+_MOST_CONSTANTS: Final = 64
 
 _MARKER: Final = MARKER.encode()
 
@@ -100,26 +101,27 @@ class _Run(NamedTuple):
         begin: where it begins in the channel's text.
         lines: the events' lines, with a ``\n`` before each.
         place: where they begin in the stream.
-        template: matches every line with data.
-        group: the group of the pattern that is the channel's.
+        template: that of every line with data.
+        number: which of the template's texts is the channel's.
     """
 
     begin: int
     lines: bytes
     place: int
     template: Template
-    group: int
+    number: int
 
     def fragments(self, end: int) -> Iterator[_Fragment]:
         """What each event adds, the last first; ``end`` is where it ends in the channel's text."""
-        path, number = self.template.places[self.group]
+        path, number = self.template.places[self.number]
         at = len(self.lines)
-        while (at := self.lines.rfind(b"\ndata:", 0, at)) >= 0:
-            line = self.template.pattern.match(self.lines, at)
-            assert line is not None  # noqa: S101  # every such line was matched
-            end -= len(_plain([line[self.group + 1]]))
+        while (at := self.lines.rfind(DATA, 0, at)) >= 0:
+            texts = self.template.texts_of(self.lines, at)
+            assert texts is not None  # noqa: S101  # every such line has the template
+            end -= len(_plain(texts[self.number : self.number + 1]))
             start = self.place + at + 1
-            yield _Fragment(end, start, start, line[0][1:], path, number, None)
+            line = self.lines[at + 1 : self.lines.index(b"\n", at + 1)]
+            yield _Fragment(end, start, start, line, path, number, None)
 
 
 class _Channel:
@@ -192,7 +194,7 @@ class StreamRedactor:
         self._data = b""
         self._base = 0
         self._pieces: list[bytes] = []
-        self._ends: list[int] = []
+        self._ends: list[int] = []  # of the pieces that were held before the last ones came
         self._released_to = 0
         self._edits: list[_Edit] = []
         self._channels: dict[tuple[str, ...], _Channel] = {}
@@ -202,7 +204,9 @@ class StreamRedactor:
         self._events = 0
         self._templates: list[Template] = []
         self._has_news = False
-        self._repeated: list[tuple[int, int, int]] = []
+        self._harmless: list[tuple[int, int]] = []
+        self._constants: dict[bytes, bool] = {}
+        self._searched_for: tuple[int, Sequence[str]] = (0, ())
         self._learned = 0
         self._matched = 0
 
@@ -220,42 +224,32 @@ class StreamRedactor:
         return self._take((), credentials, is_end=True)
 
     def _take(self, pieces: Sequence[bytes], credentials: Sequence[str], *, is_end: bool) -> Released:
-        if pieces:
-            place = self._base + len(self._data)
-            self._pieces += pieces
-            self._ends += islice(accumulate(map(len, pieces), initial=place), 1, None)
-        new = b"".join(pieces)
-        self._data += new
-        documents = self._documents
-        consumed = documents.consumed
-        data = self._data[consumed - self._base :]
+        self._pieces += pieces
+        self._data += b"".join(pieces)
         self._credentials = credentials
-        for document in documents.read(data, consumed, self, is_end=is_end):
+        documents = self._documents
+        for document in documents.read(self._data, self._base, self, is_end=is_end):
             self._read(document, credentials)
-        self._search_bytes(new, credentials, is_end=is_end)
+        end = len(self._data) if is_end else documents.consumed - self._base
+        self._search_bytes(end, credentials, is_end=is_end)
         limit = min(self._search.decided, documents.told, self._search_channels(credentials, is_end=is_end))
         return self._released(self._end_frames(limit))
 
-    def _search_bytes(self, new: bytes, credentials: Sequence[str], *, is_end: bool) -> None:
-        """Searches the bytes as they are, but for those that say, texts aside, what was searched right before."""
+    def _search_bytes(self, end: int, credentials: Sequence[str], *, is_end: bool) -> None:
+        """Searches the bytes as they are, as far as documents were made of them, but for those known to be harmless."""
         spans: list[Span] = []
-        origin = self._base + len(self._data) - len(new)
-        done = 0
-        for first, begin, end in self._repeated:
-            begin, end = begin - origin, end - origin
+        data, done = self._data, 0
+        for begin, stop in self._harmless:
+            begin, stop = max(begin - self._base, 0), stop - self._base
             if begin > done:
-                spans += self._search.feed(new[done:begin], credentials)
+                spans += self._search.feed(data[done:begin], credentials)
                 done = begin
-            # What is said again and again may be a secret, too: it was searched just now, and held none.
-            if first >= origin and not spans and not self._search.open_bytes and end > done:
-                self._search.skip(new[done:end])
-                done = end
-        self._repeated.clear()
-        rest = new[done:]
-        if done and not is_end and not self._search.open_bytes and not rest.strip():
-            self._search.skip(rest)
-        else:
-            spans += self._search.feed(rest, credentials, is_end=is_end)
+            if not self._search.open_bytes:
+                self._search.skip(data[done:stop])
+                done = stop
+        self._harmless.clear()
+        if done < end or is_end:
+            spans += self._search.feed(data[done:end], credentials, is_end=is_end)
         self._edits += [_masking(*span) for span in spans]
 
     # -- events ------------------------------------------------------------------------------------------------------
@@ -306,35 +300,54 @@ class StreamRedactor:
         if not self._templates:
             return False
         template = self._templates[0]
-        texts, start, end = template.told(lines)
-        if not texts:
+        told = template.told(lines)
+        if told is None:
             return False
-        self._take_events(template, lines, place, texts)
-        if end > start and not self._redactor.has_rules and not template.has_secret_name:
-            self._repeated.append((place + 1, place + start, place + end))
+        self._take_events(template, lines, place, told.texts)
+        if not template.has_secret_name and self._is_harmless(told):
+            self._harmless.append((place + told.start, place + told.end))
         return True
 
     def one(self, lines: bytes, at: int, start: int) -> bool:
         """Takes the event of one line, if it has one of the templates."""
         for template in self._templates:
-            line = template.pattern.match(lines, at)
-            if line is not None:
-                found = [line.groups() if len(template.keys) > 1 else line[1]]
-                self._take_events(template, line[0] + b"\n", start - 1, found)
+            texts = template.texts_of(lines, at)
+            if texts is not None:
+                line = lines[at : lines.index(b"\n", at + 1) + 1]
+                self._take_events(template, line, start - 1, [(text,) for text in texts])
                 if template is not self._templates[0]:
                     self._templates.remove(template)
                     self._templates.insert(0, template)
                 return True
         return False
 
-    def _take_events(self, template: Template, lines: bytes, place: int, found: list[Any]) -> None:
-        """Adds what the events of a template say, as it tells it."""
-        self._matched += len(found)
-        self._events += len(found)
-        for group, key in enumerate(template.keys):
-            texts = found if len(template.keys) == 1 else [texts[group] for texts in found]
-            channel = self._channel(key, len(found), self._credentials)
-            channel.add(_plain(texts), _Run(channel.size, lines, place, template, group))
+    def _take_events(self, template: Template, lines: bytes, place: int, found: Sequence[tuple[bytes, ...]]) -> None:
+        """Adds what the events of a template say: for each of its texts the part that each event has."""
+        count = len(found[0])
+        self._matched += count
+        self._events += count
+        for number, (key, texts) in enumerate(zip(template.keys, found, strict=True)):
+            channel = self._channel(key, count, self._credentials)
+            channel.add(_plain(texts), _Run(channel.size, lines, place, template, number))
+
+    def _is_harmless(self, told: Told) -> bool:
+        """Whether there is no secret in events as they are: neither in what all have in common nor in what differs."""
+        redactor, credentials = self._redactor, self._credentials
+        if redactor.has_rules:
+            return False
+        if self._searched_for != (redactor.generation, credentials):
+            self._searched_for = (redactor.generation, credentials)
+            self._constants.clear()
+        constant = told.constant
+        is_harmless = self._constants.get(constant)
+        if is_harmless is None:
+            if len(self._constants) >= _MOST_CONSTANTS:
+                self._constants.clear()
+            is_harmless = redactor.stream(constant, 0, credentials) == ([], len(constant))
+            self._constants[constant] = is_harmless
+        # A line end keeps apart what the events have apart: a text may be a secret that runs on in its channel.
+        strings = b"\n".join(told.strings)
+        return is_harmless and redactor.bytes_(strings, {}, credentials) is strings
 
     # -- channels ----------------------------------------------------------------------------------------------------
 
@@ -412,17 +425,26 @@ class StreamRedactor:
 
     def _released(self, limit: int) -> Released:
         """The pieces that end before the limit, with the edits made."""
-        count = bisect_right(self._ends, limit)
-        ends, self._ends = self._ends[:count], self._ends[count:]
+        # From the end: few pieces of those that came last are held as a rule.
+        count, end = len(self._pieces), self._base + len(self._data)
+        held: list[int] = []
+        while end > limit and count > len(self._ends):
+            held.append(end)
+            count -= 1
+            end -= len(self._pieces[count])
+        if end > limit:
+            count = bisect_right(self._ends, limit)
+            end = self._ends[count - 1] if count else self._released_to
+        self._ends = [*self._ends[count:], *reversed(held)]
         pieces, self._pieces = self._pieces[:count], self._pieces[count:]
         counts: dict[int, dict[str, int]] = {}
-        begin, self._released_to = self._released_to, ends[-1] if ends else self._released_to
+        begin, self._released_to = self._released_to, end
         if self._edits and count:
             edits = deque(_merged(self._edits))
-            for number, end in enumerate(ends):
-                if edits and edits[0].start < end:
-                    pieces[number], counts[number] = _edited(pieces[number], begin, edits)
-                begin = end
+            for number, piece in enumerate(pieces):
+                if edits and edits[0].start < begin + len(piece):
+                    pieces[number], counts[number] = _edited(piece, begin, edits)
+                begin += len(piece)
             self._edits = list(edits)
         keep = self._documents.consumed
         if keep > self._base:
@@ -482,7 +504,7 @@ def _collect(
             _collect(value, (*key, name), (*path, name), found, every=every)
 
 
-def _plain(texts: list[bytes]) -> bytes:
+def _plain(texts: Sequence[bytes]) -> bytes:
     """What strings say, as they are spelled in JSON, one after the other."""
     joined = b"".join(texts)
     if b"\\" not in joined:

@@ -1,15 +1,24 @@
-"""What the events of one stream have in common, so that those which differ in their text only need not be parsed.
+r"""What the events of one stream have in common, so that those which differ in a few strings only need not be parsed.
 
-An expression made of one event matches every event that has the same members in the same order, the same spaces and
-the same indexes; its groups are the strings that add to texts. So what it matches is an event of that structure.
+A template is made of one event. Of others a short expression takes what may differ, and the template made anew with
+that says whether it is all that does: then the events have the same members in the same order, byte for byte.
+
+Invariants:
+
+- What is between two events, and in them beside what may differ, is the same for all that ``told`` answers for.
+- What may differ is the inside of a string as JSON spells it, or digits: nothing that could be read as structure.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Final, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_wirecap.capture.redaction.names import is_secret_name, segments_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 INDEXES: Final = frozenset({
     "index", "output_index", "content_index", "item_id", "summary_index", "contentBlockIndex", "block_index",
@@ -17,96 +26,122 @@ INDEXES: Final = frozenset({
 })  # fmt: skip
 """Members that tell which of several texts an event adds to."""
 
-NO_TEXT: Final = frozenset({
-    *INDEXES, "id", "object", "model", "type", "role", "event", "status", "finish_reason", "finishReason",
-    "stop_reason", "stopReason", "created", "created_at", "obfuscation", "p", "service_tier", "system_fingerprint",
-    "responseId", "response_id", "modelVersion", "call_id", "tool_use_id", "toolUseId", "event_id", "trafficType",
-    "modality",
-})  # fmt: skip
+_PADDED: Final = frozenset({"obfuscation", "p"})
+"""Members that hold something new in each event and say nothing."""
+
+NO_TEXT: Final = _PADDED | INDEXES | {
+    "id", "object", "model", "type", "role", "event", "status", "finish_reason", "finishReason", "stop_reason",
+    "stopReason", "created", "created_at", "service_tier", "system_fingerprint", "responseId", "response_id",
+    "modelVersion", "call_id", "tool_use_id", "toolUseId", "event_id", "trafficType", "modality",
+}  # fmt: skip
 """Strings that are no parts of a text, although they come with each event."""
 
-_DATA: Final = b"\ndata:"
+DATA: Final = b"\ndata:"
+"""How an event's data begin, with the line end before them."""
+
 _MOST_TEXTS: Final = 4
-_SEPARATOR: Final = 20
-_TOKEN: Final = re.compile(
-    r'"(?P<string>(?:[^"\\]|\\.)*+)"(?P<is_key>\s*+:)?|(?P<number>-?[0-9][0-9.eE+-]*+)|[^"0-9-]++|.'
-)
-_TEXT: Final = r'([^"\\\n]*+(?:\\.[^"\\\n]*+)*+)'
-_ANY_STRING: Final = r'[^"\\\n]*+'
-_ANY_NUMBER: Final = "[0-9.eE+-]++"
+_LINE_END: Final = ord("\n")
+_TOKEN: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"(\s*+:)?|-?[0-9][0-9.eE+-]*+')
+_TEXT: Final = r'([^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+)'
+_PADDING: Final = r'([^"\\\n]*+)'
+_COUNT: Final = "([0-9]{1,7}+)"
+_IS_COUNT: Final = re.compile("[0-9]{1,7}")
+"""Numbers that count something: too short for a secret. Longer ones are the same in all events, or there is no use."""
 
 
 class Told(NamedTuple):
     """What events say that have a template.
 
     Attributes:
-        texts: for each event the text, or, of a template with several, a tuple of texts.
-        start: from here on the lines are, texts aside, what stands before.
+        texts: for each text of the template its part in each event.
+        strings: all strings that differ from event to event.
+        constant: what stands around that, from event to event.
+        start: from here on the lines are nothing else.
         end: up to here.
     """
 
-    texts: list[Any]
+    texts: list[tuple[bytes, ...]]
+    strings: Sequence[bytes]
+    constant: bytes
     start: int
     end: int
 
 
-_NOTHING: Final = Told([], 0, 0)
-
-
-class Template(NamedTuple):
-    r"""What events have in common.
+class Template:
+    """What events have in common.
 
     Attributes:
-        pattern: matches the line of such an event and the ``\n`` before it; a group for each text.
         keys: the channel of each text.
         places: path and number of each text.
         has_secret_name: whether the name of a text may tell that it is a secret.
     """
 
-    pattern: re.Pattern[bytes]
-    keys: tuple[tuple[str, ...], ...]
-    places: tuple[tuple[tuple[str, ...], int], ...]
-    has_secret_name: bool
+    __slots__ = (
+        "_constant",
+        "_groups",
+        "_head",
+        "_line",
+        "_padding",
+        "_pattern",
+        "_texts",
+        "has_secret_name",
+        "keys",
+        "places",
+    )
 
-    def told(self, lines: bytes) -> Told:
-        r"""What the events say, if all of them have the template; else nothing.
+    def __init__(self, parts: list[str], texts: list[tuple[tuple[str, ...], tuple[str, ...], str]]) -> None:
+        groups = parts[1::2]
+        constants = [part.encode("latin-1") for part in parts[::2]]
+        constants[0] = constants[0].removeprefix(DATA[1:])
+        # To jump over what is the same costs nothing, and to compare it here would cost most.
+        jumps = [f".{{{len(constant)}}}{group}" for constant, group in zip(constants, groups, strict=False)]
+        self._pattern = re.compile(DATA + "".join(jumps).encode(), re.DOTALL)
+        self._head = DATA + constants[0]
+        self._line = DATA + b"%b".join(constant.replace(b"%", b"%%") for constant in constants)
+        self._constant = DATA + b"".join(constants)
+        self._groups = len(groups)
+        self._texts = [number for number, group in enumerate(groups) if group == _TEXT]
+        self._padding = [number for number, group in enumerate(groups) if group == _PADDING]
+        self.keys = tuple(key for key, _, _ in texts)
+        self.has_secret_name = any(is_secret_name(segments_of(name)) for key in self.keys for name in key)
+        self.places = _numbered(path for _, path, _ in texts)
+
+    def told(self, lines: bytes) -> Told | None:
+        r"""What the events say, if all of them have the template.
 
         Args:
             lines: whole lines, with a ``\n`` before each and at the end.
         """
-        at = lines.find(_DATA)
-        first = self.pattern.match(lines, at) if at >= 0 else None
-        if first is None:
-            return _NOTHING
-        told = self._between(lines, first) if len(self.keys) == 1 else _NOTHING
-        if told.texts:
-            return told
-        found = self.pattern.findall(lines)
-        return Told(found, 0, 0) if len(found) == lines.count(_DATA) else _NOTHING
+        first = lines.find(DATA)
+        if first < 0 or not lines.startswith(self._head, first):
+            return None
+        found = self._pattern.findall(lines, first)
+        values = tuple(found) if self._groups == 1 else tuple(chain.from_iterable(found))
+        before = lines[:first]
+        second = lines.find(DATA, first + 1)
+        between = b"\n" + before if second < 0 else lines[lines.find(b"\n", first + 1) : second]
+        line, between_them = self._line, between.replace(b"%", b"%%")
+        whole = (line + (between_them + line) * (len(found) - 1)) % values if found else b""
+        end = first + len(whole)
+        if not whole or not lines.startswith(whole, first) or lines.find(DATA, end) >= 0 or lines[end] != _LINE_END:
+            return None
+        texts = [values[number :: self._groups] for number in self._texts]
+        strings = [*texts, *(values[number :: self._groups] for number in self._padding)]
+        return Told(
+            texts,
+            strings[0] if len(strings) == 1 else [*chain.from_iterable(strings)],
+            between + self._constant + between + DATA,
+            0 if between.endswith(before) else first,
+            len(lines) if (between + DATA).startswith(lines[end:]) else end,
+        )
 
-    def _between(self, lines: bytes, line: re.Match[bytes]) -> Told:
-        """What the events say if all else is, byte for byte, as in the first, ``line``: at half the price."""
-        first, end = line.span(1)
-        before, after = lines[line.start() : first], lines[end : line.end() + 1]
-        second = lines.find(_DATA, end) + len(before)
-        between = lines[end:second]
-        third = lines.find(_DATA, second) + len(before)
-        if not between.endswith(before) or not lines.endswith(between, 0, max(third, second)):
-            return _NOTHING
-        # A short separator is found several times faster than a long one.
-        rest, separator = between[:-_SEPARATOR], between[-_SEPARATOR:]
-        texts = [text[: -len(rest)] for text in lines[first:].split(separator)]
-        texts[-1] = lines[max(first, lines.rfind(separator) + len(separator)) :].partition(after)[0]
-        joined = between.join(texts) + after
-        if not lines.startswith(joined, first) or lines.find(_DATA, first + len(joined) - 1) >= 0:
-            return _NOTHING
-        # Without a quote of its own and a line end, and no backslash at its end, what stands between is one string.
-        plain = b"".join(texts)
-        if b"\n" in plain or (b'"' in plain and (b"\\\\" in plain or plain.count(b'"') != plain.count(b'\\"'))):
-            return _NOTHING
-        if b"\\" in plain and any(text.endswith(b"\\") for text in texts):
-            return _NOTHING
-        return Told(texts, second, first + len(joined))
+    def texts_of(self, lines: bytes, at: int) -> list[bytes] | None:
+        """The texts of the event whose data begin after ``at``; None if it has not the template."""
+        found = self._pattern.match(lines, at) if lines.startswith(self._head, at) else None
+        if found is None or not lines.startswith(self._line % found.groups() + b"\n", at):
+            return None
+        values = found.groups()
+        return [values[number] for number in self._texts]
 
 
 def learned(line: bytes, texts: list[tuple[tuple[str, ...], tuple[str, ...], str]]) -> Template | None:
@@ -123,32 +158,27 @@ def learned(line: bytes, texts: list[tuple[tuple[str, ...], tuple[str, ...], str
         return None
     if len({channel for channel, _, _ in texts}) < len(texts):
         return None  # the strings of one channel alternate with each other from event to event: in no group's order
-    expression: list[str] = []
-    name, groups = "", 0
-    for token in _TOKEN.finditer(line.decode("latin-1")):
-        string, number = token["string"], token["number"]
-        if string is None and (number is None or name in INDEXES):
-            expression.append(re.escape(token[0]))
-        elif string is None:
-            expression.append(_ANY_NUMBER)
-        elif token["is_key"]:
+    text = line.decode("latin-1")
+    parts: list[str] = []
+    name, done = "", 0
+    for token in _TOKEN.finditer(text):
+        string, colon = token.groups()
+        if colon is not None:
             name = string
-            expression.append(re.escape(token[0]))
-        elif name in INDEXES:
-            expression.append(re.escape(token[0]))
-        elif name in NO_TEXT:
-            expression.append(f'"{_ANY_STRING}"')
+            continue
+        if string is not None:
+            group = _TEXT if name not in NO_TEXT else _PADDING if name in _PADDED else None
         else:
-            groups += 1
-            expression.append(f'"{_TEXT}"')
-    if groups != len(texts):
-        return None
-    numbers: dict[tuple[str, ...], int] = {}
-    places = []
-    for _, path, _ in texts:
-        numbers[path] = numbers.get(path, -1) + 1
-        places.append((path, numbers[path]))
-    pattern = re.compile(rf"\n{''.join(expression)}(?=\n)".encode("latin-1"))
-    keys = tuple(key for key, _, _ in texts)
-    has_secret_name = any(is_secret_name(segments_of(name)) for key in keys for name in key)
-    return Template(pattern, keys, tuple(places), has_secret_name)
+            group = _COUNT if name not in INDEXES and _IS_COUNT.fullmatch(token[0]) else None
+        if group is not None:
+            begin, end = token.span(1 if string is not None else 0)
+            parts += (text[done:begin], group)
+            done = end
+    parts.append(text[done:])
+    return Template(parts, texts) if parts[1::2].count(_TEXT) == len(texts) else None
+
+
+def _numbered(paths: Iterable[tuple[str, ...]]) -> tuple[tuple[tuple[str, ...], int], ...]:
+    """Each path, and which one it is of those that are the same."""
+    seen = list(paths)
+    return tuple((path, seen[:number].count(path)) for number, path in enumerate(seen))
