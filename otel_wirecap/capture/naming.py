@@ -37,6 +37,11 @@ def rotated_name(live: str, name: str) -> RotatedName | None:
     return RotatedName(int(match[1]), match[2]) if match else None
 
 
+def is_rotated_name(name: str) -> bool:
+    """Whether a file's name ends as that of a rotated one does, whatever its capture is called."""
+    return re.search(rf".{_ROTATED.pattern}\Z", name) is not None
+
+
 def unfinished_name(live: str, room: int, token: str) -> str:
     """The name of a file in the making, which will not grow past ``room`` bytes; ``token``: 8 hex digits."""
     return f"{live}.{room}.{token}.tmp"

@@ -15,7 +15,21 @@ from typing import Any
 from otel_wirecap.errors import WireCaptureError
 from otel_wirecap.version import __version__
 
-COMMANDS = ("run", "proxy", "demo", "ls", "show", "diff", "cache", "timeline", "tail", "sql", "scan", "completion")
+COMMANDS = (
+    "run",
+    "proxy",
+    "demo",
+    "ls",
+    "show",
+    "diff",
+    "cache",
+    "timeline",
+    "tail",
+    "verify",
+    "sql",
+    "scan",
+    "completion",
+)
 """The commands, each a module of this package with ``add_parser``."""
 
 

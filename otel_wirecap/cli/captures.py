@@ -85,7 +85,9 @@ def opened(arguments: argparse.Namespace) -> Iterator[Captures]:
     """
     with (
         progress_bar("reading") as progress,
-        Captures(named(arguments), use_index=not arguments.no_index, progress=progress) as captures,
+        Captures(
+            named(arguments), use_index="no_index" in arguments and not arguments.no_index, progress=progress
+        ) as captures,
     ):
         if captures.encrypted:
             names = " ".join(repr(str(path)) for path in captures.encrypted)

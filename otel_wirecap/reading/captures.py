@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 import orjson
 
+from otel_wirecap.capture.naming import is_rotated_name
 from otel_wirecap.errors import CaptureFileError, FlowNotFoundError
 from otel_wirecap.reading import index
 from otel_wirecap.reading.dialects import Dialects
@@ -34,6 +35,21 @@ if TYPE_CHECKING:
 Progress: TypeAlias = "Callable[[int, int], None]"
 """Is told, now and then, how many bytes have been read, and of how many."""
 
+
+class Place(NamedTuple):
+    """Where a record stands.
+
+    Attributes:
+        file: the file.
+        line: the number of its line, or of its item, from 1.
+        offset: of its first byte in what the file holds.
+    """
+
+    file: Path
+    line: int
+    offset: int
+
+
 PART_BYTES = 32 * 1024 * 1024
 """What one process reads at a time."""
 
@@ -41,6 +57,8 @@ MANY_BYTES = 64 * 1024 * 1024
 """From here on several processes read: below, starting them costs more than they save."""
 
 _MOST_NAMED = 5
+_LINES_BETWEEN = 1000
+"""Lines between two words about the progress."""
 
 
 class Captures:
@@ -92,6 +110,22 @@ class Captures:
             on_damage: is told the file and the line of what is no record; line 0 of a file that is encrypted.
         """
         return _merged([capture.records(on_damage) for capture in self._captures])
+
+    def placed_records(self) -> Iterator[tuple[bool, Iterator[tuple[Place, Record | None]]]]:
+        """Of each capture whether its first files may be gone, and its records in their order, each with its place.
+
+        The records are in the schema's shape; None stands for what is no record.
+        """
+        total = sum(source.size for source in self.sources)
+        before = 0
+
+        def tell(done: int) -> None:
+            if self._progress is not None:
+                self._progress(before + done, total)
+
+        for capture in self._captures:
+            yield capture.is_rotated, capture.placed_records(tell)
+            before += sum(source.size for source in capture.sources)
 
     def json_lines(self, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[bytes]:
         """All records as JSON in the schema's shape, one capture after the other: our own as they stand.
@@ -247,6 +281,20 @@ class _Capture:
 
     def records(self, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[Record]:
         return (record for record, _ in self.normal_lines(on_damage, spelt=False))
+
+    @property
+    def is_rotated(self) -> bool:
+        return len(self.sources) > 1 or any(is_rotated_name(source.path.name) for source in self.sources)
+
+    def placed_records(self, tell: Callable[[int], None]) -> Iterator[tuple[Place, Record | None]]:
+        dialects, done = Dialects(), 0
+        for source in self.sources:
+            for number, offset, line in source.lines():
+                read = None if line is None else json_record(line)
+                yield Place(source.path, number, offset), None if read is None else dialects.normal(read)
+                if not number % _LINES_BETWEEN:
+                    tell(done + min(offset, source.size))
+            done += source.size
 
     def normal_lines(
         self, on_damage: Callable[[Path, int], None] | None = None, *, spelt: bool = True
