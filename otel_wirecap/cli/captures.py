@@ -16,6 +16,7 @@ from otel_wirecap.cli.options import DEFAULT_CAPTURE_FILE
 from otel_wirecap.cli.text import progress_bar
 from otel_wirecap.config import environment, environment_variable
 from otel_wirecap.reading.captures import Captures
+from otel_wirecap.reading.prices import remember
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,11 +84,12 @@ def opened(arguments: argparse.Namespace) -> Iterator[Captures]:
     Raises:
         CaptureFileError: one of them cannot be read.
     """
+    use_index = "no_index" in arguments and not arguments.no_index
+    if use_index:
+        remember()
     with (
         progress_bar("reading") as progress,
-        Captures(
-            named(arguments), use_index="no_index" in arguments and not arguments.no_index, progress=progress
-        ) as captures,
+        Captures(named(arguments), use_index=use_index, progress=progress) as captures,
     ):
         if captures.encrypted:
             names = " ".join(repr(str(path)) for path in captures.encrypted)

@@ -1,13 +1,25 @@
 """What answers cost, in US dollars, by a table that others maintain: the package genai-prices, an extra.
 
-The table is the one that is installed: nothing is fetched.
+The table is the one that is installed: nothing is fetched. To load it takes longer than all else that a command does,
+so what it said can be remembered in the user's cache folder: for as long as that very table is installed.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
+import importlib.util
+import os
+import secrets
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from otel_wirecap.config import cache_folder
+from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,8 +74,76 @@ def price_table() -> str | None:
     return f"genai-prices {genai_prices.__version__}{newest}"
 
 
+class _Memory:
+    """What the table said, in a file of the cache folder. Whatever goes wrong with it, the table is asked.
+
+    Attributes:
+        table: which table said it: of another one nothing is believed.
+    """
+
+    def __init__(self, path: Path, table: str) -> None:
+        self._path, self.table = path, table
+        self._has_new = False
+        self._costs: dict[str, float | None] = {}
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            told = orjson.loads(path.read_bytes())
+            if told["table"] == table:
+                self._costs = dict(told["costs"])
+
+    def get(self, question: str) -> tuple[bool, float | None]:
+        """Whether it is known, and what the table said."""
+        return question in self._costs, self._costs.get(question)
+
+    def put(self, question: str, cost: float | None) -> None:
+        """Remembers it."""
+        self._costs[question] = cost
+        self._has_new = True
+
+    def store(self) -> None:
+        """Brings what is new into the file."""
+        if not self._has_new:
+            return
+        kept = dict(list(self._costs.items())[-_MOST_REMEMBERED:])
+        new = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}.new")
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(orjson.dumps({"table": self.table, "costs": kept}))
+                new.replace(self._path)
+            finally:
+                new.unlink(missing_ok=True)
+
+
+_memory: list[_Memory] = []  # at most one
+_MOST_REMEMBERED = 20_000
+
+
+def remember() -> None:
+    """Has what the table says remembered from now on, and beyond this process; what was remembered is believed."""
+    spec = None if _memory else importlib.util.find_spec("genai_prices")  # which does not load it
+    if spec is not None and spec.origin is not None:
+        with contextlib.suppress(OSError):
+            written = Path(spec.origin).stat().st_mtime_ns
+            memory = _Memory(cache_folder() / "costs.json", f"{__version__} {spec.origin} {written}")
+            _memory.append(memory)
+            atexit.register(memory.store)
+
+
 @functools.lru_cache(maxsize=4096)
 def _by_table(backend: str, model: str, usage: Usage, day: date | None) -> float | None:
+    if not _memory:
+        return _asked_of_table(backend, model, usage, day)
+    question = orjson.dumps([backend, model, usage[:-1], day]).decode()
+    is_known, cost = _memory[0].get(question)
+    if not is_known:
+        cost = _asked_of_table(backend, model, usage, day)
+        _memory[0].put(question, cost)
+    return cost
+
+
+def _asked_of_table(backend: str, model: str, usage: Usage, day: date | None) -> float | None:
     calculate = _table()
     if calculate is None:
         return None

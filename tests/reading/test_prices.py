@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
+from pathlib import Path
 
+import orjson
 import pytest
 
 from otel_wirecap.llm.usage import Usage
@@ -47,3 +51,40 @@ def test_the_table_prices_cached_tokens_lower_and_knows_the_model_behind_a_gatew
 def test_the_table_is_named_with_its_date():
     assert price_table().startswith("genai-prices ")
     assert "latest price of 20" in price_table()
+
+
+def run_show(flow: str, path: Path, *more: str) -> str:
+    """What ``show`` prints, with a mark on stderr where the table was loaded."""
+    code = "import sys; from otel_wirecap.cli import main; main(sys.argv[1:]); print('genai_prices' in sys.modules)"
+    command = [sys.executable, "-c", code, "show", flow, str(path), *more]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@needs_table
+def test_what_the_table_said_is_remembered_until_another_table_is_installed(tmp_path, cache_folder, monkeypatch):
+    path = tmp_path / "demo.log"
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100}
+    names = {"exchange_id": "ex_1", "request_id": "req_1", "leg": "backend", "attempt": 1}
+    record = {
+        "timestamp_iso": "2026-01-01T00:00:00.000000+00:00", "timestamp_unix": JANUARY_2026,
+        "direction": "inbound_response", "source": "openai", "destination": "proxy", "session_id": "s",
+        "backend": "openai", "model": "gpt-5-mini", "key_name": None, "content_type": "json", "content_length": 1,
+        "payload": {"model": "gpt-5-mini", "usage": usage}, 
+        "metadata": {**names, "outcome": "complete", "duration_ms": 1},
+    }  # fmt: skip
+    path.write_bytes(orjson.dumps(record) + b"\n")
+    *first, was_loaded = run_show("req_1", path).splitlines()
+    assert was_loaded == "True"
+    assert any("cost" in line and "$" in line for line in first)
+    *second, was_loaded = run_show("req_1", path).splitlines()
+    assert (second, was_loaded) == (first, "False")
+    memory = cache_folder / "costs.json"
+    assert memory.stat().st_mode & 0o777 == 0o600
+    told = orjson.loads(memory.read_bytes())
+    for damaged in (b"", b"{", orjson.dumps({**told, "table": "another"}), b'{"table": 1, "costs": 7}'):
+        memory.write_bytes(damaged)
+        *third, was_loaded = run_show("req_1", path).splitlines()
+        assert (third, was_loaded) == (first, "True")
+    memory.unlink()
+    run_show("req_1", path, "--no-index")
+    assert not memory.exists()
