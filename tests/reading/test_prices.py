@@ -69,7 +69,7 @@ def test_what_the_table_said_is_remembered_until_another_table_is_installed(tmp_
         "timestamp_iso": "2026-01-01T00:00:00.000000+00:00", "timestamp_unix": JANUARY_2026,
         "direction": "inbound_response", "source": "openai", "destination": "proxy", "session_id": "s",
         "backend": "openai", "model": "gpt-5-mini", "key_name": None, "content_type": "json", "content_length": 1,
-        "payload": {"model": "gpt-5-mini", "usage": usage}, 
+        "payload": {"model": "gpt-5-mini", "usage": usage},
         "metadata": {**names, "outcome": "complete", "duration_ms": 1},
     }  # fmt: skip
     path.write_bytes(orjson.dumps(record) + b"\n")
