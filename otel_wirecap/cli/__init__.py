@@ -23,6 +23,7 @@ COMMANDS = (
     "show",
     "diff",
     "cache",
+    "stats",
     "timeline",
     "tail",
     "verify",

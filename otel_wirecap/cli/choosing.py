@@ -6,8 +6,14 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
+from otel_wirecap.cli.captures import moment, span_ms
+from otel_wirecap.reading.summaries import Choice
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from otel_wirecap.reading.captures import Captures
+    from otel_wirecap.reading.flows import Flow
 
 _NAMES = ("failed", "session", "backend", "model", "status", "direction")
 
@@ -23,6 +29,22 @@ def add_choice(parser: argparse.ArgumentParser, what: str) -> argparse._Argument
     group.add_argument("--direction", metavar="NAME", help="of, or with a record of, this direction: stream_end")
     group.add_argument("--grep", metavar="REGEX", type=_pattern, help="in whose payload, or one of them, this is found")
     return group
+
+
+def add_flow_choice(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that choose among flows: those of ``add_choice``, and when and how long they were."""
+    group = add_choice(parser, "flows")
+    group.add_argument("--slow", metavar="TIME", type=span_ms, help="that took longer: 2s, 500ms")
+    group.add_argument("--since", metavar="WHEN", type=moment, help="that began then or later: 10m (ago), a date")
+    group.add_argument("--until", metavar="WHEN", type=moment, help="that began before")
+
+
+def chosen_flows(arguments: argparse.Namespace, captures: Captures) -> list[Flow]:
+    """The flows that were chosen, in the order they began."""
+    among = frozenset(captures.flows_with(arguments.grep)) if arguments.grep else None
+    times = {"slow_ms": arguments.slow, "since": arguments.since, "until": arguments.until}
+    choice = Choice(**chosen(arguments), **times, among=among)
+    return [flow for flow in captures.flows() if choice.takes(flow)]
 
 
 def chosen(arguments: argparse.Namespace) -> Mapping[str, Any]:

@@ -8,11 +8,11 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from otel_wirecap.cli.captures import add_reading_parser, moment, opened, span_ms, tell, write, write_json
-from otel_wirecap.cli.choosing import add_choice, chosen
+from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json
+from otel_wirecap.cli.choosing import add_flow_choice, chosen_flows
 from otel_wirecap.cli.text import Cell, Column, Style, columns_of, milliseconds, printable, shown_columns, table
 from otel_wirecap.reading.prices import cost_of, price_table
-from otel_wirecap.reading.summaries import GROUPINGS, Choice, Group, document, grouped
+from otel_wirecap.reading.summaries import GROUPINGS, Group, document, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,10 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "Lists flows: one request of a client with the backend attempts that it caused.",
         EXAMPLES,
     )
-    choose = add_choice(parser, "flows")
-    choose.add_argument("--slow", metavar="TIME", type=span_ms, help="that took longer: 2s, 500ms")
-    choose.add_argument("--since", metavar="WHEN", type=moment, help="that began then or later: 10m (ago), a date")
-    choose.add_argument("--until", metavar="WHEN", type=moment, help="that began before")
+    add_flow_choice(parser)
     parser.add_argument("--by", choices=GROUPINGS, help="add them up")
     parser.set_defaults(func=run)
 
@@ -72,13 +69,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
     with opened(arguments) as captures:
-        among = frozenset(captures.flows_with(arguments.grep)) if arguments.grep else None
-        times = {"slow_ms": arguments.slow, "since": arguments.since, "until": arguments.until}
-        choice = Choice(**chosen(arguments), **times, among=among)
-        flows = [flow for flow in captures.flows() if choice.takes(flow)]
+        flows = chosen_flows(arguments, captures)
     with_costs = True
     if arguments.by:
-        _show_groups(grouped(flows, arguments.by), arguments.by, as_json=arguments.json)
+        groups = grouped(flows, arguments.by)
+        if arguments.json:
+            for group in groups:
+                write_json(group.document(arguments.by))
+        else:
+            show_groups(groups, arguments.by)
     elif arguments.json:
         for flow in flows:
             write_json(document(flow))
@@ -127,11 +126,8 @@ def _row(flow: Flow, length: int) -> list[Cell]:
     ]
 
 
-def _show_groups(groups: Sequence[Group], by: str, *, as_json: bool) -> None:
-    if as_json:
-        for group in groups:
-            write_json(group.document(by))
-        return
+def show_groups(groups: Sequence[Group], by: str) -> None:
+    """Shows flows that were added up, in a table."""
     columns = [
         Column(by), Column("flows", right=True), Column("failed", 1, right=True), Column("attempts", 4, right=True),
         Column("in", 2, right=True), Column("cached", 5, right=True), Column("out", 2, right=True),

@@ -17,7 +17,7 @@ import orjson
 
 from otel_wirecap.capture.formats.jsonl import JSONLines
 from otel_wirecap.capture.formats.timestamps import microseconds_of
-from otel_wirecap.reading.flows import ENDS, FlowCollector
+from otel_wirecap.reading.flows import ENDS, STREAM_CHUNKS, FlowCollector
 from otel_wirecap.reading.reader import json_record
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ _BEGINNING, _ISO_LENGTH = JSONLines.beginning, 32
 _CHUNKS = (b'"direction":"stream_chunk"', b'"direction":"outbound_stream_chunk"')
 _DIRECTION, _PAYLOAD, _METADATA = b'"direction":"', b',"payload":', b',"metadata":'
 _EXCHANGE, _CHUNK_BYTES = b'"exchange_id":"', b'"chunk_bytes":'
+_UNIX = len(_BEGINNING) + _ISO_LENGTH + len(b'","timestamp_unix":')
+"""Where a line has its moment in seconds."""
 _DIRECTION_WITHIN = 110
 """Bytes of a line after which its direction begins, at the latest."""
 
@@ -171,7 +173,7 @@ def quick_flows(source: Source, start: int = 0, end: int | None = None) -> FlowC
     """
     collector = QuickCollector(source.key)
     damaged = 0
-    for item in source.blocks(start, end) if source.is_plain else _blocks_of_lines(source):
+    for item in blocks_of(source, start, end):
         if item is None:
             damaged += 1
         else:
@@ -179,6 +181,63 @@ def quick_flows(source: Source, start: int = 0, end: int | None = None) -> FlowC
     flows = collector.finish()
     flows.damaged += damaged
     return flows
+
+
+def chunks_in(block: bytes) -> Iterator[tuple[str, bytes, float]]:
+    """The chunks of streams among whole lines: direction, the exchange's id, the moment in seconds since the epoch.
+
+    Raises:
+        NotOurs: one of the lines has another shape than the schema's.
+    """
+    find, rfind, startswith = block.find, block.rfind, block.startswith
+    start, size = 0, len(block)
+    while start < size:
+        end = find(b"\n", start)
+        end = size if end < 0 else end
+        place = find(_DIRECTION, start, start + _DIRECTION_WITHIN)
+        if place < 0 or not startswith(_BEGINNING, start):
+            found = _parsed_chunk(block[start:end])
+            if found is not None:
+                yield found
+        elif startswith(_CHUNKS, place):
+            at = rfind(_EXCHANGE, start, end) + len(_EXCHANGE)
+            try:
+                moment = float(block[start + _UNIX : place - 1])
+            except ValueError:
+                moment = -1.0
+            if at < len(_EXCHANGE) or moment < 0:
+                found = _parsed_chunk(block[start:end])
+                if found is not None:
+                    yield found
+            else:
+                direction = "stream_chunk" if startswith(_CHUNKS[0], place) else "outbound_stream_chunk"
+                yield direction, block[at : find(b'"', at, end)], moment
+        start = end + 1
+
+
+def _parsed_chunk(line: bytes) -> tuple[str, bytes, float] | None:
+    record = envelope_of(line)
+    if record is None:
+        return None
+    direction, metadata, moment = record.get("direction"), record.get("metadata"), record.get("timestamp_unix")
+    if "communication" in record:
+        raise NotOurs
+    if direction not in STREAM_CHUNKS or not isinstance(metadata, dict) or not isinstance(moment, int | float):
+        return None
+    if "exchange_id" not in metadata:
+        raise NotOurs
+    return str(direction), str(metadata["exchange_id"]).encode(), float(moment)
+
+
+def blocks_of(source: Source, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes] | None]:
+    """Whole lines of a part of a file, many at a time, with the offset of the first; None for what is no line.
+
+    Args:
+        source: the file; one that is compressed, or CBOR, is read whole.
+        start: the offset where the part begins.
+        end: where it ends; default: where the file does.
+    """
+    return source.blocks(start, end) if source.is_plain else _blocks_of_lines(source)
 
 
 def _blocks_of_lines(source: Source) -> Iterator[tuple[int, bytes] | None]:

@@ -138,7 +138,7 @@ def document(flow: Flow) -> dict[str, Any]:
         "ttfb_ms": outer.ttfb_ms,
         "duration_ms": outer.duration_ms,
         "chunks": outer.chunks,
-        "usage": _usage(flow.usage),
+        "usage": usage_document(flow.usage),
         "cost": cost_of(flow),
         "exchanges": [_exchange(one) for one in flow.exchanges],
     }
@@ -153,10 +153,11 @@ def _exchange(one: Exchange) -> dict[str, Any]:
             "first_chunk", "last_chunk", "outcome", "error",
         )
     }  # fmt: skip
-    return told | {"error_type": one.error_type, "usage": _usage(one.usage), "cost": exchange_cost(one)}
+    return told | {"error_type": one.error_type, "usage": usage_document(one.usage), "cost": exchange_cost(one)}
 
 
-def _usage(usage: Usage | None) -> dict[str, int] | None:
+def usage_document(usage: Usage | None) -> dict[str, int] | None:
+    """Tokens, ready for JSON; what they cost stands elsewhere."""
     return None if usage is None else {name: getattr(usage, name) for name in usage._fields if name != "cost"}
 
 
@@ -200,7 +201,7 @@ class Group:
     def document(self, by: str) -> dict[str, Any]:
         """What is known of it, ready for JSON; ``by`` is one of ``GROUPINGS``."""
         told = {name: getattr(self, name) for name in ("flows", "failed", "attempts", "cost", "first", "last")}
-        return {by: self.name, **told, "duration_ms": self.duration_ms, "usage": _usage(self.usage)}
+        return {by: self.name, **told, "duration_ms": self.duration_ms, "usage": usage_document(self.usage)}
 
 
 def grouped(flows: Iterable[Flow], by: str) -> list[Group]:

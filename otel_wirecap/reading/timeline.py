@@ -198,7 +198,29 @@ def timeline_of(captures: Captures, flow: Flow, *, gap_ms: float = GAP_MS) -> Ti
         client.stalls = [one._replace(arose=_origin(one, client, attempts)) for one in client.stalls]
     for lane in attempts:
         lane.stalls = [one._replace(arose=_origin_behind(one, client)) for one in lane.stalls]
-    return Timeline(flow, lanes, _own_time(client, attempts), _passed_on_ms(client, attempts))
+    busy = [(lane.start, lane.end) for lane in attempts]
+    return Timeline(flow, lanes, _own_time(client.start, client.end, busy), _passed_on_ms(client, attempts))
+
+
+def added_ms(flow: Flow) -> float | None:
+    """What the proxy itself took of the time that a client waited for its response to begin; None if not known.
+
+    Milliseconds in which no attempt was under way: the one that was passed on is until its headers, others until they
+    end.
+    """
+    client = flow.client
+    headers = None if client is None else _headers_moment(client)
+    if client is None or client.started is None or headers is None or not flow.attempts:
+        return None
+    busy = []
+    for one in flow.attempts:
+        if one.started is None:
+            return None
+        its_headers = _headers_moment(one)
+        end = headers if one.duration_ms is None else one.started + one.duration_ms / 1000
+        is_passed_on = its_headers is not None and its_headers <= headers <= end
+        busy.append((one.started, its_headers if is_passed_on and its_headers is not None else end))
+    return sum(span.ms for span in _own_time(client.started, headers, busy))
 
 
 def _lane(leg: Leg, gap_ms: float) -> Lane | None:
@@ -268,16 +290,14 @@ def _origin_behind(stall: Stall, client: Lane) -> str:
     return "proxy" if max(held, default=0.0) * 2 >= stall.end - stall.start else "backend"
 
 
-def _own_time(client: Lane, attempts: Sequence[Lane]) -> list[Span]:
-    if not attempts:
-        return [Span(BEFORE, client.start, client.end)] if client.end > client.start else []
-    own, now = list[Span](), client.start
-    for lane in sorted(attempts, key=lambda one: one.start):
-        if lane.start > now:
-            own.append(Span(BETWEEN if lane is not attempts[0] else BEFORE, now, min(lane.start, client.end)))
-        now = max(now, lane.end)
-    if client.end > now:
-        own.append(Span(AFTER, now, client.end))
+def _own_time(start: float, end: float, attempts: Sequence[tuple[float, float]]) -> list[Span]:
+    """When, between two moments, no attempt was under way; each attempt is its beginning and its end."""
+    own, now = list[Span](), start
+    for number, (began, ended) in enumerate(sorted(attempts)):
+        if began > now:
+            own.append(Span(BETWEEN if number else BEFORE, now, min(began, end)))
+        now = max(now, ended)
+    own.append(Span(AFTER if attempts else BEFORE, now, end))
     return [span for span in own if span.end > span.start]
 
 
