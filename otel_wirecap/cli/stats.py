@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json
 from otel_wirecap.cli.choosing import add_flow_choice, chosen_flows
 from otel_wirecap.cli.ls import dollars, show_groups
-from otel_wirecap.cli.text import Cell, Column, Style, columns_of, milliseconds, printable, table
+from otel_wirecap.cli.text import Cell, Column, Style, columns_of, cut, milliseconds, printable, table
 from otel_wirecap.reading.prices import price_table
 from otel_wirecap.reading.stats import statistics_of
 from otel_wirecap.reading.summaries import GROUPINGS, grouped
@@ -30,7 +30,7 @@ otel-wirecap stats --model claude --json | jq .duration_ms.p99
 
 _BY_DEFAULT = ("model", "backend")
 _BARS, _PLAIN_BARS = " ▁▂▃▄▅▆▇█", " .:-=+*%#"
-_COLUMNS = 16
+_COLUMNS, _NAME = 16, 9
 
 _TIMES = {
     "duration_ms": "total", "ttfb_ms": "headers", "first_chunk_ms": "first chunk", "backend_ttfb_ms": "backend headers",
@@ -78,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _page(statistics: Statistics) -> Iterator[str]:
     style, width = Style(sys.stdout), columns_of(sys.stdout)
     for name, told in _facts(statistics):
-        yield f"{style(name.ljust(9), 'dim')} {told}"
+        room = None if width is None else width - _NAME - 1
+        yield f"{style(name.ljust(_NAME), 'dim')} {told if room is None else cut(told, room)}"
     yield ""
     bars = _bars(sys.stdout.encoding)
     columns = [

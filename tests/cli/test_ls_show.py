@@ -227,7 +227,7 @@ print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
 
 
 @pytest.mark.parametrize(("columns", "is_loaded"), [("80", False), ("400", True)])
-def test_the_table_of_prices_is_loaded_only_where_costs_have_room(made, columns, is_loaded):
+def test_the_table_of_prices_is_loaded_only_where_costs_have_room(made, columns, is_loaded, tmp_path):
     pytest.importorskip("genai_prices")
     program = f"""
 import sys
@@ -235,8 +235,10 @@ from otel_wirecap.cli import main
 main(["ls", {str(made)!r}])
 print("genai_prices" in sys.modules, file=sys.stderr)
 """
-    environ = os.environ | {"COLUMNS": columns, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=60)
+    known = {"COLUMNS": columns, "PYTHONPATH": str(Path(__file__).parents[2]), "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | known, capture_output=True, text=True, timeout=60
+    )
     assert done.stderr.splitlines()[-1] == str(is_loaded)
 
 

@@ -125,9 +125,9 @@ processes = []
 if sys.argv[2] == "many":
     captures.MANY_BYTES, captures.PART_BYTES = 1, 50_000
     original = captures._run_in_processes
-    def counted(sources, jobs, workers):
+    def counted(sources, jobs, workers, read):
         processes.append(workers)
-        return original(sources, jobs, 2)
+        return original(sources, jobs, 2, read)
     captures._run_in_processes = counted
     captures.os.sched_getaffinity = lambda _: {0, 1}
 with captures.Captures([sys.argv[1]], use_index=False) as opened:
@@ -320,9 +320,9 @@ def bytes_read(monkeypatch):
     read = []
     original = captures_module._run
 
-    def run(sources, jobs, progress):
+    def run(sources, jobs, progress, how):
         read.append(sum(job.end - job.start for job in jobs))
-        return original(sources, jobs, progress)
+        return original(sources, jobs, progress, how)
 
     monkeypatch.setattr(captures_module, "_run", run)
     return read
