@@ -98,12 +98,12 @@ def opened(arguments: argparse.Namespace) -> Iterator[Captures]:
 
 
 def write(text: str) -> None:
-    """Writes a line of data to stdout; what its encoding lacks is escaped."""
+    """Writes a line of data to stdout; what its encoding lacks is escaped, but for the mark of what was cut."""
     try:
         sys.stdout.write(text + "\n")
     except UnicodeEncodeError:
         encoding = sys.stdout.encoding
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        sys.stdout.write(text.replace("…", "~").encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 def write_json(document: object) -> None:
