@@ -167,7 +167,7 @@ def record_body(
             payload: Payload = redact_json(content, redactor, counts, credentials)
         else:
             text = cut_text(content) if truncated is not None else text_or_bytes(content)
-            payload = _redact_body(text, content_type, redactor, counts, credentials)
+            payload = redact_body(text, content_type, redactor, counts, credentials)
             if truncated is not None:
                 payload = without_end(payload, body.beyond_limit(text))
     except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not written
@@ -205,9 +205,10 @@ def without_end(content: str | bytes, size: int) -> str | bytes:
     return cut_text(content.encode()[:-size])
 
 
-def _redact_body(
+def redact_body(
     content: str | bytes, content_type: str, redactor: Redactor, counts: dict[str, int], credentials: tuple[str, ...]
 ) -> str | bytes:
+    """A body that is not JSON, redacted: a form by its fields too."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "application/x-www-form-urlencoded" and isinstance(content, str):
         return redactor.form(content, counts, credentials)

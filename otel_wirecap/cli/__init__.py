@@ -27,6 +27,7 @@ COMMANDS = (
     "timeline",
     "tail",
     "verify",
+    "export",
     "sql",
     "scan",
     "completion",

@@ -34,6 +34,7 @@ def add_reading_parser(
     *,
     subject: tuple[str, str] | None = None,
     indexed: bool = True,
+    in_json: bool = True,
 ) -> argparse.ArgumentParser:
     """Registers a command that reads captures: its help with examples, its captures, ``--json``.
 
@@ -45,6 +46,7 @@ def add_reading_parser(
         examples: command lines, one a line.
         subject: an argument before the captures: its name (``FLOW``) and its help.
         indexed: whether it may use an index, and so has ``--no-index``.
+        in_json: whether it answers, and so has ``--json``.
     """
     lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
     parser = subparsers.add_parser(
@@ -64,7 +66,8 @@ def add_reading_parser(
         help="captures, their rotated files found; - is standard input (default: "
         f"${environment_variable('capture_file')}, else {DEFAULT_CAPTURE_FILE})",
     )
-    parser.add_argument("--json", action="store_true", help="JSON Lines in place of text")
+    if in_json:
+        parser.add_argument("--json", action="store_true", help="JSON Lines in place of text")
     if indexed:
         parser.add_argument(
             "--no-index", action="store_true", help="neither use nor write an index in the cache folder"

@@ -31,12 +31,18 @@ def add_choice(parser: argparse.ArgumentParser, what: str) -> argparse._Argument
     return group
 
 
-def add_flow_choice(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that choose among flows: those of ``add_choice``, and when and how long they were."""
+def add_flow_choice(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Adds the options that choose among flows, and gives their group: as ``add_choice``, and by time and duration."""
     group = add_choice(parser, "flows")
     group.add_argument("--slow", metavar="TIME", type=span_ms, help="that took longer: 2s, 500ms")
     group.add_argument("--since", metavar="WHEN", type=moment, help="that began then or later: 10m (ago), a date")
     group.add_argument("--until", metavar="WHEN", type=moment, help="that began before")
+    return group
+
+
+def is_chosen(arguments: argparse.Namespace) -> bool:
+    """Whether any of the options of ``add_flow_choice`` was given."""
+    return any(getattr(arguments, name) for name in (*_NAMES, "grep", "slow", "since", "until"))
 
 
 def chosen_flows(arguments: argparse.Namespace, captures: Captures) -> list[Flow]:

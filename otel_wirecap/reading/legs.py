@@ -19,6 +19,8 @@ from otel_wirecap.reading.flows import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from otel_wirecap.llm.events import Event
     from otel_wirecap.reading.captures import Captures
     from otel_wirecap.reading.flows import Exchange, Flow
@@ -109,8 +111,13 @@ def _type_of(leg: Leg) -> str | None:
 
 def legs_of(captures: Captures, flow: Flow) -> list[Leg]:
     """The exchanges of a flow in full, the client's first."""
+    return legs_from(flow, captures.lines_of(flow))
+
+
+def legs_from(flow: Flow, lines: Iterable[tuple[Record, bytes]]) -> list[Leg]:
+    """The exchanges of a flow in full, the client's first, from its records, each with its line."""
     legs = {exchange.id: Leg(exchange) for exchange in flow.exchanges}
-    for record, line in captures.lines_of(flow):
+    for record, line in lines:
         leg = legs.get(str(record["metadata"].get("exchange_id")))
         if leg is not None:
             _take(leg, record, line)

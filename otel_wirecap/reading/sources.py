@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STDIN = "-"
+BUNDLE_BEGINNING = b'{"otel_wirecap_bundle":1,'
+"""How a file begins that holds one flow for a bug report: a JSON document, its records each on a line of its own."""
 BLOCK = 1024 * 1024
 HEAD = 4096
 """Bytes at the beginning of a file that tell what it is, and which one."""
 
+_RECORD = JSONLines.beginning
 _MOST_TRIES = 20
 """Times that the files may be rotated while they are opened."""
 
@@ -86,7 +89,7 @@ class Source:
     @property
     def is_plain(self) -> bool:
         """Whether it is lines that are neither compressed nor encrypted, so that offsets can be gone to."""
-        return not self._coding and not self.head.startswith(CBOR.beginning)
+        return not self._coding and not self.head.startswith((CBOR.beginning, BUNDLE_BEGINNING))
 
     @property
     def _coding(self) -> str:
@@ -204,7 +207,12 @@ class Source:
         stream, damage = self._content()
         try:
             head = stream.read(len(CBOR.beginning))
-            cut = _cbor_items(head, stream) if head == CBOR.beginning else _text_lines(head, stream)
+            if head == CBOR.beginning:
+                cut = _cbor_items(head, stream)
+            elif self.head.startswith(BUNDLE_BEGINNING):
+                cut = (line.removesuffix(b",") for line in _text_lines(head, stream) if line.startswith(_RECORD))
+            else:
+                cut = _text_lines(head, stream)
             for data in cut:
                 number += 1
                 if data is None or not data.isspace():
@@ -327,7 +335,7 @@ def _standard_input() -> BinaryIO:
     return copy
 
 
-def _text_lines(head: bytes, stream: BinaryIO) -> Iterator[bytes | None]:
+def _text_lines(head: bytes, stream: BinaryIO) -> Iterator[bytes]:
     *whole, left = head.split(b"\n")
     yield from whole
     for line in stream:

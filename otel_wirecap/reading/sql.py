@@ -14,7 +14,7 @@ import itertools
 import re
 import tempfile
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
 import orjson
 
@@ -23,9 +23,9 @@ from otel_wirecap.reading.flows import STREAM_CHUNKS
 from otel_wirecap.reading.summaries import document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
-    from types import TracebackType
+    from types import ModuleType, TracebackType
 
     import duckdb
 
@@ -112,10 +112,7 @@ class Database:
     """
 
     def __init__(self, captures: Captures, query: str, *, on_damage: Callable[[Path, int], None] | None = None) -> None:
-        try:
-            import duckdb
-        except ImportError:
-            raise ConfigurationError("sql needs DuckDB; install the extra: otel-wirecap[sql]") from None
+        duckdb = _duckdb("sql")
         self._query = query
         self._errors = duckdb.Error
         with contextlib.ExitStack() as stack:
@@ -194,19 +191,49 @@ class Database:
     def _view(self, name: str, select: str, fields: dict[str, str], lines: Iterator[bytes]) -> str:
         """Makes a view over lines of JSON, and gives the path at which they are read."""
         file = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the stack closes it
-        longest = 0
-        for line in lines:
-            longest = max(longest, len(line))
-            file.write(line if line.endswith(b"\n") else line + b"\n")
-        file.flush()
-        path = f"/dev/fd/{file.fileno()}"
-        told = ", ".join(f"{field}: '{kind}'" for field, kind in fields.items())
-        read = (
-            f"read_json('{path}', format='newline_delimited', columns={{{told}}}, "
-            f"maximum_object_size={max(_LEAST_OBJECT_BYTES, 2 * longest)})"
-        )
+        read = _read_json(file, lines, fields)
         self._connection.execute(f"CREATE VIEW {name} AS {select.format(lines=read)}")
-        return path
+        return f"/dev/fd/{file.fileno()}"
+
+
+def write_parquet(lines: Iterable[bytes], path: Path) -> None:
+    """Writes the view ``records`` of records, lines of JSON in the schema's shape, as a Parquet file.
+
+    Raises:
+        CaptureFileError: the file, or the copy that it is made from, cannot be written.
+        ConfigurationError: DuckDB is not installed.
+    """
+    duckdb = _duckdb("export to parquet")
+    with tempfile.TemporaryFile() as file, contextlib.closing(duckdb.connect(":memory:")) as connection:
+        try:
+            select = _RECORDS.format(lines=_read_json(file, lines, _RECORD_FIELDS))
+            target = str(path).replace("'", "''")
+            connection.execute(f"COPY ({select}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
+        except (OSError, duckdb.Error) as error:
+            told = " ".join(str(error).partition("\n\n")[0].split())
+            raise CaptureFileError(f"no Parquet file can be written: {told}") from error
+
+
+def _duckdb(what: str) -> ModuleType:
+    try:
+        import duckdb
+    except ImportError:
+        raise ConfigurationError(f"{what} needs DuckDB; install the extra: otel-wirecap[sql]") from None
+    return duckdb
+
+
+def _read_json(file: IO[bytes], lines: Iterable[bytes], fields: dict[str, str]) -> str:
+    """Writes lines of JSON to a file, and gives what reads them in a query."""
+    longest = 0
+    for line in lines:
+        longest = max(longest, len(line))
+        file.write(line if line.endswith(b"\n") else line + b"\n")
+    file.flush()
+    told = ", ".join(f"{field}: '{kind}'" for field, kind in fields.items())
+    return (
+        f"read_json('/dev/fd/{file.fileno()}', format='newline_delimited', columns={{{told}}}, "
+        f"maximum_object_size={max(_LEAST_OBJECT_BYTES, 2 * longest)})"
+    )
 
 
 def _flow(flow: Flow) -> bytes:

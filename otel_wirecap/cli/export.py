@@ -1,0 +1,122 @@
+"""``otel-wirecap export --to KIND [FILE …]``: captures in other shapes, redacted on the way out."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from otel_wirecap.cli.captures import add_reading_parser, opened, tell
+from otel_wirecap.cli.choosing import add_flow_choice, chosen_flows, is_chosen
+from otel_wirecap.config import load_config
+from otel_wirecap.errors import CaptureFileError, ConfigurationError
+from otel_wirecap.reading.export import KINDS, PARQUET, Exporter
+from otel_wirecap.storage.recording import redactor_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from otel_wirecap.reading.captures import Captures
+    from otel_wirecap.reading.flows import Flow
+
+EXAMPLES = """
+otel-wirecap export --to har -o slow.har --slow 2s
+otel-wirecap export --to bundle --flow req_2b9cd61f -o report.json
+otel-wirecap export --to parquet -o traffic.parquet a.log b.log
+otel-wirecap export --to jsonl capture.cbor | jq .direction
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers the command."""
+    parser = add_reading_parser(
+        subparsers,
+        "export",
+        "captures in other shapes",
+        "Writes captures, or flows of them, in another shape: an HTTP archive, Parquet, one of the capture formats, or "
+        "one flow as a file for a bug report, which the commands read like a capture. Secrets are masked, whatever "
+        "wrote the capture.",
+        EXAMPLES,
+        in_json=False,
+    )
+    parser.add_argument("--to", metavar="KIND", choices=KINDS, required=True, help=", ".join(KINDS))
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, help="the file to write (default: standard output)")
+    parser.add_argument("--force", action="store_true", help="replace OUT where it is there")
+    parser.add_argument("--config", metavar="FILE", help="a YAML file whose logging: section has settings of redaction")
+    add_flow_choice(parser).add_argument(
+        "--flow",
+        metavar="ID",
+        action="append",
+        default=[],
+        help="whose id, or an exchange's, begins so; repeatable",
+    )
+    parser.set_defaults(func=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command and returns its exit code."""
+    out: Path | None = arguments.output
+    if out is not None and out.exists() and not arguments.force:
+        raise ConfigurationError(f"{str(out)!r} is there; --force replaces it")
+    if out is None and arguments.to == PARQUET:
+        raise ConfigurationError("parquet is no stream; name the file to write with -o")
+    given = {"capture_redaction": "on"} | ({"config": arguments.config} if arguments.config else {})
+    redactor = redactor_of(load_config(given))
+    with opened(arguments) as captures:
+        flows = _chosen(arguments, captures)
+        exporter = Exporter(captures, redactor, flows)
+        if flows is not None and not flows:
+            tell("no flow is chosen: nothing is written")
+            return 1
+        try:
+            pieces = exporter.pieces(arguments.to) if arguments.to != PARQUET else iter(())
+            if out is None:
+                sys.stdout.flush()
+                for piece in pieces:
+                    sys.stdout.buffer.write(piece)
+                return 0
+            with _replaced(out) as (name, file):
+                if arguments.to == PARQUET:
+                    from otel_wirecap.reading.sql import write_parquet
+
+                    write_parquet(exporter.lines(), name)
+                for piece in pieces:
+                    file.write(piece)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+    tell(f"{out}: {out.stat().st_size:,} bytes")
+    return 0
+
+
+def _chosen(arguments: argparse.Namespace, captures: Captures) -> Sequence[Flow] | None:
+    """What was chosen; None for everything."""
+    if not arguments.flow:
+        return chosen_flows(arguments, captures) if is_chosen(arguments) else None
+    named = {flow.request_id: flow for flow in map(captures.flow, arguments.flow)}
+    if not is_chosen(arguments):
+        return list(named.values())
+    return [flow for flow in chosen_flows(arguments, captures) if flow.request_id in named]
+
+
+@contextlib.contextmanager
+def _replaced(out: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new file, by name and opened, that takes its place under its name when all of it is written.
+
+    Raises:
+        CaptureFileError: it cannot be written; then nothing is left of it.
+    """
+    new = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        try:
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                yield new, file
+            new.replace(out)
+        finally:
+            new.unlink(missing_ok=True)
+    except OSError as error:
+        raise CaptureFileError(f"{str(out)!r} cannot be written: {error.strerror or error}") from error

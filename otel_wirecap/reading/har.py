@@ -1,0 +1,152 @@
+"""Exchanges as entries of an HTTP archive, HAR 1.2 (http://www.softwareishard.com/blog/har-12-spec/).
+
+What the format has no place for stands in members that begin with an underscore, as it allows: ``_wirecap`` (which
+flow, leg and attempt), ``_chunks`` (when a stream's chunks came), ``_webSocketMessages`` (as browsers have them).
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from otel_wirecap.capture.url import url_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otel_wirecap.reading.legs import Leg
+
+_UNKNOWN = -1
+"""What the format has for what is not known."""
+
+
+def entry(leg: Leg) -> dict[str, Any]:
+    """One exchange as an entry of the archive."""
+    one = leg.exchange
+    ttfb, duration = one.ttfb_ms, one.duration_ms
+    waited = ttfb if ttfb is not None else duration or 0.0
+    received = max((duration or waited) - waited, 0.0)
+    told: dict[str, Any] = {
+        "startedDateTime": datetime.fromtimestamp(one.started or 0.0, UTC).isoformat(timespec="microseconds"),
+        "time": waited + received,
+        "request": _request(leg),
+        "response": _response(leg),
+        "cache": {},
+        "timings": {
+            "blocked": _UNKNOWN, "dns": _UNKNOWN, "connect": _UNKNOWN, "ssl": _UNKNOWN,
+            "send": 0, "wait": waited, "receive": received,
+        },
+        "_wirecap": {
+            name: value
+            for name, value in {
+                "request_id": _metadata(leg).get("request_id"), "exchange_id": one.id, "leg": one.leg,
+                "attempt": one.attempt, "backend": one.backend, "model": one.model, "key_name": one.key_name,
+                "outcome": one.outcome, "error": one.error,
+            }.items()
+            if value is not None
+        },
+    }  # fmt: skip
+    began = one.started or 0.0
+    if any(chunk.sender for chunk in leg.chunks):
+        told["_webSocketMessages"] = [
+            {"type": "send" if chunk.sender in _asking(leg) else "receive", "time": chunk.moment, **_frame(chunk.data)}
+            for chunk in leg.chunks
+        ]
+    elif leg.chunks:
+        told["_chunks"] = [
+            {"number": chunk.number, "at_ms": (chunk.moment - began) * 1000, "bytes": len(chunk.data)}
+            for chunk in leg.chunks
+        ]
+    return told
+
+
+def _request(leg: Leg) -> dict[str, Any]:
+    one, metadata = leg.exchange, _metadata(leg)
+    headers = leg.headers("request")
+    url = one.url if "://" in one.url else f"http://unknown{one.url}"
+    told: dict[str, Any] = {
+        "method": one.method or "GET",
+        "url": url,
+        "httpVersion": _version(metadata),
+        "cookies": _cookies(headers, "cookie"),
+        "headers": _pairs(headers),
+        "queryString": _pairs(parse_qsl(url_parts(url).query, keep_blank_values=True)),
+        "headersSize": _UNKNOWN,
+        "bodySize": metadata.get("wire_length", one.request_bytes),
+    }
+    if leg.request_body:
+        # The format has no way to say that a request's body is encoded: what is no text stands as latin-1.
+        try:
+            text, comment = leg.request_body.decode(), None
+        except UnicodeDecodeError:
+            text, comment = leg.request_body.decode("latin-1"), "bytes, each as the character of its number"
+        told["postData"] = {"mimeType": _of(headers, "content-type"), "text": text}
+        if comment is not None:
+            told["postData"]["comment"] = comment
+    return told
+
+
+def _response(leg: Leg) -> dict[str, Any]:
+    one = leg.exchange
+    metadata: dict[str, Any] = {} if leg.response is None else leg.response["metadata"]
+    headers = leg.headers("response")
+    content: dict[str, Any] = {"size": len(leg.response_body), "mimeType": _of(headers, "content-type")}
+    try:
+        content["text"] = leg.response_body.decode()
+    except UnicodeDecodeError:
+        content |= {"text": base64.b64encode(leg.response_body).decode("ascii"), "encoding": "base64"}
+    return {
+        "status": one.status or 0,
+        "statusText": str(metadata.get("reason") or ""),
+        "httpVersion": _version(metadata),
+        "cookies": _cookies(headers, "set-cookie"),
+        "headers": _pairs(headers),
+        "content": content,
+        "redirectURL": _of(headers, "location"),
+        "headersSize": _UNKNOWN,
+        "bodySize": metadata.get("wire_length", one.bytes),
+    }
+
+
+def _metadata(leg: Leg) -> dict[str, Any]:
+    record = leg.request or leg.response or leg.end
+    return {} if record is None else dict(record["metadata"])
+
+
+def _version(metadata: dict[str, Any]) -> str:
+    version = metadata.get("http_version")
+    return "unknown" if version is None else f"HTTP/{version}".replace("HTTP/HTTP/", "HTTP/")
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in pairs]
+
+
+def _of(headers: Sequence[tuple[str, str]], wanted: str) -> str:
+    return next((value for name, value in headers if name.lower() == wanted), "")
+
+
+def _cookies(headers: Sequence[tuple[str, str]], wanted: str) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = []
+    for name, value in headers:
+        if name.lower() == wanted:
+            try:
+                found += ({"name": one.key, "value": one.value} for one in SimpleCookie(value).values())
+            except CookieError:
+                continue
+    return found
+
+
+def _asking(leg: Leg) -> tuple[str, ...]:
+    """Who sends, on a leg, what a browser would."""
+    return ("client",) if leg.exchange.leg == "client" else ("client", "proxy")
+
+
+def _frame(data: bytes) -> dict[str, Any]:
+    try:
+        return {"opcode": 1, "data": data.decode()}
+    except UnicodeDecodeError:
+        return {"opcode": 2, "data": base64.b64encode(data).decode("ascii")}
