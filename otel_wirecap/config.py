@@ -22,6 +22,8 @@ CONFIG_FILE_VARIABLE = "WIRE_CAPTURE_CONFIG"
 EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_WIRECAP_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
 """OpenTelemetry's names for ``capture_excluded_urls``; the first that is set counts, below our own."""
 
+KNOWN_METHODS_VARIABLE = "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS"
+
 FORMATS = ("jsonl", "text", "structured", "cbor")
 OVERFLOWS = ("drop", "block")
 COMPRESSIONS = ("none", "gzip", "zstd")
@@ -453,6 +455,12 @@ def service_name(environ: Mapping[str, str] | None = None) -> str | None:
         if key.strip() == "service.name" and value.strip():
             return value.strip()
     return None
+
+
+def known_methods(environ: Mapping[str, str] | None = None) -> frozenset[str]:
+    """The HTTP methods that OpenTelemetry's variable names as known; empty where it names none."""
+    environ = os.environ if environ is None else environ
+    return frozenset(_parse_names(environ.get(KNOWN_METHODS_VARIABLE, "")))
 
 
 def cache_folder(environ: Mapping[str, str] | None = None) -> Path:

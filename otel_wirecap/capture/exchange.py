@@ -32,6 +32,7 @@ from otel_wirecap.capture.events import (
     WebsocketClose,
     WebsocketMessage,
 )
+from otel_wirecap.capture.facts import ExchangeFacts
 
 Emit: TypeAlias = Callable[[EventKind, "Exchange | Flow | None", int, Value, int], bool]
 """Takes an event with the bytes it holds; False where there was no room for it."""
@@ -121,7 +122,7 @@ class Exchange:
         began_ns: int,
         emit: Emit,
         on_failure: Callable[[Exception], None],
-        on_end: Callable[[int, dict[str, object]], None] | None = None,
+        on_end: Callable[[int, ExchangeFacts], None] | None = None,
     ) -> None:
         self.id = exchange_id
         self.leg: Leg = leg
@@ -220,7 +221,7 @@ class Exchange:
     def _end(self, now: int, outcome: Outcome, error: ErrorInfo | None, close: WebsocketClose | None) -> None:
         if self._off:
             if self.on_end is not None:  # nobody else will end the span
-                self.on_end(self.began_unix_ns + now - self.began_ns, {"outcome": outcome})
+                self.on_end(self.began_unix_ns + now - self.began_ns, ExchangeFacts(outcome=outcome))
             return
         if not self._request_ended:
             # A response that ended well while the body was not read to its end: the application did not want it.

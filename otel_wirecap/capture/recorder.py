@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from otel_wirecap.capture.body import redact_json
 from otel_wirecap.capture.events import End, Event, EventKind, RequestHead, ResponseHead, WebsocketMessage
+from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.flow import IDENTITY_ANNOTATIONS, FlowRecording
 from otel_wirecap.capture.http import HTTPRecording
 from otel_wirecap.capture.imported import record_of
@@ -191,7 +192,7 @@ class Recorder:
         self._open.pop(exchange.id, None)
         if recording.flow.client_recording is recording:
             recording.flow.client_recording = None
-        facts: dict[str, object] = {"outcome": end.outcome}
+        facts = ExchangeFacts(outcome=end.outcome)
         try:
             recording.record_request()
             facts = recording.end(now_ns, end)
@@ -232,10 +233,10 @@ class Recorder:
             with contextlib.suppress(Exception):
                 entry[1].record_failure()
         self._on_failure(exchange, error)
-        _end_span(exchange, exchange.began_ns, {"outcome": "error"})
+        _end_span(exchange, exchange.began_ns, ExchangeFacts(outcome="error"))
 
 
-def _end_span(exchange: Exchange, now_ns: int, facts: dict[str, object]) -> None:
+def _end_span(exchange: Exchange, now_ns: int, facts: ExchangeFacts) -> None:
     if exchange.on_end is not None:
         with contextlib.suppress(Exception):  # the user's span processors are not ours to mend
             exchange.on_end(exchange.began_unix_ns + now_ns - exchange.began_ns, facts)

@@ -67,7 +67,7 @@ class _Sending:
             if tee is not None:
                 self._stream, request.stream = (request.stream, tee), tee
         self._entered = enter(request)
-        if self.span.get_span_context().is_valid:
+        if self.span.has_ids:
             self._attached = otel_context.attach(trace.set_span_in_context(self.span.inner))
 
     def sent(self) -> None:

@@ -23,16 +23,18 @@ import orjson
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import Span, SpanKind, TracerProvider
+from opentelemetry.trace import Span, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_wirecap.capture.events import ErrorInfo, EventKind, Leg, Outcome, RequestHead, SystemTold, WebsocketClose
 from otel_wirecap.capture.exchange import HEAD_SIZE, Exchange, Flow
+from otel_wirecap.config import known_methods
 from otel_wirecap.instrumentation.choice import Choice
 from otel_wirecap.storage.registry import close_first_at_exit
 from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
 from otel_wirecap.tracing.metrics import report_metrics
+from otel_wirecap.tracing.semantics import METHODS, method_of
 from otel_wirecap.tracing.span import CaptureSpan, start_capture_span
 from otel_wirecap.version import __version__
 
@@ -45,8 +47,6 @@ if TYPE_CHECKING:
     from otel_wirecap.storage.stats import CaptureStats
 
 logger = logging.getLogger("otel_wirecap")
-
-SCHEMA_URL = "https://opentelemetry.io/schemas/1.40.0"
 
 ORDINARY_CLOSES = frozenset({1000, 1001, 1005})
 """Close codes that tell of no trouble: normal, going away, none given (RFC 6455, 7.4.1)."""
@@ -139,16 +139,16 @@ class Runtime:
         self.exporter = WireCaptureSpanExporter(config)
         report_metrics(meter_provider)
         self.choice = Choice(config)
-        self._tracer = trace.get_tracer("otel_wirecap", __version__, tracer_provider, SCHEMA_URL)
+        self._methods = known_methods() or METHODS
+        self._tracer = trace.get_tracer("otel_wirecap", __version__, tracer_provider, names.SCHEMA_URL)
         self._told: set[str] = set()
         self._used = False
 
-    def begin_client(self, head: RequestHead, context: Context | None, server: tuple[str, int] | None) -> Begun:
+    def begin_client(self, head: RequestHead, context: Context | None) -> Begun:
         """Begins the exchange between a client and this process; a flow of its own."""
-        flow = self.new_flow()
-        return self._begin("client", flow, None, head, SpanKind.SERVER, context, server)
+        return self._begin("client", self.new_flow(), None, head, context, None)
 
-    def begin_backend(self, head: RequestHead, server: tuple[str, int] | None, flow: Flow | None = None) -> Begun:
+    def begin_backend(self, head: RequestHead, server: tuple[str, int], flow: Flow | None = None) -> Begun:
         """Begins an exchange with a backend: an attempt of ``flow`` or of the current flow, else a flow of its own."""
         flow = flow or current_flow()
         context = None
@@ -160,13 +160,14 @@ class Runtime:
             annotations = _ambient_annotations.get()
             if annotations is not None:
                 self.exporter.emit(EventKind.ANNOTATE, flow, now_ns(), annotations, HEAD_SIZE)
-        return self._begin("backend", flow, flow.next_attempt(), head, SpanKind.CLIENT, context, server)
+        return self._begin("backend", flow, flow.next_attempt(), head, context, server)
 
     def wants(self, leg: Leg, url: str) -> bool:
         """Whether an exchange that begins now is to be captured. A flow that began before a pause is finished.
 
         ``suppress_instrumentation`` is heeded: exporters send under it. ``suppress_http_instrumentation`` is not: SDKs
-        set it around requests for which they make a span themselves, but such a span records no payload.
+        set it around requests for which they make a span themselves, but such a span records no payload. So such a
+        request is captured, and gets no second span.
         """
         if not is_instrumentation_enabled():
             return False
@@ -209,7 +210,6 @@ class Runtime:
         flow: Flow,
         attempt: int | None,
         head: RequestHead,
-        kind: SpanKind,
         context: Context | None,
         server: tuple[str, int] | None,
     ) -> Begun:
@@ -218,8 +218,9 @@ class Runtime:
             close_first_at_exit()  # by now the application has set up its tracing
         began_unix_ns, began_ns = time.time_ns(), now_ns()
         exchange_id = _new_id("ex")
+        method = method_of(head.method, self._methods)
         attributes: dict[str, AttributeValue] = {
-            names.HTTP_REQUEST_METHOD: head.method,
+            names.HTTP_REQUEST_METHOD: method,
             names.WIRECAP_REQUEST_ID: flow.id,
             names.WIRECAP_EXCHANGE_ID: exchange_id,
             names.WIRECAP_LEG: leg,
@@ -228,8 +229,10 @@ class Runtime:
             attributes[names.SERVER_ADDRESS], attributes[names.SERVER_PORT] = server
         if attempt is not None:
             attributes[names.WIRECAP_ATTEMPT] = attempt
+            if attempt > 1:
+                attributes[names.HTTP_REQUEST_RESEND_COUNT] = attempt - 1
         span = start_capture_span(
-            self._tracer, head.method, kind, attributes,
+            self._tracer, leg, method, attributes,
             context=context, start_time=began_unix_ns, exporter=self.exporter, flow_trace_id=flow.trace_id,
         )  # fmt: skip
         flow.trace_id = flow.trace_id or span.trace_id

@@ -16,24 +16,18 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from otel_wirecap.tracing import attributes as names
+from otel_wirecap.tracing.semantics import OTHER, attributes_of, failure_of, span_name
 
 if TYPE_CHECKING:
+    from otel_wirecap.capture.events import Leg
     from otel_wirecap.capture.exchange import Emit
+    from otel_wirecap.capture.facts import ExchangeFacts
     from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
-
-_LATE_ATTRIBUTES = {
-    "backend": names.GEN_AI_PROVIDER_NAME,
-    "requested_model": names.GEN_AI_REQUEST_MODEL,
-    "answered_model": names.GEN_AI_RESPONSE_MODEL,
-    "session_id": names.GEN_AI_CONVERSATION_ID,
-    "outcome": names.WIRECAP_OUTCOME,
-    "status_code": names.HTTP_RESPONSE_STATUS_CODE,
-    "error_type": names.ERROR_TYPE,
-}
 
 
 class CaptureSpan(Span):
@@ -43,16 +37,33 @@ class CaptureSpan(Span):
         inner: the user's span, started; recording or not.
         parent: the context of the parent, whose trace id is kept where the user's span brings no id of its own.
         exporter: where payload events go.
+        leg: of the exchange.
+        method: the request's, as the conventions have it.
         flow_trace_id: the trace id of the flow's earlier exchanges, 32 hexadecimal digits; None where there is none.
+
+    Attributes:
+        has_ids: whether the user's span has ids of its own; where no tracing is set up it has not.
+        route: the template of the path that serves the request, as far as the application told it.
     """
 
     def __init__(
-        self, inner: Span, parent: SpanContext, exporter: WireCaptureSpanExporter, flow_trace_id: str | None = None
+        self,
+        inner: Span,
+        parent: SpanContext,
+        exporter: WireCaptureSpanExporter,
+        *,
+        leg: Leg,
+        method: str,
+        flow_trace_id: str | None = None,
     ) -> None:
         self._inner = inner
+        self._leg = leg
+        self._method = method
+        self.route: str | None = None
         self.emit: Emit = exporter.emit
         context = inner.get_span_context()
-        if context.is_valid and context.span_id != parent.span_id:
+        self.has_ids = context.is_valid and context.span_id != parent.span_id
+        if self.has_ids:
             self.trace_id = f"{context.trace_id:032x}"
             self.span_id = f"{context.span_id:016x}"
         else:
@@ -65,7 +76,7 @@ class CaptureSpan(Span):
         """The user's span."""
         return self._inner
 
-    def finish(self, end_time: int, facts: Mapping[str, object]) -> None:
+    def finish(self, end_time: int, facts: ExchangeFacts) -> None:
         """Sets what the capture learned and ends the user's span.
 
         Args:
@@ -73,15 +84,22 @@ class CaptureSpan(Span):
             facts: what ``ExchangeRecording.end`` returned.
         """
         inner = self._inner
-        if inner.is_recording():
-            for fact, name in _LATE_ATTRIBUTES.items():
-                value = facts.get(fact)
-                if isinstance(value, str | int):
-                    inner.set_attribute(name, value)
-            if facts.get("outcome") == "error":
-                description = facts.get("error")
-                inner.set_status(Status(StatusCode.ERROR, description if isinstance(description, str) else None))
-        inner.end(end_time)
+        try:
+            if inner.is_recording():
+                self._tell(facts)
+        finally:
+            inner.end(end_time)
+
+    def _tell(self, facts: ExchangeFacts) -> None:
+        inner, leg = self._inner, self._leg
+        attributes = attributes_of(leg, self._method, facts)
+        if self.route is not None:
+            attributes[names.HTTP_ROUTE] = self.route
+        inner.set_attributes(attributes)
+        inner.update_name(span_name(leg, self._method, self.route, facts))
+        failure = failure_of(leg, facts)
+        if failure is not None:
+            inner.set_status(Status(StatusCode.ERROR, failure.description))
 
     # -- the API's Span, handed on to the user's -----------------------------------------------------------------
 
@@ -134,8 +152,8 @@ class CaptureSpan(Span):
 
 def start_capture_span(
     tracer: Tracer,
-    name: str,
-    kind: SpanKind,
+    leg: Leg,
+    method: str,
     attributes: Mapping[str, AttributeValue],
     *,
     context: Context | None,
@@ -145,12 +163,16 @@ def start_capture_span(
 ) -> CaptureSpan:
     """Starts a span of the user's provider and wraps it.
 
-    ``context`` is the parent's, None the current one; ``start_time`` is nanoseconds since the epoch; ``flow_trace_id``
-    as in ``CaptureSpan``; the rest as in ``Tracer.start_span``.
+    ``context`` is the parent's, None the current one; ``start_time`` is nanoseconds since the epoch; ``leg``,
+    ``method`` and ``flow_trace_id`` as in ``CaptureSpan``; the rest as in ``Tracer.start_span``.
     """
     parent = trace.get_current_span(context).get_span_context()
-    inner = tracer.start_span(
-        name, context=context, kind=kind, attributes=attributes, start_time=start_time,
-        record_exception=False, set_status_on_exception=False,
-    )  # fmt: skip
-    return CaptureSpan(inner, parent, exporter, flow_trace_id)
+    if is_http_instrumentation_enabled():
+        kind = SpanKind.SERVER if leg == "client" else SpanKind.CLIENT
+        inner = tracer.start_span(
+            "HTTP" if method == OTHER else method, context=context, kind=kind, attributes=attributes,
+            start_time=start_time, record_exception=False, set_status_on_exception=False,
+        )  # fmt: skip
+    else:  # whoever is calling makes the span of this request
+        inner = trace.NonRecordingSpan(parent)
+    return CaptureSpan(inner, parent, exporter, leg=leg, method=method, flow_trace_id=flow_trace_id)
