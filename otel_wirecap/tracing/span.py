@@ -10,6 +10,9 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import logging
 import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Emit
     from otel_wirecap.capture.facts import ExchangeFacts
     from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
+
+
+logger = logging.getLogger("otel_wirecap")
 
 
 class CaptureSpan(Span):
@@ -150,6 +156,13 @@ class CaptureSpan(Span):
         self._inner.record_exception(exception, attributes, timestamp, escaped)
 
 
+@functools.cache
+def _tell_failing(error: str) -> None:
+    """Tells once that there are no spans, and why."""
+    with contextlib.suppress(Exception):  # the application's log handlers must not reach it through us
+        logger.warning("otel-wirecap: exchanges are captured without spans: the tracer provider raises %s", error)
+
+
 def start_capture_span(
     tracer: Tracer,
     leg: Leg,
@@ -167,12 +180,14 @@ def start_capture_span(
     ``method`` and ``flow_trace_id`` as in ``CaptureSpan``; the rest as in ``Tracer.start_span``.
     """
     parent = trace.get_current_span(context).get_span_context()
-    if is_http_instrumentation_enabled():
+    inner: Span = trace.NonRecordingSpan(parent)
+    if is_http_instrumentation_enabled():  # else whoever is calling makes the span of this request
         kind = SpanKind.SERVER if leg == "client" else SpanKind.CLIENT
-        inner = tracer.start_span(
-            "HTTP" if method == OTHER else method, context=context, kind=kind, attributes=attributes,
-            start_time=start_time, record_exception=False, set_status_on_exception=False,
-        )  # fmt: skip
-    else:  # whoever is calling makes the span of this request
-        inner = trace.NonRecordingSpan(parent)
+        try:
+            inner = tracer.start_span(
+                "HTTP" if method == OTHER else method, context=context, kind=kind, attributes=attributes,
+                start_time=start_time, record_exception=False, set_status_on_exception=False,
+            )  # fmt: skip
+        except Exception as error:  # noqa: BLE001  # a sampler, a processor: the capture needs none of them
+            _tell_failing(type(error).__name__)
     return CaptureSpan(inner, parent, exporter, leg=leg, method=method, flow_trace_id=flow_trace_id)
