@@ -31,6 +31,11 @@ REDACTIONS = ("on", "headers-only", "off")
 PLACES = ("headers", "urls", "bodies")
 FSYNCS = ("never", "rotate", "interval")
 LEGS = ("client", "backend")
+SPAN_PAYLOADS = ("off", "events", "logs", "both")
+CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+CONTENT_MODES = {"NO_CONTENT": "off", "SPAN_ONLY": "events", "EVENT_ONLY": "logs", "SPAN_AND_EVENT": "both"}
+"""OpenTelemetry's way to ask for content, and what it is as ``capture_span_payloads``; our own name wins."""
+
 PAUSE_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGWINCH")
 
 DEFAULT_SESSION_HEADERS = (
@@ -138,6 +143,8 @@ def _parse_switch(value: Any) -> bool:
 
 def _one_of(*words: str) -> Kind:
     def parse(value: Any) -> str:
+        if isinstance(value, bool):  # how YAML reads on and off
+            value = "on" if value else "off"
         if value not in words:
             raise ValueError
         return str(value)
@@ -329,6 +336,11 @@ class CaptureConfig:
     capture_pause_signal: str | None = _setting(
         None, SIGNAL, "a signal on which a running process pauses its capture, and resumes it"
     )
+    capture_span_payloads: str = _setting(
+        "off",
+        _one_of(*SPAN_PAYLOADS),
+        "whether OpenTelemetry's collectors get the records too, redacted: as span events, log records or both",
+    )
     capture_session_headers: tuple[str, ...] = _setting(
         DEFAULT_SESSION_HEADERS, NAMES, "request headers that name the session, first wins"
     )
@@ -423,6 +435,9 @@ def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | No
                     EXPRESSIONS, "capture_excluded_urls", environ[variable], f"from {variable}"
                 )
                 break
+    if "capture_span_payloads" not in values:
+        asked = environ.get(CONTENT_VARIABLE, "").strip().upper()  # other words are other instrumentation's
+        values["capture_span_payloads"] = CONTENT_MODES.get(asked, "off")
     for name, value in given.items():
         values[name] = _parse(kinds[name], name, value, "given as an argument")
     config = CaptureConfig(**values)

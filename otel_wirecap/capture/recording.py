@@ -472,21 +472,22 @@ class ExchangeRecording(ABC):
             metadata["redactions"] = counts
         exchange = self._exchange
         source, destination = (self._asker, self._asked) if asking else (self._asked, self._asker)
-        self._shared.write(
-            Record(
-                time_ns=exchange.began_unix_ns + now_ns - exchange.began_ns,
-                direction=direction,
-                source=source,
-                destination=destination,
-                session_id=flow.session_id,
-                backend=(flow.backend if self.is_client else None) or self.backend,
-                model=self.answered_model or self._requested_model,
-                key_name=self.key_name,
-                content_length=length,
-                payload=payload,
-                metadata=metadata,
-            )
+        record = Record(
+            time_ns=exchange.began_unix_ns + now_ns - exchange.began_ns,
+            direction=direction,
+            source=source,
+            destination=destination,
+            session_id=flow.session_id,
+            backend=(flow.backend if self.is_client else None) or self.backend,
+            model=self.answered_model or self._requested_model,
+            key_name=self.key_name,
+            content_length=length,
+            payload=payload,
+            metadata=metadata,
         )
+        self._shared.write(record)
+        if exchange.on_record is not None:
+            exchange.on_record(record)
 
 
 def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ import contextvars
 import functools
 import inspect
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -34,11 +35,13 @@ from otel_wirecap.storage.registry import close_first_at_exit
 from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
 from otel_wirecap.tracing.metrics import report_metrics
+from otel_wirecap.tracing.payloads import Payloads
 from otel_wirecap.tracing.semantics import METHODS, method_of
 from otel_wirecap.tracing.span import CaptureSpan, start_capture_span
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
     from opentelemetry.context import Context
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.util.types import AttributeValue
@@ -123,6 +126,7 @@ class Runtime:
         config: the settings, a capture file among them.
         tracer_provider: whose spans the capture's spans are; None: the global provider, also one set later.
         meter_provider: who is told the capture's counters; None: the global provider, also one set later.
+        logger_provider: whose log records payloads become, where that is asked for; None: the global provider's.
 
     Raises:
         CaptureFileError: the capture file cannot be opened.
@@ -134,8 +138,10 @@ class Runtime:
         config: CaptureConfig,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
     ) -> None:
         self.capture_file = config.capture_file
+        self._payloads = _payloads(config, logger_provider)
         self.exporter = WireCaptureSpanExporter(config)
         report_metrics(meter_provider)
         self.choice = Choice(config)
@@ -234,6 +240,7 @@ class Runtime:
         span = start_capture_span(
             self._tracer, leg, method, attributes,
             context=context, start_time=began_unix_ns, exporter=self.exporter, flow_trace_id=flow.trace_id,
+            payloads=self._payloads,
         )  # fmt: skip
         flow.trace_id = flow.trace_id or span.trace_id
         exchange = Exchange(
@@ -248,6 +255,7 @@ class Runtime:
             emit=span.emit,
             on_failure=self.failed,
             on_end=span.finish,
+            on_record=span.on_record,
         )
         exchange.begin(head)
         return Begun(exchange, span)
@@ -273,6 +281,13 @@ class Runtime:
     def close(self) -> None:
         """Ends this use of the capture."""
         self.exporter.shutdown()
+
+
+def _payloads(config: CaptureConfig, logger_provider: LoggerProvider | None) -> Payloads | None:
+    """Who tells payloads to collectors; None where nobody asked for it."""
+    if config.capture_span_payloads == "off" or config.capture_file is None:
+        return None
+    return Payloads(config.capture_span_payloads, os.fspath(config.capture_file.absolute()), logger_provider)
 
 
 _runtime: Runtime | None = None

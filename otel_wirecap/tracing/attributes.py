@@ -50,6 +50,8 @@ WIRECAP_BACKEND = "wirecap.backend"
 WIRECAP_KEY_NAME = "wirecap.key_name"
 WIRECAP_SESSION_ID = "wirecap.session_id"
 WIRECAP_SESSION_SOURCE = "wirecap.session_source"
+WIRECAP_PAYLOADS_LEFT_OUT = "wirecap.payloads_left_out"
+WIRECAP_SEQ = "wirecap.seq"
 
 EVENT_RECORD = "wirecap.record"
 """Of a payload event: the record as one JSON object, redacted, as the schema has it."""

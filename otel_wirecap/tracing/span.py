@@ -3,18 +3,16 @@
 Invariants:
 
 - The user's span gets the metadata and exactly one end, whatever becomes of the capture.
-- No payload touches the user's span: payload events go to the capture exporter the moment they happen (``emit``), so
-  that no event limit, no sampling decision and no crash before the span's end loses one.
+- No payload waits for the user's span: payload events go to the capture exporter the moment they happen (``emit``), so
+  that no event limit, no sampling decision and no crash before the span's end loses one. The span itself carries the
+  finished records too for those who ask for it (``Payloads``), and no others.
 - Where no span of the user's records, the capture has ids of its own; a parent's trace id is kept, else the flow's.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -24,16 +22,16 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from otel_wirecap.tracing import attributes as names
+from otel_wirecap.tracing.payloads import OnSpan, Payloads
 from otel_wirecap.tracing.semantics import OTHER, attributes_of, failure_of, span_name
+from otel_wirecap.tracing.told_once import tell_once
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Leg
     from otel_wirecap.capture.exchange import Emit
     from otel_wirecap.capture.facts import ExchangeFacts
+    from otel_wirecap.capture.record import Record
     from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
-
-
-logger = logging.getLogger("otel_wirecap")
 
 
 class CaptureSpan(Span):
@@ -46,10 +44,12 @@ class CaptureSpan(Span):
         leg: of the exchange.
         method: the request's, as the conventions have it.
         flow_trace_id: the trace id of the flow's earlier exchanges, 32 hexadecimal digits; None where there is none.
+        payloads: who tells records to collectors; None where nobody does.
 
     Attributes:
         has_ids: whether the user's span has ids of its own; where no tracing is set up it has not.
         route: the template of the path that serves the request, as far as the application told it.
+        carried: what of the payloads the user's span carries.
     """
 
     def __init__(
@@ -61,8 +61,11 @@ class CaptureSpan(Span):
         leg: Leg,
         method: str,
         flow_trace_id: str | None = None,
+        payloads: Payloads | None = None,
     ) -> None:
         self._inner = inner
+        self._payloads = payloads
+        self.carried = OnSpan()
         self._leg = leg
         self._method = method
         self.route: str | None = None
@@ -81,6 +84,12 @@ class CaptureSpan(Span):
     def inner(self) -> Span:
         """The user's span."""
         return self._inner
+
+    @property
+    def on_record(self) -> Callable[[Record], None] | None:
+        """What is to be told each record of the exchange; None where nobody is."""
+        payloads = self._payloads
+        return None if payloads is None else lambda record: payloads.tell(self, record)
 
     def finish(self, end_time: int, facts: ExchangeFacts) -> None:
         """Sets what the capture learned and ends the user's span.
@@ -101,6 +110,8 @@ class CaptureSpan(Span):
         attributes = attributes_of(leg, self._method, facts)
         if self.route is not None:
             attributes[names.HTTP_ROUTE] = self.route
+        if self.carried.left_out:
+            attributes[names.WIRECAP_PAYLOADS_LEFT_OUT] = self.carried.left_out
         inner.set_attributes(attributes)
         inner.update_name(span_name(leg, self._method, self.route, facts))
         failure = failure_of(leg, facts)
@@ -156,13 +167,6 @@ class CaptureSpan(Span):
         self._inner.record_exception(exception, attributes, timestamp, escaped)
 
 
-@functools.cache
-def _tell_failing(error: str) -> None:
-    """Tells once that there are no spans, and why."""
-    with contextlib.suppress(Exception):  # the application's log handlers must not reach it through us
-        logger.warning("otel-wirecap: exchanges are captured without spans: the tracer provider raises %s", error)
-
-
 def start_capture_span(
     tracer: Tracer,
     leg: Leg,
@@ -173,11 +177,12 @@ def start_capture_span(
     start_time: int,
     exporter: WireCaptureSpanExporter,
     flow_trace_id: str | None,
+    payloads: Payloads | None,
 ) -> CaptureSpan:
     """Starts a span of the user's provider and wraps it.
 
     ``context`` is the parent's, None the current one; ``start_time`` is nanoseconds since the epoch; ``leg``,
-    ``method`` and ``flow_trace_id`` as in ``CaptureSpan``; the rest as in ``Tracer.start_span``.
+    ``method``, ``flow_trace_id`` and ``payloads`` as in ``CaptureSpan``; the rest as in ``Tracer.start_span``.
     """
     parent = trace.get_current_span(context).get_span_context()
     inner: Span = trace.NonRecordingSpan(parent)
@@ -189,5 +194,5 @@ def start_capture_span(
                 start_time=start_time, record_exception=False, set_status_on_exception=False,
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001  # a sampler, a processor: the capture needs none of them
-            _tell_failing(type(error).__name__)
-    return CaptureSpan(inner, parent, exporter, leg=leg, method=method, flow_trace_id=flow_trace_id)
+            tell_once("exchanges are captured without spans: the tracer provider raises", type(error).__name__)
+    return CaptureSpan(inner, parent, exporter, leg=leg, method=method, flow_trace_id=flow_trace_id, payloads=payloads)

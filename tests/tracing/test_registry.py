@@ -24,6 +24,7 @@ from traced_gateway import Gateway, Spans, gateway_app
 from websockets.sync.client import connect
 
 import otel_wirecap
+from otel_wirecap.instrumentation.runtime import active
 from otel_wirecap.tracing import attributes as names
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "telemetry.md"
@@ -109,6 +110,9 @@ def test_the_names_in_a_real_run_are_those_that_are_documented(
     gateway.ask("/v1/x", {"content": "x" * (3 << 20)})  # more than there is room for
     with connect(f"ws://127.0.0.1:{gateway.port}/socket") as websocket, pytest.raises(Exception, match="1000"):
         websocket.recv()
+    runtime = active()
+    assert runtime is not None
+    assert runtime.exporter.force_flush()
     data = json.loads((reader.get_metrics_data() or pytest.fail("no metrics")).to_json())
     otel_wirecap.uninstrument()
     metrics = [
@@ -127,5 +131,5 @@ def test_the_names_in_a_real_run_are_those_that_are_documented(
 
 
 def test_all_that_is_documented_has_a_name_in_the_code_and_the_other_way_round() -> None:
-    told = documented("Spans", "Attributes of metrics", "Payloads on spans from elsewhere")
+    told = documented("Spans", "Attributes of metrics", "Payloads for collectors")
     assert told == ours(metrics=False)
