@@ -32,6 +32,7 @@ PLACES = ("headers", "urls", "bodies")
 FSYNCS = ("never", "rotate", "interval")
 LEGS = ("client", "backend")
 SPAN_PAYLOADS = ("off", "events", "logs", "both")
+PROPAGATIONS = ("auto", "always", "never")
 CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 CONTENT_MODES = {"NO_CONTENT": "off", "SPAN_ONLY": "events", "EVENT_ONLY": "logs", "SPAN_AND_EVENT": "both"}
 """OpenTelemetry's way to ask for content, and what it is as ``capture_span_payloads``; our own name wins."""
@@ -340,6 +341,11 @@ class CaptureConfig:
         "off",
         _one_of(*SPAN_PAYLOADS),
         "whether OpenTelemetry's collectors get the records too, redacted: as span events, log records or both",
+    )
+    capture_propagate: str = _setting(
+        "auto",
+        _one_of(*PROPAGATIONS),
+        "whether backends are sent the trace context of spans that record: where it helps, always, never",
     )
     capture_session_headers: tuple[str, ...] = _setting(
         DEFAULT_SESSION_HEADERS, NAMES, "request headers that name the session, first wins"

@@ -18,7 +18,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
 
 import orjson
 from opentelemetry import context as otel_context
@@ -27,7 +27,16 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import Span, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from otel_wirecap.capture.events import ErrorInfo, EventKind, Leg, Outcome, RequestHead, SystemTold, WebsocketClose
+from otel_wirecap.capture.events import (
+    ErrorInfo,
+    EventKind,
+    Headers,
+    Leg,
+    Outcome,
+    RequestHead,
+    SystemTold,
+    WebsocketClose,
+)
 from otel_wirecap.capture.exchange import HEAD_SIZE, Exchange, Flow
 from otel_wirecap.config import known_methods
 from otel_wirecap.instrumentation.choice import Choice
@@ -36,8 +45,10 @@ from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
 from otel_wirecap.tracing.metrics import report_metrics
 from otel_wirecap.tracing.payloads import Payloads
+from otel_wirecap.tracing.propagation import context_headers
 from otel_wirecap.tracing.semantics import METHODS, method_of
 from otel_wirecap.tracing.span import CaptureSpan, start_capture_span
+from otel_wirecap.tracing.told_once import tell_once
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
@@ -112,6 +123,10 @@ def _put_back(token: contextvars.Token[_Link | None]) -> bool:
     return True
 
 
+Inject: TypeAlias = Callable[[dict[str, str]], Headers]
+"""Sets headers on a request that is about to be sent; returns all of its headers as they are then."""
+
+
 class Begun(NamedTuple):
     """An exchange that has begun, with its span."""
 
@@ -141,6 +156,7 @@ class Runtime:
         logger_provider: LoggerProvider | None = None,
     ) -> None:
         self.capture_file = config.capture_file
+        self._propagate = config.capture_propagate
         self._payloads = _payloads(config, logger_provider)
         self.exporter = WireCaptureSpanExporter(config)
         report_metrics(meter_provider)
@@ -152,10 +168,13 @@ class Runtime:
 
     def begin_client(self, head: RequestHead, context: Context | None) -> Begun:
         """Begins the exchange between a client and this process; a flow of its own."""
-        return self._begin("client", self.new_flow(), None, head, context, None)
+        return self._begin("client", self.new_flow(), None, head, context)
 
-    def begin_backend(self, head: RequestHead, server: tuple[str, int], flow: Flow | None = None) -> Begun:
-        """Begins an exchange with a backend: an attempt of ``flow`` or of the current flow, else a flow of its own."""
+    def begin_backend(self, head: RequestHead, server: tuple[str, int], flow: Flow | None, inject: Inject) -> Begun:
+        """Begins an exchange with a backend: an attempt of ``flow`` or of the current flow, else a flow of its own.
+
+        ``inject`` is called where the request is to have further headers.
+        """
         flow = flow or current_flow()
         context = None
         if flow is None:
@@ -166,7 +185,7 @@ class Runtime:
             annotations = _ambient_annotations.get()
             if annotations is not None:
                 self.exporter.emit(EventKind.ANNOTATE, flow, now_ns(), annotations, HEAD_SIZE)
-        return self._begin("backend", flow, flow.next_attempt(), head, context, server)
+        return self._begin("backend", flow, flow.next_attempt(), head, context, server, inject)
 
     def wants(self, leg: Leg, url: str) -> bool:
         """Whether an exchange that begins now is to be captured. A flow that began before a pause is finished.
@@ -217,7 +236,8 @@ class Runtime:
         attempt: int | None,
         head: RequestHead,
         context: Context | None,
-        server: tuple[str, int] | None,
+        server: tuple[str, int] | None = None,
+        inject: Inject | None = None,
     ) -> Begun:
         if not self._used:
             self._used = True
@@ -257,8 +277,19 @@ class Runtime:
             on_end=span.finish,
             on_record=span.on_record,
         )
+        if server is not None and inject is not None:
+            head = self._propagated(span, head, server, inject)
         exchange.begin(head)
         return Begun(exchange, span)
+
+    def _propagated(self, span: CaptureSpan, head: RequestHead, server: tuple[str, int], inject: Inject) -> RequestHead:
+        """The head as it is sent: with the trace context where that is wanted."""
+        try:
+            carrier = context_headers(self._propagate, span.inner, head.headers, server)
+            return head._replace(headers=inject(carrier)) if carrier else head
+        except Exception as error:  # noqa: BLE001  # a propagator of the user's
+            tell_once("a trace context is not sent on", type(error).__name__)
+            return head
 
     def failed(self, error: Exception) -> None:
         """Tells an error of our own in the capture, and once for each place in the log, without its text.
