@@ -159,7 +159,7 @@ class Runtime:
         self._propagate = config.capture_propagate
         self._payloads = _payloads(config, logger_provider)
         self.exporter = WireCaptureSpanExporter(config)
-        report_metrics(meter_provider)
+        self._metrics = report_metrics(meter_provider)
         self.choice = Choice(config)
         self._methods = known_methods() or METHODS
         self._tracer = trace.get_tracer("otel_wirecap", __version__, tracer_provider, names.SCHEMA_URL)
@@ -260,7 +260,7 @@ class Runtime:
         span = start_capture_span(
             self._tracer, leg, method, attributes,
             context=context, start_time=began_unix_ns, exporter=self.exporter, flow_trace_id=flow.trace_id,
-            payloads=self._payloads,
+            payloads=self._payloads, metrics=self._metrics,
         )  # fmt: skip
         flow.trace_id = flow.trace_id or span.trace_id
         exchange = Exchange(

@@ -40,6 +40,7 @@ GEN_AI_USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.cache_read.input_tokens"
 GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS = "gen_ai.usage.cache_creation.input_tokens"
 GEN_AI_USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+GEN_AI_TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105  # tokens of a model
 
 WIRECAP_REQUEST_ID = "wirecap.request_id"
 WIRECAP_EXCHANGE_ID = "wirecap.exchange_id"
@@ -60,6 +61,12 @@ EVENT_PROCESS = "wirecap.process"
 
 CAPTURE_FILE = "wirecap.capture_file"
 REASON = "wirecap.reason"
+
+METRIC_HTTP_SERVER_DURATION = "http.server.request.duration"
+METRIC_HTTP_CLIENT_DURATION = "http.client.request.duration"
+METRIC_GEN_AI_DURATION = "gen_ai.client.operation.duration"
+METRIC_GEN_AI_FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
+METRIC_GEN_AI_TOKENS = "gen_ai.client.token.usage"
 
 METRIC_RECORDS = "wirecap.capture.records"
 METRIC_BYTES = "wirecap.capture.bytes"

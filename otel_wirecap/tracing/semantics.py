@@ -110,6 +110,11 @@ def protocol_version(facts: ExchangeFacts) -> str | None:
     return (facts.http_version or "").removeprefix("HTTP/") or None
 
 
+def url_scheme(facts: ExchangeFacts) -> str | None:
+    """``url.scheme``."""
+    return url_parts(facts.url or "").scheme or None
+
+
 def server_of(facts: ExchangeFacts) -> tuple[str, int | None] | None:
     """Address and port of the server that was asked; None where the request named none."""
     url = url_parts(facts.url or "")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.facts import ExchangeFacts
     from otel_wirecap.capture.record import Record
     from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
+    from otel_wirecap.tracing.request_metrics import RequestMetrics
 
 
 class CaptureSpan(Span):
@@ -45,8 +46,11 @@ class CaptureSpan(Span):
         method: the request's, as the conventions have it.
         flow_trace_id: the trace id of the flow's earlier exchanges, 32 hexadecimal digits; None where there is none.
         payloads: who tells records to collectors; None where nobody does.
+        metrics: who is told of the exchange when it is over; None where nobody is.
+        start_time: of the exchange, nanoseconds since the epoch.
 
     Attributes:
+        leg, method: as given.
         has_ids: whether the user's span has ids of its own; where no tracing is set up it has not.
         route: the template of the path that serves the request, as far as the application told it.
         carried: what of the payloads the user's span carries.
@@ -62,12 +66,16 @@ class CaptureSpan(Span):
         method: str,
         flow_trace_id: str | None = None,
         payloads: Payloads | None = None,
+        metrics: RequestMetrics | None = None,
+        start_time: int = 0,
     ) -> None:
         self._inner = inner
         self._payloads = payloads
+        self._metrics = metrics
+        self._start_time = start_time
         self.carried = OnSpan()
-        self._leg = leg
-        self._method = method
+        self.leg = leg
+        self.method = method
         self.route: str | None = None
         self.emit: Emit = exporter.emit
         context = inner.get_span_context()
@@ -102,18 +110,20 @@ class CaptureSpan(Span):
         try:
             if inner.is_recording():
                 self._tell(facts)
+            if self._metrics is not None:
+                self._metrics.record(self, (end_time - self._start_time) / 1e9, facts)
         finally:
             inner.end(end_time)
 
     def _tell(self, facts: ExchangeFacts) -> None:
-        inner, leg = self._inner, self._leg
-        attributes = attributes_of(leg, self._method, facts)
+        inner, leg = self._inner, self.leg
+        attributes = attributes_of(leg, self.method, facts)
         if self.route is not None:
             attributes[names.HTTP_ROUTE] = self.route
         if self.carried.left_out:
             attributes[names.WIRECAP_PAYLOADS_LEFT_OUT] = self.carried.left_out
         inner.set_attributes(attributes)
-        inner.update_name(span_name(leg, self._method, self.route, facts))
+        inner.update_name(span_name(leg, self.method, self.route, facts))
         failure = failure_of(leg, facts)
         if failure is not None:
             inner.set_status(Status(StatusCode.ERROR, failure.description))
@@ -178,15 +188,19 @@ def start_capture_span(
     exporter: WireCaptureSpanExporter,
     flow_trace_id: str | None,
     payloads: Payloads | None,
+    metrics: RequestMetrics | None,
 ) -> CaptureSpan:
     """Starts a span of the user's provider and wraps it.
 
     ``context`` is the parent's, None the current one; ``start_time`` is nanoseconds since the epoch; ``leg``,
-    ``method``, ``flow_trace_id`` and ``payloads`` as in ``CaptureSpan``; the rest as in ``Tracer.start_span``.
+    ``method``, ``flow_trace_id``, ``payloads`` and ``metrics`` as in ``CaptureSpan``; the rest as in
+    ``Tracer.start_span``.
     """
     parent = trace.get_current_span(context).get_span_context()
     inner: Span = trace.NonRecordingSpan(parent)
-    if is_http_instrumentation_enabled():  # else whoever is calling makes the span of this request
+    if not is_http_instrumentation_enabled():  # whoever is calling tells of this request
+        metrics = None
+    else:
         kind = SpanKind.SERVER if leg == "client" else SpanKind.CLIENT
         try:
             inner = tracer.start_span(
@@ -195,4 +209,7 @@ def start_capture_span(
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001  # a sampler, a processor: the capture needs none of them
             tell_once("exchanges are captured without spans: the tracer provider raises", type(error).__name__)
-    return CaptureSpan(inner, parent, exporter, leg=leg, method=method, flow_trace_id=flow_trace_id, payloads=payloads)
+    return CaptureSpan(
+        inner, parent, exporter, leg=leg, method=method, flow_trace_id=flow_trace_id,
+        payloads=payloads, metrics=metrics, start_time=start_time,
+    )  # fmt: skip
