@@ -451,6 +451,11 @@ def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | No
         raise ConfigurationError(
             "capture_redaction: 'off' writes every secret into the capture; expected capture_allow_secrets: true, too"
         )
+    if config.capture_span_payloads != "off" and config.capture_redaction != "on":
+        raise ConfigurationError(
+            f"capture_redaction: {config.capture_redaction!r} would give collectors what capture_span_payloads "
+            f"({config.capture_span_payloads!r}) hands them, secrets included; expected capture_span_payloads: off"
+        )
     return config
 
 

@@ -225,3 +225,13 @@ def test_on_and_off_are_words_in_yaml_too(tmp_path: Path) -> None:
     file.write_text("logging: {capture_span_payloads: off, capture_redaction: on}\n")
     config = load_config({"config": file}, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY"})
     assert (config.capture_span_payloads, config.capture_redaction) == ("off", "on")
+
+
+def test_collectors_get_no_payload_that_keeps_its_secrets() -> None:
+    for settings in (
+        {"capture_redaction": "headers-only"},
+        {"capture_redaction": "off", "capture_allow_secrets": True},
+    ):
+        with pytest.raises(ConfigurationError, match="capture_span_payloads"):
+            load_config(settings | {"capture_span_payloads": "logs"}, {})
+        assert load_config(settings, {}).capture_span_payloads == "off"

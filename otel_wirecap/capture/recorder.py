@@ -58,6 +58,7 @@ class Recorder:
         self._hold_ns = hold_ns
         self._on_failure = on_failure
         self._open: dict[str, tuple[Exchange, ExchangeRecording]] = {}
+        self._failed: dict[str, Exchange] = {}  # whose capture is over, and whose span is not
         self._held: dict[str, int] = {}
         self._with_chunks: set[str] = set()
         self._unredacted_bytes = 0
@@ -97,6 +98,8 @@ class Recorder:
             return
         entry = self._open.get(exchange.id)
         if entry is None:
+            if kind is EventKind.END and self._failed.pop(exchange.id, None) is not None:
+                _end_span(exchange, now_ns, ExchangeFacts(outcome=cast("End", value).outcome))
             return
         recording = entry[1]
         if recording.flow.held is not None:
@@ -132,6 +135,8 @@ class Recorder:
             if recording.flow.held is not None:
                 self._release(recording.flow)
             self._end(exchange, recording, now_ns, End("abandoned"))
+        while self._failed:
+            _end_span(self._failed.popitem()[1], now_ns, ExchangeFacts(outcome="abandoned"))
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -190,6 +195,7 @@ class Recorder:
 
     def _end(self, exchange: Exchange, recording: ExchangeRecording, now_ns: int, end: End) -> None:
         self._open.pop(exchange.id, None)
+        self._failed.pop(exchange.id, None)
         if recording.flow.client_recording is recording:
             recording.flow.client_recording = None
         facts = ExchangeFacts(outcome=end.outcome)
@@ -232,8 +238,8 @@ class Recorder:
         if entry is not None:
             with contextlib.suppress(Exception):
                 entry[1].record_failure()
+        self._failed[exchange.id] = exchange
         self._on_failure(exchange, error)
-        _end_span(exchange, exchange.began_ns, ExchangeFacts(outcome="error"))
 
 
 def _end_span(exchange: Exchange, now_ns: int, facts: ExchangeFacts) -> None:

@@ -13,7 +13,7 @@ from http.client import responses
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from otel_wirecap.capture.body import BodyCollector, RecordedBody, record_body
-from otel_wirecap.capture.facts import ExchangeFacts
+from otel_wirecap.capture.facts import ExchangeFacts, masked
 from otel_wirecap.capture.identity import KeyNames, credentials, session_of
 from otel_wirecap.capture.record import Payload, Record
 from otel_wirecap.capture.redaction.names import named_secrets
@@ -55,7 +55,11 @@ class RecordingSettings:
 
 @dataclasses.dataclass(slots=True)
 class Recording:
-    """What all recordings of a process share."""
+    """What all recordings of a process share.
+
+    Attributes:
+        outside: masks what is told elsewhere than in the capture; None where the capture's own redactor masks all.
+    """
 
     settings: RecordingSettings
     redactor: Redactor
@@ -63,6 +67,7 @@ class Recording:
     salt: bytes
     write: Callable[[Record], None]
     pause: Callable[[], None]
+    outside: Redactor | None = None
 
 
 class ExchangeRecording(ABC):
@@ -116,6 +121,8 @@ class ExchangeRecording(ABC):
         self._credential = sent[0] if sent else None
         self._fingerprint = shared.key_names.fingerprint(self._credential) if self._credential else ""
         shared.redactor.learn(sent)
+        if shared.outside is not None:
+            shared.outside.learn(sent)
         flow.add_credentials(sent)
         flow.add_credentials(named_secrets(self._headers, self._url.query))
         self.backend = UNKNOWN_BACKEND
@@ -197,7 +204,7 @@ class ExchangeRecording(ABC):
         head, response = self._head, self._response
         url, agent = self._told_request or (None, None)
         version = response.http_version if response is not None else None
-        return ExchangeFacts(
+        facts = ExchangeFacts(
             outcome=end.outcome,
             error_type=error["type"] if error else None,
             error=error["message"] if error else None,
@@ -220,6 +227,8 @@ class ExchangeRecording(ABC):
             answer=self._answer,
             first_chunk_ns=self._first_chunk_ns,
         )
+        outside = self._shared.outside
+        return facts if outside is None else masked(facts, outside, self.flow.credentials)
 
     def record_failure(self) -> None:
         """The capture of this exchange failed: its end is told, nothing of its content."""

@@ -375,9 +375,9 @@ def _url(scope: Scope, host: str | None) -> str:
 
 
 def _route(scope: Scope, mounted_at: str) -> str | None:
-    """The template of the path, where Starlette or a framework upon it has found one; of mounted applications, too."""
+    """The template of the path, where Starlette, a framework upon it, or Litestar tells it; below mounts, too."""
     route = scope.get("route")
-    path = getattr(route, "path", None)
+    path = getattr(route, "path", scope.get("path_template"))
     if not isinstance(path, str):
         return None
     mount = str(scope.get("root_path", "")).removeprefix(mounted_at)

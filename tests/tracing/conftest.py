@@ -18,6 +18,13 @@ import otel_wirecap
 from otel_wirecap.instrumentation.runtime import active
 
 
+@pytest.fixture(autouse=True)
+def _no_capture_outlives_its_test() -> Iterator[None]:
+    yield
+    if active() is not None:
+        otel_wirecap.uninstrument()
+
+
 @pytest.fixture
 def spans() -> Spans:
     return make_spans()
@@ -55,11 +62,9 @@ def serve() -> Iterator[Callable[..., Gateway]]:
 
 
 @pytest.fixture
-def gateway(spans: Spans, capture_file: Path, backend_url: str, serve: Callable[..., Gateway]) -> Iterator[Gateway]:
+def gateway(spans: Spans, capture_file: Path, backend_url: str, serve: Callable[..., Gateway]) -> Gateway:
     """A gateway that is captured, its spans in ``spans``; ``otel_wirecap.uninstrument()`` brings all of them there."""
     otel_wirecap.instrument(
         capture_file=capture_file, tracer_provider=spans.provider, capture_backends={"127.0.0.1": "openai"}
     )
-    yield serve(gateway_app(backend_url))
-    if active() is not None:
-        otel_wirecap.uninstrument()
+    return serve(gateway_app(backend_url))

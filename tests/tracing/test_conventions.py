@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import litestar
 import pytest
 from fastapi import FastAPI
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation
@@ -159,6 +160,17 @@ def test_the_route_of_what_is_mounted_is_told_once(
     assert [span.name for span in spans.of(SpanKind.SERVER)] == ["GET /api/files/{path}"]
 
 
+def test_litestar_tells_its_routes_too(spans: Spans, capture_file: Path, serve: Callable[..., Gateway]) -> None:
+    @litestar.get("/items/{item:str}")
+    async def item() -> str:
+        return "there"
+
+    otel_wirecap.instrument(capture_file=capture_file, tracer_provider=spans.provider)
+    assert serve(litestar.Litestar([item])).ask("/items/7") == (200, b"there")
+    otel_wirecap.uninstrument()
+    assert [span.name for span in spans.of(SpanKind.SERVER)] == ["GET /items/{item}"]
+
+
 def test_a_method_of_nobody_is_other_and_keeps_its_original(gateway: Gateway, spans: Spans) -> None:
     assert gateway.ask("/broken", method="PROPFIND")[0] == 405
     otel_wirecap.uninstrument()
@@ -181,7 +193,10 @@ def test_opentelemetrys_variable_makes_methods_known(
     assert methods == [("BREW", "BREW"), ("HTTP", "_OTHER")]
 
 
-def test_no_secret_of_the_wire_reaches_a_span(spans: Spans, capture_file: Path, serve: Callable[..., Gateway]) -> None:
+@pytest.mark.parametrize("redaction", ["on", "headers-only", "off"])
+def test_no_secret_of_the_wire_reaches_a_span_whatever_the_capture_may_hold(
+    redaction: str, spans: Spans, capture_file: Path, serve: Callable[..., Gateway]
+) -> None:
     secret, key = secrets.token_hex(20), "sk-" + secrets.token_urlsafe(36)
 
     def answer(_request: httpx.Request) -> httpx.Response:
@@ -203,7 +218,10 @@ def test_no_secret_of_the_wire_reaches_a_span(spans: Spans, capture_file: Path, 
             await client.post(url, json={"model": key}, headers=headers)
         return {}
 
-    otel_wirecap.instrument(capture_file=capture_file, tracer_provider=spans.provider)
+    otel_wirecap.instrument(
+        capture_file=capture_file, tracer_provider=spans.provider, capture_redaction=redaction,
+        capture_allow_secrets=True,
+    )  # fmt: skip
     gateway = serve(app)
     gateway.ask(
         f"/x/{key}?key={secret}", {"model": key}, user_agent=f"agent {key}", authorization=f"Bearer {secret}",
@@ -219,6 +237,7 @@ def test_no_secret_of_the_wire_reaches_a_span(spans: Spans, capture_file: Path, 
         assert secret not in shown
         assert key not in shown
         assert key.upper() not in shown
+    assert (key in capture_file.read_text()) is (redaction != "on")
     attributes = finished[0].attributes or {}
     assert "[REDACTED]" in attributes["url.full"]
     assert attributes["gen_ai.response.id"] == "id-[REDACTED]"

@@ -20,7 +20,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 import otel_wirecap
-from otel_wirecap.instrumentation.runtime import active
 from otel_wirecap.tracing.request_metrics import RequestMetrics
 
 CHAT = "/v1/chat/completions"
@@ -61,14 +60,11 @@ def meters() -> Iterator[Meters]:
 
 
 @pytest.fixture
-def start(meters: Meters, spans: Spans, capture_file: Path) -> Iterator[None]:
+def start(meters: Meters, spans: Spans, capture_file: Path) -> None:
     otel_wirecap.instrument(
         capture_file=capture_file, tracer_provider=spans.provider, meter_provider=meters.provider,
         capture_backends={"127.0.0.1": "openai"},
     )  # fmt: skip
-    yield
-    if active() is not None:
-        otel_wirecap.uninstrument()
 
 
 @pytest.mark.usefixtures("start")

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,28 @@ def test_without_a_file_nothing_is_hooked() -> None:
     finally:
         otel_wirecap.uninstrument()
     assert trace.get_current_span().get_span_context().is_valid is False
+
+
+def test_a_capture_that_fails_leaves_its_span_the_true_end(capture_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise RuntimeError("the recording fails")
+
+    monkeypatch.setattr("otel_wirecap.capture.http.HTTPRecording.response", fail)
+    made, exporter = provider()
+
+    def slow(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=Slow())
+
+    class Slow(httpx.SyncByteStream):
+        def __iter__(self) -> Any:
+            yield b"a"
+            time.sleep(0.3)
+            yield b"b"
+
+    otel_wirecap.instrument(capture_file=capture_file, tracer_provider=made)
+    with httpx.Client(transport=httpx.MockTransport(slow)) as client:
+        client.get("http://backend.example/")
+    otel_wirecap.uninstrument()
+    (span,) = exporter.get_finished_spans()
+    assert span.end_time - span.start_time > 300_000_000
+    assert span.attributes["wirecap.outcome"] == "complete"
