@@ -4,7 +4,8 @@ The GenAI constants of the semantic-conventions package are marked deprecated (t
 own), so the strings stand here.
 """
 
-SCHEMA_URL = "https://opentelemetry.io/schemas/1.40.0"
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.1"
+"""The last version that has the GenAI names, too."""
 
 HTTP_REQUEST_METHOD = "http.request.method"
 HTTP_REQUEST_METHOD_ORIGINAL = "http.request.method_original"

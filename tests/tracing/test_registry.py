@@ -20,6 +20,7 @@ import pytest
 from fastapi import FastAPI, WebSocket
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.semconv.schemas import Schemas
 from traced_gateway import Gateway, Spans, gateway_app
 from websockets.sync.client import connect
 
@@ -69,6 +70,10 @@ def test_every_name_is_published_or_our_own(metrics: bool) -> None:
     for name in ours(metrics=metrics):
         assert name.startswith("wirecap.") or name in published or name in NEWER, name
     assert not NEWER.keys() & published  # what is published by now needs no source
+
+
+def test_the_schema_is_a_published_one() -> None:
+    assert names.SCHEMA_URL in {schema.value for schema in Schemas}
 
 
 def test_the_names_in_a_real_run_are_those_that_are_documented(
