@@ -377,7 +377,11 @@ def _url(scope: Scope, host: str | None) -> str:
 def _route(scope: Scope, mounted_at: str) -> str | None:
     """The template of the path, where Starlette, a framework upon it, or Litestar tells it; below mounts, too."""
     route = scope.get("route")
-    path = getattr(route, "path", scope.get("path_template"))
+    context = scope.get("fastapi")
+    included = context.get("effective_route_context") if isinstance(context, dict) else None
+    if included is not None and getattr(included, "original_route", None) is route:
+        route = included  # with the prefixes of the routers that include it
+    path = getattr(route, "path_format", None) or getattr(route, "path", None) or scope.get("path_template")
     if not isinstance(path, str):
         return None
     mount = str(scope.get("root_path", "")).removeprefix(mounted_at)

@@ -92,7 +92,7 @@ def test_a_stream_is_measured_to_its_end_on_both_legs(
         assert exemplar["span_id"] == span.context.span_id
     assert 0 < first["sum"] < operation["sum"]
     assert serving["attributes"] == {
-        "http.request.method": "POST", "http.response.status_code": 200, "http.route": "/v1/{operation:path}",
+        "http.request.method": "POST", "http.response.status_code": 200, "http.route": "/v1/{operation}",
         "network.protocol.version": "1.1", "url.scheme": "http",
     }  # fmt: skip
     address = {"server.address": "127.0.0.1", "server.port": int(backend_url.rpartition(":")[2])}
