@@ -22,6 +22,8 @@ CONFIG_FILE_VARIABLE = "WIRE_CAPTURE_CONFIG"
 EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_WIRECAP_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
 """OpenTelemetry's names for ``capture_excluded_urls``; the first that is set counts, below our own."""
 
+KNOWN_METHODS_VARIABLE = "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS"
+
 FORMATS = ("jsonl", "text", "structured", "cbor")
 OVERFLOWS = ("drop", "block")
 COMPRESSIONS = ("none", "gzip", "zstd")
@@ -29,6 +31,12 @@ REDACTIONS = ("on", "headers-only", "off")
 PLACES = ("headers", "urls", "bodies")
 FSYNCS = ("never", "rotate", "interval")
 LEGS = ("client", "backend")
+SPAN_PAYLOADS = ("off", "events", "logs", "both")
+PROPAGATIONS = ("auto", "always", "never")
+CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+CONTENT_MODES = {"NO_CONTENT": "off", "SPAN_ONLY": "events", "EVENT_ONLY": "logs", "SPAN_AND_EVENT": "both"}
+"""OpenTelemetry's way to ask for content, and what it is as ``capture_span_payloads``; our own name wins."""
+
 PAUSE_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGWINCH")
 
 DEFAULT_SESSION_HEADERS = (
@@ -136,6 +144,8 @@ def _parse_switch(value: Any) -> bool:
 
 def _one_of(*words: str) -> Kind:
     def parse(value: Any) -> str:
+        if isinstance(value, bool):  # how YAML reads on and off
+            value = "on" if value else "off"
         if value not in words:
             raise ValueError
         return str(value)
@@ -327,6 +337,16 @@ class CaptureConfig:
     capture_pause_signal: str | None = _setting(
         None, SIGNAL, "a signal on which a running process pauses its capture, and resumes it"
     )
+    capture_span_payloads: str = _setting(
+        "off",
+        _one_of(*SPAN_PAYLOADS),
+        "whether OpenTelemetry's collectors get the records too, redacted: as span events, log records or both",
+    )
+    capture_propagate: str = _setting(
+        "auto",
+        _one_of(*PROPAGATIONS),
+        "whether backends are sent the trace context of spans that record: where it helps, always, never",
+    )
     capture_session_headers: tuple[str, ...] = _setting(
         DEFAULT_SESSION_HEADERS, NAMES, "request headers that name the session, first wins"
     )
@@ -421,12 +441,20 @@ def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | No
                     EXPRESSIONS, "capture_excluded_urls", environ[variable], f"from {variable}"
                 )
                 break
+    if "capture_span_payloads" not in values:
+        asked = environ.get(CONTENT_VARIABLE, "").strip().upper()  # other words are other instrumentation's
+        values["capture_span_payloads"] = CONTENT_MODES.get(asked, "off")
     for name, value in given.items():
         values[name] = _parse(kinds[name], name, value, "given as an argument")
     config = CaptureConfig(**values)
     if config.capture_redaction == "off" and not config.capture_allow_secrets:
         raise ConfigurationError(
             "capture_redaction: 'off' writes every secret into the capture; expected capture_allow_secrets: true, too"
+        )
+    if config.capture_span_payloads != "off" and config.capture_redaction != "on":
+        raise ConfigurationError(
+            f"capture_redaction: {config.capture_redaction!r} would give collectors what capture_span_payloads "
+            f"({config.capture_span_payloads!r}) hands them, secrets included; expected capture_span_payloads: off"
         )
     return config
 
@@ -453,6 +481,12 @@ def service_name(environ: Mapping[str, str] | None = None) -> str | None:
         if key.strip() == "service.name" and value.strip():
             return value.strip()
     return None
+
+
+def known_methods(environ: Mapping[str, str] | None = None) -> frozenset[str]:
+    """The HTTP methods that OpenTelemetry's variable names as known; empty where it names none."""
+    environ = os.environ if environ is None else environ
+    return frozenset(_parse_names(environ.get(KNOWN_METHODS_VARIABLE, "")))
 
 
 def cache_folder(environ: Mapping[str, str] | None = None) -> Path:

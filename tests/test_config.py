@@ -43,6 +43,8 @@ GOOD: dict[str, tuple[str, Any]] = {
     "capture_exclude": ("/healthz", ("/healthz",)),
     "capture_excluded_urls": ("/metrics$,^http://internal", ("/metrics$", "^http://internal")),
     "capture_pause_signal": ("usr2", "SIGUSR2"),
+    "capture_span_payloads": ("events", "events"),
+    "capture_propagate": ("never", "never"),
     "capture_session_headers": ("x-a, x-b", ("x-a", "x-b")),
     "capture_backends": ("Host:81=one, other=two", {"host:81": "one", "other": "two"}),
     "capture_redaction": ("headers-only", "headers-only"),
@@ -75,6 +77,8 @@ BAD = {
     "capture_legs": "middle",
     "capture_excluded_urls": "([",
     "capture_pause_signal": "SIGKILL",
+    "capture_span_payloads": "all",
+    "capture_propagate": "sometimes",
     "capture_backends": "nameless",
     "capture_redaction": "some",
     "capture_allow_secrets": "perhaps",
@@ -202,3 +206,32 @@ def test_excluded_urls_fall_back_to_opentelemetrys_variables(tmp_path: Path) -> 
     assert load_config({}, own).capture_excluded_urls == ("own",)
     assert load_config({}, own | {"WIRE_CAPTURE_EXCLUDED_URLS": "nearest"}).capture_excluded_urls == ("nearest",)
     assert load_config({"capture_excluded_urls": ["given"]}, own).capture_excluded_urls == ("given",)
+
+
+@pytest.mark.parametrize(
+    ("word", "payloads"),
+    [("NO_CONTENT", "off"), ("span_only", "events"), ("EVENT_ONLY", "logs"), ("SPAN_AND_EVENT", "both"),
+     ("true", "off"), ("", "off")],
+)  # fmt: skip
+def test_payloads_fall_back_to_opentelemetrys_variable(word: str, payloads: str) -> None:
+    environ = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": word}
+    assert load_config({}, environ).capture_span_payloads == payloads
+    assert load_config({}, environ | {"WIRE_CAPTURE_SPAN_PAYLOADS": "logs"}).capture_span_payloads == "logs"
+    assert load_config({"capture_span_payloads": "off"}, environ).capture_span_payloads == "off"
+
+
+def test_on_and_off_are_words_in_yaml_too(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("logging: {capture_span_payloads: off, capture_redaction: on}\n")
+    config = load_config({"config": file}, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY"})
+    assert (config.capture_span_payloads, config.capture_redaction) == ("off", "on")
+
+
+def test_collectors_get_no_payload_that_keeps_its_secrets() -> None:
+    for settings in (
+        {"capture_redaction": "headers-only"},
+        {"capture_redaction": "off", "capture_allow_secrets": True},
+    ):
+        with pytest.raises(ConfigurationError, match="capture_span_payloads"):
+            load_config(settings | {"capture_span_payloads": "logs"}, {})
+        assert load_config(settings, {}).capture_span_payloads == "off"

@@ -32,6 +32,8 @@ from otel_wirecap.capture.events import (
     WebsocketClose,
     WebsocketMessage,
 )
+from otel_wirecap.capture.facts import ExchangeFacts
+from otel_wirecap.capture.record import Record
 
 Emit: TypeAlias = Callable[[EventKind, "Exchange | Flow | None", int, Value, int], bool]
 """Takes an event with the bytes it holds; False where there was no room for it."""
@@ -86,6 +88,7 @@ class Exchange:
         began_unix_ns: wall-clock moment of the beginning, nanoseconds since the epoch.
         began_ns: the same moment on the monotonic clock of all ``now`` arguments.
         on_end: called by the recorder, with what it learned, once the exchange is recorded; may be None.
+        on_record: called by the recorder with each of the exchange's records when it has its number; may be None.
     """
 
     __slots__ = (
@@ -104,6 +107,7 @@ class Exchange:
         "id",
         "leg",
         "on_end",
+        "on_record",
         "span_id",
         "trace_id",
     )
@@ -121,7 +125,8 @@ class Exchange:
         began_ns: int,
         emit: Emit,
         on_failure: Callable[[Exception], None],
-        on_end: Callable[[int, dict[str, object]], None] | None = None,
+        on_end: Callable[[int, ExchangeFacts], None] | None = None,
+        on_record: Callable[[Record], None] | None = None,
     ) -> None:
         self.id = exchange_id
         self.leg: Leg = leg
@@ -132,6 +137,7 @@ class Exchange:
         self.began_unix_ns = began_unix_ns
         self.began_ns = began_ns
         self.on_end = on_end
+        self.on_record = on_record
         self._emit = emit
         self._on_failure = on_failure
         self._off = False
@@ -220,7 +226,7 @@ class Exchange:
     def _end(self, now: int, outcome: Outcome, error: ErrorInfo | None, close: WebsocketClose | None) -> None:
         if self._off:
             if self.on_end is not None:  # nobody else will end the span
-                self.on_end(self.began_unix_ns + now - self.began_ns, {"outcome": outcome})
+                self.on_end(self.began_unix_ns + now - self.began_ns, ExchangeFacts(outcome=outcome))
             return
         if not self._request_ended:
             # A response that ended well while the body was not read to its end: the application did not want it.

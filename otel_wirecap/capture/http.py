@@ -178,6 +178,8 @@ class HTTPRecording(ExchangeRecording):
             if self._body is not None:
                 self._body.add(data)
             return
+        if not self._chunk_number:
+            self._first_chunk_ns = now_ns - self._exchange.began_ns
         decoded = self._stream.decode(data)
         if decoded is None:
             facts: dict[str, Any] = {"chunk_bytes": 0, "wire_length": len(data), "incomplete": "undecodable"}
@@ -261,6 +263,7 @@ class HTTPRecording(ExchangeRecording):
             body = self._recorded(self._body, self._response_type, self._response_encoding, self._missing(end), counts)
             if body.value is not NOT_JSON:
                 self._learn_model(answered_model(body.value))
+                self._learn_answer(body.value)
             metadata |= body.metadata
         payload, length = (None, 0) if body is None else (body.payload, body.length)
         self._write(self._directions.response, now_ns, length, payload, metadata | facts, counts)
@@ -275,6 +278,8 @@ class HTTPRecording(ExchangeRecording):
         if self._reader is not None:
             message = self._reader.close()
             self._learn_model(self._reader.model)
+            if message is not None:
+                self._learn_answer(message)
             if self._reader.error is not None and "error" not in facts:
                 facts["error"] = self._provider_error(self._reader.error, counts)
         if stream.compressed:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from otel_wirecap.capture.body import redact_json
 from otel_wirecap.capture.events import End, Event, EventKind, RequestHead, ResponseHead, WebsocketMessage
+from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.flow import IDENTITY_ANNOTATIONS, FlowRecording
 from otel_wirecap.capture.http import HTTPRecording
 from otel_wirecap.capture.imported import record_of
@@ -57,6 +58,7 @@ class Recorder:
         self._hold_ns = hold_ns
         self._on_failure = on_failure
         self._open: dict[str, tuple[Exchange, ExchangeRecording]] = {}
+        self._failed: dict[str, Exchange] = {}  # whose capture is over, and whose span is not
         self._held: dict[str, int] = {}
         self._with_chunks: set[str] = set()
         self._unredacted_bytes = 0
@@ -96,6 +98,8 @@ class Recorder:
             return
         entry = self._open.get(exchange.id)
         if entry is None:
+            if kind is EventKind.END and self._failed.pop(exchange.id, None) is not None:
+                _end_span(exchange, now_ns, ExchangeFacts(outcome=cast("End", value).outcome))
             return
         recording = entry[1]
         if recording.flow.held is not None:
@@ -131,6 +135,8 @@ class Recorder:
             if recording.flow.held is not None:
                 self._release(recording.flow)
             self._end(exchange, recording, now_ns, End("abandoned"))
+        while self._failed:
+            _end_span(self._failed.popitem()[1], now_ns, ExchangeFacts(outcome="abandoned"))
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -189,9 +195,10 @@ class Recorder:
 
     def _end(self, exchange: Exchange, recording: ExchangeRecording, now_ns: int, end: End) -> None:
         self._open.pop(exchange.id, None)
+        self._failed.pop(exchange.id, None)
         if recording.flow.client_recording is recording:
             recording.flow.client_recording = None
-        facts: dict[str, object] = {"outcome": end.outcome}
+        facts = ExchangeFacts(outcome=end.outcome)
         try:
             recording.record_request()
             facts = recording.end(now_ns, end)
@@ -231,11 +238,11 @@ class Recorder:
         if entry is not None:
             with contextlib.suppress(Exception):
                 entry[1].record_failure()
+        self._failed[exchange.id] = exchange
         self._on_failure(exchange, error)
-        _end_span(exchange, exchange.began_ns, {"outcome": "error"})
 
 
-def _end_span(exchange: Exchange, now_ns: int, facts: dict[str, object]) -> None:
+def _end_span(exchange: Exchange, now_ns: int, facts: ExchangeFacts) -> None:
     if exchange.on_end is not None:
         with contextlib.suppress(Exception):  # the user's span processors are not ours to mend
             exchange.on_end(exchange.began_unix_ns + now_ns - exchange.began_ns, facts)

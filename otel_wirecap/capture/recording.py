@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from http.client import responses
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from otel_wirecap.capture.body import BodyCollector, RecordedBody, record_body
+from otel_wirecap.capture.facts import ExchangeFacts, masked
 from otel_wirecap.capture.identity import KeyNames, credentials, session_of
 from otel_wirecap.capture.record import Payload, Record
 from otel_wirecap.capture.redaction.names import named_secrets
@@ -24,6 +25,7 @@ from otel_wirecap.capture.redaction.prompts import (
 )
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.url import url_parts
+from otel_wirecap.llm.operations import Answer, Parameters, answer_of, operation_of, parameters_of
 from otel_wirecap.llm.providers import asks_for_stream, backend_name, requested_model
 
 if TYPE_CHECKING:
@@ -53,7 +55,11 @@ class RecordingSettings:
 
 @dataclasses.dataclass(slots=True)
 class Recording:
-    """What all recordings of a process share."""
+    """What all recordings of a process share.
+
+    Attributes:
+        outside: masks what is told elsewhere than in the capture; None where the capture's own redactor masks all.
+    """
 
     settings: RecordingSettings
     redactor: Redactor
@@ -61,6 +67,7 @@ class Recording:
     salt: bytes
     write: Callable[[Record], None]
     pause: Callable[[], None]
+    outside: Redactor | None = None
 
 
 class ExchangeRecording(ABC):
@@ -69,18 +76,23 @@ class ExchangeRecording(ABC):
     LOST: ClassVar = "lost_chunks"
 
     __slots__ = (
+        "_answer",
         "_asked",
         "_asker",
         "_base",
         "_credential",
         "_exchange",
         "_fingerprint",
+        "_first_chunk_ns",
         "_head",
         "_headers",
+        "_operation",
+        "_parameters",
         "_requested_model",
         "_response",
         "_response_headers",
         "_shared",
+        "_told_request",
         "_ttfb_ms",
         "_url",
         "_wants_stream",
@@ -109,6 +121,8 @@ class ExchangeRecording(ABC):
         self._credential = sent[0] if sent else None
         self._fingerprint = shared.key_names.fingerprint(self._credential) if self._credential else ""
         shared.redactor.learn(sent)
+        if shared.outside is not None:
+            shared.outside.learn(sent)
         flow.add_credentials(sent)
         flow.add_credentials(named_secrets(self._headers, self._url.query))
         self.backend = UNKNOWN_BACKEND
@@ -119,6 +133,11 @@ class ExchangeRecording(ABC):
         self._response: ResponseHead | None = None
         self._response_headers: list[tuple[str, str]] = []
         self._ttfb_ms: float | None = None
+        self._told_request: tuple[str, str] | None = None
+        self._operation: str | None = None
+        self._parameters: Parameters | None = None
+        self._answer: Answer | None = None
+        self._first_chunk_ns: int | None = None
         if exchange.leg == "client":
             flow.client_recording = self
             self._meet_client()
@@ -161,11 +180,11 @@ class ExchangeRecording(ABC):
         """A message, or a part of one; only on a websocket."""
         raise NotImplementedError
 
-    def end(self, now_ns: int, end: End) -> dict[str, object]:
+    def end(self, now_ns: int, end: End) -> ExchangeFacts:
         """The exchange is over: writes its last record or records.
 
         Returns:
-            What was learned of the exchange, as OpenTelemetry attribute values by metadata name.
+            What was learned of the exchange.
         """
         metadata: dict[str, Any] = {}
         if self._ttfb_ms is not None:
@@ -179,19 +198,37 @@ class ExchangeRecording(ABC):
             metadata["incomplete"] = "dropped"
             metadata[self.LOST] = end.lost_chunks
         self._record_end(now_ns, end, metadata, counts)
-        facts: dict[str, object] = {"outcome": end.outcome, "backend": self.backend}
-        if self.flow.session_id:
-            facts["session_id"] = self.flow.session_id
-        if self._requested_model:
-            facts["requested_model"] = self._requested_model
-        if self.answered_model:
-            facts["answered_model"] = self.answered_model
-        if "error" in metadata:
-            facts["error"] = metadata["error"]["message"]
-            facts["error_type"] = metadata["error"]["type"]
-        if self._response is not None:
-            facts["status_code"] = self._response.status_code
-        return facts
+        return self._facts(end, metadata.get("error"))
+
+    def _facts(self, end: End, error: dict[str, str] | None) -> ExchangeFacts:
+        head, response = self._head, self._response
+        url, agent = self._told_request or (None, None)
+        version = response.http_version if response is not None else None
+        facts = ExchangeFacts(
+            outcome=end.outcome,
+            error_type=error["type"] if error else None,
+            error=error["message"] if error else None,
+            method=self._clean(head.method),
+            url=url,
+            http_version=self._clean(version or head.http_version),
+            user_agent=agent or None,
+            client_host=self._clean(head.client_host),
+            websocket=head.websocket,
+            status_code=response.status_code if response is not None else None,
+            backend=None if self.is_client else self.backend,
+            key_name=self.key_name,
+            session_id=self.flow.session_id,
+            session_source=self.flow.session_source,
+            requested_model=self._requested_model,
+            answered_model=self.answered_model,
+            operation=self._operation,
+            parameters=self._parameters,
+            wants_stream=self._wants_stream,
+            answer=self._answer,
+            first_chunk_ns=self._first_chunk_ns,
+        )
+        outside = self._shared.outside
+        return facts if outside is None else masked(facts, outside, self.flow.credentials)
 
     def record_failure(self) -> None:
         """The capture of this exchange failed: its end is told, nothing of its content."""
@@ -246,6 +283,7 @@ class ExchangeRecording(ABC):
             facts["redirect_of"] = self._head.redirect_of
         if self._credential and self.key_name is None:
             facts["credential"] = self._fingerprint
+        self._told_request = facts["url"], header(facts["headers"], "user-agent")
         return facts
 
     def find_session(self, body: object) -> None:
@@ -276,7 +314,7 @@ class ExchangeRecording(ABC):
         self.key_name = annotated.get("key_name")
         if self.key_name is None and self._credential:
             self.key_name = self._shared.key_names.name_of(self._credential)
-        self._requested_model = annotated.get("model") or self._told_model(requested_model(self._url.path, body))
+        self._requested_model = annotated.get("model") or self._told_identifier(requested_model(self._url.path, body))
         self._wants_stream = asks_for_stream(self._url.path, self._url.query, body)
         if self.is_client:
             self.backend = annotated.get("backend") or UNKNOWN_BACKEND
@@ -285,6 +323,10 @@ class ExchangeRecording(ABC):
             known = self._shared.settings.backends
             self.backend = annotated.get("backend") or backend_name(self._url.host, port, known)
             flow.backend = self.backend
+            if self._head.method == "POST":
+                self._operation = operation_of(self._url.path, body)
+            if self._operation is not None:
+                self._parameters = parameters_of(body)
         self._asker = flow.client or PROXY
         self._asked = PROXY if self.is_client else self.backend
         self._base = self._base_metadata()
@@ -339,7 +381,14 @@ class ExchangeRecording(ABC):
 
     def _learn_model(self, model: str | None) -> None:
         if model is not None and self.answered_model is None:
-            self.answered_model = self._told_model(model)
+            self.answered_model = self._told_identifier(model)
+
+    def _learn_answer(self, body: object) -> None:
+        """What an answer, parsed, says of itself; only where a model was asked by us."""
+        if self._operation is not None:
+            answer = answer_of(body)
+            reasons = tuple(self._told_identifier(reason) or "" for reason in answer.finish_reasons)
+            self._answer = Answer(self._told_identifier(answer.id), reasons, answer.usage)
 
     def _milliseconds(self, now_ns: int) -> float:
         return round((now_ns - self._exchange.began_ns) / 1e6, 3)
@@ -376,8 +425,8 @@ class ExchangeRecording(ABC):
             return MARKER
         return self._clean(reason)
 
-    def _told_model(self, model: str | None) -> str | None:
-        told = self._clean(model)
+    def _told_identifier(self, text: str | None) -> str | None:
+        told = self._clean(text)
         return name_without_prompts(told, {}) if told and self._shared.redactor.masks_prompts else told
 
     def _told_url(self, url: str, counts: dict[str, int]) -> str:
@@ -432,21 +481,22 @@ class ExchangeRecording(ABC):
             metadata["redactions"] = counts
         exchange = self._exchange
         source, destination = (self._asker, self._asked) if asking else (self._asked, self._asker)
-        self._shared.write(
-            Record(
-                time_ns=exchange.began_unix_ns + now_ns - exchange.began_ns,
-                direction=direction,
-                source=source,
-                destination=destination,
-                session_id=flow.session_id,
-                backend=(flow.backend if self.is_client else None) or self.backend,
-                model=self.answered_model or self._requested_model,
-                key_name=self.key_name,
-                content_length=length,
-                payload=payload,
-                metadata=metadata,
-            )
+        record = Record(
+            time_ns=exchange.began_unix_ns + now_ns - exchange.began_ns,
+            direction=direction,
+            source=source,
+            destination=destination,
+            session_id=flow.session_id,
+            backend=(flow.backend if self.is_client else None) or self.backend,
+            model=self.answered_model or self._requested_model,
+            key_name=self.key_name,
+            content_length=length,
+            payload=payload,
+            metadata=metadata,
         )
+        self._shared.write(record)
+        if exchange.on_record is not None:
+            exchange.on_record(record)
 
 
 def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
@@ -454,6 +504,6 @@ def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
-def header(headers: list[tuple[str, str]], name: str) -> str:
+def header(headers: Iterable[Sequence[str]], name: str) -> str:
     """The first value of a header, "" where it is not there. ``name`` in lower case."""
     return next((value for key, value in headers if key.lower() == name), "")

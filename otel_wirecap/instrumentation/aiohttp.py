@@ -8,7 +8,7 @@ aiohttp carries a request of httpx the attempt is recorded there. The module is 
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from otel_wirecap.capture.events import RequestHead, ResponseHead
@@ -16,6 +16,9 @@ from otel_wirecap.instrumentation.aiohttp_streams import RequestTee, ResponseTee
 from otel_wirecap.instrumentation.attempts import current_request, followed, redirected
 from otel_wirecap.instrumentation.patching import Hook
 from otel_wirecap.instrumentation.runtime import Runtime, active, guarded, now_ns, outcome_of
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.events import Headers
 
 ATTRIBUTE = "_otel_wirecap_attempt"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -42,7 +45,13 @@ class _Attempt:
             decoded=bool(request.compress),
         )
         self.tee: ResponseTee | None = None
-        self.exchange = runtime.begin_backend(head, (request.url.host or "", request.url.port or 0), flow).exchange
+        server = (request.url.host or "", request.url.port or 0)
+        self.exchange = runtime.begin_backend(head, server, flow, self._inject).exchange
+
+    def _inject(self, carrier: dict[str, str]) -> Headers:
+        self._request_headers.update(carrier)
+        self._headers = _encoded(self._request_headers)
+        return self._headers
 
     def answered(self, response: Any) -> None:
         """The response's head is there."""

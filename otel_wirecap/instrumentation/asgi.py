@@ -149,11 +149,12 @@ class _Serving:
         sending, receiving = getattr(send, "__self__", None), getattr(receive, "__self__", None)
         # What uvicorn, hypercorn and gunicorn call it. Others tell in other ways, or not at all.
         self._connections = ((sending, "disconnected"), (sending, "closed"), (receiving, "_closed"))
-        server = scope.get("server")
+        self._scope = scope
+        self._mounted_at = scope.get("app_root_path", scope.get("root_path", ""))
         context = propagate.extract(sent)
-        address = (server[0], server[1] or 0) if server else None
         self.exchange: Exchange
-        self.exchange, span = runtime.begin_client(self._head(scope, url, headers, sent), context, address)
+        self.exchange, span = runtime.begin_client(self._head(scope, url, headers, sent), context)
+        self._span = span
         try:
             self._flow_token = enter_flow(self.exchange.flow, span.inner)
             if span.get_span_context().is_valid:
@@ -175,6 +176,11 @@ class _Serving:
     def unfinished(self) -> tuple[Outcome, ErrorInfo | None]:
         """How it ended if the application is done and did not say so."""
         raise NotImplementedError
+
+    def responds(self, now: int, head: ResponseHead) -> None:
+        """The application answers: by now it knows what serves the request."""
+        self._span.route = _route(self._scope, self._mounted_at)
+        self.exchange.response(now, head)
 
     def receiver(self, receive: Receive) -> Receive:
         """``receive``, with an eye on what comes."""
@@ -269,7 +275,7 @@ class _ServingHTTP(_Serving):
                 self._complete = True
                 self.exchange.end(now_ns(), "complete")
         elif kind == "http.response.start":
-            self.exchange.response(now, ResponseHead(message["status"], None, headers))
+            self.responds(now, ResponseHead(message["status"], None, headers))
         elif kind in _FILE_MESSAGES and not message.get("more_body"):
             # The server reads the file by itself: its bytes do not pass here.
             self._complete = True
@@ -310,15 +316,15 @@ class _ServingWebsocket(_Serving):
         elif kind == "websocket.accept":
             if message.get("subprotocol"):
                 headers = [*headers, (b"sec-websocket-protocol", message["subprotocol"].encode("latin-1", "replace"))]
-            self.exchange.response(now, ResponseHead(SWITCHING_PROTOCOLS, None, headers))
+            self.responds(now, ResponseHead(SWITCHING_PROTOCOLS, None, headers))
         elif kind == "websocket.close":
             if not self.exchange.responded:
-                self.exchange.response(now, ResponseHead(FORBIDDEN, None, []))
+                self.responds(now, ResponseHead(FORBIDDEN, None, []))
             close = WebsocketClose(message.get("code") or NORMAL_CLOSURE, message.get("reason") or "", asker=False)
             self._complete = True
             self.exchange.end(now_ns(), *outcome_of_close(close), close)
         elif kind == "websocket.http.response.start":
-            self.exchange.response(now, ResponseHead(message["status"], None, headers))
+            self.responds(now, ResponseHead(message["status"], None, headers))
         elif kind == "websocket.http.response.body":
             self.exchange.chunk(now, bytes(message.get("body", b"")))
             if not message.get("more_body"):
@@ -366,6 +372,21 @@ def _url(scope: Scope, host: str | None) -> str:
         host = f"{server[0]}:{server[1]}" if server[1] else str(server[0])
     url = f"{scope.get('scheme', 'http')}://{host}{path}"
     return f"{url}?{query.decode('latin-1')}" if query else url
+
+
+def _route(scope: Scope, mounted_at: str) -> str | None:
+    """The template of the path, where Starlette, a framework upon it, or Litestar tells it; below mounts, too."""
+    route = scope.get("route")
+    context = scope.get("fastapi")
+    included = context.get("effective_route_context") if isinstance(context, dict) else None
+    if included is not None and getattr(included, "original_route", None) is route:
+        route = included  # with the prefixes of the routers that include it
+    path = getattr(route, "path_format", None) or getattr(route, "path", None) or scope.get("path_template")
+    if not isinstance(path, str):
+        return None
+    mount = str(scope.get("root_path", "")).removeprefix(mounted_at)
+    # What is mounted and has no routes that are known, such as files: the mount's own path is in the prefix already.
+    return mount + ("/{path}" if hasattr(route, "routes") else path)
 
 
 def _may_have_body(scope: Scope, headers: dict[str, str]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -21,7 +21,7 @@ from otel_wirecap.instrumentation.patching import Hook, HookWrapper
 from otel_wirecap.instrumentation.runtime import Runtime, active, guarded, now_ns, outcome_of
 
 if TYPE_CHECKING:
-    pass
+    from otel_wirecap.capture.events import Headers
 
 SEND = "_send_single_request"
 
@@ -33,7 +33,9 @@ class _Sending:
         "_attached",
         "_entered",
         "_headers",
+        "_replaced",
         "_request",
+        "_sent_headers",
         "_stream",
         "exchange",
         "span",
@@ -47,6 +49,8 @@ class _Sending:
         self._stream: Any = None
         self._attached: Any = None
         self._entered: Any = None
+        self._sent_headers: Any = None
+        self._replaced: dict[str, str | None] = {}
         url = str(request.url)
         flow, redirect_of = followed(url)
         head = RequestHead(
@@ -57,7 +61,14 @@ class _Sending:
             redirect_of=redirect_of,
         )
         port = request.url.port or (443 if request.url.scheme == "https" else 80)
-        self.exchange, self.span = runtime.begin_backend(head, (request.url.host, port), flow)
+        self.exchange, self.span = runtime.begin_backend(head, (request.url.host, port), flow, self._inject)
+
+    def _inject(self, carrier: dict[str, str]) -> Headers:
+        headers = self._request.headers
+        self._replaced = {name: headers.get(name) for name in carrier}
+        headers.update(carrier)
+        self._headers = headers.raw
+        return cast("Headers", self._headers)
 
     def begun(self) -> None:
         """The request is about to be sent."""
@@ -67,11 +78,18 @@ class _Sending:
             if tee is not None:
                 self._stream, request.stream = (request.stream, tee), tee
         self._entered = enter(request)
-        if self.span.get_span_context().is_valid:
+        if self.span.has_ids:
             self._attached = otel_context.attach(trace.set_span_in_context(self.span.inner))
 
     def sent(self) -> None:
         """The call is over, one way or the other: what was changed for it is put back."""
+        headers = self._request.headers
+        self._sent_headers = headers.raw
+        for name, value in self._replaced.items():  # a redirect, and who sends it again, copy the request's headers
+            if value is None:
+                headers.pop(name, None)
+            else:
+                headers[name] = value
         if self._attached is not None:
             otel_context.detach(self._attached)
         if self._entered is not None:
@@ -89,7 +107,7 @@ class _Sending:
         extensions = response.extensions
         version = extensions.get("http_version")
         reason = extensions.get("reason_phrase")
-        headers_now = self._request.headers.raw
+        headers_now = self._sent_headers
         exchange.response(
             now,
             ResponseHead(

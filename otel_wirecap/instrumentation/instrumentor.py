@@ -17,6 +17,8 @@ from otel_wirecap.instrumentation.runtime import Runtime, active, set_active
 
 logger = logging.getLogger("otel_wirecap")
 
+PROVIDERS = ("tracer_provider", "meter_provider", "logger_provider")
+
 _lock = threading.RLock()
 _hooks = LazyHooks((*httpx.HOOKS, *aiohttp.HOOKS, *websockets.HOOKS, *asgi_hooks.HOOKS))
 
@@ -24,8 +26,8 @@ _hooks = LazyHooks((*httpx.HOOKS, *aiohttp.HOOKS, *websockets.HOOKS, *asgi_hooks
 class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base class is not typed
     """OpenTelemetry's way to start a capture: settings as keyword arguments of ``instrument()``.
 
-    ``tracer_provider`` is whose spans the capture's spans are, ``meter_provider`` who is told the capture's counters;
-    default: the global ones.
+    ``tracer_provider`` is whose spans the capture's spans are, ``meter_provider`` who is told the capture's counters,
+    ``logger_provider`` whose log records payloads become where that is asked for; default: the global ones.
     """
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -117,7 +119,7 @@ def start(settings: dict[str, Any]) -> None:
     with _lock:
         if active() is not None:
             return
-        tracer_provider, meter_provider = (settings.pop(name, None) for name in ("tracer_provider", "meter_provider"))
+        providers = {name: settings.pop(name, None) for name in PROVIDERS}
         config = load_config(settings)
         if config.capture_file is None:
             logger.warning("otel-wirecap: capture is off: neither capture_file nor WIRE_CAPTURE_FILE is set")
@@ -125,7 +127,7 @@ def start(settings: dict[str, Any]) -> None:
         for told in unknown_variables():
             logger.warning("otel-wirecap: %s", told)
         try:
-            set_active(Runtime(config, tracer_provider, meter_provider))
+            set_active(Runtime(config, **providers))
         except CaptureFileError as error:
             logger.error("otel-wirecap: capture is off: %s", error)  # noqa: TRY400  # one clear line, no traceback
             return

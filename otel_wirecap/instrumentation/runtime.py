@@ -14,29 +14,45 @@ import contextvars
 import functools
 import inspect
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
 
 import orjson
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import Span, SpanKind, TracerProvider
+from opentelemetry.trace import Span, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from otel_wirecap.capture.events import ErrorInfo, EventKind, Leg, Outcome, RequestHead, SystemTold, WebsocketClose
+from otel_wirecap.capture.events import (
+    ErrorInfo,
+    EventKind,
+    Headers,
+    Leg,
+    Outcome,
+    RequestHead,
+    SystemTold,
+    WebsocketClose,
+)
 from otel_wirecap.capture.exchange import HEAD_SIZE, Exchange, Flow
+from otel_wirecap.config import known_methods
 from otel_wirecap.instrumentation.choice import Choice
 from otel_wirecap.storage.registry import close_first_at_exit
 from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
 from otel_wirecap.tracing.metrics import report_metrics
+from otel_wirecap.tracing.payloads import Payloads
+from otel_wirecap.tracing.propagation import context_headers
+from otel_wirecap.tracing.semantics import METHODS, method_of
 from otel_wirecap.tracing.span import CaptureSpan, start_capture_span
+from otel_wirecap.tracing.told_once import tell_once
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
     from opentelemetry.context import Context
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.util.types import AttributeValue
@@ -45,8 +61,6 @@ if TYPE_CHECKING:
     from otel_wirecap.storage.stats import CaptureStats
 
 logger = logging.getLogger("otel_wirecap")
-
-SCHEMA_URL = "https://opentelemetry.io/schemas/1.40.0"
 
 ORDINARY_CLOSES = frozenset({1000, 1001, 1005})
 """Close codes that tell of no trouble: normal, going away, none given (RFC 6455, 7.4.1)."""
@@ -109,6 +123,10 @@ def _put_back(token: contextvars.Token[_Link | None]) -> bool:
     return True
 
 
+Inject: TypeAlias = Callable[[dict[str, str]], Headers]
+"""Sets headers on a request that is about to be sent; returns all of its headers as they are then."""
+
+
 class Begun(NamedTuple):
     """An exchange that has begun, with its span."""
 
@@ -123,6 +141,7 @@ class Runtime:
         config: the settings, a capture file among them.
         tracer_provider: whose spans the capture's spans are; None: the global provider, also one set later.
         meter_provider: who is told the capture's counters; None: the global provider, also one set later.
+        logger_provider: whose log records payloads become, where that is asked for; None: the global provider's.
 
     Raises:
         CaptureFileError: the capture file cannot be opened.
@@ -134,22 +153,28 @@ class Runtime:
         config: CaptureConfig,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
     ) -> None:
         self.capture_file = config.capture_file
+        self._propagate = config.capture_propagate
+        self._payloads = _payloads(config, logger_provider)
         self.exporter = WireCaptureSpanExporter(config)
-        report_metrics(meter_provider)
+        self._metrics = report_metrics(meter_provider)
         self.choice = Choice(config)
-        self._tracer = trace.get_tracer("otel_wirecap", __version__, tracer_provider, SCHEMA_URL)
+        self._methods = known_methods() or METHODS
+        self._tracer = trace.get_tracer("otel_wirecap", __version__, tracer_provider, names.SCHEMA_URL)
         self._told: set[str] = set()
         self._used = False
 
-    def begin_client(self, head: RequestHead, context: Context | None, server: tuple[str, int] | None) -> Begun:
+    def begin_client(self, head: RequestHead, context: Context | None) -> Begun:
         """Begins the exchange between a client and this process; a flow of its own."""
-        flow = self.new_flow()
-        return self._begin("client", flow, None, head, SpanKind.SERVER, context, server)
+        return self._begin("client", self.new_flow(), None, head, context)
 
-    def begin_backend(self, head: RequestHead, server: tuple[str, int] | None, flow: Flow | None = None) -> Begun:
-        """Begins an exchange with a backend: an attempt of ``flow`` or of the current flow, else a flow of its own."""
+    def begin_backend(self, head: RequestHead, server: tuple[str, int], flow: Flow | None, inject: Inject) -> Begun:
+        """Begins an exchange with a backend: an attempt of ``flow`` or of the current flow, else a flow of its own.
+
+        ``inject`` is called where the request is to have further headers.
+        """
         flow = flow or current_flow()
         context = None
         if flow is None:
@@ -160,13 +185,14 @@ class Runtime:
             annotations = _ambient_annotations.get()
             if annotations is not None:
                 self.exporter.emit(EventKind.ANNOTATE, flow, now_ns(), annotations, HEAD_SIZE)
-        return self._begin("backend", flow, flow.next_attempt(), head, SpanKind.CLIENT, context, server)
+        return self._begin("backend", flow, flow.next_attempt(), head, context, server, inject)
 
     def wants(self, leg: Leg, url: str) -> bool:
         """Whether an exchange that begins now is to be captured. A flow that began before a pause is finished.
 
         ``suppress_instrumentation`` is heeded: exporters send under it. ``suppress_http_instrumentation`` is not: SDKs
-        set it around requests for which they make a span themselves, but such a span records no payload.
+        set it around requests for which they make a span themselves, but such a span records no payload. So such a
+        request is captured, and gets no second span.
         """
         if not is_instrumentation_enabled():
             return False
@@ -209,17 +235,18 @@ class Runtime:
         flow: Flow,
         attempt: int | None,
         head: RequestHead,
-        kind: SpanKind,
         context: Context | None,
-        server: tuple[str, int] | None,
+        server: tuple[str, int] | None = None,
+        inject: Inject | None = None,
     ) -> Begun:
         if not self._used:
             self._used = True
             close_first_at_exit()  # by now the application has set up its tracing
         began_unix_ns, began_ns = time.time_ns(), now_ns()
         exchange_id = _new_id("ex")
+        method = method_of(head.method, self._methods)
         attributes: dict[str, AttributeValue] = {
-            names.HTTP_REQUEST_METHOD: head.method,
+            names.HTTP_REQUEST_METHOD: method,
             names.WIRECAP_REQUEST_ID: flow.id,
             names.WIRECAP_EXCHANGE_ID: exchange_id,
             names.WIRECAP_LEG: leg,
@@ -228,9 +255,12 @@ class Runtime:
             attributes[names.SERVER_ADDRESS], attributes[names.SERVER_PORT] = server
         if attempt is not None:
             attributes[names.WIRECAP_ATTEMPT] = attempt
+            if attempt > 1:
+                attributes[names.HTTP_REQUEST_RESEND_COUNT] = attempt - 1
         span = start_capture_span(
-            self._tracer, head.method, kind, attributes,
+            self._tracer, leg, method, attributes,
             context=context, start_time=began_unix_ns, exporter=self.exporter, flow_trace_id=flow.trace_id,
+            payloads=self._payloads, metrics=self._metrics,
         )  # fmt: skip
         flow.trace_id = flow.trace_id or span.trace_id
         exchange = Exchange(
@@ -245,9 +275,21 @@ class Runtime:
             emit=span.emit,
             on_failure=self.failed,
             on_end=span.finish,
+            on_record=span.on_record,
         )
+        if server is not None and inject is not None:
+            head = self._propagated(span, head, server, inject)
         exchange.begin(head)
         return Begun(exchange, span)
+
+    def _propagated(self, span: CaptureSpan, head: RequestHead, server: tuple[str, int], inject: Inject) -> RequestHead:
+        """The head as it is sent: with the trace context where that is wanted."""
+        try:
+            carrier = context_headers(self._propagate, span.inner, head.headers, server)
+            return head._replace(headers=inject(carrier)) if carrier else head
+        except Exception as error:  # noqa: BLE001  # a propagator of the user's
+            tell_once("a trace context is not sent on", type(error).__name__)
+            return head
 
     def failed(self, error: Exception) -> None:
         """Tells an error of our own in the capture, and once for each place in the log, without its text.
@@ -270,6 +312,13 @@ class Runtime:
     def close(self) -> None:
         """Ends this use of the capture."""
         self.exporter.shutdown()
+
+
+def _payloads(config: CaptureConfig, logger_provider: LoggerProvider | None) -> Payloads | None:
+    """Who tells payloads to collectors; None where nobody asked for it."""
+    if config.capture_span_payloads == "off" or config.capture_file is None:
+        return None
+    return Payloads(config.capture_span_payloads, os.fspath(config.capture_file.absolute()), logger_provider)
 
 
 _runtime: Runtime | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.capture.events import BINARY, TEXT, RequestHead, ResponseHead, WebsocketClose, WebsocketMessage
 from otel_wirecap.instrumentation.attempts import followed, redirected
@@ -25,6 +25,9 @@ from otel_wirecap.instrumentation.runtime import (
     outcome_of_close,
 )
 
+if TYPE_CHECKING:
+    from otel_wirecap.capture.events import Headers
+
 ATTRIBUTE = "_otel_wirecap_connection"
 CONTINUATION = 0
 
@@ -32,7 +35,7 @@ CONTINUATION = 0
 class _Connection:
     """One websocket, from the hook's side; lives as long as its protocol object."""
 
-    __slots__ = ("_begun", "exchange")
+    __slots__ = ("_begun", "_request_headers", "exchange")
 
     def __init__(self, runtime: Runtime, protocol: Any, url: str, request: Any) -> None:
         flow, redirect_of = followed(url)
@@ -47,7 +50,17 @@ class _Connection:
         )
         # Of a message that is not whole yet, opcode and parts so far: by us, by the other side.
         self._begun: dict[bool, tuple[int, int]] = {}
-        self.exchange = runtime.begin_backend(head, (protocol.uri.host, protocol.uri.port), flow).exchange
+        self._request_headers = request.headers
+        server = (protocol.uri.host, protocol.uri.port)
+        self.exchange = runtime.begin_backend(head, server, flow, self._inject).exchange
+
+    def _inject(self, carrier: dict[str, str]) -> Headers:
+        headers = self._request_headers
+        for name, value in carrier.items():
+            if name in headers:
+                del headers[name]
+            headers[name] = value
+        return _encoded(headers)
 
     def answered(self, response: Any) -> None:
         """The handshake is answered."""

@@ -83,6 +83,8 @@ class ProcessRecording:
             salt=self._salt,
             write=write,
             pause=pause,
+            # Whoever lets the capture hold secrets does not let collectors have them.
+            outside=None if config.capture_redaction == "on" else Redactor(rules=_rules(config, mode="on")),
         )
         self.refresh_secrets()
         hold_ns = int(min(config.capture_flush_interval, 1.0) * NS / 2)
@@ -100,7 +102,9 @@ class ProcessRecording:
         if variables == self._secrets:
             return
         self._secrets = variables
-        self._shared.redactor.replace_known_values([*variables.values(), *self._config.capture_redact_values])
+        for redactor in (self._shared.redactor, self._shared.outside):
+            if redactor is not None:
+                redactor.replace_known_values([*variables.values(), *self._config.capture_redact_values])
         self._shared.key_names = KeyNames(variables, self._salt)
 
     def system_start(self, process: str) -> dict[str, object]:
@@ -121,9 +125,9 @@ def redactor_of(config: configuration.CaptureConfig) -> Redactor:
     return Redactor(known_values=values, rules=_rules(config))
 
 
-def _rules(config: configuration.CaptureConfig) -> Rules:
+def _rules(config: configuration.CaptureConfig, mode: Mode | None = None) -> Rules:
     return Rules(
-        mode=cast("Mode", config.capture_redaction),
+        mode=mode or cast("Mode", config.capture_redaction),
         headers=frozenset(map(str.lower, config.capture_redact_headers)),
         fields=frozenset(map(str.lower, config.capture_redact_fields)),
         patterns=tuple(

@@ -1,25 +1,59 @@
-"""Names of span attributes: the stable HTTP conventions, the GenAI ones, and our own ``wirecap.*``.
+"""Names of span attributes and metrics: the stable HTTP conventions, the GenAI ones, and our own ``wirecap.*``.
 
 The GenAI constants of the semantic-conventions package are marked deprecated (they moved to a repository of their
 own), so the strings stand here.
 """
 
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.1"
+"""The last version that has the GenAI names, too."""
+
 HTTP_REQUEST_METHOD = "http.request.method"
+HTTP_REQUEST_METHOD_ORIGINAL = "http.request.method_original"
+HTTP_REQUEST_RESEND_COUNT = "http.request.resend_count"
 HTTP_RESPONSE_STATUS_CODE = "http.response.status_code"
+HTTP_ROUTE = "http.route"
+URL_FULL = "url.full"
+URL_SCHEME = "url.scheme"
+URL_PATH = "url.path"
+URL_QUERY = "url.query"
 SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
+CLIENT_ADDRESS = "client.address"
+NETWORK_PROTOCOL_NAME = "network.protocol.name"
+NETWORK_PROTOCOL_VERSION = "network.protocol.version"
+USER_AGENT_ORIGINAL = "user_agent.original"
 ERROR_TYPE = "error.type"
 
+GEN_AI_OPERATION_NAME = "gen_ai.operation.name"
 GEN_AI_PROVIDER_NAME = "gen_ai.provider.name"
-GEN_AI_REQUEST_MODEL = "gen_ai.request.model"
-GEN_AI_RESPONSE_MODEL = "gen_ai.response.model"
 GEN_AI_CONVERSATION_ID = "gen_ai.conversation.id"
+GEN_AI_REQUEST_MODEL = "gen_ai.request.model"
+GEN_AI_REQUEST_STREAM = "gen_ai.request.stream"
+GEN_AI_REQUEST_TEMPERATURE = "gen_ai.request.temperature"
+GEN_AI_REQUEST_TOP_P = "gen_ai.request.top_p"
+GEN_AI_REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens"
+GEN_AI_RESPONSE_MODEL = "gen_ai.response.model"
+GEN_AI_RESPONSE_ID = "gen_ai.response.id"
+GEN_AI_RESPONSE_FINISH_REASONS = "gen_ai.response.finish_reasons"
+GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+GEN_AI_USAGE_INPUT_TOKENS = "gen_ai.usage.input_tokens"
+GEN_AI_USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS = "gen_ai.usage.cache_creation.input_tokens"
+GEN_AI_USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+GEN_AI_TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105  # tokens of a model
 
 WIRECAP_REQUEST_ID = "wirecap.request_id"
 WIRECAP_EXCHANGE_ID = "wirecap.exchange_id"
 WIRECAP_LEG = "wirecap.leg"
 WIRECAP_ATTEMPT = "wirecap.attempt"
 WIRECAP_OUTCOME = "wirecap.outcome"
+WIRECAP_BACKEND = "wirecap.backend"
+WIRECAP_KEY_NAME = "wirecap.key_name"
+WIRECAP_SESSION_ID = "wirecap.session_id"
+WIRECAP_SESSION_SOURCE = "wirecap.session_source"
+WIRECAP_PAYLOADS_LEFT_OUT = "wirecap.payloads_left_out"
+WIRECAP_SEQ = "wirecap.seq"
 
 EVENT_RECORD = "wirecap.record"
 """Of a payload event: the record as one JSON object, redacted, as the schema has it."""
@@ -27,7 +61,13 @@ EVENT_PROCESS = "wirecap.process"
 """Of a payload event: the process whose capture holds the record already."""
 
 CAPTURE_FILE = "wirecap.capture_file"
-REASON = "reason"
+REASON = "wirecap.reason"
+
+METRIC_HTTP_SERVER_DURATION = "http.server.request.duration"
+METRIC_HTTP_CLIENT_DURATION = "http.client.request.duration"
+METRIC_GEN_AI_DURATION = "gen_ai.client.operation.duration"
+METRIC_GEN_AI_FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
+METRIC_GEN_AI_TOKENS = "gen_ai.client.token.usage"
 
 METRIC_RECORDS = "wirecap.capture.records"
 METRIC_BYTES = "wirecap.capture.bytes"

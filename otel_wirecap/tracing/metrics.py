@@ -1,4 +1,4 @@
-"""The capture's counters as OpenTelemetry metrics.
+"""The capture's counters, and the exchanges', as OpenTelemetry metrics.
 
 Invariant: the instruments are made once for each meter provider and ask at every collection what is being captured, so
 that captures may come and go, and a forked child reports its own.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
@@ -16,29 +16,45 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from otel_wirecap.storage.registry import open_writers
 from otel_wirecap.storage.stats import CaptureStats, FileStats
 from otel_wirecap.tracing import attributes as names
+from otel_wirecap.tracing.request_metrics import RequestMetrics
 from otel_wirecap.version import __version__
 
 Observe: TypeAlias = Callable[[CallbackOptions], Iterable[Observation]]
 
-_histograms: weakref.WeakKeyDictionary[MeterProvider, metrics.Histogram] = weakref.WeakKeyDictionary()
-_global_histogram: list[metrics.Histogram] = []  # the global provider may be another object later, and is the same
+
+class Instruments(NamedTuple):
+    """What is recorded as it happens; the counters are asked for at each collection."""
+
+    writes: metrics.Histogram
+    requests: RequestMetrics
 
 
-def report_metrics(meter_provider: MeterProvider | None) -> None:
-    """Reports on all captures of this process; ``None``: to the global meter provider, also one set later."""
+_instruments: weakref.WeakKeyDictionary[MeterProvider, Instruments] = weakref.WeakKeyDictionary()
+_global_instruments: list[Instruments] = []  # the global provider may be another object later, and is the same
+
+
+def report_metrics(meter_provider: MeterProvider | None) -> RequestMetrics:
+    """Reports on all captures of this process; ``None``: to the global meter provider, also one set later.
+
+    Returns:
+        What is to be told of exchanges.
+    """
     if meter_provider is None:
-        if not _global_histogram:
-            _global_histogram.append(_make_instruments(metrics.get_meter("otel_wirecap", __version__)))
-        histogram = _global_histogram[0]
+        if not _global_instruments:
+            meter = metrics.get_meter("otel_wirecap", __version__, schema_url=names.SCHEMA_URL)
+            _global_instruments.append(_make_instruments(meter))
+        instruments = _global_instruments[0]
     else:
-        if meter_provider not in _histograms:
-            _histograms[meter_provider] = _make_instruments(meter_provider.get_meter("otel_wirecap", __version__))
-        histogram = _histograms[meter_provider]
+        if meter_provider not in _instruments:
+            meter = meter_provider.get_meter("otel_wirecap", __version__, names.SCHEMA_URL)
+            _instruments[meter_provider] = _make_instruments(meter)
+        instruments = _instruments[meter_provider]
     for writer in open_writers():
-        writer.observe_writes(histogram.record)
+        writer.observe_writes(instruments.writes.record)
+    return instruments.requests
 
 
-def _make_instruments(meter: metrics.Meter) -> metrics.Histogram:
+def _make_instruments(meter: metrics.Meter) -> Instruments:
     counter, gauge = meter.create_observable_counter, meter.create_observable_up_down_counter
     counter(names.METRIC_RECORDS, [_each_file(lambda file: file.records)], "{record}", "Records in the file")
     counter(names.METRIC_BYTES, [_each_file(lambda file: file.bytes)], "By", "Bytes of the records in the file")
@@ -54,7 +70,10 @@ def _make_instruments(meter: metrics.Meter) -> metrics.Histogram:
         "{exchange}",
         "Exchanges that have begun and not ended",
     )
-    return meter.create_histogram(names.METRIC_WRITE_DURATION, "s", "Duration of writes, waiting for the lock included")
+    writes = meter.create_histogram(
+        names.METRIC_WRITE_DURATION, "s", "Duration of writes, waiting for the lock included"
+    )
+    return Instruments(writes, RequestMetrics(meter))
 
 
 def _each_capture(value: Callable[[CaptureStats], int]) -> Observe:

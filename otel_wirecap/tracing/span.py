@@ -3,37 +3,36 @@
 Invariants:
 
 - The user's span gets the metadata and exactly one end, whatever becomes of the capture.
-- No payload touches the user's span: payload events go to the capture exporter the moment they happen (``emit``), so
-  that no event limit, no sampling decision and no crash before the span's end loses one.
+- No payload waits for the user's span: payload events go to the capture exporter the moment they happen (``emit``), so
+  that no event limit, no sampling decision and no crash before the span's end loses one. The span itself carries the
+  finished records too for those who ask for it (``Payloads``), and no others.
 - Where no span of the user's records, the capture has ids of its own; a parent's trace id is kept, else the flow's.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from otel_wirecap.tracing import attributes as names
+from otel_wirecap.tracing.payloads import OnSpan, Payloads
+from otel_wirecap.tracing.semantics import OTHER, attributes_of, failure_of, span_name
+from otel_wirecap.tracing.told_once import tell_once
 
 if TYPE_CHECKING:
+    from otel_wirecap.capture.events import Leg
     from otel_wirecap.capture.exchange import Emit
+    from otel_wirecap.capture.facts import ExchangeFacts
+    from otel_wirecap.capture.record import Record
     from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
-
-_LATE_ATTRIBUTES = {
-    "backend": names.GEN_AI_PROVIDER_NAME,
-    "requested_model": names.GEN_AI_REQUEST_MODEL,
-    "answered_model": names.GEN_AI_RESPONSE_MODEL,
-    "session_id": names.GEN_AI_CONVERSATION_ID,
-    "outcome": names.WIRECAP_OUTCOME,
-    "status_code": names.HTTP_RESPONSE_STATUS_CODE,
-    "error_type": names.ERROR_TYPE,
-}
+    from otel_wirecap.tracing.request_metrics import RequestMetrics
 
 
 class CaptureSpan(Span):
@@ -43,16 +42,45 @@ class CaptureSpan(Span):
         inner: the user's span, started; recording or not.
         parent: the context of the parent, whose trace id is kept where the user's span brings no id of its own.
         exporter: where payload events go.
+        leg: of the exchange.
+        method: the request's, as the conventions have it.
         flow_trace_id: the trace id of the flow's earlier exchanges, 32 hexadecimal digits; None where there is none.
+        payloads: who tells records to collectors; None where nobody does.
+        metrics: who is told of the exchange when it is over; None where nobody is.
+        start_time: of the exchange, nanoseconds since the epoch.
+
+    Attributes:
+        leg, method: as given.
+        has_ids: whether the user's span has ids of its own; where no tracing is set up it has not.
+        route: the template of the path that serves the request, as far as the application told it.
+        carried: what of the payloads the user's span carries.
     """
 
     def __init__(
-        self, inner: Span, parent: SpanContext, exporter: WireCaptureSpanExporter, flow_trace_id: str | None = None
+        self,
+        inner: Span,
+        parent: SpanContext,
+        exporter: WireCaptureSpanExporter,
+        *,
+        leg: Leg,
+        method: str,
+        flow_trace_id: str | None = None,
+        payloads: Payloads | None = None,
+        metrics: RequestMetrics | None = None,
+        start_time: int = 0,
     ) -> None:
         self._inner = inner
+        self._payloads = payloads
+        self._metrics = metrics
+        self._start_time = start_time
+        self.carried = OnSpan()
+        self.leg = leg
+        self.method = method
+        self.route: str | None = None
         self.emit: Emit = exporter.emit
         context = inner.get_span_context()
-        if context.is_valid and context.span_id != parent.span_id:
+        self.has_ids = context.is_valid and context.span_id != parent.span_id
+        if self.has_ids:
             self.trace_id = f"{context.trace_id:032x}"
             self.span_id = f"{context.span_id:016x}"
         else:
@@ -65,7 +93,13 @@ class CaptureSpan(Span):
         """The user's span."""
         return self._inner
 
-    def finish(self, end_time: int, facts: Mapping[str, object]) -> None:
+    @property
+    def on_record(self) -> Callable[[Record], None] | None:
+        """What is to be told each record of the exchange; None where nobody is."""
+        payloads = self._payloads
+        return None if payloads is None else lambda record: payloads.tell(self, record)
+
+    def finish(self, end_time: int, facts: ExchangeFacts) -> None:
         """Sets what the capture learned and ends the user's span.
 
         Args:
@@ -73,15 +107,26 @@ class CaptureSpan(Span):
             facts: what ``ExchangeRecording.end`` returned.
         """
         inner = self._inner
-        if inner.is_recording():
-            for fact, name in _LATE_ATTRIBUTES.items():
-                value = facts.get(fact)
-                if isinstance(value, str | int):
-                    inner.set_attribute(name, value)
-            if facts.get("outcome") == "error":
-                description = facts.get("error")
-                inner.set_status(Status(StatusCode.ERROR, description if isinstance(description, str) else None))
-        inner.end(end_time)
+        try:
+            if inner.is_recording():
+                self._tell(facts)
+            if self._metrics is not None:
+                self._metrics.record(self, (end_time - self._start_time) / 1e9, facts)
+        finally:
+            inner.end(end_time)
+
+    def _tell(self, facts: ExchangeFacts) -> None:
+        inner, leg = self._inner, self.leg
+        attributes = attributes_of(leg, self.method, facts)
+        if self.route is not None:
+            attributes[names.HTTP_ROUTE] = self.route
+        if self.carried.left_out:
+            attributes[names.WIRECAP_PAYLOADS_LEFT_OUT] = self.carried.left_out
+        inner.set_attributes(attributes)
+        inner.update_name(span_name(leg, self.method, self.route, facts))
+        failure = failure_of(leg, facts)
+        if failure is not None:
+            inner.set_status(Status(StatusCode.ERROR, failure.description))
 
     # -- the API's Span, handed on to the user's -----------------------------------------------------------------
 
@@ -134,23 +179,37 @@ class CaptureSpan(Span):
 
 def start_capture_span(
     tracer: Tracer,
-    name: str,
-    kind: SpanKind,
+    leg: Leg,
+    method: str,
     attributes: Mapping[str, AttributeValue],
     *,
     context: Context | None,
     start_time: int,
     exporter: WireCaptureSpanExporter,
     flow_trace_id: str | None,
+    payloads: Payloads | None,
+    metrics: RequestMetrics | None,
 ) -> CaptureSpan:
     """Starts a span of the user's provider and wraps it.
 
-    ``context`` is the parent's, None the current one; ``start_time`` is nanoseconds since the epoch; ``flow_trace_id``
-    as in ``CaptureSpan``; the rest as in ``Tracer.start_span``.
+    ``context`` is the parent's, None the current one; ``start_time`` is nanoseconds since the epoch; ``leg``,
+    ``method``, ``flow_trace_id``, ``payloads`` and ``metrics`` as in ``CaptureSpan``; the rest as in
+    ``Tracer.start_span``.
     """
     parent = trace.get_current_span(context).get_span_context()
-    inner = tracer.start_span(
-        name, context=context, kind=kind, attributes=attributes, start_time=start_time,
-        record_exception=False, set_status_on_exception=False,
+    inner: Span = trace.NonRecordingSpan(parent)
+    if not is_http_instrumentation_enabled():  # whoever is calling tells of this request
+        metrics = None
+    else:
+        kind = SpanKind.SERVER if leg == "client" else SpanKind.CLIENT
+        try:
+            inner = tracer.start_span(
+                "HTTP" if method == OTHER else method, context=context, kind=kind, attributes=attributes,
+                start_time=start_time, record_exception=False, set_status_on_exception=False,
+            )  # fmt: skip
+        except Exception as error:  # noqa: BLE001  # a sampler, a processor: the capture needs none of them
+            tell_once("exchanges are captured without spans: the tracer provider raises", type(error).__name__)
+    return CaptureSpan(
+        inner, parent, exporter, leg=leg, method=method, flow_trace_id=flow_trace_id,
+        payloads=payloads, metrics=metrics, start_time=start_time,
     )  # fmt: skip
-    return CaptureSpan(inner, parent, exporter, flow_trace_id)

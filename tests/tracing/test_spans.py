@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,56 @@ def test_without_a_file_nothing_is_hooked() -> None:
     finally:
         otel_wirecap.uninstrument()
     assert trace.get_current_span().get_span_context().is_valid is False
+
+
+def test_a_capture_that_fails_leaves_its_span_the_true_end(capture_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise RuntimeError("the recording fails")
+
+    monkeypatch.setattr("otel_wirecap.capture.http.HTTPRecording.response", fail)
+    made, exporter = provider()
+
+    def slow(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=Slow())
+
+    class Slow(httpx.SyncByteStream):
+        def __iter__(self) -> Any:
+            yield b"a"
+            time.sleep(0.3)
+            yield b"b"
+
+    otel_wirecap.instrument(capture_file=capture_file, tracer_provider=made)
+    with httpx.Client(transport=httpx.MockTransport(slow)) as client:
+        client.get("http://backend.example/")
+    otel_wirecap.uninstrument()
+    (span,) = exporter.get_finished_spans()
+    assert span.end_time - span.start_time > 300_000_000
+    assert span.attributes["wirecap.outcome"] == "complete"
+
+
+def test_at_a_process_s_end_spans_logs_and_metrics_still_reach_opentelemetrys_exporters(capture_file: Path) -> None:
+    launcher = str(Path(sys.executable).parent / "opentelemetry-instrument")
+    signals = {f"OTEL_{signal}_EXPORTER": "console" for signal in ("TRACES", "METRICS", "LOGS")}
+    code = CALL.replace("http://backend.example/", "http://backend.example/v1/chat/completions")
+    environ = signals | {"WIRE_CAPTURE_FILE": str(capture_file), "WIRE_CAPTURE_SPAN_PAYLOADS": "both"}
+    done = run(code, launcher, **environ)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    told, decoder, rest = [], json.JSONDecoder(), done.stdout
+    while rest := rest.lstrip():
+        document, end = decoder.raw_decode(rest)
+        told.append(document)
+        rest = rest[end:]
+    spans = [one for one in told if one.get("attributes", {}).get("wirecap.leg")]
+    assert [span["name"] for span in spans] == ["chat m"]
+    directions = ["wirecap." + record["direction"] for record in records(capture_file)]
+    assert [event["name"] for event in spans[0]["events"]] == directions
+    assert [one["event_name"] for one in told if one.get("event_name")] == directions
+    metrics = {
+        metric["name"]
+        for one in told
+        for resource in one.get("resource_metrics", ())
+        for scope in resource["scope_metrics"]
+        for metric in scope["metrics"]
+    }
+    assert {"http.client.request.duration", "gen_ai.client.operation.duration", "wirecap.capture.records"} <= metrics

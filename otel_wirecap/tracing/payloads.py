@@ -1,0 +1,136 @@
+"""Payloads for collectors, for those who ask for it: the records, redacted, as span events or as log records.
+
+Invariants:
+
+- What is told is the record as it stands in the capture, or its beginning, with the file and the number under which the
+  whole of it is found there.
+- It is told in the writer's thread. Nothing that goes wrong reaches the capture.
+- A span never carries more than its limit of events takes: of a long stream the later chunks are left out and counted,
+  so that the request before them and the end behind them stay.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry._logs import Logger, LoggerProvider, SeverityNumber, get_logger
+from opentelemetry.trace import NonRecordingSpan, SpanContext
+
+from otel_wirecap.capture.formats.jsonl import JSONLines
+from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.storage.system_records import shortened
+from otel_wirecap.tracing import attributes as names
+from otel_wirecap.tracing.told_once import tell_once
+from otel_wirecap.version import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.util.types import AttributeValue
+
+    from otel_wirecap.capture.record import Record
+    from otel_wirecap.tracing.span import CaptureSpan
+
+MOST_RECORD_BYTES = 1 << 16
+MOST_SPAN_BYTES = 1 << 20
+"""Of the records on one span: collectors take messages of 4 MB by default."""
+
+LEAST_RECORD_BYTES = 1 << 13
+"""What a record that is no chunk always finds room for."""
+
+MOST_CHUNKS = 100
+"""On one span, which keeps 128 events by default and loses the first ones over it."""
+
+_CHUNKS = frozenset({"stream_chunk", "outbound_stream_chunk", "websocket_message"})
+
+
+@dataclasses.dataclass(slots=True)
+class OnSpan:
+    """What one span carries already."""
+
+    chunks: int = 0
+    bytes: int = 0
+    left_out: int = 0
+
+
+class Payloads:
+    """Tells records to collectors.
+
+    Args:
+        wanted: ``events``, ``logs`` or ``both``.
+        capture_file: the absolute path of the file that has the records.
+        logger_provider: whose log records they become; None: the global provider's, also one set later.
+
+    Raises:
+        ConfigurationError: log records are wanted, and this OpenTelemetry cannot name an event of one.
+    """
+
+    def __init__(self, wanted: str, capture_file: str, logger_provider: LoggerProvider | None) -> None:
+        self._events = wanted in {"events", "both"}
+        self._logger: Logger | None = None
+        if wanted in {"logs", "both"}:
+            if "event_name" not in inspect.signature(Logger.emit).parameters:
+                raise ConfigurationError(
+                    f"capture_span_payloads: {wanted!r} needs a newer opentelemetry-api, one whose log records have an "
+                    "event_name; expected: events"
+                )
+            self._logger = get_logger("otel_wirecap", __version__, logger_provider, names.SCHEMA_URL)
+        self._capture_file = capture_file
+        self._format = JSONLines()
+
+    def tell(self, span: CaptureSpan, record: Record) -> None:
+        """Tells a record that is in the capture by now; ``span`` is that of its exchange."""
+        try:
+            if self._events and span.inner.is_recording():
+                self._add_event(span, record)
+            if self._logger is not None:
+                self._emit(self._logger, span, record)
+        except Exception as error:  # noqa: BLE001  # a processor of the user's: the capture goes on
+            tell_once("a payload was not handed to OpenTelemetry", type(error).__name__)
+
+    def _add_event(self, span: CaptureSpan, record: Record) -> None:
+        carried = span.carried
+        room = min(MOST_RECORD_BYTES, MOST_SPAN_BYTES - carried.bytes)
+        if record.direction in _CHUNKS:
+            if carried.chunks >= MOST_CHUNKS or room < LEAST_RECORD_BYTES:
+                carried.left_out += 1
+                return
+            carried.chunks += 1
+        document = self._document(record, max(room, LEAST_RECORD_BYTES))
+        carried.bytes += len(document)
+        attributes = {names.EVENT_RECORD: document, **self._pointer(record)}
+        span.inner.add_event("wirecap." + record.direction, attributes, record.time_ns)
+
+    def _emit(self, logger: Logger, span: CaptureSpan, record: Record) -> None:
+        logger.emit(
+            timestamp=record.time_ns,
+            context=_context_of(span),
+            severity_number=SeverityNumber.INFO,
+            event_name="wirecap." + record.direction,
+            body=self._document(record, MOST_RECORD_BYTES),
+            attributes=self._pointer(record),
+        )
+
+    def _document(self, record: Record, most: int) -> str:
+        data = self._format.encode(record)
+        if len(data) > most:
+            copy = dataclasses.replace(record, metadata=dict(record.metadata))
+            data = shortened(copy, self._format, most)
+        return data.decode().rstrip("\n")
+
+    def _pointer(self, record: Record) -> dict[str, AttributeValue]:
+        """Where the whole record is."""
+        return {
+            names.CAPTURE_FILE: self._capture_file,
+            names.WIRECAP_SEQ: record.metadata["seq"],
+            names.EVENT_PROCESS: record.metadata["process"],
+        }
+
+
+def _context_of(span: CaptureSpan) -> Context:
+    """A context that correlates with the exchange's span, also where that is the capture's own."""
+    flags = span.inner.get_span_context().trace_flags
+    context = SpanContext(int(span.trace_id, 16), int(span.span_id, 16), is_remote=False, trace_flags=flags)
+    return trace.set_span_in_context(NonRecordingSpan(context))

@@ -1,0 +1,16 @@
+"""Warnings that are told once a process, however often there is a reason."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+
+logger = logging.getLogger("otel_wirecap")
+
+
+@functools.cache
+def tell_once(message: str, detail: str) -> None:
+    """Warns with ``message`` and ``detail``, the first time that these come together."""
+    with contextlib.suppress(Exception):  # the application's log handlers must not reach it through us
+        logger.warning("otel-wirecap: %s: %s", message, detail)
