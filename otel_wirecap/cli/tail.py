@@ -13,8 +13,10 @@ from otel_wirecap.cli.choosing import add_choice, chosen
 from otel_wirecap.cli.ls import attempts, clock, outcome
 from otel_wirecap.cli.text import milliseconds, printable, size
 from otel_wirecap.errors import CaptureFileError
+from otel_wirecap.reading.captures import Captures
 from otel_wirecap.reading.follow import FlowWatch, Follower
 from otel_wirecap.reading.quick import payload_text
+from otel_wirecap.reading.sources import STDIN
 from otel_wirecap.reading.summaries import Choice, document
 
 if TYPE_CHECKING:
@@ -61,15 +63,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         CaptureFileError: several captures are named, or there is none and none is waited for.
+        CaptureFormatError: what is there is no capture, or has nothing in it, and nothing is waited for.
     """
     names = named(arguments)
     if len(names) > 1:
         raise CaptureFileError(f"tail follows one capture; {len(names)} are named")
+    if not arguments.follow and names[0] != STDIN:
+        with Captures(names, use_index=False):
+            pass  # says what is no capture; with -F it may become one
     show = _Show(arguments)
     with Follower(names[0], tell) as follower:
         if not follower.is_there:
-            if not arguments.follow:
-                raise CaptureFileError(f"capture {names[0]!r} cannot be read: no such file")
             tell(f"capture {names[0]!r} is not there yet; waiting for it")
         for record, line in follower.last(arguments.last, show.takes):
             show.take(record, line)
