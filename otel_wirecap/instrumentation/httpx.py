@@ -65,8 +65,9 @@ class _Sending:
 
     def _inject(self, carrier: dict[str, str]) -> Headers:
         headers = self._request.headers
-        self._replaced = {name: headers.get(name) for name in carrier}
-        headers.update(carrier)
+        for name, value in carrier.items():
+            self._replaced[name] = headers.get(name)
+            headers[name] = value
         self._headers = headers.raw
         return cast("Headers", self._headers)
 

@@ -164,10 +164,10 @@ def _gen_ai(facts: ExchangeFacts) -> dict[str, AttributeValue | None]:
     if answer is not None:
         told[names.GEN_AI_RESPONSE_ID] = answer.id
         told[names.GEN_AI_RESPONSE_FINISH_REASONS] = answer.finish_reasons or None
-        if answer.usage is not None:
+        if answer.usage is not None:  # a count of none is one that was not reported
             told |= {
-                names.GEN_AI_USAGE_INPUT_TOKENS: answer.usage.input,
-                names.GEN_AI_USAGE_OUTPUT_TOKENS: answer.usage.output,
+                names.GEN_AI_USAGE_INPUT_TOKENS: answer.usage.input or None,
+                names.GEN_AI_USAGE_OUTPUT_TOKENS: answer.usage.output or None,
                 names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: answer.usage.cached or None,
                 names.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS: answer.usage.cache_written or None,
                 names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS: answer.usage.reasoning or None,

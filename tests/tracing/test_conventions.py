@@ -99,6 +99,18 @@ def test_an_answer_that_is_no_stream_has_no_first_chunk(gateway: Gateway, spans:
     assert not {"gen_ai.request.stream", "gen_ai.response.time_to_first_chunk"} & attributes.keys()
 
 
+def test_tokens_that_are_not_reported_are_not_told_as_none(spans: Spans, capture_file: Path) -> None:
+    answer = {"data": [], "model": "m", "usage": {"prompt_tokens": 3, "total_tokens": 3}}
+    otel_wirecap.instrument(capture_file=capture_file, tracer_provider=spans.provider)
+    with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, json=answer))) as client:
+        client.post("https://api.openai.com/v1/embeddings", json={"model": "m", "input": "text"})
+    otel_wirecap.uninstrument()
+    (span,) = spans.of(SpanKind.CLIENT)
+    assert span.name == "embeddings m"
+    usage = {name: value for name, value in (span.attributes or {}).items() if name.startswith("gen_ai.usage")}
+    assert usage == {"gen_ai.usage.input_tokens": 3}
+
+
 @pytest.mark.parametrize(("model", "status"), [("demo-rate-limited", 429), ("demo-of-nobody", 404)])
 def test_what_the_client_did_wrong_fails_the_attempt_and_not_the_server(
     model: str, status: int, gateway: Gateway, spans: Spans
