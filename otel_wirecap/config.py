@@ -1,4 +1,4 @@
-"""The settings of a capture, and the only place that reads the environment and YAML.
+"""The settings of a capture: from arguments, the environment and YAML.
 
 Every setting has one name, the same everywhere: a keyword argument of ``otel_wirecap.instrument()``, an entry of
 the ``logging:`` section of a YAML file, a command-line option (dashes for underscores) and an environment variable
@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from otel_wirecap.environment import environment_variable
 from otel_wirecap.errors import ConfigurationError
 
 CONFIG_FILE_VARIABLE = "WIRE_CAPTURE_CONFIG"
@@ -404,11 +405,6 @@ def setting_fields() -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(CaptureConfig)
 
 
-def environment_variable(setting: str) -> str:
-    """The environment variable of a setting: ``capture_file`` is ``WIRE_CAPTURE_FILE``."""
-    return "WIRE_CAPTURE_" + setting.replace("capture_", "", 1).upper()
-
-
 def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | None = None) -> CaptureConfig:
     """Reads the settings from arguments, environment, YAML file and defaults, in this order of rank.
 
@@ -487,20 +483,6 @@ def known_methods(environ: Mapping[str, str] | None = None) -> frozenset[str]:
     """The HTTP methods that OpenTelemetry's variable names as known; empty where it names none."""
     environ = os.environ if environ is None else environ
     return frozenset(_parse_names(environ.get(KNOWN_METHODS_VARIABLE, "")))
-
-
-def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
-    """The user's cache folder for what can be made anew, ours in it; it need not be there yet."""
-    environ = os.environ if environ is None else environ
-    named = environ.get("XDG_CACHE_HOME", "")
-    # The specification of these folders says that a relative one does not count.
-    base = Path(named) if named.startswith("/") else Path(environ.get("HOME") or "~").expanduser() / ".cache"
-    return base / "otel-wirecap"
-
-
-def environment() -> Mapping[str, str]:
-    """This process's environment as it is now."""
-    return os.environ
 
 
 def _parse(kind: Kind, name: str, value: object, origin: str) -> Any:

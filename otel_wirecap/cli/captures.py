@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from otel_wirecap.cli.options import DEFAULT_CAPTURE_FILE
 from otel_wirecap.cli.text import progress_bar
-from otel_wirecap.config import environment, environment_variable
+from otel_wirecap.environment import DEFAULT_CAPTURE_FILE, environment, environment_variable
 from otel_wirecap.reading.captures import Captures
 from otel_wirecap.reading.prices import remember
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_wirecap.cli.picture import print_picture
-from otel_wirecap.config import environment
+from otel_wirecap.environment import environment
 from otel_wirecap.errors import ConfigurationError, WireCaptureError
 from otel_wirecap.llm.providers import PROVIDERS
 

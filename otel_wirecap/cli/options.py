@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 
 from otel_wirecap.config import option_names, setting_fields
-
-DEFAULT_CAPTURE_FILE = "wire_capture.log"
+from otel_wirecap.environment import DEFAULT_CAPTURE_FILE
 
 
 def add_capture_options(parser: argparse.ArgumentParser) -> None:

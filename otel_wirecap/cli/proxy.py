@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 import otel_wirecap
-from otel_wirecap.cli.options import DEFAULT_CAPTURE_FILE, add_capture_options, capture_settings
-from otel_wirecap.config import environment, load_config
+from otel_wirecap.cli.options import add_capture_options, capture_settings
+from otel_wirecap.config import load_config
+from otel_wirecap.environment import DEFAULT_CAPTURE_FILE, environment
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.instrumentation.runtime import active
 from otel_wirecap.proxy.backends import backends_from

@@ -15,8 +15,9 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from otel_wirecap.cli.options import DEFAULT_CAPTURE_FILE, add_capture_options, capture_settings
-from otel_wirecap.config import CONFIG_FILE_VARIABLE, environment, environment_variable, load_config
+from otel_wirecap.cli.options import add_capture_options, capture_settings
+from otel_wirecap.config import CONFIG_FILE_VARIABLE, load_config
+from otel_wirecap.environment import DEFAULT_CAPTURE_FILE, environment, environment_variable
 
 ATTACH = Path(__file__).parent / "attach"
 NOT_FOUND = 127

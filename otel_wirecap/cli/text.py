@@ -11,7 +11,7 @@ import time
 import unicodedata
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from otel_wirecap.config import environment
+from otel_wirecap.environment import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

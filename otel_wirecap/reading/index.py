@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from otel_wirecap.config import cache_folder
+from otel_wirecap.environment import cache_folder
 from otel_wirecap.llm.usage import Usage
 from otel_wirecap.reading.flows import Exchange, Flow, FlowCollector
 

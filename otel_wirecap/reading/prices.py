@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from otel_wirecap.config import cache_folder
+from otel_wirecap.environment import cache_folder
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from otel_wirecap.capture.recorder import Recorder
 from otel_wirecap.capture.recording import Recording, RecordingSettings
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.rules import Pattern, Rules
+from otel_wirecap.environment import environment
 from otel_wirecap.storage.known_secrets import KnownSecrets
 from otel_wirecap.version import __version__
 
@@ -98,7 +99,7 @@ class ProcessRecording:
 
     def refresh_secrets(self) -> None:
         """Looks into the environment for credentials, so that changes at run time are noticed."""
-        variables = self._known_secrets.variables(configuration.environment())
+        variables = self._known_secrets.variables(environment())
         if variables == self._secrets:
             return
         self._secrets = variables
@@ -121,7 +122,7 @@ class ProcessRecording:
 def redactor_of(config: configuration.CaptureConfig) -> Redactor:
     """What masks secrets by these settings, those of the environment as it is now included."""
     known = KnownSecrets(config.capture_redact_env, config.capture_redact_env_files)
-    values = [*known.variables(configuration.environment()).values(), *config.capture_redact_values]
+    values = [*known.variables(environment()).values(), *config.capture_redact_values]
     return Redactor(known_values=values, rules=_rules(config))
 
 

@@ -33,7 +33,8 @@ import pytest
 
 import otel_wirecap
 from otel_wirecap.capture.record import METADATA_KEYS
-from otel_wirecap.config import environment_variable, load_config, setting_fields
+from otel_wirecap.config import load_config, setting_fields
+from otel_wirecap.environment import environment_variable
 from otel_wirecap.reading.reader import read_records
 
 if TYPE_CHECKING:

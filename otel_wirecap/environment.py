@@ -1,0 +1,29 @@
+"""This process's environment, for all who ask it; apart from the settings, for who reads captures needs few of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+DEFAULT_CAPTURE_FILE = "wire_capture.log"
+"""What commands write, and read, where none is named."""
+
+
+def environment() -> Mapping[str, str]:
+    """This process's environment as it is now."""
+    return os.environ
+
+
+def environment_variable(setting: str) -> str:
+    """The environment variable of a setting: ``capture_file`` is ``WIRE_CAPTURE_FILE``."""
+    return "WIRE_CAPTURE_" + setting.replace("capture_", "", 1).upper()
+
+
+def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """The user's cache folder for what can be made anew, ours in it; it need not be there yet."""
+    environ = os.environ if environ is None else environ
+    named = environ.get("XDG_CACHE_HOME", "")
+    # The specification of these folders says that a relative one does not count.
+    base = Path(named) if named.startswith("/") else Path(environ.get("HOME") or "~").expanduser() / ".cache"
+    return base / "otel-wirecap"
