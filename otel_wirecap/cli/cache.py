@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json
-from otel_wirecap.cli.ls import clock, unique_length
+from otel_wirecap.cli.flow_text import clock, unique_length
 from otel_wirecap.cli.text import Cell, Column, Style, columns_of, cut, printable, table
 from otel_wirecap.reading.cache import CLIENT, FIRST, INTACT, PROXY, Break, Step, cache_steps
 

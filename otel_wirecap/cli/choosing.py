@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.cli.captures import moment, span_ms
-from otel_wirecap.reading.summaries import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +46,8 @@ def is_chosen(arguments: argparse.Namespace) -> bool:
 
 def chosen_flows(arguments: argparse.Namespace, captures: Captures) -> list[Flow]:
     """The flows that were chosen, in the order they began."""
+    from otel_wirecap.reading.summaries import Choice  # commands that show one flow do without
+
     among = frozenset(captures.flows_with(arguments.grep)) if arguments.grep else None
     times = {"slow_ms": arguments.slow, "since": arguments.since, "until": arguments.until}
     choice = Choice(**chosen(arguments), **times, among=among)

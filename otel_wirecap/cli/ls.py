@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json
 from otel_wirecap.cli.choosing import add_flow_choice, chosen_flows
+from otel_wirecap.cli.flow_text import SHORT_ID, attempts, clock, dollars, outcome, outcome_style, unique_length
 from otel_wirecap.cli.text import Cell, Column, Style, columns_of, milliseconds, printable, shown_columns, table
 from otel_wirecap.reading.prices import cost_of, price_table
 from otel_wirecap.reading.summaries import GROUPINGS, Group, document, grouped
@@ -18,11 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from otel_wirecap.reading.captures import Captures
-    from otel_wirecap.reading.flows import Exchange, Flow
+    from otel_wirecap.reading.flows import Flow
 
-OUTCOMES = {"client_disconnect": "client left"}
-_SHORT_ID = 12
-_ERROR_STATUS = 500
 _COST = "cost"
 
 EXAMPLES = """
@@ -35,7 +31,7 @@ zcat old.log.gz | otel-wirecap ls -
 """
 
 COLUMNS = (
-    Column("flow", least=_SHORT_ID),
+    Column("flow", least=SHORT_ID),
     Column("time (UTC)", rank=2, least=18),
     Column("session", rank=5),
     Column("client", rank=8, least=10),
@@ -157,52 +153,3 @@ def _tell_about(captures: Captures, flows: Sequence[Flow], *, with_costs: bool) 
     tell(told)
     if with_costs and any(cost_of(flow) is not None for flow in flows):
         tell(f"costs in US dollars by {price_table() or 'what the answers say'}")
-
-
-def unique_length(names: Sequence[str]) -> int:
-    """How many characters of each name tell it from the others, and no fewer than are easy to see."""
-    ordered = sorted(set(names))
-    longest = 0
-    for one, other in itertools.pairwise(ordered):
-        same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-        longest = max(longest, same + 1)
-    return max(longest, _SHORT_ID)
-
-
-def clock(seconds: float) -> str:
-    """A moment, seconds since the epoch, as date and time in UTC to the millisecond."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%m-%d %H:%M:%S.%f")[:-3] if seconds else "-"
-
-
-def attempts(flow: Flow) -> str:
-    """The backends that were asked, each with the statuses of its attempts: ``openai 503 200``."""
-    told: list[str] = []
-    before = None
-    for one in flow.attempts:
-        if one.backend != before:
-            told.append(printable(one.backend or "?"))
-            before = one.backend
-        told.append("-" if one.status is None else str(one.status))
-    return " ".join(told) or "-"
-
-
-def dollars(cost: float | None) -> str:
-    """A cost, or ``-``."""
-    return "-" if cost is None else f"${cost:.2f}" if cost >= 1 else f"${cost:.4f}"
-
-
-def outcome(flow: Flow) -> str:
-    """How a flow ended, in a word or two."""
-    outer = flow.outer
-    told = "not ended" if outer.outcome is None else OUTCOMES.get(outer.outcome, printable(outer.outcome))
-    if flow.error_type is not None:
-        kind = printable(flow.error_type)
-        return kind if told in {"complete", kind} else f"{told}: {kind}"
-    return told
-
-
-def outcome_style(exchange: Exchange) -> str:
-    """The colour for how an exchange went."""
-    if exchange.failed:
-        return "red" if exchange.error is not None or (exchange.status or 0) >= _ERROR_STATUS else "yellow"
-    return "green" if exchange.outcome == "complete" else "yellow"

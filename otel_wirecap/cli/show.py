@@ -11,7 +11,7 @@ import orjson
 
 from otel_wirecap.capture.formats.text import indented
 from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json
-from otel_wirecap.cli.ls import OUTCOMES, clock, dollars, outcome_style
+from otel_wirecap.cli.flow_text import OUTCOMES, clock, dollars, outcome_style
 from otel_wirecap.cli.text import (
     Cell,
     Column,
@@ -27,7 +27,6 @@ from otel_wirecap.cli.text import (
 from otel_wirecap.errors import FlowNotFoundError
 from otel_wirecap.reading.legs import Leg, events_of, legs_of
 from otel_wirecap.reading.prices import cost_of
-from otel_wirecap.reading.summaries import document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
 
         write(curl_command(_one_of(legs, arguments)))
     elif arguments.json:
+        from otel_wirecap.reading.summaries import document
+
         write_json(document(flow) | {"legs": [_leg_document(leg, chunks=arguments.chunks) for leg in legs]})
     elif arguments.chunks:
         _show_chunks(legs)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json
 from otel_wirecap.cli.choosing import add_flow_choice, chosen_flows
-from otel_wirecap.cli.ls import dollars, show_groups
+from otel_wirecap.cli.flow_text import dollars
+from otel_wirecap.cli.ls import show_groups
 from otel_wirecap.cli.text import Cell, Column, Style, columns_of, cut, milliseconds, printable, table
 from otel_wirecap.reading.prices import price_table
 from otel_wirecap.reading.stats import statistics_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.cli.captures import add_reading_parser, named, tell, write, write_json
 from otel_wirecap.cli.choosing import add_choice, chosen
-from otel_wirecap.cli.ls import attempts, clock, outcome
+from otel_wirecap.cli.flow_text import SHORT_ID, attempts, clock, outcome
 from otel_wirecap.cli.text import milliseconds, printable, size
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.captures import Captures
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.1
 SETTLED_SECONDS = 0.5
-SHORT_ID = 12
 
 EXAMPLES = """
 otel-wirecap tail

@@ -9,7 +9,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from otel_wirecap.cli.captures import add_reading_parser, opened, span_ms, tell, write, write_json
-from otel_wirecap.cli.ls import OUTCOMES, clock, outcome_style, unique_length
+from otel_wirecap.cli.flow_text import OUTCOMES, clock, outcome_style, unique_length
 from otel_wirecap.cli.text import Style, columns_of, cut, milliseconds, printable, size, width_of
 from otel_wirecap.errors import FlowNotFoundError
 from otel_wirecap.reading.flows import CLIENT

@@ -23,7 +23,6 @@ from otel_wirecap.errors import CaptureFileError, FlowNotFoundError
 from otel_wirecap.reading import index
 from otel_wirecap.reading.dialects import Dialects
 from otel_wirecap.reading.flows import STREAM_CHUNKS, Flow, FlowCollector
-from otel_wirecap.reading.gaps import Gaps, gaps_in
 from otel_wirecap.reading.quick import NotOurs, envelope_of, payload_text, quick_flows
 from otel_wirecap.reading.reader import Record, json_record
 from otel_wirecap.reading.sources import STDIN, Source, open_capture
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
+
+    from otel_wirecap.reading.gaps import Gaps
 
 Found = TypeVar("Found")
 Read: TypeAlias = "Callable[[Source, int, int | None], Found]"
@@ -203,6 +204,8 @@ class Captures:
 
     def gaps(self, flows: Sequence[Flow]) -> Gaps:
         """The times between the chunks of these flows' streams."""
+        from otel_wirecap.reading.gaps import Gaps, gaps_in  # only this needs it
+
         wanted = frozenset(one.id.encode() for flow in flows for one in flow.exchanges)
         found = Gaps()
         for capture in self._captures:

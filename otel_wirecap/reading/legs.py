@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_wirecap.llm.framing import event_parser
 from otel_wirecap.reading.captures import body_of
 from otel_wirecap.reading.flows import (
     REQUESTS,
@@ -101,6 +100,8 @@ def message_of(leg: Leg) -> Any:
 
 def events_of(leg: Leg) -> list[Event]:
     """The events of a leg's stream."""
+    from otel_wirecap.llm.framing import event_parser  # as above
+
     parser = event_parser(_type_of(leg), max_event_bytes=_MOST_MESSAGE_BYTES)
     return [*parser.feed(leg.response_body), *parser.close()]
 
