@@ -159,6 +159,8 @@ class Runtime:
         self._propagate = config.capture_propagate
         self._payloads = _payloads(config, logger_provider)
         self.exporter = WireCaptureSpanExporter(config)
+        if self._payloads is not None:
+            self.exporter.observe_system_records(self._payloads.tell_system_record)
         self._metrics = report_metrics(meter_provider)
         self.choice = Choice(config)
         self._methods = known_methods() or METHODS

@@ -50,6 +50,8 @@ PAUSE_SECONDS = 0.0001
 # After half a millisecond of work the thread lets go of the interpreter, or an event loop's timers come late.
 
 FAILING_PAUSE_SECONDS = 0.05
+_MOST_UNTOLD = 8
+"""Records about the capture that are kept for who asks for them later; the beginning is among them."""
 
 
 class _Request:
@@ -80,6 +82,7 @@ class CaptureWriter:
             blocks=config.capture_overflow == "block",
         )
         self.put = self._queue.put
+        self._tell_system_record: Callable[[Record], None] | None = None
         self._begin_process()
         _writers.add(self)
 
@@ -110,6 +113,7 @@ class CaptureWriter:
         self._closing = False
         self._requests: collections.deque[_Request] = collections.deque()
         self._start_lock = threading.Lock()
+        self._untold: list[Record] = []
         self._thread: threading.Thread | None = None
 
     def _make_outputs(self) -> list[CaptureOutput]:
@@ -228,6 +232,14 @@ class CaptureWriter:
         for output in self._outputs:
             output.on_write = observe
 
+    def observe_system_records(self, tell: Callable[[Record], None]) -> None:
+        """Has ``tell``, which must not raise, told each ``system_*`` record, those that are there at once."""
+        with self._start_lock:
+            self._tell_system_record = tell
+            untold, self._untold = self._untold, []
+        for record in untold:
+            tell(record)
+
     def stats(self) -> CaptureStats:
         """The counters as they are now; from any thread."""
         lost = dict(self._lost_events)
@@ -249,7 +261,7 @@ class CaptureWriter:
 
     def _run(self) -> None:
         try:
-            self._take_record(system_record("system_start", self._recording.system_start(self.process)))
+            self._take_system_record(system_record("system_start", self._recording.system_start(self.process)))
         except Exception as error:  # noqa: BLE001  # records are worth more than the one that announces them
             self._recording_failed(None, error)
         self._sequence_at_stop = -1
@@ -344,8 +356,17 @@ class CaptureWriter:
             self._lost_events["unserialisable"] += 1
         self._count_held_bytes()
 
+    def _take_system_record(self, record: Record) -> None:
+        self._take_record(record)
+        with self._start_lock:
+            tell = self._tell_system_record
+            if tell is None:
+                self._untold = [*self._untold[:_MOST_UNTOLD], record]
+        if tell is not None:
+            tell(record)
+
     def _record_gap(self, gap: Mapping[str, object]) -> None:
-        self._take_record(system_record("system_gap", gap))
+        self._take_system_record(system_record("system_gap", gap))
 
     def _record_told(self, told: SystemTold, now_ns: int) -> None:
         record = system_record(told.direction, told.payload)
@@ -353,7 +374,7 @@ class CaptureWriter:
         lost = told.payload.get("lost_events")
         if isinstance(lost, int):
             self._lost_events[str(told.payload.get("reason"))] += lost
-        self._take_record(record)
+        self._take_system_record(record)
 
     def _record_stop(self) -> None:
         if self._sequence == self._sequence_at_stop:
@@ -363,7 +384,7 @@ class CaptureWriter:
             "bytes": self._outputs[0].bytes + self._outputs[0].waiting_bytes,
             "lost_events": self._lost_events.total(),
         }
-        self._take_record(system_record("system_stop", totals))
+        self._take_system_record(system_record("system_stop", totals))
         self._sequence_at_stop = self._sequence
 
     def _tell_refused(self, *, last: bool) -> None:

@@ -8,7 +8,7 @@ Both end in the same writer, behind the same redaction.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -21,6 +21,7 @@ from otel_wirecap.tracing import attributes as names
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Emit
+    from otel_wirecap.capture.record import Record
     from otel_wirecap.storage.stats import CaptureStats
     from otel_wirecap.storage.writer import CaptureWriter
 
@@ -72,6 +73,11 @@ class WireCaptureSpanExporter(SpanExporter):
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Waits until everything is in the file."""
         return self._writer is None or self._writer.flush(timeout_millis / 1000)
+
+    def observe_system_records(self, tell: Callable[[Record], None]) -> None:
+        """As ``CaptureWriter.observe_system_records``; nothing where no capture is written."""
+        if self._writer is not None:
+            self._writer.observe_system_records(tell)
 
     def stats(self) -> CaptureStats | None:
         """The capture's counters in this process; None where it writes no capture."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry._logs import Logger, LoggerProvider, SeverityNumber, get_logger
+from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from otel_wirecap.capture.formats.jsonl import JSONLines
@@ -27,7 +28,6 @@ from otel_wirecap.tracing.told_once import tell_once
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
     from otel_wirecap.capture.record import Record
@@ -86,9 +86,17 @@ class Payloads:
             if self._events and span.inner.is_recording():
                 self._add_event(span, record)
             if self._logger is not None:
-                self._emit(self._logger, span, record)
+                self._emit(self._logger, _context_of(span), record)
         except Exception as error:  # noqa: BLE001  # a processor of the user's: the capture goes on
             tell_once("a payload was not handed to OpenTelemetry", type(error).__name__)
+
+    def tell_system_record(self, record: Record) -> None:
+        """Tells a record about the capture itself, as a log record: no span is there that it could be an event of."""
+        if self._logger is not None:
+            try:
+                self._emit(self._logger, Context(), record)
+            except Exception as error:  # noqa: BLE001  # as above
+                tell_once("a payload was not handed to OpenTelemetry", type(error).__name__)
 
     def _add_event(self, span: CaptureSpan, record: Record) -> None:
         carried = span.carried
@@ -103,10 +111,10 @@ class Payloads:
         attributes = {names.EVENT_RECORD: document, **self._pointer(record)}
         span.inner.add_event("wirecap." + record.direction, attributes, record.time_ns)
 
-    def _emit(self, logger: Logger, span: CaptureSpan, record: Record) -> None:
+    def _emit(self, logger: Logger, context: Context, record: Record) -> None:
         logger.emit(
             timestamp=record.time_ns,
-            context=_context_of(span),
+            context=context,
             severity_number=SeverityNumber.INFO,
             event_name="wirecap." + record.direction,
             body=self._document(record, MOST_RECORD_BYTES),
