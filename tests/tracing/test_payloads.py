@@ -30,8 +30,12 @@ class Logs(NamedTuple):
     provider: LoggerProvider
     exporter: InMemoryLogRecordExporter
 
-    def records(self) -> list[Any]:
+    def all(self) -> list[Any]:
         return [data.log_record for data in self.exporter.get_finished_logs()]
+
+    def records(self) -> list[Any]:
+        """Those of exchanges."""
+        return [record for record in self.all() if not record.event_name.startswith("wirecap.system_")]
 
 
 @pytest.fixture
@@ -117,6 +121,17 @@ def test_opentelemetrys_own_variable_asks_for_content(
     stream(capture_file, spans, logs, [b"data: 1\n\n"])
     assert on_spans(spans) == []
     assert len(logs.records()) == len(captured(capture_file))
+
+
+def test_log_records_tell_of_the_capture_itself_too_so_that_numbers_without_a_hole_prove_all_is_there(
+    spans: Spans, logs: Logs, capture_file: Path
+) -> None:
+    stream(capture_file, spans, logs, [b"data: 1\n\n"], capture_span_payloads="logs")
+    written = [json.loads(line) for line in capture_file.read_bytes().splitlines()]
+    assert [json.loads(record.body) for record in logs.all()] == written
+    assert [record.attributes["wirecap.seq"] for record in logs.all()] == list(range(1, len(written) + 1))
+    assert (logs.all()[0].event_name, logs.all()[-1].event_name) == ("wirecap.system_start", "wirecap.system_stop")
+    assert {record.trace_id for record in logs.all() if "system" in record.event_name} == {0}
 
 
 def test_of_a_long_stream_a_span_keeps_request_and_end_and_logs_keep_all(
