@@ -125,8 +125,8 @@ def remember() -> None:
     spec = None if _memory else importlib.util.find_spec("genai_prices")  # which does not load it
     if spec is not None and spec.origin is not None:
         with contextlib.suppress(OSError):
-            written = Path(spec.origin).stat().st_mtime_ns
-            memory = _Memory(cache_folder() / "costs.json", f"{__version__} {spec.origin} {written}")
+            file = Path(spec.origin).resolve()
+            memory = _Memory(cache_folder() / "costs.json", f"{__version__} {file} {file.stat().st_mtime_ns}")
             _memory.append(memory)
             atexit.register(memory.store)
 
