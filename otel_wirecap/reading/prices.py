@@ -56,6 +56,18 @@ def exchange_cost(exchange: Exchange) -> float | None:
 
 def price_table() -> str | None:
     """The table's name and version, and the date of its latest price in force; None where it is not installed."""
+    if not _memory:
+        return _asked_its_name()
+    today = datetime.now(UTC).date().isoformat()
+    name = _memory[0].name(today)
+    if name is None:
+        name = _asked_its_name()
+        if name is not None:
+            _memory[0].put_name(today, name)
+    return name
+
+
+def _asked_its_name() -> str | None:
     if _table() is None:
         return None
     import genai_prices
@@ -85,10 +97,11 @@ class _Memory:
         self._path, self.table = path, table
         self._has_new = False
         self._costs: dict[str, float | None] = {}
+        self._names: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             told = orjson.loads(path.read_bytes())
             if told["table"] == table:
-                self._costs = dict(told["costs"])
+                self._costs, self._names = dict(told["costs"]), dict(told["names"])
 
     def get(self, question: str) -> tuple[bool, float | None]:
         """Whether it is known, and what the table said."""
@@ -97,6 +110,15 @@ class _Memory:
     def put(self, question: str, cost: float | None) -> None:
         """Remembers it."""
         self._costs[question] = cost
+        self._has_new = True
+
+    def name(self, day: str) -> str | None:
+        """The table's name as it was told on that day; None where it was not."""
+        return self._names.get(day)
+
+    def put_name(self, day: str, name: str) -> None:
+        """Remembers the name that the table has on a day."""
+        self._names = {day: name}
         self._has_new = True
 
     def store(self) -> None:
@@ -110,7 +132,7 @@ class _Memory:
             try:
                 descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(descriptor, "wb") as file:
-                    file.write(orjson.dumps({"table": self.table, "costs": kept}))
+                    file.write(orjson.dumps({"table": self.table, "names": self._names, "costs": kept}))
                 new.replace(self._path)
             finally:
                 new.unlink(missing_ok=True)
