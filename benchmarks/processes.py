@@ -10,16 +10,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
 
 
 class Proxy:
-    """A proxy process."""
+    """A proxy process.
 
-    def __init__(self, name: str, client: str, folder: Path, *, captured: bool) -> None:
+    Args:
+        name: what it is called in tables.
+        client: the library that it asks the backend with.
+        folder: where its capture goes.
+        captured: whether it is captured, as ``otel-wirecap run`` would have it.
+        launcher: the command line that runs it, in place of Python alone.
+        environment: variables beside those of this process.
+    """
+
+    def __init__(
+        self, name: str, client: str, folder: Path, *, captured: bool, launcher: Sequence[str] = (sys.executable,),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.launcher = launcher
         self.name = name
         self.port = free_port()
         self.capture = folder / f"{name}.log"
@@ -34,10 +47,11 @@ class Proxy:
                 "WIRE_CAPTURE_TOTAL_MAX_BYTES": "16GB",
                 "PYTHONPATH": str(attach),
             }
+        self.environment |= environment or {}
 
     def start(self, backend: str) -> None:
         """Starts the process and waits until it answers."""
-        command = [sys.executable, str(HERE / "proxy.py"), "--port", str(self.port), "--backend", backend]
+        command = [*self.launcher, str(HERE / "proxy.py"), "--port", str(self.port), "--backend", backend]
         self.process = subprocess.Popen([*command, "--client", self.client], env=self.environment)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
@@ -91,16 +105,21 @@ def free_port() -> int:
 @contextlib.contextmanager
 def serving(client: str, *names: str) -> Iterator[list[Proxy]]:
     """Runs a backend and a proxy for each name in front of it; the one called ``captured`` is captured."""
+    with tempfile.TemporaryDirectory() as folder:
+        proxies = [Proxy(name, client, Path(folder), captured=name == "captured") for name in names]
+        with running(proxies):
+            yield proxies
+
+
+@contextlib.contextmanager
+def running(proxies: Sequence[Proxy]) -> Iterator[None]:
+    """Runs a backend, and proxies in front of it."""
     backend = subprocess.Popen([sys.executable, str(HERE / "backend.py")], stdout=subprocess.PIPE, text=True)
-    proxies: list[Proxy] = []
     try:
         address = f"http://127.0.0.1:{backend.stdout.readline().strip()}"
-        with tempfile.TemporaryDirectory() as folder:
-            for name in names:
-                proxy = Proxy(name, client, Path(folder), captured=name == "captured")
-                proxies.append(proxy)
-                proxy.start(address)
-            yield proxies
+        for proxy in proxies:
+            proxy.start(address)
+        yield
     finally:
         for proxy in proxies:
             proxy.stop()
