@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from otel_wirecap.cli.text import columns_of
 from otel_wirecap.errors import WireCaptureError
 from otel_wirecap.version import __version__
 
@@ -45,6 +46,10 @@ class CommandParser(argparse.ArgumentParser):
 
     _is_within = False
 
+    def _get_formatter(self) -> argparse.HelpFormatter:
+        # Python's own asks shutil how wide the terminal is, which is more to import than a short command's own modules.
+        return self.formatter_class(prog=self.prog, width=(columns_of(sys.stdout) or 80) - 2)  # type: ignore[call-arg]  # all formatters take it
+
     def parse_known_args(  # type: ignore[override]  # one signature in place of the overloads
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
@@ -64,7 +69,7 @@ def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
 
     A command is imported only when it is wanted: those that read captures need nothing of what records them.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="otel-wirecap",
         description="The flight recorder for LLM gateways.",
     )

@@ -21,7 +21,6 @@ import orjson
 from otel_wirecap.capture.naming import is_rotated_name
 from otel_wirecap.errors import CaptureFileError, FlowNotFoundError
 from otel_wirecap.reading import index
-from otel_wirecap.reading.dialects import Dialects
 from otel_wirecap.reading.flows import STREAM_CHUNKS, Flow, FlowCollector
 from otel_wirecap.reading.quick import NotOurs, envelope_of, payload_text, quick_flows
 from otel_wirecap.reading.reader import Record, json_record
@@ -316,6 +315,8 @@ class _Capture:
         return len(self.sources) > 1 or any(is_rotated_name(source.path.name) for source in self.sources)
 
     def placed_records(self, tell: Callable[[int], None]) -> Iterator[tuple[Place, Record | None]]:
+        from otel_wirecap.reading.dialects import Dialects  # only who reads all records needs it
+
         dialects, done = Dialects(), 0
         for source in self.sources:
             for number, offset, line in source.lines():
@@ -329,6 +330,8 @@ class _Capture:
         self, on_damage: Callable[[Path, int], None] | None = None, *, spelt: bool = True
     ) -> Iterator[tuple[Record, bytes]]:
         """The records in the schema's shape, each with its line; where ``spelt``, the line has that shape too."""
+        from otel_wirecap.reading.dialects import Dialects  # as above
+
         dialects = Dialects()
         for source in self.sources:
             for number, _, line in source.lines():

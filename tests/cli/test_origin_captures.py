@@ -154,3 +154,47 @@ def test_timeline_tells_where_its_stream_stood_still(run):
 def test_cache_compares_its_prompts(run):
     first, second = documents(run("cache", "--json", SESSION))
     assert (first["verdict"], second["compared_with"]) == ("first", first["request_id"])
+
+
+def test_stats_adds_up_its_tokens_and_errors_and_measures_its_gaps(run):
+    (told,) = documents(run("stats", "--json"))
+    assert (told["requests"], told["attempts"], told["failed"]) == (2, 2, 1)
+    assert told["client_errors"] == {"insufficient_quota": 1}
+    assert (told["usage"]["input"], told["usage"]["output"]) == (40, 3)
+    assert told["backend_gap_ms"]["max"] == pytest.approx(PAUSE * 1000, abs=50)
+    assert told["client_gap_ms"]["count"] == len(WORDS) - 1
+
+
+def test_verify_finds_it_whole_and_says_that_it_has_no_numbers(run, origin, tmp_path):
+    done = run("verify")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "have no number" in done.stderr
+    lines = origin.read_bytes().splitlines(keepends=True)
+    chunk = next(number for number, line in enumerate(lines) if b'"stream_chunk"' in line)
+    (tmp_path / "less.log").write_bytes(b"".join([*lines[:chunk], *lines[chunk + 1 :]]))
+    less = subprocess.run(
+        [sys.executable, "-m", "otel_wirecap", "verify", str(tmp_path / "less.log")],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert less.returncode == 1
+    assert "chunk" in less.stdout
+
+
+def test_export_makes_an_archive_and_a_capture_of_our_own_shape_of_it(run, tmp_path):
+    archive = orjson.loads(run("export", "--to", "har").stdout)
+    statuses = [entry["response"]["status"] for entry in archive["log"]["entries"]]
+    assert statuses.count(429) == 2
+    assert len(statuses) == 4
+    records = documents(run("export", "--to", "jsonl"))
+    fields = [
+        "timestamp_iso", "timestamp_unix", "direction", "source", "destination", "session_id", "backend", "model",
+        "key_name", "content_type", "content_length", "payload", "metadata",
+    ]  # fmt: skip
+    assert all(list(record) == fields for record in records)
+    (tmp_path / "ours.log").write_text(run("export", "--to", "jsonl").stdout)
+    again = subprocess.run(
+        [sys.executable, "-m", "otel_wirecap", "ls", "--json", str(tmp_path / "ours.log")],
+        check=True, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    told = [(flow["request_id"], flow["error"], flow["usage"]) for flow in documents(again)]
+    assert told == [(flow["request_id"], flow["error"], flow["usage"]) for flow in documents(run("ls", "--json"))]
