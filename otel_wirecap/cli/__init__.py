@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -30,11 +31,12 @@ COMMANDS = (
     "tail",
     "verify",
     "export",
+    "import",
     "sql",
     "scan",
     "completion",
 )
-"""The commands, each a module of this package with ``add_parser``."""
+"""The commands, each a module of this package with ``add_parser``; ``import_`` for the name that Python keeps."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -76,7 +78,8 @@ def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"otel-wirecap {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=CommandParser)
     for name in commands:
-        importlib.import_module(f"otel_wirecap.cli.{name}").add_parser(subparsers)
+        module = name + "_" * keyword.iskeyword(name)
+        importlib.import_module(f"otel_wirecap.cli.{module}").add_parser(subparsers)
     return parser
 
 
