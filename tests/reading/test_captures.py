@@ -437,7 +437,7 @@ def test_a_cache_folder_that_cannot_be_written_does_no_harm(demo, demo_lines, mo
 def test_a_relative_cache_folder_does_not_count(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
     monkeypatch.setenv("HOME", "/home/somebody")
-    from otel_wirecap.config import cache_folder
+    from otel_wirecap.environment import cache_folder
 
     assert cache_folder() == Path("/home/somebody/.cache/otel-wirecap")
 
