@@ -34,6 +34,7 @@ COMMANDS = (
     "import",
     "sql",
     "scan",
+    "doctor",
     "completion",
 )
 """The commands, each a module of this package with ``add_parser``; ``import_`` for the name that Python keeps."""

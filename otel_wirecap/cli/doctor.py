@@ -1,0 +1,296 @@
+"""``otel-wirecap doctor [options] [-- CMD…]``: what keeps a command from being captured, and what to do about it.
+
+The command itself is not run: its interpreter is asked what is installed in its environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from otel_wirecap.cli.captures import write, write_json
+from otel_wirecap.cli.options import add_capture_options, capture_settings
+from otel_wirecap.cli.text import Style, printable
+from otel_wirecap.config import CaptureConfig, load_config, unknown_variables
+from otel_wirecap.environment import environment, environment_variable
+from otel_wirecap.errors import WireCaptureError
+from otel_wirecap.version import __version__
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+_STYLES = {OK: "green", WARN: "yellow", FAIL: "red"}
+_LEAST_PYTHON = (3, 11)
+_SECONDS = 20.0
+_CONNECT_SECONDS = 1.0
+_CLIENTS = {"httpx": (0, 25), "httpx2": (2, 0), "aiohttp": (3, 9)}
+"""What is hooked on the way to backends, from which version on."""
+
+_SERVERS = ("uvicorn", "hypercorn", "granian", "gunicorn", "starlette", "fastapi", "litestar", "quart", "django")
+_FOR_SETTINGS = ("cbor2", "pyrage", "backports.zstd")
+_OTLP_PORT = {"http": 80, "https": 443}
+
+_PROBE = """
+import importlib.metadata as m, json, os, sys
+def version(name):
+    try:
+        return m.version(name)
+    except m.PackageNotFoundError:
+        return None
+groups = ("opentelemetry_instrumentor", "opentelemetry_traces_exporter")
+print(json.dumps({
+    "python": sys.version_info[:3], "executable": sys.executable,
+    "packages": {name: version(name) for name in json.loads(sys.argv[1])},
+    "entry_points": {group: sorted(point.name for point in m.entry_points(group=group)) for group in groups},
+    "launcher": os.path.exists(os.path.join(os.path.dirname(sys.executable), "opentelemetry-instrument")),
+}))
+"""
+
+
+class Check(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes:
+        name: what it is.
+        state: ``ok``, ``warn`` (capture works, something else may not) or ``fail`` (capture does not work).
+        told: what was found, in a sentence without its beginning in capitals.
+        fix: what to do about it; empty where there is nothing to do.
+    """
+
+    name: str
+    state: str
+    told: str
+    fix: str = ""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers the command."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="what keeps a command from being captured",
+        description="Looks at an environment, and says what would keep a Python command from being captured, or its "
+        "telemetry from arriving. The command is not run.",
+        usage="otel-wirecap doctor [options] [-- COMMAND [ARGUMENT ...]]",
+        epilog="exit code: 0 nothing must be fixed, 1 something must",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a check")
+    add_capture_options(parser)
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="the command, after --; without one: this Python")
+    parser.set_defaults(func=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command and returns its exit code."""
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    style, failed = Style(sys.stdout), False
+    for check in _checks(command, capture_settings(arguments)):
+        failed |= check.state == FAIL
+        if arguments.json:
+            write_json({name: value for name, value in check._asdict().items() if value})
+            continue
+        write(f"{style(check.state.ljust(4), _STYLES[check.state])}  {check.name}: {printable(check.told)}")
+        if check.fix:
+            write(f"      {style('→', 'dim')} {printable(check.fix)}")
+    return 1 if failed else 0
+
+
+def _checks(command: list[str], settings: Mapping[str, object]) -> Iterator[Check]:
+    environ = environment()
+    interpreter, check = _interpreter(command)
+    if check is not None:
+        yield check
+    told = None
+    if interpreter is not None:
+        told, check = _asked(interpreter)
+        yield check
+    if told is not None:
+        yield from _packages(told)
+    config: CaptureConfig | None = None
+    try:
+        config = load_config(settings)
+    except WireCaptureError as error:
+        yield Check("settings", FAIL, str(error), "correct the setting")
+    for name in unknown_variables(environ):  # each with what may have been meant
+        yield Check("settings", WARN, name, "otel-wirecap run --help has all")
+    if config is not None:
+        yield from _capture(config)
+        if told is not None:
+            yield from _extras(config, told["packages"])
+    yield from _telemetry(environ, told)
+
+
+# -- the interpreter -------------------------------------------------------------------------------------------------
+
+
+def _interpreter(command: list[str]) -> tuple[str | None, Check | None]:
+    """The interpreter that a command runs in; what is wrong where that cannot be told."""
+    if not command:
+        return sys.executable, None
+    found = shutil.which(command[0])
+    if found is None:
+        return None, Check("command", FAIL, f"{command[0]!r} is not found", "check its name and PATH")
+    if Path(found).name.startswith("python"):
+        return found, None
+    with Path(found).open("rb") as file:
+        first = file.readline(300)
+    words = first[2:].decode("utf-8", "replace").split() if first.startswith(b"#!") else []
+    if words and Path(words[0]).name == "env":
+        words = [word for word in words[1:] if not word.startswith("-")]
+        words = [shutil.which(words[0]) or words[0]] if words else []
+    if words and Path(words[0]).name.startswith("python"):
+        return words[0], None
+    told = f"{command[0]!r} is no Python program, as far as can be seen; what it starts may be one"
+    return None, Check("command", WARN, told, "name the Python command that it starts: otel-wirecap doctor -- python …")
+
+
+def _asked(interpreter: str) -> tuple[dict[str, Any] | None, Check]:
+    """What an interpreter says of its environment."""
+    names = ["otel-wirecap", "opentelemetry-sdk", "websockets", *_CLIENTS, *_SERVERS, *_FOR_SETTINGS]
+    try:
+        done = subprocess.run(  # noqa: S603  # the interpreter of the command that was given, with our own program
+            [interpreter, "-c", _PROBE, json.dumps(names)],
+            capture_output=True, text=True, timeout=_SECONDS, check=True,
+        )  # fmt: skip
+        told = json.loads(done.stdout.splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        name = type(error).__name__
+        return None, Check("interpreter", FAIL, f"{interpreter} does not answer: {name}", "does it run at all?")
+    version = ".".join(map(str, told["python"]))
+    if tuple(told["python"][:2]) < _LEAST_PYTHON:
+        needed = ".".join(map(str, _LEAST_PYTHON))
+        return told, Check("interpreter", FAIL, f"Python {version} ({interpreter})", f"use Python {needed} or later")
+    return told, Check("interpreter", OK, f"Python {version} ({interpreter})")
+
+
+def _packages(told: dict[str, Any]) -> Iterator[Check]:
+    packages, executable = told["packages"], told["executable"]
+    installed = packages["otel-wirecap"]
+    if installed is None:
+        yield Check("otel-wirecap", FAIL, "not installed there", f"{executable} -m pip install otel-wirecap")
+    elif installed != __version__:
+        upgrade = f"{executable} -m pip install --upgrade otel-wirecap"
+        yield Check("otel-wirecap", WARN, f"{installed} there, {__version__} here", upgrade)
+    else:
+        yield Check("otel-wirecap", OK, installed)
+    if installed is not None:
+        points = told["entry_points"]
+        missing = [group for group, names in points.items() if "wirecap" not in names]
+        if missing:
+            again = f"{executable} -m pip install --force-reinstall otel-wirecap"
+            yield Check("entry points", FAIL, f"not registered: {', '.join(missing)}", again)
+    clients = {name: packages[name] for name in _CLIENTS if packages[name] is not None}
+    old = {name: version for name, version in clients.items() if _numbers(version) < _CLIENTS[name]}
+    for name, version in old.items():
+        needed = ".".join(map(str, _CLIENTS[name]))
+        yield Check("hooks", FAIL, f"{name} {version} is older than {needed}", f"{executable} -m pip install -U {name}")
+    fit = [f"{name} {version}" for name, version in clients.items() if name not in old]
+    if fit:
+        yield Check("hooks", OK, f"on the way to backends: {', '.join(fit)}")
+    elif not old:
+        known = ", ".join(_CLIENTS)
+        yield Check("hooks", FAIL, f"none of {known} is there: no request to a backend is seen", "use one of them")
+    servers = [f"{name} {packages[name]}" for name in _SERVERS if packages[name] is not None]
+    if servers:
+        yield Check("hooks", OK, f"from clients: {', '.join(servers)}")
+    else:
+        yield Check("hooks", WARN, "no ASGI server is there: only requests to backends are seen")
+    if not told["launcher"]:
+        fix = "otel-wirecap run -- COMMAND captures without it"
+        yield Check("launcher", WARN, "opentelemetry-instrument is not there", fix)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+
+
+# -- the capture -----------------------------------------------------------------------------------------------------
+
+
+def _capture(config: CaptureConfig) -> Iterator[Check]:
+    variable, path = environment_variable("capture_file"), config.capture_file
+    if path is None:
+        yield Check("capture file", WARN, "none is set: capture is off", f"set {variable}, or use otel-wirecap run")
+        return
+    # Missing folders are made.
+    folder = next(one for one in path.absolute().parents if one.exists())
+    if not folder.is_dir():
+        yield Check("capture file", FAIL, f"{folder} is no folder", f"name another file in {variable}")
+        return
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".otel-wirecap-doctor-") as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as error:
+        yield Check("capture file", FAIL, f"nothing can be written to {folder}: {error.strerror}", "check its owner")
+        return
+    if path.exists():
+        if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+            yield Check("capture file", FAIL, f"{path} is there and cannot be written", "check its owner and its kind")
+            return
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            yield Check("capture file", WARN, f"{path} may be read by others ({mode:o})", f"chmod 600 {path}")
+    free = shutil.disk_usage(folder).free
+    if free < config.capture_total_max_bytes:
+        told = f"{free:,} bytes are free, and captures may take {config.capture_total_max_bytes:,}"
+        bound = environment_variable("capture_total_max_bytes")
+        yield Check("capture file", WARN, told, f"make room, or lower {bound}")
+    yield Check("capture file", OK, str(path))
+
+
+def _extras(config: CaptureConfig, packages: dict[str, str | None]) -> Iterator[Check]:
+    formats = {config.capture_format} | ({"cbor"} if config.cbor_capture_file is not None else set())
+    needed = {
+        "cbor2": ("cbor", "cbor" in formats),
+        "pyrage": ("encryption", config.capture_encrypt_to is not None),
+        "backports.zstd": ("encodings", config.capture_compression == "zstd" and sys.version_info < (3, 14)),
+    }
+    for package, (extra, is_needed) in needed.items():
+        if is_needed and packages[package] is None:
+            told = f"the settings need {package}, which is not there"
+            yield Check("extras", FAIL, told, f"pip install 'otel-wirecap[{extra}]'")
+
+
+# -- telemetry -------------------------------------------------------------------------------------------------------
+
+
+def _telemetry(environ: Mapping[str, str], told: dict[str, Any] | None) -> Iterator[Check]:
+    off = {name.strip() for name in environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
+    if off & {"wirecap", "*"}:
+        fix = "take it out, or use otel-wirecap run"
+        yield Check("telemetry", FAIL, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS switches wirecap off", fix)
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        yield Check("telemetry", WARN, "OTEL_SDK_DISABLED is true: no spans; the capture is complete all the same")
+    names = [name.strip() for name in environ.get("OTEL_TRACES_EXPORTER", "").split(",") if name.strip()]
+    known = {"none"} | set(told["entry_points"]["opentelemetry_traces_exporter"] if told else names)
+    for name in names:
+        if name not in known:
+            fix = "pip install 'otel-wirecap[otlp]'" if name.startswith("otlp") else "correct the name"
+            yield Check("telemetry", FAIL, f"OTEL_TRACES_EXPORTER names {name!r}, which is not installed", fix)
+    if any(name.startswith("otlp") for name in names):
+        yield from _endpoint(environ)
+
+
+def _endpoint(environ: Mapping[str, str]) -> Iterator[Check]:
+    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    endpoint = next((environ[name] for name in names if environ.get(name)), "http://localhost:4317")
+    parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
+    try:
+        address = parts.hostname or "localhost", parts.port or _OTLP_PORT.get(parts.scheme, 4317)
+        with socket.create_connection(address, _CONNECT_SECONDS):
+            pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror or "no answer" if isinstance(error, OSError) else str(error)
+        told = f"no collector answers at {parts.scheme}://{parts.hostname}:{parts.port}: {reason}"
+        yield Check("telemetry", WARN, told, "the capture goes on without it; spans are lost")
+    else:
+        yield Check("telemetry", OK, f"something answers at {parts.scheme}://{address[0]}:{address[1]}")

@@ -1,0 +1,118 @@
+"""Whatever keeps a command from being captured is found, with what to do about it; the command itself is never run."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+
+def doctor(*arguments: str | Path, cwd: Path | None = None, **environ: str) -> dict[str, dict[str, str]]:
+    """The checks by name and what they told; of several of one name the gravest."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
+    command = [sys.executable, "-m", "otel_wirecap", "doctor", "--json", *map(str, arguments)]
+    done = subprocess.run(command, env=kept | environ, cwd=cwd, capture_output=True, text=True, timeout=120)
+    assert "Traceback" not in done.stderr
+    grave = ("ok", "warn", "fail")
+    found: dict[str, dict[str, str]] = {}
+    for check in map(json.loads, done.stdout.splitlines()):
+        known = found.get(check["name"])
+        if known is None or grave.index(check["state"]) > grave.index(known["state"]):
+            found[check["name"]] = check
+    assert done.returncode == (1 if any(check["state"] == "fail" for check in found.values()) else 0)
+    return found
+
+
+def test_an_environment_in_which_all_is_well_passes(tmp_path):
+    found = doctor("--", sys.executable, "gateway.py", WIRE_CAPTURE_FILE=str(tmp_path / "logs" / "capture.log"))
+    assert {check["state"] for check in found.values()} <= {"ok", "warn"}
+    for name in ("interpreter", "otel-wirecap", "capture file"):
+        assert found[name]["state"] == "ok", found[name]
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind
+
+
+def test_the_command_is_not_run(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(f"#!{sys.executable}\nopen({str(tmp_path / 'ran')!r}, 'w')\n")
+    script.chmod(0o755)
+    assert doctor("--", script)["interpreter"]["state"] == "ok"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_another_environment_without_the_package_is_told_and_how_to_install_it(tmp_path):
+    venv.create(tmp_path / "env", with_pip=False)
+    python = tmp_path / "env" / "bin" / "python"
+    found = doctor("--", python, "gateway.py")
+    assert found["otel-wirecap"]["state"] == "fail"
+    assert found["otel-wirecap"]["fix"] == f"{python} -m pip install otel-wirecap"
+    assert found["hooks"]["state"] == "fail"
+    assert "no request to a backend is seen" in found["hooks"]["told"]
+
+
+@pytest.mark.parametrize(
+    ("words", "state", "told"),
+    [
+        (["no-such-command"], "fail", "is not found"),
+        (["/bin/sh", "-c", "true"], "warn", "is no Python program"),
+    ],
+)
+def test_a_command_whose_interpreter_cannot_be_told_is_told(words, state, told):
+    check = doctor("--", *words)["command"]
+    assert (check["state"], told in check["told"]) == (state, True)
+
+
+@pytest.mark.parametrize(
+    ("environ", "name", "state", "told"),
+    [
+        ({}, "capture file", "warn", "capture is off"),
+        ({"WIRE_CAPTURE_FORMAT": "xml"}, "settings", "fail", "xml"),
+        ({"WIRE_CAPTURE_FIEL": "x"}, "settings", "warn", "did you mean WIRE_CAPTURE_FILE"),
+        ({"WIRE_CAPTURE_FILE": "/dev/null/capture.log"}, "capture file", "fail", "is no folder"),
+        ({"WIRE_CAPTURE_FILE": "/proc/capture.log"}, "capture file", "fail", "nothing can be written"),
+        ({"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "asgi, wirecap"}, "telemetry", "fail", "switches wirecap off"),
+        ({"OTEL_SDK_DISABLED": "TRUE"}, "telemetry", "warn", "the capture is complete all the same"),
+        ({"OTEL_TRACES_EXPORTER": "wirecap,oltp"}, "telemetry", "fail", "names 'oltp', which is not installed"),
+    ],
+)  # fmt: skip
+def test_what_the_environment_says_is_looked_at(environ, name, state, told):
+    check = doctor(**environ)[name]
+    assert (check["state"], told in check["told"]) == (state, True), check
+
+
+def test_a_capture_file_that_others_may_read_is_told(tmp_path):
+    path = tmp_path / "capture.log"
+    path.write_text("")
+    path.chmod(0o644)
+    check = doctor(WIRE_CAPTURE_FILE=str(path))["capture file"]
+    assert (check["state"], check["fix"]) == ("warn", f"chmod 600 {path}")
+    path.unlink()
+    path.mkdir()
+    assert doctor(WIRE_CAPTURE_FILE=str(path))["capture file"]["state"] == "fail"
+
+
+def test_a_collector_that_does_not_answer_is_told_and_one_that_does_is_well():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        asked = {
+            "OTEL_TRACES_EXPORTER": "otlp_proto_http",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{listener.getsockname()[1]}",
+        }
+        check = doctor(**asked)["telemetry"]
+        assert check["state"] == "warn"
+        assert "no collector answers" in check["told"]
+        listener.listen()
+        assert doctor(**asked)["telemetry"]["state"] == "ok"
+
+
+def test_people_get_lines_and_what_to_do():
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
+    command = [sys.executable, "-m", "otel_wirecap", "doctor", "--", "no-such-command"]
+    done = subprocess.run(command, env=kept, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout.startswith("fail  command: 'no-such-command' is not found\n      → ")
