@@ -25,8 +25,10 @@ from otel_wirecap.capture.redaction.patterns import (
     IN_BASE64,
     LITERALS,
     MOST_TO_DECIDE,
+    SMALL,
     USUALLY_TO_DECIDE,
     Hit,
+    any_of,
     tables,
 )
 from otel_wirecap.capture.redaction.spans import Span
@@ -79,6 +81,10 @@ _SPELLED: Final = sorted(_CORES, key=lambda core: (len(core), core))
 _THREE: Final = [number for number, core in enumerate(_SPELLED) if len(core) < _MOST_CORE]
 # Those of three characters are found in harmless text at times: apart from the others they are found faster.
 FIND: Final = [find for find, _ in (*tables(_SPELLED, _THREE), *tables(_SPELLED, range(len(_THREE), len(_SPELLED))))]
+SPELLED: Final = _SPELLED
+"""All that ``FIND`` finds."""
+
+_ANY: Final = any_of(_SPELLED)
 _LEAD: Final = max(lead for shapes in CONFIRM for _, lead, _ in shapes) * 2
 """Characters before a literal's that may say what of the secret stands before it."""
 _MOST_OPEN: Final = 4 * -(-(_LEAD // 2 + 8) // 3)
@@ -116,7 +122,9 @@ def open_encoded(data: bytes, begin: int) -> int:
     if place == run:
         return place
     tail = data[run:]
-    hits = sorted(run + start for find in FIND for _, start, _ in find(tail))
+    hits: list[int] = []
+    if len(tail) > SMALL or _ANY(tail):
+        hits = sorted(run + start for find in FIND for _, start, _ in find(tail))
     for start, core in (spelling for hit in hits for spelling in _around(data, hit)):
         open_from = _read(data, start, core)[1]
         if open_from is not None:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from ahocorasick_rs import BytesAhoCorasick, MatchKind
+from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
 from otel_wirecap.capture.redaction.fields import NAME_ENDS, field_span
 from otel_wirecap.capture.redaction.spans import Span
@@ -206,6 +206,19 @@ def tables(literals: Sequence[bytes], numbers: Sequence[int]) -> list[tuple[Find
     ]
 
 
+def any_of(literals: Iterable[bytes]) -> Find:
+    """One search for all of them, for small texts: it tells whether one is there, not which ones are all there.
+
+    It takes longer for each byte than the searches of ``tables``, and less for a text of a few hundred. Each search
+    lets go of the interpreter, which another thread that is busy gives back only milliseconds later: one is better than
+    seven.
+    """
+    longest_first = sorted(set(literals), key=lambda literal: (-len(literal), literal))
+    return BytesAhoCorasick(
+        longest_first, matchkind=MatchKind.LeftmostFirst, implementation=Implementation.DFA
+    ).find_matches_as_indexes
+
+
 _SHORT: Final = [number for number in range(len(LITERALS)) if len(_ALL[number]) == 3]
 _LONG: Final = sorted((number for number in range(_FIRST_END) if number not in _SHORT), key=_ALL.__getitem__)
 # Which of them are searched for together was measured (benchmarks/redaction.py): those with neighbours of the alphabet
@@ -219,6 +232,10 @@ _TABLES: Final = [
     *tables(_ALL, [*range(_FIRST_END, len(_ALL)), *_LONG[:_BESIDE_NAMES]]),
 ]
 FIND: Final = [find for find, _ in _TABLES]
+ALL: Final = _ALL
+"""All that ``FIND`` finds."""
+
+_ANY: Final = any_of(_ALL)
 
 # What the expressions can consume, private keys aside; and how many bytes they need to fail.
 _TOKEN_BYTES: Final = bytes({*string.ascii_letters.encode(), *string.digits.encode(), *b"_-./+=%\\"})
@@ -242,6 +259,9 @@ _PEM_BEGINNING: Final = re.compile(
 )
 _PEM_WAITS: Final = re.compile(rb"-----BEGIN[ %][A-Z0-9 %]{1,64}-----[A-Za-z0-9+/=\\%\s:-]{0,48}\Z")
 _LONGEST_PEM_BEGINNING: Final = 84 + 48
+
+SMALL: Final = 4096
+"""Bytes of a text up to which ``any_of`` is asked first."""
 
 _SLACK: Final = {"pem": 64, "field": 8}
 """Bytes that must follow a secret before it is known to be over; two for every other shape."""
@@ -271,7 +291,9 @@ def _open_literal(data: bytes, begin: int) -> int:
     """Where the first literal stands, or the beginning of one, whose fate is open."""
     length = len(data)
     tail = data[begin:]
-    hits = [(start, numbers[index]) for find, numbers in _TABLES for index, start, _ in find(tail)]
+    hits: list[tuple[int, int]] = []
+    if len(tail) > SMALL or _ANY(tail):
+        hits = [(start, numbers[index]) for find, numbers in _TABLES for index, start, _ in find(tail)]
     for start, index in sorted(hits):
         if index >= len(LITERALS):
             continue

@@ -33,7 +33,7 @@ from otel_wirecap.capture.redaction.names import (
     reads_like_a_secret,
     segments_of,
 )
-from otel_wirecap.capture.redaction.patterns import Find, Hit, find_secrets, is_open, open_place, tables
+from otel_wirecap.capture.redaction.patterns import SMALL, Find, Hit, any_of, find_secrets, is_open, open_place, tables
 from otel_wirecap.capture.redaction.rules import MOST_PATTERN_BYTES, FieldSearch, Place, Rules
 from otel_wirecap.capture.redaction.spans import MARKER, Span, masked
 
@@ -106,11 +106,14 @@ class Redactor:
     """
 
     __slots__ = (
+        "_any",
+        "_clues",
         "_fields",
         "_find",
         "_has_rules",
         "_known",
         "_min_length",
+        "_none",
         "_pause",
         "_place",
         "_rules",
@@ -138,6 +141,8 @@ class Redactor:
         self._seen = KnownValues("credential", most_passes=_MOST_PASSES_FOR_SEEN)
         self._has_rules = bool(rules.fields or rules.patterns or rules.allowed)
         self._find: list[Find] = []
+        self._any: Find | None = None
+        self._clues: list[bytes] = []
         self.generation = 0
         self._changed()
 
@@ -296,7 +301,7 @@ class Redactor:
         length = len(data)
         own = self._own(credentials)
         known = [self._seen, self._known, *([own.values] if own.values is not None else [])]
-        found = [find(data) for find in self._find]
+        found = self._found(data)
         has_hits = any(found)
         spans, escaped = find_secrets(data, found[_SHAPES], begin) if has_hits else ([], False)
         if is_end:
@@ -338,7 +343,10 @@ class Redactor:
         if self._rules.mode == "off":
             return [[name, value] for name, value in headers]
         with self._at("headers"):
-            return [self._header(name, value, counts, credentials) for name, value in headers]
+            # Most hold nothing: one search tells so of all of them.
+            lines = "\n".join(name if self._named(name) else f"{name}: {value}" for name, value in headers)
+            is_clean = not self._has_rules and not self._search(_encoded(lines), credentials)
+            return [self._header(name, value, counts, credentials, is_clean=is_clean) for name, value in headers]
 
     def url(self, url: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """Masks a URL, or the path and query of one.
@@ -376,7 +384,7 @@ class Redactor:
         if self._rules.mode != "on":
             return []
         own = self._own(credentials)
-        found = [find(data) for find in self._find] if len(data) < _LARGE else self._found_slowly(data)
+        found = self._found(data)
         if not any(found) and own.values is None and not self._has_rules:
             return []
         shapes, escaped = find_secrets(data, found[_SHAPES])
@@ -389,7 +397,14 @@ class Redactor:
             spans += [Span(places[start], places[end], rule) for start, end, rule in more]
         return spans
 
-    def _found_slowly(self, data: bytes) -> list[list[Hit]]:
+    def _found(self, data: bytes) -> list[list[Hit]]:
+        """What each of the searches finds."""
+        if len(data) <= SMALL:
+            if self._any is None:
+                self._any = any_of([*patterns.ALL, *encoded.SPELLED, *self._clues])
+            return [find(data) for find in self._find] if self._any(data) else self._none
+        if len(data) < _LARGE:
+            return [find(data) for find in self._find]
         found = []
         for find in self._find:
             self._pause()
@@ -428,6 +443,9 @@ class Redactor:
         """The values that are searched for are others now."""
         clues = sorted(self._seen.clues | self._known.clues)
         self._find = [*patterns.FIND, *encoded.FIND, *(find for find, _ in tables(clues, range(len(clues))))]
+        self._any = None
+        self._clues = clues
+        self._none: list[list[Hit]] = [[] for _ in self._find]
         self._these = self._find_own(())
         self.generation += 1
 
@@ -473,16 +491,22 @@ class Redactor:
         _count(counts, rule)
         return orjson.dumps(MARKER)
 
-    def _header(self, name: str, value: str, counts: dict[str, int], credentials: Sequence[str]) -> list[str]:
-        rule = "header" if name.lower() in self._rules.headers else header_rule(name)
+    def _named(self, name: str) -> str | None:
+        """The rule by which a header of this name holds a secret; None where it holds none."""
+        return "header" if name.lower() in self._rules.headers else header_rule(name)
+
+    def _header(
+        self, name: str, value: str, counts: dict[str, int], credentials: Sequence[str], *, is_clean: bool
+    ) -> list[str]:
+        rule = self._named(name)
         if rule is not None:
             if value:
                 _count(counts, rule)
                 value = MARKER
-            return [self.text(name, counts, credentials), value]
+            return [name if is_clean else self.text(name, counts, credentials), value]
         if name.lower() in _URL_HEADERS:
             return [name, self.url(value, counts, credentials)]
-        holds_secrets = bool(self._search(_encoded(f"{name}: {value}"), credentials))
+        holds_secrets = not is_clean and bool(self._search(_encoded(f"{name}: {value}"), credentials))
         if holds_secrets:
             name = self.text(name, counts, credentials)
         if holds_secrets or "?" in value or "@" in value:
