@@ -50,6 +50,9 @@ PAUSE_SECONDS = 0.0001
 # After half a millisecond of work the thread lets go of the interpreter, or an event loop's timers come late.
 
 FAILING_PAUSE_SECONDS = 0.05
+_MOST_UNCOUNTED, _LARGE_PART = 64, 8192
+"""Events, and bytes of one, after which is counted anew how much is held."""
+
 _MOST_UNTOLD = 8
 """Records about the capture that are kept for who asks for them later; the beginning is among them."""
 
@@ -323,6 +326,7 @@ class CaptureWriter:
         # What waits as records takes more room than what waited as events.
         batch = min(self._config.capture_buffer_size, self._config.capture_max_queue_bytes // 4)
         self._slice_end = time.monotonic_ns() + WORK_SLICE_NS
+        uncounted = 0
         while True:
             blocked = 0
             for output in self._outputs:
@@ -340,6 +344,11 @@ class CaptureWriter:
                     feed(event)
             except Exception as error:  # noqa: BLE001  # one event's trouble is its own
                 self._recording_failed(None, error)
+            # All open exchanges are asked: not for each event of each of them.
+            uncounted += 1
+            if uncounted >= _MOST_UNCOUNTED or (type(event[3]) is bytes and len(event[3]) > _LARGE_PART):
+                self._count_held_bytes()
+                uncounted = 0
             self._pause_if_due()
 
     def _pause_if_due(self) -> None:
@@ -354,7 +363,6 @@ class CaptureWriter:
         failures = [output.take(record) for output in self._outputs]
         if any(failures):
             self._lost_events["unserialisable"] += 1
-        self._count_held_bytes()
 
     def _take_system_record(self, record: Record) -> None:
         self._take_record(record)
