@@ -188,9 +188,6 @@ class HTTPRecording(ExchangeRecording):
         facts = {"chunk_bytes": len(decoded)}
         if self._stream.compressed:
             facts["wire_length"] = len(data)
-        if self._reader is not None:
-            self._reader.feed(decoded)
-            self._learn_model(self._reader.model)
         self._wait(now_ns, self._stream.payload(decoded), facts)
 
     def _wait(self, now_ns: int, content: str | bytes | None, facts: dict[str, Any]) -> None:
@@ -209,6 +206,9 @@ class HTTPRecording(ExchangeRecording):
 
     def _write_chunks(self, *, is_end: bool) -> None:
         pieces, self._unredacted = self._unredacted, []
+        if self._reader is not None and pieces:
+            self._reader.feed(b"".join(pieces))
+            self._learn_model(self._reader.model)
         redaction, credentials = self._redaction, self.flow.credentials
         if redaction is not None:
             try:
