@@ -938,3 +938,16 @@ def test_a_text_that_is_made_to_take_long_hides_no_secret(flood: bytes) -> None:
     assert plain.encode() not in clean
     assert encoded[8:] not in clean
     assert clean.endswith(b" end.")
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize("ascii_at", [1, 2, 3])
+def test_a_known_value_with_an_emoji_is_found_in_json_within_json_whoever_wrote_it_in_ascii(levels, ascii_at):
+    value = run(10) + "\N{KEY}" + run(10)
+    text = f"it is {value}."
+    for level in range(1, levels + 1):
+        text = json.dumps({"text": text}, ensure_ascii=level == ascii_at)
+    told = Redactor(known_values=[value]).json(text.encode(), {}).decode()
+    for _ in range(levels):
+        told = json.loads(told)["text"]
+    assert told == f"it is {MARKER}."

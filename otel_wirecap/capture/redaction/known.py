@@ -44,13 +44,15 @@ def spellings(value: str) -> tuple[bytes, ...]:
     except UnicodeEncodeError:  # not the escape of any byte: cannot be on the wire
         return ()
     found = [own.decode("latin-1")]
-    inner = value
+    inners = [value]
     for _ in range(3):
-        forms = [json.dumps(inner, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True)]
+        # What is written with escapes within is quoted with them further out, whoever writes that.
+        spelled = (json.dumps(inner, ensure_ascii=ascii_only)[1:-1] for inner in inners for ascii_only in (False, True))
+        forms = list(dict.fromkeys(spelled))
         found += forms
         found += [form.replace("/", "\\/") for form in forms]
         found += [re.sub("[&<>]", lambda letter: f"\\u{ord(letter[0]):04x}", form) for form in forms]  # Go does so
-        inner = forms[0]
+        inners = forms
     for safe in ("", "/"):
         for encode in (quote, quote_plus):
             encoded = encode(value, safe=safe, errors="surrogateescape")
