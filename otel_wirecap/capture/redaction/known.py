@@ -49,8 +49,8 @@ def spellings(value: str) -> tuple[bytes, ...]:
         # What is written with escapes within is quoted with them further out, whoever writes that.
         spelled = (json.dumps(inner, ensure_ascii=ascii_only)[1:-1] for inner in inners for ascii_only in (False, True))
         forms = list(dict.fromkeys(spelled))
+        forms = list(dict.fromkeys([*forms, *(form.replace("/", "\\/") for form in forms)]))
         found += forms
-        found += [form.replace("/", "\\/") for form in forms]
         found += [re.sub("[&<>]", lambda letter: f"\\u{ord(letter[0]):04x}", form) for form in forms]  # Go does so
         inners = forms
     for safe in ("", "/"):
