@@ -13,6 +13,7 @@ import hashlib
 import io
 import os
 import sys
+import time
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
@@ -36,6 +37,9 @@ HEAD = 4096
 _RECORD = JSONLines.beginning
 _MOST_TRIES = 20
 """Times that the files may be rotated while they are opened."""
+
+_TRY_DELAY = 0.002
+"""Seconds between them."""
 
 
 class Line(NamedTuple):
@@ -289,19 +293,21 @@ def open_capture(path: str | Path, stack: contextlib.ExitStack) -> list[Source]:
                     with contextlib.suppress(FileNotFoundError):
                         source = Source(file, attempt.enter_context(file.open("rb")))
                         opened.setdefault(source.identity, source)
-                if last_try or (len(opened) == len(files) and capture_files(live) == files):
+                # A listing read during a rename can miss the one file there is under both its names.
+                if opened and (last_try or (len(opened) == len(files) and capture_files(live) == files)):
                     stack.push(attempt.pop_all())
-                    break
+                    return list(reversed(opened.values()))
+            time.sleep(_TRY_DELAY)
     except OSError as error:
         raise CaptureFileError(f"capture {str(path)!r} cannot be read: {error.strerror or error}") from error
-    return list(reversed(opened.values()))
+    raise CaptureFileError(f"capture {str(path)!r} cannot be read: no such file")
 
 
 def capture_files(path: str | Path) -> list[Path]:
     """The files of a capture, the oldest rotated one (``FILE.5``) first, the live one (``FILE``) last.
 
     Raises:
-        CaptureFileError: there is none, or the directory cannot be read.
+        CaptureFileError: the directory cannot be read.
     """
     live = Path(path)
     numbered: list[tuple[int, Path]] = []
@@ -315,8 +321,6 @@ def capture_files(path: str | Path) -> list[Path]:
     files = [file for _, file in sorted(numbered, reverse=True)]
     if live.exists():
         files.append(live)
-    if not files:
-        raise CaptureFileError(f"capture {str(path)!r} cannot be read: no such file")
     return files
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import gzip
 import io
@@ -27,6 +28,7 @@ from otel_wirecap.reading.captures import Captures, body_of
 from otel_wirecap.reading.flows import FlowCollector
 from otel_wirecap.reading.legs import legs_of
 from otel_wirecap.reading.quick import QuickCollector, envelope_of, payload_text
+from otel_wirecap.reading.sources import open_capture
 
 KEY = "file"
 
@@ -460,3 +462,29 @@ def test_a_line_longer_than_a_block_is_one_line(tmp_path, demo_lines):
         for cut in (10, len(demo_lines[0]) + 5, 2 * 1024 * 1024, source.size - 5):
             parts = [line.data for part in (source.lines(0, cut), source.lines(cut)) for line in part]
             assert io.BytesIO(b"\n".join(parts) + b"\n").getvalue() == path.read_bytes()
+
+
+def test_a_capture_is_found_while_its_only_file_is_being_renamed(tmp_path: Path) -> None:
+    live = tmp_path / "wire_capture.log"
+    live.write_bytes(b'{"seq":0}\n')
+    renaming = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys, time\n"
+            "live = sys.argv[1]\n"
+            "end = time.monotonic() + 60\n"
+            "while time.monotonic() < end:\n"
+            "    os.rename(live, live + '.1')\n"
+            "    time.sleep(0.0005)\n"
+            "    os.rename(live + '.1', live)\n",
+            str(live),
+        ]
+    )
+    try:
+        for _ in range(300):
+            with contextlib.ExitStack() as stack:
+                assert len(open_capture(live, stack)) == 1
+    finally:
+        renaming.kill()
+        renaming.wait(10)
