@@ -290,6 +290,19 @@ def _json_units(text: str, rng: Random, *, every: bool) -> str:
     )
 
 
+def strange_json(text: str, rng: Random) -> str:
+    """The inside of a JSON string whose characters are escaped or not, one by one, as far as JSON lets them."""
+
+    def spelled(letter: str) -> str:
+        if rng.random() < 0.3:
+            return _json_units(letter, rng, every=True)
+        if letter == "/" and rng.random() < 0.5:
+            return "\\/"
+        return json.dumps(letter, ensure_ascii=rng.random() < 0.5)[1:-1]
+
+    return "".join(map(spelled, text))
+
+
 JSON_SPELLINGS: Final[dict[str, Callable[[str, Random], str]]] = {
     "plain": lambda text, _rng: json.dumps(text, ensure_ascii=False)[1:-1],
     "json ascii": lambda text, _rng: json.dumps(text)[1:-1],

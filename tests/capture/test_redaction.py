@@ -2,6 +2,7 @@
 
 import base64
 import json
+import random
 import re
 import secrets
 import string
@@ -10,8 +11,9 @@ from urllib.parse import quote, quote_plus, urlencode
 
 import orjson
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from secrets_corpus import strange_json
 
 from otel_wirecap.capture.body import BodyCollector, record_body
 from otel_wirecap.capture.identity import credentials
@@ -940,14 +942,18 @@ def test_a_text_that_is_made_to_take_long_hides_no_secret(flood: bytes) -> None:
     assert clean.endswith(b" end.")
 
 
-@pytest.mark.parametrize("levels", [1, 2, 3])
-@pytest.mark.parametrize("ascii_at", [1, 2, 3])
-def test_a_known_value_with_an_emoji_is_found_in_json_within_json_whoever_wrote_it_in_ascii(levels, ascii_at):
-    value = run(10) + "\N{KEY}" + run(10)
+@given(ODD_VALUES, st.integers(1, 4), st.randoms(use_true_random=False))
+@example("ab" + "\N{KEY}" * 8, 3, random.Random(1))
+@example('\\"/' * 4, 4, random.Random(2))
+def test_a_known_value_is_found_in_json_within_json_however_each_of_them_escapes_it(value, levels, rng):
+    assume(MARKER not in value)
     text = f"it is {value}."
-    for level in range(1, levels + 1):
-        text = json.dumps({"text": text}, ensure_ascii=level == ascii_at)
-    told = Redactor(known_values=[value]).json(text.encode(), {}).decode()
     for _ in range(levels):
-        told = json.loads(told)["text"]
-    assert told == f"it is {MARKER}."
+        text = f'{{"text": "{strange_json(text, rng)}"}}'
+    for told in (
+        Redactor(known_values=[value]).json(text.encode(), {}).decode(),
+        Redactor(known_values=[value]).text(f"{text}", {}),
+    ):
+        for _ in range(levels):
+            told = json.loads(told)["text"]
+        assert told == f"it is {MARKER}."

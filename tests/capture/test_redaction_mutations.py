@@ -252,6 +252,19 @@ NAMED: dict[str, tuple[Mutation, Callable[[str], str]]] = {
         off(patterns, "_ESCAPED_ASCII", re.compile(rb"(?!)")),
         lambda text: Redactor().json(b'{"text": "\\u0073k-%sAb"}' % text.encode(), {}).decode(),
     ),
+    "escapes in known values": (
+        off(Redactor, "_hides", lambda *_: False),
+        lambda text: Redactor(known_values=["\N{KEY}" * 9 + text]).text(
+            "\\ud83d\\udd11" + "\N{KEY}" * 8 + text, {}
+        ),
+    ),
+    "reading escapes": (
+        off(redactor, "read_escapes", lambda data: (data, list(range(len(data) + 1)))),
+        lambda text: Redactor().text(f"\\\\u0073k-{text}Ab", {}),
+    ),
+    "cut escapes": (
+        off(redactor, "cut_escape", lambda *_: None), lambda text: in_parts("its name is now %s.", "\\u0073k-" + text + "Ab")
+    ),
     "the search of a stream's bytes": (
         off(stream.StreamRedactor, "_search_bytes", all_decided),
         lambda text: streamed("text/plain", f"a ghp_{text * 2} b"),

@@ -1,26 +1,43 @@
-r"""ASCII characters as JSON's escapes, also of JSON within JSON, however deep: ``\u0073`` and ``\\u0073`` are an s."""
+"""The escapes of JSON's strings (RFC 8259, section 7), wherever a text has such: those of the outermost JSON."""
 
 import re
 from typing import Final
 
-_ESCAPE: Final = re.compile(rb"\\++u00([2-7][0-9A-Fa-f])")
-_CUT: Final = re.compile(rb"\\++(?:u(?:0(?:0[2-7]?)?)?)?\Z")
-_MOST_CUT: Final = 24
+_ESCAPE: Final = re.compile(
+    rb"\\(?:([\"\\/bfnrt])|u(?:([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|((?![dD][89a-fA-F])[0-9a-fA-F]{4})))"
+)
+_LETTERS: Final = dict(zip(b'"\\/bfnrt', [bytes((letter,)) for letter in b'"\\/\b\f\n\r\t'], strict=True))
+_CUT: Final = re.compile(
+    rb"(?:\\++ud[89ab][0-9a-f]{2})?\\++(?:u[0-9a-f]{0,3})?\Z|\\++ud[89ab][0-9a-f]{2}\Z", re.IGNORECASE
+)
+_MOST_CUT: Final = 40
 
 
 def read_escapes(data: bytes) -> tuple[bytes, list[int]]:
-    """The data with these escapes read, and where each of its bytes begins there; last, where all of them end."""
+    """The data with the escapes read, and where each of its bytes begins there; last, where all of them end."""
     parts: list[bytes] = []
     places: list[int] = []
     done = 0
     for escape in _ESCAPE.finditer(data):
         begin, end = escape.span()
-        parts += (data[done:begin], bytes([int(escape[1], 16)]))
-        places += range(done, begin + 1)
+        letter = _read(escape)
+        parts += (data[done:begin], letter)
+        places += range(done, begin)
+        places += [begin] * len(letter)
         done = end
     parts.append(data[done:])
     places += range(done, len(data) + 1)
     return b"".join(parts), places
+
+
+def _read(escape: re.Match[bytes]) -> bytes:
+    letter, high, low, unit = escape.groups()
+    if letter is not None:
+        return _LETTERS[letter[0]]
+    if unit is not None:
+        return chr(int(unit, 16)).encode()
+    return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00).encode()
 
 
 def cut_escape(data: bytes, begin: int) -> int | None:

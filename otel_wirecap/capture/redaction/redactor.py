@@ -48,7 +48,8 @@ _CLUES: Final = slice(len(patterns.FIND) + len(encoded.FIND), None)
 _MOST_PASSES_FOR_SEEN: Final = 4
 """Some 40 credentials: each pass costs as much as the search for all shapes."""
 
-_MOST_ESCAPES: Final = 3
+_MOST_ESCAPES: Final = 4
+"""How deep within JSON's strings JSON may stand that is spelled in a strange way."""
 
 _LARGE: Final = 1 << 17
 """Bytes of a text whose searches take a tenth of a millisecond or so together."""
@@ -76,7 +77,7 @@ class _Own(NamedTuple):
     Attributes:
         credentials: all of them.
         values: those that are not masked anyway.
-        with_slash: whether any value of all has a slash in it, which JSON may write in two ways.
+        with_slash: whether any value of all has a slash in it.
         non_ascii: whether any is not all ASCII.
     """
 
@@ -218,7 +219,7 @@ class Redactor:
             orjson.JSONDecodeError: it is no such document.
         """
         spans = self._search(raw, credentials)
-        if not spans and not (self._may_hide(raw, credentials) and self._hidden(raw, credentials)):
+        if not spans:
             return raw
 
         fields = {span.start - 1 for span in spans if span.rule == "field"}
@@ -278,11 +279,17 @@ class Redactor:
         """
         if self._rules.mode != "on":
             return [], len(data)
+        return self._stream(data, begin, credentials, _MOST_ESCAPES, is_end=is_end)
+
+    def _stream(
+        self, data: bytes, begin: int, credentials: Sequence[str], escapes: int, *, is_end: bool
+    ) -> tuple[list[Span], int]:
+        """The secrets as the data are spelled, and those that their escapes hide: see ``stream`` and ``_search``."""
         spans, place, escaped = self._decided(data, begin, credentials, is_end=is_end)
         cut = None if is_end else cut_escape(data, begin)
-        if escaped:
+        if escaped and escapes:
             read, places = read_escapes(data[:cut])
-            more, read_place, _ = self._decided(read, bisect_left(places, begin), credentials, is_end=is_end)
+            more, read_place = self._stream(read, bisect_left(places, begin), credentials, escapes - 1, is_end=is_end)
             spans += [Span(places[start], places[end], rule) for start, end, rule in more]
             place = min(place, places[read_place])
         if cut is not None:
@@ -315,7 +322,7 @@ class Redactor:
         if has_hits or own.values is not None:
             spans += find_encoded(data, found[_ENCODED], begin)
             spans += self._values(data, found[_CLUES], own)
-        return self._by_rules(data, spans) if self._has_rules else spans, place, escaped
+        return self._by_rules(data, spans) if self._has_rules else spans, place, escaped or self._hides(data, own)
 
     def _open_place(self, data: bytes, begin: int, known: Iterable[KnownValues], shapes: Iterable[Span]) -> int:
         """Where a secret may begin, at ``begin`` or later, that what follows the data decides; else their length."""
@@ -379,19 +386,20 @@ class Redactor:
     def _search(self, data: bytes, credentials: Sequence[str], escapes: int = _MOST_ESCAPES) -> list[Span]:
         """The secrets in the data. Those that stand earlier in the list name what several rules found.
 
-        ``escapes``: how often escapes are read that hide secrets; read ones may make others.
+        ``escapes``: how often escapes are read that hide secrets: those of JSON, of JSON within JSON, and so on.
         """
         if self._rules.mode != "on":
             return []
         own = self._own(credentials)
         found = self._found(data)
-        if not any(found) and own.values is None and not self._has_rules:
+        hides = self._hides(data, own)
+        if not any(found) and own.values is None and not self._has_rules and not hides:
             return []
         shapes, escaped = find_secrets(data, found[_SHAPES])
         spans = [*self._values(data, found[_CLUES], own), *shapes, *find_encoded(data, found[_ENCODED])]
         if self._has_rules:
             spans = self._by_rules(data, spans)
-        if escaped and escapes:
+        if (escaped or hides) and escapes:
             read, places = read_escapes(data)
             more = self._search(read, credentials, escapes - 1)
             spans += [Span(places[start], places[end], rule) for start, end, rule in more]
@@ -461,21 +469,13 @@ class Redactor:
         known = [known for known in (self._seen, self._known, values) if known is not None]
         return _Own(credentials, values, any(one.with_slash for one in known), any(one.non_ascii for one in known))
 
-    def _may_hide(self, raw: bytes, credentials: Sequence[str]) -> bool:
-        r"""Whether a JSON document may spell a known value so that a search of the raw text misses it.
+    @staticmethod
+    def _hides(data: bytes, own: _Own) -> bool:
+        r"""Whether the data may spell a known value so that only reading their escapes tells.
 
-        Slashes may have an escape or none, one by one, and digits of escapes may be capital or small.
+        Slashes may have an escape or none, and characters beyond ASCII too, one by one.
         """
-        if self._rules.mode != "on":
-            return False
-        own = self._own(credentials)
-        return (own.with_slash and b"\\/" in raw) or (own.non_ascii and b"\\u" in raw)
-
-    def _hidden(self, raw: bytes, credentials: Sequence[str]) -> bool:
-        """Whether the strings of a JSON document hold a secret once their escapes are read."""
-        escaped = [token for token in _JSON_TOKEN.findall(raw) if b"\\" in token]
-        strings = orjson.loads(b"[%s]" % b",".join(escaped))
-        return bool(self._search(_encoded("\0".join(strings)), credentials))
+        return (own.with_slash and b"\\/" in data) or (own.non_ascii and b"\\u" in data)
 
     def _number(self, spelled: bytes, counts: dict[str, int], credentials: Sequence[str]) -> bytes:
         number = spelled.decode()
@@ -529,13 +529,16 @@ class Redactor:
         """Masks the whole of a part whose percent-encoding hides a secret from a search of it as it is."""
         if "%" not in part and "+" not in part:
             return part
-        clean = self.text(part, counts, credentials)
+        found: dict[str, int] = {}
+        clean = self.text(part, found, credentials)
         for decode in (unquote, unquote_plus):
-            spans = self._search(_encoded(decode(clean)), credentials)
-            if spans:
-                for span in spans[:1]:
-                    _count(counts, span.rule)
+            decoded = _encoded(decode(part))
+            spans = self._search(decoded, credentials)
+            if spans and masked(decoded, spans, {}) != _encoded(decode(clean)):
+                _count(counts, spans[0].rule)
                 return MARKER
+        for rule, count in found.items():
+            counts[rule] = counts.get(rule, 0) + count
         return clean
 
     def _usable(self, values: Iterable[str]) -> frozenset[str]:
