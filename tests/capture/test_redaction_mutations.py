@@ -263,7 +263,8 @@ NAMED: dict[str, tuple[Mutation, Callable[[str], str]]] = {
         lambda text: Redactor().text(f"\\\\u0073k-{text}Ab", {}),
     ),
     "cut escapes": (
-        off(redactor, "cut_escape", lambda *_: None), lambda text: in_parts("its name is now %s.", "\\u0073k-" + text + "Ab")
+        off(redactor, "cut_escape", lambda *_: None),
+        lambda text: in_parts("its name is now %s.", f"\\u0073k-{text}Ab"),
     ),
     "the search of a stream's bytes": (
         off(stream.StreamRedactor, "_search_bytes", all_decided),
