@@ -1,8 +1,12 @@
-"""A gateway of the kind that is captured: FastAPI in front, httpx behind; and the spans that a provider exported."""
+"""A gateway of the kind that is captured: FastAPI in front, httpx behind; and the spans that a provider exported.
+
+As a program, ``traced_gateway.py BACKEND_URL``, it prints its port and serves until its standard input ends.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 import urllib.error
@@ -22,7 +26,8 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-HANDED_ON = ("authorization", "user-agent", "traceparent")
+HANDED_ON = ("authorization", "x-api-key", "user-agent", "traceparent")
+HANDED_BACK = ("content-type", "content-encoding")
 
 
 class Spans(NamedTuple):
@@ -59,7 +64,8 @@ def gateway_app(backend_url: str) -> FastAPI:
                 yield chunk
             await client.aclose()
 
-        return StreamingResponse(chunks(), answer.status_code, media_type=answer.headers["content-type"])
+        back = {name: answer.headers[name] for name in HANDED_BACK if name in answer.headers}
+        return StreamingResponse(chunks(), answer.status_code, back)
 
     @app.api_route("/broken", methods=["GET"])
     async def broken() -> None:
@@ -97,3 +103,15 @@ class Gateway:
     def close(self) -> None:
         self._server.should_exit = True
         self._thread.join(10)
+
+
+def main(backend_url: str) -> None:
+    gateway = Gateway(gateway_app(backend_url))
+    sys.stdout.write(f"{gateway.port}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+    gateway.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
