@@ -40,7 +40,7 @@ class Proxy:
         self.environment = dict(os.environ)
         self.process: subprocess.Popen[bytes] | None = None
         if captured:
-            attach = HERE.parent / "otel_wirecap" / "cli" / "attach"
+            attach = HERE.parent / "otel_wirecap" / "instrumentation" / "attach"
             self.environment |= {
                 "WIRE_CAPTURE_FILE": str(self.capture),
                 "WIRE_CAPTURE_MAX_BYTES": "4GB",

@@ -20,6 +20,17 @@ def environment_variable(setting: str) -> str:
     return "WIRE_CAPTURE_" + setting.replace("capture_", "", 1).upper()
 
 
+def capture_is_named() -> bool:
+    """Whether the environment names a capture file, or a configuration file that may name one."""
+    return any(os.environ.get(environment_variable(name)) for name in ("capture_file", "capture_config"))
+
+
+def is_switched_off() -> bool:
+    """Whether OpenTelemetry is told to leave this instrumentation out."""
+    names = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
+    return not {"wirecap", "*"}.isdisjoint(name.strip() for name in names)
+
+
 def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
     """The user's cache folder for what can be made anew, ours in it; it need not be there yet."""
     environ = os.environ if environ is None else environ

@@ -23,7 +23,7 @@ from otel_wirecap.cli.captures import write, write_json
 from otel_wirecap.cli.options import add_capture_options, capture_settings
 from otel_wirecap.cli.text import Style, printable
 from otel_wirecap.config import CaptureConfig, load_config, unknown_variables
-from otel_wirecap.environment import environment, environment_variable
+from otel_wirecap.environment import environment, environment_variable, is_switched_off
 from otel_wirecap.errors import WireCaptureError
 from otel_wirecap.version import __version__
 
@@ -38,6 +38,10 @@ _CLIENTS = {"httpx": (0, 25), "httpx2": (2, 0), "aiohttp": (3, 9)}
 _SERVERS = ("uvicorn", "hypercorn", "granian", "gunicorn", "starlette", "fastapi", "litestar", "quart", "django")
 _FOR_SETTINGS = ("cbor2", "pyrage", "backports.zstd")
 _OTLP_PORT = {"http": 80, "https": 443}
+_OTLP_DEFAULT = {"otlp_proto_grpc": "http://localhost:4317", "otlp_proto_http": "http://localhost:4318"}
+_OTLP_PROTOCOLS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+_SIGNALS = ("traces", "metrics", "logs")
+_OUR_GROUPS = ("opentelemetry_instrumentor", "opentelemetry_traces_exporter")
 
 _PROBE = """
 import importlib.metadata as m, json, os, sys
@@ -46,7 +50,8 @@ def version(name):
         return m.version(name)
     except m.PackageNotFoundError:
         return None
-groups = ("opentelemetry_instrumentor", "opentelemetry_traces_exporter")
+signals = ("traces", "metrics", "logs")
+groups = ("opentelemetry_instrumentor", *(f"opentelemetry_{signal}_exporter" for signal in signals))
 print(json.dumps({
     "python": sys.version_info[:3], "executable": sys.executable,
     "packages": {name: version(name) for name in json.loads(sys.argv[1])},
@@ -125,7 +130,8 @@ def _checks(command: list[str], settings: Mapping[str, object]) -> Iterator[Chec
         yield from _capture(config)
         if told is not None:
             yield from _extras(config, told["packages"])
-    yield from _telemetry(environ, told)
+    is_launched = bool(command) and Path(command[0]).name == "opentelemetry-instrument"
+    yield from _telemetry(environ, told, is_launched=is_launched)
 
 
 # -- the interpreter -------------------------------------------------------------------------------------------------
@@ -183,7 +189,7 @@ def _packages(told: dict[str, Any]) -> Iterator[Check]:
         yield Check("otel-wirecap", OK, installed)
     if installed is not None:
         points = told["entry_points"]
-        missing = [group for group, names in points.items() if "wirecap" not in names]
+        missing = [group for group in _OUR_GROUPS if "wirecap" not in points[group]]
         if missing:
             again = f"{executable} -m pip install --force-reinstall otel-wirecap"
             yield Check("entry points", FAIL, f"not registered: {', '.join(missing)}", again)
@@ -263,34 +269,54 @@ def _extras(config: CaptureConfig, packages: dict[str, str | None]) -> Iterator[
 # -- telemetry -------------------------------------------------------------------------------------------------------
 
 
-def _telemetry(environ: Mapping[str, str], told: dict[str, Any] | None) -> Iterator[Check]:
-    off = {name.strip() for name in environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
-    if off & {"wirecap", "*"}:
+def _telemetry(environ: Mapping[str, str], told: dict[str, Any] | None, *, is_launched: bool) -> Iterator[Check]:
+    """``is_launched``: the command is ``opentelemetry-instrument``, which asks for OTLP where no exporter is named."""
+    if is_switched_off():
         fix = "take it out, or use otel-wirecap run"
         yield Check("telemetry", FAIL, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS switches wirecap off", fix)
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         yield Check("telemetry", WARN, "OTEL_SDK_DISABLED is true: no spans; the capture is complete all the same")
-    names = [name.strip() for name in environ.get("OTEL_TRACES_EXPORTER", "").split(",") if name.strip()]
-    known = {"none"} | set(told["entry_points"]["opentelemetry_traces_exporter"] if told else names)
-    for name in names:
-        if name not in known:
-            fix = "pip install 'otel-wirecap[otlp]'" if name.startswith("otlp") else "correct the name"
-            yield Check("telemetry", FAIL, f"OTEL_TRACES_EXPORTER names {name!r}, which is not installed", fix)
-    if any(name.startswith("otlp") for name in names):
-        yield from _endpoint(environ)
+    default = "otlp" if is_launched else ""
+    collectors: dict[str, None] = {}
+    for signal in _SIGNALS:
+        variable = f"OTEL_{signal.upper()}_EXPORTER"
+        for name in filter(None, (name.strip() for name in environ.get(variable, default).split(","))):
+            found = _exporter(name, signal, environ)
+            if told is not None and found not in {"none", *told["entry_points"][f"opentelemetry_{signal}_exporter"]}:
+                fix = "pip install 'otel-wirecap[otlp]'" if found.startswith("otlp") else "correct the name"
+                how = f"{variable} names" if variable in environ else f"without {variable} it is"
+                yield Check("telemetry", FAIL, f"{how} {name!r}, which is not installed", fix)
+            if found in _OTLP_DEFAULT:
+                collectors[_endpoint(signal, found, environ)] = None
+    for endpoint in collectors:
+        yield _answers(endpoint)
 
 
-def _endpoint(environ: Mapping[str, str]) -> Iterator[Check]:
-    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-    endpoint = next((environ[name] for name in names if environ.get(name)), "http://localhost:4317")
-    parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
+def _exporter(name: str, signal: str, environ: Mapping[str, str]) -> str:
+    """The exporter that OpenTelemetry takes for a name: ``otlp`` is one for each protocol."""
+    if name != "otlp":
+        return name
+    variables = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    protocol = next((environ[variable] for variable in variables if environ.get(variable)), "grpc").strip()
+    return _OTLP_PROTOCOLS.get(protocol, f"otlp by {protocol}")
+
+
+def _endpoint(signal: str, exporter: str, environ: Mapping[str, str]) -> str:
+    names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    endpoint = next((environ[name] for name in names if environ.get(name)), _OTLP_DEFAULT[exporter])
+    return urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")._replace(path="").geturl()
+
+
+def _answers(endpoint: str) -> Check:
+    """Whether anything listens where a collector should."""
+    parts = urlsplit(endpoint)
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     try:
         address = parts.hostname or "localhost", parts.port or _OTLP_PORT.get(parts.scheme, 4317)
         with socket.create_connection(address, _CONNECT_SECONDS):
             pass
     except (OSError, ValueError) as error:
         reason = error.strerror or "no answer" if isinstance(error, OSError) else str(error)
-        told = f"no collector answers at {parts.scheme}://{parts.hostname}:{parts.port}: {reason}"
-        yield Check("telemetry", WARN, told, "the capture goes on without it; spans are lost")
-    else:
-        yield Check("telemetry", OK, f"something answers at {parts.scheme}://{address[0]}:{address[1]}")
+        told = f"no collector answers at {place}: {reason}"
+        return Check("telemetry", WARN, told, "the capture goes on without it; spans are lost")
+    return Check("telemetry", OK, f"something answers at {place}")

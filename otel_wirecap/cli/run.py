@@ -18,8 +18,8 @@ from types import FrameType
 from otel_wirecap.cli.options import add_capture_options, capture_settings
 from otel_wirecap.config import CONFIG_FILE_VARIABLE, load_config
 from otel_wirecap.environment import DEFAULT_CAPTURE_FILE, environment, environment_variable
+from otel_wirecap.instrumentation.environment_variables import ATTACH
 
-ATTACH = Path(__file__).parent / "attach"
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 

@@ -10,6 +10,7 @@ from typing import Any
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # a namespace package
 
 from otel_wirecap.config import load_config, option_names, unknown_variables
+from otel_wirecap.environment import is_switched_off
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
 from otel_wirecap.instrumentation import aiohttp, asgi_hooks, httpx, pause_signal, websockets
 from otel_wirecap.instrumentation.patching import LazyHooks
@@ -68,10 +69,17 @@ class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the ba
 
 
 class AutoInstrumentor(WireCaptureInstrumentor):
-    """What ``opentelemetry-instrument`` calls: a setting that cannot be used is logged, the application runs on."""
+    """What ``opentelemetry-instrument`` calls: a setting that cannot be used is logged, the application runs on.
+
+    Attributes:
+        was_asked: whether anybody has called ``instrument`` in this process.
+    """
+
+    was_asked = False
 
     def instrument(self, **options: Any) -> None:
         """Starts the capture that the environment (or declarative configuration) describes; never raises."""
+        AutoInstrumentor.was_asked = True
         if active() is not None:  # by ``otel-wirecap run``, or by the application
             return
         try:
@@ -86,6 +94,20 @@ class AutoInstrumentor(WireCaptureInstrumentor):
     def uninstrument(self, **options: Any) -> None:
         """Stops the capture."""
         WireCaptureInstrumentor().uninstrument(**options)
+
+
+def start_where_passed_over() -> None:
+    """Starts the capture where OpenTelemetry's set-up, which is over, never came to it; never raises."""
+    if AutoInstrumentor.was_asked:
+        return
+    AutoInstrumentor().instrument(skip_dep_check=True)
+    runtime = active()
+    if runtime is not None and not is_switched_off():
+        told = (
+            "otel-wirecap: OpenTelemetry's set-up gave up (see above), and sends nothing; the capture runs, into %s; "
+            "otel-wirecap doctor tells what is missing"
+        )
+        logger.warning(told, runtime.capture_file)
 
 
 def instrument(**settings: Any) -> None:

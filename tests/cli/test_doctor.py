@@ -78,6 +78,15 @@ def test_a_command_whose_interpreter_cannot_be_told_is_told(words, state, told):
         ({"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "asgi, wirecap"}, "telemetry", "fail", "switches wirecap off"),
         ({"OTEL_SDK_DISABLED": "TRUE"}, "telemetry", "warn", "the capture is complete all the same"),
         ({"OTEL_TRACES_EXPORTER": "wirecap,oltp"}, "telemetry", "fail", "names 'oltp', which is not installed"),
+        ({"OTEL_LOGS_EXPORTER": "oltp"}, "telemetry", "fail", "OTEL_LOGS_EXPORTER names 'oltp'"),
+        (
+            {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/json"},
+            "telemetry", "fail", "OTEL_METRICS_EXPORTER names 'otlp', which is not installed",
+        ),
+        (
+            {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://me:secret@127.0.0.1:99999"},
+            "telemetry", "warn", "no collector answers at http://127.0.0.1:99999",
+        ),
     ],
 )  # fmt: skip
 def test_what_the_environment_says_is_looked_at(environ, name, state, told):
@@ -108,6 +117,14 @@ def test_a_collector_that_does_not_answer_is_told_and_one_that_does_is_well():
         assert "no collector answers" in check["told"]
         listener.listen()
         assert doctor(**asked)["telemetry"]["state"] == "ok"
+
+
+@pytest.mark.parametrize(("protocol", "port"), [("grpc", 4317), ("http/protobuf", 4318)])
+def test_otlp_is_the_exporter_of_its_protocol_and_what_the_launcher_asks_for_by_default(protocol, port):
+    launcher = Path(sys.executable).with_name("opentelemetry-instrument")
+    telemetry = doctor("--", launcher, "gateway.py", OTEL_EXPORTER_OTLP_PROTOCOL=protocol)["telemetry"]
+    assert telemetry["state"] in {"ok", "warn"}  # somebody's collector may run on this machine
+    assert f"http://localhost:{port}" in telemetry["told"]
 
 
 def test_people_get_lines_and_what_to_do():

@@ -60,7 +60,7 @@ def test_opentelemetrys_own_set_up_may_fail_without_taking_the_capture_with_it(
     exporter: str | None, tmp_path: Path
 ) -> None:
     launcher = str(Path(sys.executable).parent / "opentelemetry-instrument")
-    environ = {"OTEL_TRACES_EXPORTER": exporter} if exporter else {}
+    environ = {"OTEL_EXPORTER_OTLP_TIMEOUT": "1"} | ({"OTEL_TRACES_EXPORTER": exporter} if exporter else {})
     done = run(tmp_path, launcher, sys.executable, "-c", EXCHANGE, **environ)
     assert done.returncode == 0
     assert directions(tmp_path / "wire_capture.log") == WHOLE

@@ -62,10 +62,23 @@ class CollectedGateway:
         self.url = f"http://127.0.0.1:{int(process.stdout.readline())}"
         self.done = Done(0, "")
 
-    def stop(self, seconds: float) -> Done:
-        _, stderr = self._process.communicate("", seconds)
+    def end(self) -> None:
+        """Lets it end, and does not wait."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+            self._process.stdin = None
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self, seconds: float) -> None:
+        self.end()
+        _, stderr = self._process.communicate(timeout=seconds)
         self.done = Done(self._process.returncode, stderr)
-        return self.done
+
+    def kill(self) -> None:
+        self._process.kill()
+        self.stop(SECONDS)
 
 
 def environ(capture_file: Path, **more: str) -> dict[str, str]:
@@ -88,11 +101,12 @@ def collected_gateway(backend_url: str, env: dict[str, str], seconds: float = SE
     try:
         gateway = CollectedGateway(process)
         yield gateway
-        gateway.stop(seconds)
+        if gateway.is_running():
+            gateway.stop(seconds)
     finally:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+            process.wait()
 
 
 ASKED: dict[str, Any] = {"model": "m-1", "max_tokens": 99}

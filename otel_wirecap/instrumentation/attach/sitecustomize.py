@@ -1,16 +1,18 @@
-"""What ``otel-wirecap run`` puts in front of a Python process: starts the capture, then gets out of the way.
+"""What ``otel-wirecap run`` and ``opentelemetry-instrument`` put in front of a Python process: starts the capture.
 
 Python imports a module of this name at start-up. It must never harm the process that it is loaded into, which may be
-of another environment than the command's: then it says so, once, and the process runs on uncaptured.
+of another environment than the command's: then it says so, once, and the process runs on uncaptured. The module of
+this name that it hides is imported too: OpenTelemetry's before the capture starts, any other one afterwards.
 """
 
 import os
 import sys
+from collections.abc import Callable
 
 
-def _start_capture() -> None:
+def _start_capture(*, opentelemetry_was_first: bool = False) -> None:
     try:
-        from otel_wirecap.instrumentation.instrumentor import AutoInstrumentor
+        from otel_wirecap.instrumentation.instrumentor import AutoInstrumentor, start_where_passed_over
     except ImportError as error:
         print(  # noqa: T201  # there is no logger to ask in somebody else's environment
             f"otel-wirecap: {sys.executable} is not captured: {error}; "
@@ -18,7 +20,16 @@ def _start_capture() -> None:
             file=sys.stderr,
         )
         return
-    AutoInstrumentor().instrument(skip_dep_check=True)
+    if opentelemetry_was_first:
+        start_where_passed_over()
+    else:
+        AutoInstrumentor().instrument(skip_dep_check=True)
+
+
+def _opentelemetry_is_next() -> bool:
+    """Whether it is OpenTelemetry's module of this name that this one hides."""
+    theirs = os.path.join("opentelemetry", "instrumentation", "auto_instrumentation")  # noqa: PTH118
+    return any(entry.endswith(theirs) for entry in sys.path)
 
 
 def _is_launcher() -> bool:
@@ -64,11 +75,21 @@ def _hand_over() -> None:
             sys.path[:] = before
 
 
-try:
-    if _is_launcher():
-        _stay_first()
-    else:
-        _start_capture()
-except Exception as error:  # noqa: BLE001  # the process is not ours
-    print(f"otel-wirecap: not captured: {type(error).__name__}", file=sys.stderr)  # noqa: T201
-_hand_over()
+def _guarded(action: Callable[[], None]) -> None:
+    try:
+        action()
+    except Exception as error:  # noqa: BLE001  # the process is not ours
+        print(f"otel-wirecap: not captured: {type(error).__name__}", file=sys.stderr)  # noqa: T201
+
+
+if _is_launcher():
+    _guarded(_stay_first)
+    _hand_over()
+elif _opentelemetry_is_next():
+    try:
+        _hand_over()
+    finally:
+        _guarded(lambda: _start_capture(opentelemetry_was_first=True))
+else:
+    _guarded(_start_capture)
+    _hand_over()
