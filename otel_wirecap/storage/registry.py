@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
+import logging
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -13,13 +15,18 @@ from otel_wirecap.storage.writer import CaptureWriter
 if TYPE_CHECKING:
     from otel_wirecap.config import CaptureConfig
 
+logger = logging.getLogger("otel_wirecap")
+
 _lock = threading.Lock()
 _writers: dict[str, CaptureWriter] = {}
 _users: dict[str, int] = {}
+_ended: dict[str, set[str]] = {}
 
 
 def open_writer(config: CaptureConfig) -> CaptureWriter:
     """The writer of ``config.capture_file``, opened where it is not yet; to be given back with ``release_writer``.
+
+    One that is open keeps its settings; where they are others than these, the log says so.
 
     Raises:
         ConfigurationError: no file is configured.
@@ -34,6 +41,8 @@ def open_writer(config: CaptureConfig) -> CaptureWriter:
             writer = CaptureWriter(config, path)
             writer.open()
             _writers[path] = writer
+        elif dataclasses.replace(writer.config, capture_file=config.capture_file) != config:
+            logger.warning("otel-wirecap: the capture %s is open already, with other settings, which it keeps", path)
         _users[path] = _users.get(path, 0) + 1
         return writer
 
@@ -47,7 +56,15 @@ def release_writer(writer: CaptureWriter, timeout: float = 5.0) -> None:
             return
         _users.pop(writer.path, None)
         _writers.pop(writer.path, None)
+        _ended.setdefault(writer.path, set()).add(writer.process)
     writer.close(timeout)
+
+
+def is_written_here(config: CaptureConfig, process: object) -> bool:
+    """Whether the records of ``process`` (see ``CaptureWriter``) go, or went, from this process into that capture."""
+    path = os.fspath(config.capture_file.absolute()) if config.capture_file is not None else ""
+    writer = _writers.get(path)
+    return (writer is not None and writer.process == process) or process in _ended.get(path, ())
 
 
 def open_writers() -> list[CaptureWriter]:

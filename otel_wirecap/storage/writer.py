@@ -89,6 +89,11 @@ class CaptureWriter:
         self._begin_process()
         _writers.add(self)
 
+    @property
+    def config(self) -> CaptureConfig:
+        """The settings."""
+        return self._config
+
     def _begin_process(self) -> None:
         self.process = secrets.token_hex(8)
         self._pid = os.getpid()

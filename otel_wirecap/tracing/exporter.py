@@ -2,21 +2,22 @@
 
 Live: ``emit`` takes each payload event the moment it happens. At the end: ``export`` takes finished spans of any
 pipeline (``OTEL_TRACES_EXPORTER=wirecap``) that carry payload events as span events and makes records of them again.
-Both end in the same writer, behind the same redaction.
+Both end in the same writer, behind the same redaction. An exporter that a pipeline makes opens its capture when it has
+something for it: OpenTelemetry makes it before the capture of this process starts, whose settings are to count.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_wirecap.config import CaptureConfig, load_config
 from otel_wirecap.errors import WireCaptureError
-from otel_wirecap.storage.registry import open_writer, release_writer
+from otel_wirecap.storage.registry import is_written_here, open_writer, release_writer
 from otel_wirecap.tracing import attributes as names
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ class WireCaptureSpanExporter(SpanExporter):
     """Writes payload events into the capture that the settings name.
 
     Args:
-        config: the settings; None (as OpenTelemetry's own pipelines call it): those of the environment. Without a
-            capture file it exports nothing, and with settings that cannot be used neither, which is told in the log.
+        config: the settings, or a YAML file that has some; None, as OpenTelemetry's own pipelines call it: those of the
+            environment.
+        settings: any setting by name, over those of the environment, as declarative configuration gives them. Without
+            a capture file it exports nothing, and with settings that cannot be used neither, which is told in the log.
 
     Attributes:
         emit: takes one payload event; see ``EventQueue.put``.
@@ -41,33 +44,45 @@ class WireCaptureSpanExporter(SpanExporter):
 
     emit: Emit
 
-    def __init__(self, config: CaptureConfig | None = None) -> None:
+    def __init__(self, config: CaptureConfig | str | None = None, **settings: Any) -> None:
+        self._config: CaptureConfig | None = None
         self._writer: CaptureWriter | None = None
-        if config is not None:
+        if isinstance(config, CaptureConfig):
+            self._config = config
             self._open(config)
             return
         try:
-            loaded = load_config({})
-            if loaded.capture_file is not None:
-                self._open(loaded)
+            loaded = load_config({"config": config, **settings})
         except WireCaptureError as error:
-            logger.warning("otel-wirecap: the span exporter 'wirecap' is off: %s", error)
+            self._switch_off(error)
+        else:
+            if loaded.capture_file is not None:
+                self._config = loaded
 
-    def _open(self, config: CaptureConfig) -> None:
+    def _open(self, config: CaptureConfig) -> CaptureWriter:
         self._writer = open_writer(config)
         self.emit = self._writer.put
+        return self._writer
+
+    def _switch_off(self, error: WireCaptureError) -> None:
+        self._config = None
+        logger.warning("otel-wirecap: the span exporter 'wirecap' is off: %s", error)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Makes records of the payload events on finished spans; those that went into this capture live are there."""
-        writer = self._writer
-        if writer is None:
+        config = self._config
+        if config is None:
             return SpanExportResult.SUCCESS
-        for span in spans:
-            for event in span.events:
-                held = event.attributes or {}
-                document = held.get(names.EVENT_RECORD)
-                if isinstance(document, str) and held.get(names.EVENT_PROCESS) != writer.process:
-                    writer.put_document(document)
+        try:
+            for span in spans:
+                for event in span.events:
+                    held = event.attributes or {}
+                    document = held.get(names.EVENT_RECORD)
+                    if isinstance(document, str) and not is_written_here(config, held.get(names.EVENT_PROCESS)):
+                        (self._writer or self._open(config)).put_document(document)
+        except WireCaptureError as error:  # the file cannot be opened
+            self._switch_off(error)
+            return SpanExportResult.FAILURE
         return SpanExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
@@ -85,6 +100,7 @@ class WireCaptureSpanExporter(SpanExporter):
 
     def shutdown(self) -> None:
         """Gives the capture back; its last user ends it."""
+        self._config = None
         writer, self._writer = self._writer, None
         if writer is not None:
             release_writer(writer)

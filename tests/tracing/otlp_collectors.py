@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import gzip
 import http.server
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
@@ -63,6 +65,50 @@ class Received:
             self.logs += items(resource, resource.scope_logs, "log_records")
         for resource in getattr(request, "resource_metrics", ()):
             self.metrics |= {metric.name for scope in resource.scope_metrics for metric in scope.metrics}
+
+    def records_in_events(self) -> list[ToldRecord]:
+        """What spans carry of the capture, by the records' numbers."""
+        told = []
+        for span in self.our_spans():
+            for event in span.it.events:
+                held = values(event.attributes)
+                told.append(told_record(event.name, span.it, held["wirecap.record"], held))
+        return sorted(told, key=lambda one: one.seq)
+
+    def records_in_logs(self) -> list[ToldRecord]:
+        """What log records carry of the capture, by the records' numbers."""
+        told = [
+            told_record(log.it.event_name, log.it, log.it.body.string_value, log.attributes) for log in self.our_logs()
+        ]
+        return sorted(told, key=lambda one: one.seq)
+
+
+class ToldRecord(NamedTuple):
+    """A record of the capture as a collector has it."""
+
+    seq: int
+    process: str
+    file: str
+    name: str
+    trace_id: str
+    span_id: str
+    record: dict[str, Any]
+
+
+def told_record(name: str, it: Any, document: str, held: dict[str, Any]) -> ToldRecord:
+    where = held["wirecap.seq"], held["wirecap.process"], held["wirecap.capture_file"]
+    return ToldRecord(*where, name, it.trace_id.hex(), it.span_id.hex(), json.loads(document))
+
+
+def as_told(records: list[dict[str, Any]], path: Path) -> list[ToldRecord]:
+    """What a collector should have of the records of a capture."""
+    told = []
+    for record in records:
+        metadata = record["metadata"]
+        ids = metadata.get("trace_id", ""), metadata.get("span_id", "")
+        name = f"wirecap.{record['direction']}"
+        told.append(ToldRecord(metadata["seq"], metadata["process"], str(path), name, *ids, record))
+    return told
 
 
 def items(resource: Any, scopes: Any, member: str) -> Iterator[Item]:

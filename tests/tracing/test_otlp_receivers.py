@@ -20,7 +20,7 @@ from collected_gateway import (
     records_of,
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
-from otlp_collectors import COLLECTORS, GRPC, HTTP, OURS, Item, Received
+from otlp_collectors import COLLECTORS, GRPC, HTTP, OURS, Item, Received, as_told
 from redaction_backend import Backend, Words
 
 SCHEMA = "https://opentelemetry.io/schemas/1.41.1"
@@ -213,42 +213,14 @@ def test_no_log_record_is_told_unless_asked_for(told: Told) -> None:
 
 @every_run("events", "both")
 def test_each_record_of_an_exchange_is_an_event_of_its_span(told: Told) -> None:
-    events: dict[int, dict[str, Any]] = {}
-    for span in told.received.our_spans():
-        for event in span.it.events:
-            pairs = {pair.key: pair.value for pair in event.attributes}
-            events[pairs["wirecap.seq"].int_value] = {
-                "name": event.name, "span_id": span.it.span_id.hex(), "trace_id": span.it.trace_id.hex(),
-                "record": json.loads(pairs["wirecap.record"].string_value),
-                "process": pairs["wirecap.process"].string_value, "file": pairs["wirecap.capture_file"].string_value,
-            }  # fmt: skip
-    assert events == {seq: entry for seq, entry in expected(told).items() if entry["span_id"]}
+    assert told.received.records_in_events() == as_told(told.records[1:-1], told.path)
 
 
 @every_run("logs", "both")
 def test_each_record_is_a_log_record(told: Told) -> None:
-    logs: dict[int, dict[str, Any]] = {}
+    assert told.received.records_in_logs() == as_told(told.records, told.path)
     for log in told.received.our_logs():
         assert (log.schema_url, log.resource["service.name"]) == (SCHEMA, "gateway")
-        logs[log.attributes["wirecap.seq"]] = {
-            "name": log.it.event_name, "span_id": log.it.span_id.hex(), "trace_id": log.it.trace_id.hex(),
-            "record": json.loads(log.it.body.string_value),
-            "process": log.attributes["wirecap.process"], "file": log.attributes["wirecap.capture_file"],
-        }  # fmt: skip
-    assert len(told.received.our_logs()) == len(logs)
-    assert logs == expected(told)
-
-
-def expected(told: Told) -> dict[int, dict[str, Any]]:
-    """What a collector should have of each record, by its number."""
-    return {
-        record["metadata"]["seq"]: {
-            "name": f"wirecap.{record['direction']}", "span_id": record["metadata"].get("span_id", ""),
-            "trace_id": record["metadata"].get("trace_id", ""), "record": record,
-            "process": record["metadata"]["process"], "file": str(told.path),
-        }
-        for record in told.records
-    }  # fmt: skip
 
 
 @every_run()

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry import propagate
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation, suppress_instrumentation
+from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.trace import SpanLimits
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NoOpTracerProvider, SpanKind
@@ -96,6 +98,15 @@ def test_no_provider(
     headers = {} if traceparent is None else {"traceparent": traceparent}
     answer = exchange(serve, backend_url, capture_file, provider, **headers)
     assert_complete(records_of(capture_file), answer, trace=TRACE if traceparent == SAMPLED else None)
+
+
+def test_no_propagator(serve: Serve, backend_url: str, capture_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As declarative configuration leaves it that names none: nothing is read from headers, not even a context."""
+    monkeypatch.setattr(propagate, "_HTTP_TEXT_FORMAT", CompositePropagator([]))
+    spans = make_spans()
+    answer = exchange(serve, backend_url, capture_file, spans.provider, traceparent=SAMPLED)
+    assert_complete(records_of(capture_file), answer)
+    assert [span.parent is None for span in spans.of(SpanKind.SERVER)] == [True]
 
 
 def test_the_sdk_switched_off(

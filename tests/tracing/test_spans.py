@@ -184,6 +184,41 @@ def test_the_exporter_in_opentelemetrys_own_pipeline_doubles_nothing(capture_fil
     assert [record["direction"] for record in records(capture_file)] == ["outbound_request", "inbound_response"]
 
 
+def test_an_exporter_that_is_made_first_leaves_the_capture_its_settings(
+    capture_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WIRE_CAPTURE_FILE", str(capture_file))
+    beside = WireCaptureSpanExporter()
+    assert not capture_file.exists()
+    said = os.urandom(12).hex()
+    made, exporter = provider()
+    settings = {"capture_redact_values": [said], "capture_span_payloads": "events", "tracer_provider": made}
+    otel_wirecap.instrument(**settings)
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={"said": said}))
+    httpx.Client(transport=transport).post("http://backend.example/", json={"said": said})
+    otel_wirecap.uninstrument()
+    before = capture_file.read_text()
+    assert said not in before
+    # It knows what was written here, and takes that no second time, also when the capture is over.
+    assert beside.export(exporter.get_finished_spans()) is SpanExportResult.SUCCESS
+    assert beside.force_flush()
+    beside.shutdown()
+    assert capture_file.read_text() == before
+
+
+def test_a_capture_that_is_open_with_other_settings_says_so(
+    capture_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = WireCaptureSpanExporter(load_config({"capture_file": capture_file}, {}))
+    otel_wirecap.instrument(capture_file=capture_file)
+    otel_wirecap.uninstrument()
+    assert caplog.messages == []
+    otel_wirecap.instrument(capture_file=capture_file, capture_redact_fields=["note"])
+    otel_wirecap.uninstrument()
+    first.shutdown()
+    assert [str(capture_file) in told and "other settings" in told for told in caplog.messages] == [True]
+
+
 def test_a_provider_that_is_set_later_gets_its_spans_before_it_is_shut_down(capture_file: Path) -> None:
     done = run(
         f"""
