@@ -36,7 +36,7 @@ _CLIENTS = {"httpx": (0, 25), "httpx2": (2, 0), "aiohttp": (3, 9)}
 """What is hooked on the way to backends, from which version on."""
 
 _SERVERS = ("uvicorn", "hypercorn", "granian", "gunicorn", "starlette", "fastapi", "litestar", "quart", "django")
-_FOR_SETTINGS = ("cbor2", "pyrage", "backports.zstd")
+_FOR_SETTINGS = ("cbor2", "pyrage", "backports.zstd", "opentelemetry-configuration")
 _OTLP_PORT = {"http": 80, "https": 443}
 _OTLP_DEFAULT = {"otlp_proto_grpc": "http://localhost:4317", "otlp_proto_http": "http://localhost:4318"}
 _OTLP_PROTOCOLS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
@@ -51,7 +51,8 @@ def version(name):
     except m.PackageNotFoundError:
         return None
 signals = ("traces", "metrics", "logs")
-groups = ("opentelemetry_instrumentor", *(f"opentelemetry_{signal}_exporter" for signal in signals))
+groups = ("opentelemetry_instrumentor", "opentelemetry_configurator")
+groups += tuple(f"opentelemetry_{signal}_exporter" for signal in signals)
 print(json.dumps({
     "python": sys.version_info[:3], "executable": sys.executable,
     "packages": {name: version(name) for name in json.loads(sys.argv[1])},
@@ -276,7 +277,20 @@ def _telemetry(environ: Mapping[str, str], told: dict[str, Any] | None, *, is_la
         yield Check("telemetry", FAIL, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS switches wirecap off", fix)
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         yield Check("telemetry", WARN, "OTEL_SDK_DISABLED is true: no spans; the capture is complete all the same")
-    default = "otlp" if is_launched else ""
+    if is_launched and told is not None:
+        if not told["entry_points"]["opentelemetry_configurator"]:
+            nothing = "nothing sets OpenTelemetry up: no spans, unless the application does it"
+            yield Check("telemetry", WARN, nothing, "pip install 'otel-wirecap[otlp]', or opentelemetry-distro")
+            return
+        if environ.get("OTEL_CONFIG_FILE"):  # it says all of it
+            if told["packages"]["opentelemetry-configuration"] is None:
+                needed = "OTEL_CONFIG_FILE needs opentelemetry-configuration, which is not there"
+                yield Check("telemetry", FAIL, needed, "pip install opentelemetry-configuration")
+            return
+    yield from _exporters(environ, told, default="otlp" if is_launched else "")
+
+
+def _exporters(environ: Mapping[str, str], told: dict[str, Any] | None, *, default: str) -> Iterator[Check]:
     collectors: dict[str, None] = {}
     for signal in _SIGNALS:
         variable = f"OTEL_{signal.upper()}_EXPORTER"

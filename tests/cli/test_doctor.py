@@ -127,6 +127,31 @@ def test_otlp_is_the_exporter_of_its_protocol_and_what_the_launcher_asks_for_by_
     assert f"http://localhost:{port}" in telemetry["told"]
 
 
+def hidden(folder: Path, name: str) -> str:
+    """A path on which a package of that name has no entry points, as whoever asks for them sees it."""
+    metadata = folder / f"{name.replace('-', '_')}-99.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 99\n")
+    (metadata / "entry_points.txt").write_text("")
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
+
+
+def test_a_launcher_that_sets_nothing_up_is_told(tmp_path):
+    launcher = Path(sys.executable).with_name("opentelemetry-instrument")
+    without = {"PYTHONPATH": hidden(tmp_path, "opentelemetry-distro"), "OTEL_TRACES_EXPORTER": "console"}
+    telemetry = doctor("--", launcher, "gateway.py", **without)["telemetry"]
+    assert (telemetry["state"], "no spans" in telemetry["told"]) == ("warn", True)
+    assert "otel-wirecap[otlp]" in telemetry["fix"]
+    # An application that does it itself needs no more than the exporter.
+    assert "telemetry" not in doctor("--", sys.executable, "gateway.py", **without)
+
+
+def test_a_configuration_file_counts_in_place_of_the_exporters_names(tmp_path):
+    launcher = Path(sys.executable).with_name("opentelemetry-instrument")
+    found = doctor("--", launcher, "gateway.py", OTEL_CONFIG_FILE="otel.yaml", OTEL_TRACES_EXPORTER="oltp")
+    assert "telemetry" not in found
+
+
 def test_people_get_lines_and_what_to_do():
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
     command = [sys.executable, "-m", "otel_wirecap", "doctor", "--", "no-such-command"]
