@@ -27,10 +27,12 @@ def stay_first(launcher: ModuleType) -> None:
     execute = launcher.execl
 
     def execute_behind_us(path: str, *arguments: str) -> None:
-        if capture_is_named() and not is_switched_off():  # by now the options of the command line are set, too
-            before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-            paths = [path for path in before if path not in {"", str(ATTACH)}]
-            os.environ["PYTHONPATH"] = os.pathsep.join([str(ATTACH), *paths])
+        ours = str(ATTACH)
+        before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        # By now the options of the command line are set, too. ``otel-wirecap run`` has put our module there already.
+        if ours in before or (capture_is_named() and not is_switched_off()):
+            paths = [path for path in before if path not in {"", ours}]
+            os.environ["PYTHONPATH"] = os.pathsep.join([ours, *paths])
         execute(path, *arguments)
 
     launcher.execl = execute_behind_us  # type: ignore[attr-defined]  # a patch, said as one

@@ -153,9 +153,14 @@ WHOLE = ["system_start", "outbound_request", "inbound_response", "system_stop"]
 TOLD = "OpenTelemetry's set-up gave up"
 
 
-def launch(*options: str, before: tuple[str, ...] = (), **environ: str) -> subprocess.CompletedProcess[str]:
+RUN = (str(BIN / "otel-wirecap"), "run", "--")
+
+
+def launch(
+    *options: str, before: tuple[str, ...] = (), program: str = CALL, **environ: str
+) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
-    command = [*before, str(BIN / "opentelemetry-instrument"), *options, sys.executable, "-c", textwrap.dedent(CALL)]
+    command = [*before, str(BIN / "opentelemetry-instrument"), *options, sys.executable, "-c", textwrap.dedent(program)]
     return subprocess.run(command, env=kept | environ, capture_output=True, text=True, timeout=SECONDS)
 
 
@@ -214,7 +219,24 @@ def test_opentelemetrys_default_without_its_package_is_no_reason_not_to_capture(
     assert [TOLD in line for line in of_ours(done)] == [True]
 
 
-@pytest.mark.parametrize("before", [(), (str(BIN / "otel-wirecap"), "run", "--")], ids=["", "otel-wirecap run"])
+@pytest.mark.parametrize("before", [(), RUN], ids=["", "otel-wirecap run"])
+def test_processes_that_a_captured_one_starts_are_captured_too(before: tuple[str, ...], capture_file: Path) -> None:
+    """A server's workers, say: OpenTelemetry, too, gives up in each of them."""
+    program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {textwrap.dedent(CALL)!r}])"
+    wrong = NO_METRICS_OR_LOGS | {"OTEL_TRACES_EXPORTER": "oltp"}
+    done = launch(before=before, program=program, **wrong, WIRE_CAPTURE_FILE=str(capture_file))
+    assert (done.returncode, done.stdout) == (0, "ran on\n")
+    assert sorted(directions(capture_file)) == sorted([*WHOLE, "system_start", "system_stop"])
+
+
+def test_who_asks_for_a_capture_gets_one_though_opentelemetry_is_to_leave_it_out(capture_file: Path) -> None:
+    switched_off = NO_METRICS_OR_LOGS | {"OTEL_TRACES_EXPORTER": "none", "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*"}
+    done = launch(before=RUN, **switched_off, WIRE_CAPTURE_FILE=str(capture_file))
+    assert (done.returncode, done.stdout) == (0, "ran on\n")
+    assert directions(capture_file) == WHOLE
+
+
+@pytest.mark.parametrize("before", [(), RUN], ids=["", "otel-wirecap run"])
 def test_a_set_up_that_works_is_left_as_it_is(before: tuple[str, ...], capture_file: Path) -> None:
     exporters = NO_METRICS_OR_LOGS | {"OTEL_TRACES_EXPORTER": "console", "OTEL_LOGS_EXPORTER": "console"}
     settings = {"WIRE_CAPTURE_FILE": str(capture_file), "WIRE_CAPTURE_SPAN_PAYLOADS": "logs"}

@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Callable
 
+_HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120  # pathlib costs start-up time
+
 
 def _start_capture(*, opentelemetry_was_first: bool = False) -> None:
     try:
@@ -38,27 +40,16 @@ def _is_launcher() -> bool:
 
 
 def _stay_first() -> None:
-    """Keeps this module in front of the launcher's own of the same name.
-
-    Without it a missing exporter, on which the launcher's set-up gives up, would take the capture with it.
-    """
-    from opentelemetry.instrumentation import auto_instrumentation
-
-    execute = getattr(auto_instrumentation, "execl")  # noqa: B009  # what it imports, not exports
-
-    def execute_behind_us(path: str, *arguments: str) -> None:
-        here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
-        paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", here)]
-        os.environ["PYTHONPATH"] = os.pathsep.join([here, *paths])
-        execute(path, *arguments)
-
-    setattr(auto_instrumentation, "execl", execute_behind_us)  # noqa: B010  # a patch, said as one
+    """Keeps this module in front of OpenTelemetry's in processes that this one starts; theirs went to the front."""
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if _HERE in paths:
+        paths.remove(_HERE)
+        os.environ["PYTHONPATH"] = os.pathsep.join([_HERE, *paths])
 
 
 def _hand_over() -> None:
     """Imports the sitecustomize that this one hides, if there is one."""
-    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120  # pathlib costs start-up time
-    hidden = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]  # noqa: PTH100
+    hidden = [entry for entry in sys.path if os.path.abspath(entry or ".") != _HERE]  # noqa: PTH100
     if len(hidden) == len(sys.path):
         return
     own = sys.modules.pop("sitecustomize", None)
@@ -82,13 +73,13 @@ def _guarded(action: Callable[[], None]) -> None:
         print(f"otel-wirecap: not captured: {type(error).__name__}", file=sys.stderr)  # noqa: T201
 
 
-if _is_launcher():
-    _guarded(_stay_first)
+if _is_launcher():  # ``instrumentation/environment_variables`` sees to it that what it becomes comes here, too
     _hand_over()
 elif _opentelemetry_is_next():
     try:
         _hand_over()
     finally:
+        _guarded(_stay_first)
         _guarded(lambda: _start_capture(opentelemetry_was_first=True))
 else:
     _guarded(_start_capture)
