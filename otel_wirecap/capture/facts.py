@@ -57,8 +57,9 @@ class ExchangeFacts:
     first_chunk_ns: int | None = None
 
 
-_OF_THE_WIRE = (
-    "error", "method", "http_version", "user_agent", "client_host", "session_id", "requested_model", "answered_model",
+_TEXTS = (
+    "error", "method", "http_version", "user_agent", "client_host", "backend", "key_name", "session_id",
+    "requested_model", "answered_model",
 )  # fmt: skip
 
 
@@ -73,7 +74,7 @@ def masked(facts: ExchangeFacts, redactor: Redactor, credentials: tuple[str, ...
         if answer is not None:
             reasons = tuple(clean(reason) or "" for reason in answer.finish_reasons)
             answer = Answer(clean(answer.id), reasons, answer.usage)
-        told: dict[str, Any] = {name: clean(getattr(facts, name)) for name in _OF_THE_WIRE}
+        told: dict[str, Any] = {name: clean(getattr(facts, name)) for name in _TEXTS}
         url = None if facts.url is None else redactor.url(facts.url, {}, credentials)
         return dataclasses.replace(facts, url=url, answer=answer, **told)
     except Exception:  # noqa: BLE001  # fail closed

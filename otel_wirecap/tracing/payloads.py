@@ -24,7 +24,7 @@ from otel_wirecap.capture.formats.jsonl import JSONLines
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.storage.system_records import shortened
 from otel_wirecap.tracing import attributes as names
-from otel_wirecap.tracing.told_once import tell_once
+from otel_wirecap.tracing.told_once import guarded
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ LEAST_RECORD_BYTES = 1 << 13
 MOST_CHUNKS = 100
 """On one span, which keeps 128 events by default and loses the first ones over it."""
 
+_NOT_TOLD = "a payload was not handed to OpenTelemetry"
 _CHUNKS = frozenset({"stream_chunk", "outbound_stream_chunk", "websocket_message"})
 
 
@@ -82,21 +83,17 @@ class Payloads:
 
     def tell(self, span: CaptureSpan, record: Record) -> None:
         """Tells a record that is in the capture by now; ``span`` is that of its exchange."""
-        try:
+        with guarded(_NOT_TOLD):
             if self._events and span.inner.is_recording():
                 self._add_event(span, record)
             if self._logger is not None:
                 self._emit(self._logger, _context_of(span), record)
-        except Exception as error:  # noqa: BLE001  # a processor of the user's: the capture goes on
-            tell_once("a payload was not handed to OpenTelemetry", type(error).__name__)
 
     def tell_system_record(self, record: Record) -> None:
         """Tells a record about the capture itself, as a log record: no span is there that it could be an event of."""
         if self._logger is not None:
-            try:
+            with guarded(_NOT_TOLD):
                 self._emit(self._logger, Context(), record)
-            except Exception as error:  # noqa: BLE001  # as above
-                tell_once("a payload was not handed to OpenTelemetry", type(error).__name__)
 
     def _add_event(self, span: CaptureSpan, record: Record) -> None:
         carried = span.carried

@@ -24,7 +24,7 @@ from opentelemetry.util.types import Attributes, AttributeValue
 from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.payloads import OnSpan, Payloads
 from otel_wirecap.tracing.semantics import OTHER, attributes_of, failure_of, span_name
-from otel_wirecap.tracing.told_once import tell_once
+from otel_wirecap.tracing.told_once import guarded, tell_once
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Leg
@@ -100,20 +100,20 @@ class CaptureSpan(Span):
         return None if payloads is None else lambda record: payloads.tell(self, record)
 
     def finish(self, end_time: int, facts: ExchangeFacts) -> None:
-        """Sets what the capture learned and ends the user's span.
+        """Sets what the capture learned and ends the user's span; what its processors raise goes no further.
 
         Args:
             end_time: nanoseconds since the epoch.
             facts: what ``ExchangeRecording.end`` returned.
         """
-        inner = self._inner
-        try:
-            if inner.is_recording():
-                self._tell(facts)
-            if self._metrics is not None:
-                self._metrics.record(self, (end_time - self._start_time) / 1e9, facts)
-        finally:
-            inner.end(end_time)
+        with guarded("a span was not handed to OpenTelemetry"):
+            try:
+                if self._inner.is_recording():
+                    self._tell(facts)
+                if self._metrics is not None:
+                    self._metrics.record(self, (end_time - self._start_time) / 1e9, facts)
+            finally:
+                self._inner.end(end_time)
 
     def _tell(self, facts: ExchangeFacts) -> None:
         inner, leg = self._inner, self.leg

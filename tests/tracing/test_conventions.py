@@ -254,6 +254,7 @@ def test_no_secret_of_the_wire_reaches_a_span_whatever_the_capture_may_hold(
 
     @app.post("/{rest:path}")
     async def relay() -> dict[str, str]:
+        otel_wirecap.annotate(backend=f"backend of {key}", key_name=key)
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
             url = f"http://user:{secret}@backend.example/{key}/chat/completions?key={secret}"
             headers = {"authorization": f"Bearer {secret}", "user-agent": f"agent {key}"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -16,7 +17,8 @@ import pytest
 from opentelemetry import propagate
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation, suppress_instrumentation
 from opentelemetry.propagators.composite import CompositePropagator
-from opentelemetry.sdk.trace import SpanLimits
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NoOpTracerProvider, SpanKind
 from traced_gateway import Gateway, Spans, gateway_app, make_spans
@@ -213,6 +215,59 @@ def test_suppression(serve: Serve, spans: Spans, backend_url: str, capture_file:
     chunks = [r["payload"] for r in records if r["direction"] == "stream_chunk"]
     assert "".join(chunks).encode() == answer
     assert (len(spans.of(SpanKind.SERVER)), len(spans.of(SpanKind.CLIENT))) == (2, 0)
+
+
+class RaisingProcessor(SpanProcessor):
+    def __init__(self, where: str, error: type[BaseException]) -> None:
+        def fail(*_arguments: object) -> None:
+            raise error("not today")
+
+        setattr(self, where, fail)
+
+
+class RaisingLogs(LogRecordProcessor):
+    def __init__(self, error: type[BaseException]) -> None:
+        self._error = error
+
+    def on_emit(self, log_record: Any) -> None:
+        raise self._error("not today")
+
+    def shutdown(self) -> None:
+        pass
+
+    def force_flush(self, timeout_millis: int = 0) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError, SystemExit])
+@pytest.mark.parametrize("where", ["_on_ending", "on_end", "logs"])
+def test_processors_that_raise_end_neither_the_capture_nor_what_another_one_gets(
+    where: str, error: type[BaseException], serve: Serve, backend_url: str, capture_file: Path
+) -> None:
+    """Not even with what would end the thread that they are called in."""
+    spans, logs = make_spans(), LoggerProvider(shutdown_on_exit=False)
+    if where == "logs":
+        logs.add_log_record_processor(RaisingLogs(error))
+    else:
+        spans.provider.add_span_processor(RaisingProcessor(where, error))
+    otel_wirecap.instrument(
+        capture_file=capture_file, capture_span_payloads="both", tracer_provider=spans.provider, logger_provider=logs
+    )
+    gateway = serve(gateway_app(backend_url))
+    answers = [gateway.ask(CHAT, BODY) for _ in range(2)]
+    otel_wirecap.uninstrument()
+    assert [status for status, _ in answers] == [200, 200]
+    records = records_of(capture_file)
+    assert (records[0]["direction"], records[-1]["direction"]) == ("system_start", "system_stop")
+    by_flow: dict[str, list[dict[str, Any]]] = {}
+    for record in records[1:-1]:
+        by_flow.setdefault(record["metadata"]["request_id"], []).append(record)
+    assert len(by_flow) == 2
+    assert [record["metadata"]["seq"] for record in records] == list(range(1, len(records) + 1))
+    for directions in (Counter(record["direction"] for record in flow) for flow in by_flow.values()):
+        assert directions["outbound_stream_end"] == directions["stream_end"] == directions["inbound_request"] == 1
+    finished = spans.of(SpanKind.SERVER) + spans.of(SpanKind.CLIENT)
+    assert len(finished) == (0 if where == "_on_ending" else 4)
 
 
 PROGRAM = """
