@@ -40,6 +40,7 @@ _FOR_SETTINGS = ("cbor2", "pyrage", "backports.zstd", "opentelemetry-configurati
 _OTLP_PORT = {"http": 80, "https": 443}
 _OTLP_DEFAULT = {"otlp_proto_grpc": "http://localhost:4317", "otlp_proto_http": "http://localhost:4318"}
 _OTLP_PROTOCOLS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+_PAYLOAD_BATCHES = {"BSP": 16, "BLRP": 50}
 _SIGNALS = ("traces", "metrics", "logs")
 _OUR_GROUPS = ("opentelemetry_instrumentor", "opentelemetry_traces_exporter")
 
@@ -131,6 +132,7 @@ def _checks(command: list[str], settings: Mapping[str, object]) -> Iterator[Chec
         yield from _capture(config)
         if told is not None:
             yield from _extras(config, told["packages"])
+        yield from _batches(config, environ)
     is_launched = bool(command) and Path(command[0]).name == "opentelemetry-instrument"
     yield from _telemetry(environ, told, is_launched=is_launched)
 
@@ -304,6 +306,18 @@ def _exporters(environ: Mapping[str, str], told: dict[str, Any] | None, *, defau
                 collectors[_endpoint(signal, found, environ)] = None
     for endpoint in collectors:
         yield _answers(endpoint)
+
+
+def _batches(config: CaptureConfig, environ: Mapping[str, str]) -> Iterator[Check]:
+    """With payloads, OpenTelemetry's own number of items in a message makes messages that collectors refuse."""
+    wanted = {"events": ["BSP"], "logs": ["BLRP"], "both": ["BSP", "BLRP"]}.get(config.capture_span_payloads, [])
+    if environ.get("OTEL_CONFIG_FILE"):
+        return
+    for kind in wanted:
+        variable = f"OTEL_{kind}_MAX_EXPORT_BATCH_SIZE"
+        if not environ.get(variable):
+            nothing = f"without {variable} messages with payloads may be larger than the 4 MB that collectors take"
+            yield Check("telemetry", WARN, nothing, f"set {variable} to {_PAYLOAD_BATCHES[kind]}")
 
 
 def _exporter(name: str, signal: str, environ: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry._logs import Logger, LoggerProvider, SeverityNumber, get_logger
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 MOST_RECORD_BYTES = 1 << 16
 MOST_SPAN_BYTES = 1 << 20
-"""Of the records on one span: collectors take messages of 4 MB by default."""
+"""Of the records on one span: collectors take messages of 4 MB by default, and one message has many spans."""
 
 LEAST_RECORD_BYTES = 1 << 13
 """What a record that is no chunk always finds room for."""
@@ -54,6 +54,13 @@ class OnSpan:
     chunks: int = 0
     bytes: int = 0
     left_out: int = 0
+
+
+class _Document(NamedTuple):
+    """A record as it is told, and how much that is on its way."""
+
+    text: str
+    bytes: int
 
 
 class Payloads:
@@ -83,19 +90,23 @@ class Payloads:
 
     def tell(self, span: CaptureSpan, record: Record) -> None:
         """Tells a record that is in the capture by now; ``span`` is that of its exchange."""
-        with guarded(_NOT_TOLD):
-            if self._events and span.inner.is_recording():
-                self._add_event(span, record)
-            if self._logger is not None:
-                self._emit(self._logger, _context_of(span), record)
+        told: _Document | None = None
+        if self._logger is not None:
+            with guarded(_NOT_TOLD):
+                told = self._document(record, MOST_RECORD_BYTES)
+                self._emit(self._logger, _context_of(span), record, told)
+        if self._events:
+            with guarded(_NOT_TOLD):
+                if span.inner.is_recording():
+                    self._add_event(span, record, told)
 
     def tell_system_record(self, record: Record) -> None:
         """Tells a record about the capture itself, as a log record: no span is there that it could be an event of."""
         if self._logger is not None:
             with guarded(_NOT_TOLD):
-                self._emit(self._logger, Context(), record)
+                self._emit(self._logger, Context(), record, self._document(record, MOST_RECORD_BYTES))
 
-    def _add_event(self, span: CaptureSpan, record: Record) -> None:
+    def _add_event(self, span: CaptureSpan, record: Record, told: _Document | None) -> None:
         carried = span.carried
         room = min(MOST_RECORD_BYTES, MOST_SPAN_BYTES - carried.bytes)
         if record.direction in _CHUNKS:
@@ -103,27 +114,29 @@ class Payloads:
                 carried.left_out += 1
                 return
             carried.chunks += 1
-        document = self._document(record, max(room, LEAST_RECORD_BYTES))
-        carried.bytes += len(document)
-        attributes = {names.EVENT_RECORD: document, **self._pointer(record)}
+        room = max(room, LEAST_RECORD_BYTES)
+        if told is None or told.bytes > room:
+            told = self._document(record, room)
+        carried.bytes += told.bytes
+        attributes = {names.EVENT_RECORD: told.text, **self._pointer(record)}
         span.inner.add_event("wirecap." + record.direction, attributes, record.time_ns)
 
-    def _emit(self, logger: Logger, context: Context, record: Record) -> None:
+    def _emit(self, logger: Logger, context: Context, record: Record, told: _Document) -> None:
         logger.emit(
             timestamp=record.time_ns,
             context=context,
             severity_number=SeverityNumber.INFO,
             event_name="wirecap." + record.direction,
-            body=self._document(record, MOST_RECORD_BYTES),
+            body=told.text,
             attributes=self._pointer(record),
         )
 
-    def _document(self, record: Record, most: int) -> str:
+    def _document(self, record: Record, most: int) -> _Document:
         data = self._format.encode(record)
         if len(data) > most:
             copy = dataclasses.replace(record, metadata=dict(record.metadata))
             data = shortened(copy, self._format, most)
-        return data.decode().rstrip("\n")
+        return _Document(data.decode().rstrip("\n"), len(data))
 
     def _pointer(self, record: Record) -> dict[str, AttributeValue]:
         """Where the whole record is."""

@@ -152,6 +152,21 @@ def test_a_configuration_file_counts_in_place_of_the_exporters_names(tmp_path):
     assert "telemetry" not in found
 
 
+@pytest.mark.parametrize(
+    ("environ", "state"),
+    [
+        ({"WIRE_CAPTURE_SPAN_PAYLOADS": "events"}, "warn"),
+        ({"WIRE_CAPTURE_SPAN_PAYLOADS": "both", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "16"}, "warn"),
+        ({"WIRE_CAPTURE_SPAN_PAYLOADS": "logs", "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE": "50"}, None),
+        ({}, None),
+    ],
+)
+def test_payloads_in_messages_that_collectors_may_refuse_are_told(environ, state):
+    telemetry = doctor(**environ).get("telemetry")
+    assert (telemetry and telemetry["state"]) == state
+    assert telemetry is None or "larger than the 4 MB" in telemetry["told"]
+
+
 def test_people_get_lines_and_what_to_do():
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
     command = [sys.executable, "-m", "otel_wirecap", "doctor", "--", "no-such-command"]

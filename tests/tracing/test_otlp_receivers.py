@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 from collected_gateway import (
     CONTRIB,
@@ -253,3 +254,32 @@ def test_among_the_spans_of_other_instrumentation_ours_are_linked(tmp_path: Path
     assert len(attempts) == 4
     for span in attempts:
         assert_below_its_server(span, received)
+
+
+LARGE = {"model": "m-1", "messages": [{"role": "user", "content": "word " * 9_000}]}
+
+
+def test_large_payloads_come_in_messages_that_collectors_take(tmp_path: Path) -> None:
+    """By gRPC those of 4 MB at most, unless they are told to take more; here are 6 MB of spans and as much of logs."""
+    backend = Backend(Words("Let me see.", "It is long.", "{}"))
+    path = tmp_path / "capture.log"
+    try:
+        with COLLECTORS[GRPC]() as received:
+            env = environ(
+                path,
+                OTEL_EXPORTER_OTLP_ENDPOINT=received.endpoint,
+                OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=CONTRIB,
+                OTEL_BSP_MAX_EXPORT_BATCH_SIZE="16",
+                OTEL_BLRP_MAX_EXPORT_BATCH_SIZE="50",
+                WIRE_CAPTURE_SPAN_PAYLOADS="both",
+            )
+            with collected_gateway(backend.url, env) as gateway, httpx.Client(timeout=SECONDS) as client:
+                for _ in range(70):
+                    assert client.post(f"{gateway.url}/v1/chat/completions", json=LARGE).status_code == 200
+    finally:
+        backend.close()
+    records = records_of(path)
+    assert sum(len(json.dumps(record)) for record in records) > 6_000_000
+    assert gateway.done.stderr == ""
+    assert received.records_in_events() == as_told(records[1:-1], path)
+    assert received.records_in_logs() == as_told(records, path)

@@ -169,6 +169,14 @@ def test_a_large_record_is_cut_and_says_where_the_whole_one_is(spans: Spans, log
     assert on_spans(spans)[-1][0] == "wirecap.stream_end"
 
 
+def test_what_a_span_carries_is_measured_in_bytes_whatever_the_script(
+    spans: Spans, logs: Logs, capture_file: Path
+) -> None:
+    chunk = "data: " + "你" * 20_000 + "\n\n"
+    stream(capture_file, spans, logs, [chunk.encode()] * 40, capture_span_payloads="events")
+    assert sum(len(attributes[EVENT_RECORD].encode()) for _, attributes in on_spans(spans)) < (1 << 20) + (1 << 16)
+
+
 def test_an_unsampled_span_carries_nothing_and_its_log_records_are_told(logs: Logs, capture_file: Path) -> None:
     spans = make_spans(sampler=ALWAYS_OFF)
     stream(capture_file, spans, logs, [b"data: 1\n\n"], capture_span_payloads="both")
