@@ -110,8 +110,23 @@ class _ResponseTee:
         return getattr(self._wirecap_inner, name)
 
     def __del__(self) -> None:
+        # Not yet: where the garbage collector takes it together with an async generator, the event loop brings both
+        # back to life, to run the generator's end, which may well close the response.
         with contextlib.suppress(Exception):  # at interpreter shutdown anything may be gone
-            self._wirecap_exchange.end(now_ns(), "abandoned")
+            self._wirecap_dropped = _Dropped(self._wirecap_exchange)
+
+
+class _Dropped:
+    """Goes with a response's tee when that is gone for good."""
+
+    __slots__ = ("_exchange",)
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # as above
+            self._exchange.end(now_ns(), "abandoned")
 
 
 class _SyncResponseTee(_ResponseTee):

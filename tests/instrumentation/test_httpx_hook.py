@@ -177,6 +177,40 @@ def leave_to_the_collector(http: ModuleType, url: str) -> None:
         gc.collect()
 
 
+def leave_in_a_generator(http: ModuleType, url: str) -> None:
+    """As a server does whose client is gone, and whose exception has the frames: the collector takes a cycle."""
+
+    async def go() -> None:
+        async with http.AsyncClient() as client:
+            response = await client.send(client.build_request("GET", url + "/stream"), stream=True)
+            closed = asyncio.Event()
+
+            async def relay(answer: Any) -> AsyncIterator[bytes]:
+                try:
+                    async for chunk in answer.aiter_raw():
+                        yield chunk
+                finally:
+                    await answer.aclose()
+                    closed.set()
+
+            cycle: list[Any] = [relay(response)]
+            cycle.append(cycle)
+            await anext(cycle[0])
+            del response, cycle
+            gc.collect()
+            await asyncio.wait_for(closed.wait(), 10)
+
+    asyncio.run(go())
+
+
+def leave_to_the_collector_in_a_cycle(http: ModuleType, url: str) -> None:
+    with http.Client() as client:
+        response = client.send(client.build_request("GET", url + "/stream"), stream=True)
+        response.itself = response
+        del response
+        gc.collect()
+
+
 def time_out(http: ModuleType, url: str) -> None:
     with http.Client(timeout=1) as client, pytest.raises(http.ReadTimeout):
         client.get(url + "/stall/20")
@@ -202,6 +236,8 @@ def be_cancelled(http: ModuleType, url: str) -> None:
         (leave_closed, "closed", ()),
         (leave_unread, "closed", ()),
         (leave_to_the_collector, "abandoned", ()),
+        (leave_to_the_collector_in_a_cycle, "abandoned", ()),
+        (leave_in_a_generator, "closed", ()),
         (time_out, "error", ("ReadTimeout",)),
         (be_reset, "error", ("ReadError", "RemoteProtocolError")),
         (be_cancelled, "cancelled", ()),
