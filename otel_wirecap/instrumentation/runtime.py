@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import contextvars
 import functools
@@ -43,6 +44,7 @@ from otel_wirecap.instrumentation.choice import Choice
 from otel_wirecap.storage.registry import close_first_at_exit
 from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
+from otel_wirecap.tracing.handover import Handover
 from otel_wirecap.tracing.metrics import report_metrics
 from otel_wirecap.tracing.payloads import Payloads
 from otel_wirecap.tracing.propagation import context_headers
@@ -157,7 +159,8 @@ class Runtime:
     ) -> None:
         self.capture_file = config.capture_file
         self._propagate = config.capture_propagate
-        self._payloads = _payloads(config, logger_provider)
+        self._handover = Handover()
+        self._payloads = _payloads(config, logger_provider, self._handover)
         self.exporter = WireCaptureSpanExporter(config)
         if self._payloads is not None:
             self.exporter.observe_system_records(self._payloads.tell_system_record)
@@ -243,7 +246,9 @@ class Runtime:
     ) -> Begun:
         if not self._used:
             self._used = True
-            close_first_at_exit()  # by now the application has set up its tracing
+            # By now the application has set up its tracing, whose end must come after these two.
+            atexit.register(self._handover.close)
+            close_first_at_exit()
         began_unix_ns, began_ns = time.time_ns(), now_ns()
         exchange_id = _new_id("ex")
         method = method_of(head.method, self._methods)
@@ -261,8 +266,8 @@ class Runtime:
                 attributes[names.HTTP_REQUEST_RESEND_COUNT] = attempt - 1
         span = start_capture_span(
             self._tracer, leg, method, attributes,
-            context=context, start_time=began_unix_ns, exporter=self.exporter, flow_trace_id=flow.trace_id,
-            payloads=self._payloads, metrics=self._metrics,
+            context=context, start_time=began_unix_ns, exporter=self.exporter, handover=self._handover,
+            flow_trace_id=flow.trace_id, payloads=self._payloads, metrics=self._metrics,
         )  # fmt: skip
         flow.trace_id = flow.trace_id or span.trace_id
         exchange = Exchange(
@@ -314,13 +319,16 @@ class Runtime:
     def close(self) -> None:
         """Ends this use of the capture."""
         self.exporter.shutdown()
+        atexit.unregister(self._handover.close)
+        self._handover.close()
 
 
-def _payloads(config: CaptureConfig, logger_provider: LoggerProvider | None) -> Payloads | None:
+def _payloads(config: CaptureConfig, logger_provider: LoggerProvider | None, handover: Handover) -> Payloads | None:
     """Who tells payloads to collectors; None where nobody asked for it."""
     if config.capture_span_payloads == "off" or config.capture_file is None:
         return None
-    return Payloads(config.capture_span_payloads, os.fspath(config.capture_file.absolute()), logger_provider)
+    path = os.fspath(config.capture_file.absolute())
+    return Payloads(config.capture_span_payloads, path, logger_provider, handover)
 
 
 _runtime: Runtime | None = None

@@ -4,7 +4,8 @@ Invariants:
 
 - What is told is the record as it stands in the capture, or its beginning, with the file and the number under which the
   whole of it is found there.
-- It is told in the writer's thread. Nothing that goes wrong reaches the capture.
+- It is made in the writer's thread, and handed on in another one (``Handover``). Nothing that goes wrong reaches the
+  capture.
 - A span never carries more than its limit of events takes: of a long stream the later chunks are left out and counted,
   so that the request before them and the end behind them stay.
 """
@@ -12,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,13 +26,14 @@ from otel_wirecap.capture.formats.jsonl import JSONLines
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.storage.system_records import shortened
 from otel_wirecap.tracing import attributes as names
-from otel_wirecap.tracing.told_once import guarded
+from otel_wirecap.tracing.told_once import tell_once
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
     from otel_wirecap.capture.record import Record
+    from otel_wirecap.tracing.handover import Handover
     from otel_wirecap.tracing.span import CaptureSpan
 
 MOST_RECORD_BYTES = 1 << 16
@@ -43,7 +46,7 @@ LEAST_RECORD_BYTES = 1 << 13
 MOST_CHUNKS = 100
 """On one span, which keeps 128 events by default and loses the first ones over it."""
 
-_NOT_TOLD = "a payload was not handed to OpenTelemetry"
+_NOT_TOLD = "a payload is left out of telemetry"
 _CHUNKS = frozenset({"stream_chunk", "outbound_stream_chunk", "websocket_message"})
 
 
@@ -70,12 +73,15 @@ class Payloads:
         wanted: ``events``, ``logs`` or ``both``.
         capture_file: the absolute path of the file that has the records.
         logger_provider: whose log records they become; None: the global provider's, also one set later.
+        handover: hands log records over.
 
     Raises:
         ConfigurationError: log records are wanted, and this OpenTelemetry cannot name an event of one.
     """
 
-    def __init__(self, wanted: str, capture_file: str, logger_provider: LoggerProvider | None) -> None:
+    def __init__(
+        self, wanted: str, capture_file: str, logger_provider: LoggerProvider | None, handover: Handover
+    ) -> None:
         self._events = wanted in {"events", "both"}
         self._logger: Logger | None = None
         if wanted in {"logs", "both"}:
@@ -87,24 +93,27 @@ class Payloads:
             self._logger = get_logger("otel_wirecap", __version__, logger_provider, names.SCHEMA_URL)
         self._capture_file = capture_file
         self._format = JSONLines()
+        self._handover = handover
 
     def tell(self, span: CaptureSpan, record: Record) -> None:
         """Tells a record that is in the capture by now; ``span`` is that of its exchange."""
-        told: _Document | None = None
-        if self._logger is not None:
-            with guarded(_NOT_TOLD):
+        try:
+            told: _Document | None = None
+            if self._logger is not None:
                 told = self._document(record, MOST_RECORD_BYTES)
                 self._emit(self._logger, _context_of(span), record, told)
-        if self._events:
-            with guarded(_NOT_TOLD):
-                if span.inner.is_recording():
-                    self._add_event(span, record, told)
+            if self._events and span.inner.is_recording():
+                self._add_event(span, record, told)
+        except Exception as error:  # noqa: BLE001  # the capture goes on
+            tell_once(_NOT_TOLD, type(error).__name__)
 
     def tell_system_record(self, record: Record) -> None:
         """Tells a record about the capture itself, as a log record: no span is there that it could be an event of."""
         if self._logger is not None:
-            with guarded(_NOT_TOLD):
+            try:
                 self._emit(self._logger, Context(), record, self._document(record, MOST_RECORD_BYTES))
+            except Exception as error:  # noqa: BLE001  # as above
+                tell_once(_NOT_TOLD, type(error).__name__)
 
     def _add_event(self, span: CaptureSpan, record: Record, told: _Document | None) -> None:
         carried = span.carried
@@ -122,7 +131,8 @@ class Payloads:
         span.inner.add_event("wirecap." + record.direction, attributes, record.time_ns)
 
     def _emit(self, logger: Logger, context: Context, record: Record, told: _Document) -> None:
-        logger.emit(
+        emit = functools.partial(
+            logger.emit,
             timestamp=record.time_ns,
             context=context,
             severity_number=SeverityNumber.INFO,
@@ -130,6 +140,7 @@ class Payloads:
             body=told.text,
             attributes=self._pointer(record),
         )
+        self._handover.put(emit, told.bytes)
 
     def _document(self, record: Record, most: int) -> _Document:
         data = self._format.encode(record)

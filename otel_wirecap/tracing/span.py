@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from opentelemetry.util.types import Attributes, AttributeValue
 from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.payloads import OnSpan, Payloads
 from otel_wirecap.tracing.semantics import OTHER, attributes_of, failure_of, span_name
-from otel_wirecap.tracing.told_once import guarded, tell_once
+from otel_wirecap.tracing.told_once import tell_once
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Leg
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.facts import ExchangeFacts
     from otel_wirecap.capture.record import Record
     from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
+    from otel_wirecap.tracing.handover import Handover
     from otel_wirecap.tracing.request_metrics import RequestMetrics
 
 
@@ -42,6 +44,7 @@ class CaptureSpan(Span):
         inner: the user's span, started; recording or not.
         parent: the context of the parent, whose trace id is kept where the user's span brings no id of its own.
         exporter: where payload events go.
+        handover: ends the user's span.
         leg: of the exchange.
         method: the request's, as the conventions have it.
         flow_trace_id: the trace id of the flow's earlier exchanges, 32 hexadecimal digits; None where there is none.
@@ -62,6 +65,7 @@ class CaptureSpan(Span):
         parent: SpanContext,
         exporter: WireCaptureSpanExporter,
         *,
+        handover: Handover,
         leg: Leg,
         method: str,
         flow_trace_id: str | None = None,
@@ -70,6 +74,7 @@ class CaptureSpan(Span):
         start_time: int = 0,
     ) -> None:
         self._inner = inner
+        self._handover = handover
         self._payloads = payloads
         self._metrics = metrics
         self._start_time = start_time
@@ -100,20 +105,20 @@ class CaptureSpan(Span):
         return None if payloads is None else lambda record: payloads.tell(self, record)
 
     def finish(self, end_time: int, facts: ExchangeFacts) -> None:
-        """Sets what the capture learned and ends the user's span; what its processors raise goes no further.
+        """Sets what the capture learned and has the user's span ended.
 
         Args:
             end_time: nanoseconds since the epoch.
             facts: what ``ExchangeRecording.end`` returned.
         """
-        with guarded("a span was not handed to OpenTelemetry"):
-            try:
-                if self._inner.is_recording():
-                    self._tell(facts)
-                if self._metrics is not None:
-                    self._metrics.record(self, (end_time - self._start_time) / 1e9, facts)
-            finally:
-                self._inner.end(end_time)
+        inner = self._inner
+        try:
+            if inner.is_recording():
+                self._tell(facts)
+            if self._metrics is not None:
+                self._metrics.record(self, (end_time - self._start_time) / 1e9, facts)
+        finally:
+            self._handover.put(functools.partial(inner.end, end_time), self.carried.bytes)
 
     def _tell(self, facts: ExchangeFacts) -> None:
         inner, leg = self._inner, self.leg
@@ -186,14 +191,15 @@ def start_capture_span(
     context: Context | None,
     start_time: int,
     exporter: WireCaptureSpanExporter,
+    handover: Handover,
     flow_trace_id: str | None,
     payloads: Payloads | None,
     metrics: RequestMetrics | None,
 ) -> CaptureSpan:
     """Starts a span of the user's provider and wraps it.
 
-    ``context`` is the parent's, None the current one; ``start_time`` is nanoseconds since the epoch; ``leg``,
-    ``method``, ``flow_trace_id``, ``payloads`` and ``metrics`` as in ``CaptureSpan``; the rest as in
+    ``context`` is the parent's, None the current one; ``start_time`` is nanoseconds since the epoch; ``handover``,
+    ``leg``, ``method``, ``flow_trace_id``, ``payloads`` and ``metrics`` as in ``CaptureSpan``; the rest as in
     ``Tracer.start_span``.
     """
     parent = trace.get_current_span(context).get_span_context()
@@ -210,6 +216,6 @@ def start_capture_span(
         except Exception as error:  # noqa: BLE001  # a sampler, a processor: the capture needs none of them
             tell_once("exchanges are captured without spans: the tracer provider raises", type(error).__name__)
     return CaptureSpan(
-        inner, parent, exporter, leg=leg, method=method, flow_trace_id=flow_trace_id,
+        inner, parent, exporter, handover=handover, leg=leg, method=method, flow_trace_id=flow_trace_id,
         payloads=payloads, metrics=metrics, start_time=start_time,
     )  # fmt: skip

@@ -1,0 +1,118 @@
+"""Hands spans and log records to the user's processors, which may wait for a collector, in a thread of its own.
+
+Invariants:
+
+- Nobody waits for a processor: not the application, and not the writer, whose records would be lost meanwhile.
+- What waits is bounded; what finds no room is left out, which is told once.
+- All is handed over in the order in which it came.
+- After a fork the child starts anew; what waits is the parent's.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TypeAlias
+
+from otel_wirecap.tracing.told_once import tell_once
+
+MOST_WAITING_BYTES = 1 << 26
+ITEM_SIZE = 4096
+"""Bytes that a span or a log record is counted with, besides its payloads."""
+
+CLOSE_SECONDS = 5.0
+_SLOW = "OpenTelemetry's processors take too long"
+
+_Item: TypeAlias = tuple[int, Callable[[], object]]
+
+
+class Handover:
+    """What waits to be handed over, and the thread that does it."""
+
+    def __init__(self) -> None:
+        self._begin()
+        _handovers.add(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting_bytes = 0
+        self._items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def put(self, action: Callable[[], object], size: int = 0) -> None:
+        """Has ``action`` called soon, which holds ``size`` bytes of payloads; whatever it raises is told."""
+        size += ITEM_SIZE
+        with self._lock:
+            is_full = self._waiting_bytes > 0 and self._waiting_bytes + size > MOST_WAITING_BYTES
+            is_taken = not is_full and (self._thread is not None or self._start())
+            if is_taken:
+                self._waiting_bytes += size
+                self._items.put((size, action))
+        if is_full:
+            tell_once("spans or log records are left out", _SLOW)
+        elif not is_taken:
+            _call(action)
+
+    def close(self) -> None:
+        """Waits until all is handed over, for some seconds at most; what then is left is told."""
+        done = threading.Event()
+        with self._lock:
+            if self._thread is None:
+                return
+            self._items.put((0, done.set))
+        if not done.wait(CLOSE_SECONDS):
+            tell_once("spans or log records are lost at the end", _SLOW)
+
+    def _start(self) -> bool:
+        thread = threading.Thread(target=self._run, args=(self._items,), name="otel-wirecap-handover", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter ends
+            return False
+        self._thread = thread
+        multiprocessing_util = sys.modules.get("multiprocessing.util")
+        if multiprocessing_util is not None:  # after the writer; see there
+            multiprocessing_util.Finalize(None, _close, args=(weakref.ref(self),), exitpriority=-1)
+        return True
+
+    def _run(self, items: queue.SimpleQueue[_Item]) -> None:
+        while True:
+            size, action = items.get()
+            _call(action)
+            del action
+            with self._lock:
+                self._waiting_bytes -= size
+
+    def begin_child(self) -> None:
+        """In a forked child: leaves what waits to the parent."""
+        self._begin()
+
+
+def _call(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except BaseException as error:  # a cancellation or an exit, too: this thread is not theirs to end
+        if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
+            raise
+        tell_once("a span or a log record was not handed to OpenTelemetry", type(error).__name__)
+
+
+_handovers: weakref.WeakSet[Handover] = weakref.WeakSet()
+
+
+def _close(reference: weakref.ref[Handover]) -> None:
+    handover = reference()
+    if handover is not None:
+        handover.close()
+
+
+def _begin_child() -> None:
+    for handover in list(_handovers):
+        handover.begin_child()
+
+
+os.register_at_fork(after_in_child=_begin_child)
