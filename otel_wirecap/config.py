@@ -299,7 +299,7 @@ class CaptureConfig:
     )
     capture_buffer_size: int = _setting(65536, SIZE, "bytes that make a batch")
     capture_flush_interval: float = _setting(1.0, SECONDS, "seconds a record may wait to be written")
-    capture_max_entries_per_flush: int = _setting(100, POSITIVE_COUNT, "events that make a batch")
+    capture_max_entries_per_flush: int = _setting(100, POSITIVE_COUNT, "events of one exchange that make a batch")
     capture_max_bytes: int = _setting(100 << 20, SIZE, "bytes of a file before it is rotated")
     capture_max_files: int = _setting(5, COUNT, "rotated files that are kept")
     capture_total_max_bytes: int = _setting(500 << 20, SIZE, "bytes of the live and all rotated files")

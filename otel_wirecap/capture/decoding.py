@@ -230,6 +230,20 @@ class TextSplitter:
             self._kept = data[error.start :]
             return data[: error.start].decode()
 
+    def are_texts(self, chunks: list[bytes]) -> bool:
+        """Whether each of the chunks is text as it is, the first with nothing before it."""
+        if self._kept:
+            return False
+        joined = b"".join(chunks)
+        if joined.isascii():
+            return True
+        try:
+            joined.decode()
+        except UnicodeDecodeError:
+            return False
+        # Where all of them are text together, one that begins a character's later byte is the only way to cut it.
+        return not any(chunk and chunk[0] & 0xC0 == 0x80 for chunk in chunks)
+
     def rest(self) -> bytes:
         """The bytes that are left over when the stream ends."""
         rest, self._kept = self._kept, b""

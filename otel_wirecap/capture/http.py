@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from types import NoneType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
 
@@ -16,18 +16,23 @@ from otel_wirecap.capture.body import NOT_JSON, BodyCollector, RecordedBody, red
 from otel_wirecap.capture.record import Payload, RawJSON
 from otel_wirecap.capture.recording import ExchangeRecording, Recording, header
 from otel_wirecap.capture.redaction.prompts import without_prompts
+from otel_wirecap.capture.redaction.stream import Released
 from otel_wirecap.capture.redaction.streams import StreamRedaction, stream_redaction
 from otel_wirecap.capture.streams import BINARY_TYPES, STREAM_TYPES, StreamDecoder, StreamReader
 from otel_wirecap.llm.providers import answered_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otel_wirecap.capture.events import End, RequestHead, ResponseHead
     from otel_wirecap.capture.exchange import Exchange
     from otel_wirecap.capture.flow import FlowRecording
-    from otel_wirecap.capture.redaction.stream import Released
     from otel_wirecap.llm.assembly import ProviderError
 
 SUCCESS = range(200, 300)
+
+_SHORTEST_RUN = 3
+"""Chunks: what is done once for all of them costs as much as one or two."""
 
 
 class Directions(NamedTuple):
@@ -53,12 +58,19 @@ _DIRECTIONS = {
 
 
 class _WaitingChunk(NamedTuple):
-    """A chunk that is not written yet: when it came, what its payload is, how long it is, and what is told of it."""
+    """A chunk that is not written yet.
+
+    Attributes:
+        now_ns: when it came.
+        kind: what its payload is.
+        length: of that, in bytes.
+        facts: what is told of it; None where that is its length alone.
+    """
 
     now_ns: int
     kind: type[str | bytes | None]
     length: int
-    facts: dict[str, Any]
+    facts: dict[str, Any] | None
 
 
 class HTTPRecording(ExchangeRecording):
@@ -66,6 +78,7 @@ class HTTPRecording(ExchangeRecording):
 
     __slots__ = (
         "_body",
+        "_came",
         "_chunk_number",
         "_directions",
         "_reader",
@@ -75,7 +88,6 @@ class HTTPRecording(ExchangeRecording):
         "_response_encoding",
         "_response_type",
         "_stream",
-        "_unredacted",
         "_waiting",
         "_waiting_bytes",
     )
@@ -94,7 +106,7 @@ class HTTPRecording(ExchangeRecording):
         self._reader: StreamReader | None = None
         self._chunk_number = 0
         self._redaction: StreamRedaction | None = None
-        self._unredacted: list[bytes] = []
+        self._came: list[tuple[int, bytes]] = []
         self._waiting: deque[_WaitingChunk] = deque()
         self._waiting_bytes = 0
 
@@ -107,7 +119,7 @@ class HTTPRecording(ExchangeRecording):
     @property
     def unredacted_chunks(self) -> int:
         """Chunks that are kept to be redacted together."""
-        return len(self._unredacted)
+        return len(self._came)
 
     # -- the request ---------------------------------------------------------------------------------------------
 
@@ -178,66 +190,109 @@ class HTTPRecording(ExchangeRecording):
             if self._body is not None:
                 self._body.add(data)
             return
-        if not self._chunk_number:
-            self._first_chunk_ns = now_ns - self._exchange.began_ns
-        decoded = self._stream.decode(data)
-        if decoded is None:
-            facts: dict[str, Any] = {"chunk_bytes": 0, "wire_length": len(data), "incomplete": "undecodable"}
-            self._wait(now_ns, None, facts)
-            return
-        facts = {"chunk_bytes": len(decoded)}
-        if self._stream.compressed:
-            facts["wire_length"] = len(data)
-        self._wait(now_ns, self._stream.payload(decoded), facts)
-
-    def _wait(self, now_ns: int, content: str | bytes | None, facts: dict[str, Any]) -> None:
-        """Keeps a chunk until it is redacted: together with others that costs a fraction."""
-        self._chunk_number += 1
-        facts["chunk_number"] = self._chunk_number
-        data = content.encode() if isinstance(content, str) else content or b""
-        kind = type(content)
-        self._waiting.append(_WaitingChunk(now_ns, kind, len(data), facts))
-        self._unredacted.append(data)
+        # It is kept until it is redacted: together with others that, and all the rest, costs a fraction.
+        self._came.append((now_ns, data))
         self._waiting_bytes += len(data)
 
     def write_chunks(self, *, now_ns: int = 0) -> None:
         """Writes the chunks that came, but for those in which a secret may begin whose rest is still to come."""
-        self._write_chunks(is_end=False)
+        self._write_chunks()
 
-    def _write_chunks(self, *, is_end: bool) -> None:
-        pieces, self._unredacted = self._unredacted, []
+    def _write_chunks(self, *, end_ns: int | None = None) -> None:
+        """Writes what can be told; all of it where the stream ends, at ``end_ns``."""
+        pieces = self._decoded()
+        if end_ns is not None and self._stream is not None and (rest := self._stream.rest()):
+            pieces.append(self._wait(end_ns, rest, {"chunk_bytes": 0}))
         if self._reader is not None and pieces:
             self._reader.feed(b"".join(pieces))
             self._learn_model(self._reader.model)
-        redaction, credentials = self._redaction, self.flow.credentials
-        if redaction is not None:
+        self._write_released(self._redacted(lambda redaction: redaction.feed(pieces, self.flow.credentials)))
+        if end_ns is not None:
+            self._write_released(self._redacted(lambda redaction: redaction.close(self.flow.credentials)))
+        if self._redaction is None:
+            while self._waiting:
+                chunk = self._waiting.popleft()
+                withheld = {"incomplete": "withheld"} if chunk.length else {}
+                self._write_chunk(chunk, None, withheld, {"withheld": 1} if chunk.length else {})
+
+    def _redacted(self, action: Callable[[StreamRedaction], Released]) -> Released:
+        if self._redaction is not None:
             try:
-                released = redaction.feed(pieces, credentials)
-                self._write_released(released)
-                if is_end:
-                    self._write_released(redaction.close(credentials))
+                return action(self._redaction)
             except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not written
                 self._redaction = None
-        if self._redaction is None:
-            for chunk in self._waiting:
-                withheld = {"incomplete": "withheld"} if chunk.length else {}
-                counts = {"withheld": 1} if chunk.length else {}
-                self._write_chunk(chunk, None, withheld, counts)
-            self._waiting.clear()
+        return Released([], {})
+
+    def _decoded(self) -> list[bytes]:
+        """The payloads of the chunks that came, which wait from now on."""
+        came, self._came = self._came, []
+        stream = self._stream
+        if stream is None or not came:
+            return []
+        if self._first_chunk_ns is None:
+            self._first_chunk_ns = came[0][0] - self._exchange.began_ns
+        chunks = [data for _, data in came]
+        if stream.are_payloads(chunks):
+            self._waiting += [_WaitingChunk(now_ns, str, len(data), None) for now_ns, data in came]
+            return chunks
+        return [self._decoded_chunk(stream, now_ns, data) for now_ns, data in came]
+
+    def _decoded_chunk(self, stream: StreamDecoder, now_ns: int, data: bytes) -> bytes:
+        self._waiting_bytes -= len(data)
+        decoded = stream.decode(data)
+        if decoded is None:
+            facts: dict[str, Any] = {"chunk_bytes": 0, "wire_length": len(data), "incomplete": "undecodable"}
+            return self._wait(now_ns, None, facts)
+        facts = {"chunk_bytes": len(decoded)}
+        if stream.compressed:
+            facts["wire_length"] = len(data)
+        return self._wait(now_ns, stream.payload(decoded), facts)
+
+    def _wait(self, now_ns: int, content: str | bytes | None, facts: dict[str, Any]) -> bytes:
+        data = content.encode() if isinstance(content, str) else content or b""
+        self._waiting.append(_WaitingChunk(now_ns, type(content), len(data), facts))
+        self._waiting_bytes += len(data)
+        return data
 
     def _write_released(self, released: Released) -> None:
+        run: list[tuple[_WaitingChunk, str]] = []
+        take = self._waiting.popleft
         for number, data in enumerate(released.pieces):
-            chunk = self._waiting.popleft()
+            chunk = take()
             payload: Payload = data.decode("utf-8", "replace") if chunk.kind is str else data
-            self._write_chunk(
-                chunk, payload if chunk.kind is not NoneType else None, {}, released.counts.get(number, {})
-            )
+            if chunk.facts is None and number not in released.counts:
+                run.append((chunk, cast("str", payload)))
+                continue
+            self._write_plain(run)
+            run = []
+            counts = released.counts.get(number, {})
+            self._write_chunk(chunk, payload if chunk.kind is not NoneType else None, {}, counts)
+        self._write_plain(run)
+
+    def _write_plain(self, run: list[tuple[_WaitingChunk, str]]) -> None:
+        """Writes chunks of which there is nothing special to tell."""
+        if len(run) < _SHORTEST_RUN or self._exchange.on_record is not None:
+            for chunk, payload in run:
+                self._write_chunk(chunk, payload, {}, {})
+            return
+        lengths = [chunk.length for chunk, _ in run]
+        self._waiting_bytes -= sum(lengths)
+        first, self._chunk_number = self._chunk_number + 1, self._chunk_number + len(run)
+        self._write_run(
+            self._directions.stream_chunk,
+            [chunk.now_ns for chunk, _ in run],
+            [payload for _, payload in run],
+            lengths,
+            first,
+        )
 
     def _write_chunk(
         self, chunk: _WaitingChunk, payload: Payload, facts: dict[str, Any], counts: dict[str, int]
     ) -> None:
         self._waiting_bytes -= chunk.length
-        metadata = {**self._base, **chunk.facts, **facts}
+        self._chunk_number += 1
+        told = chunk.facts if chunk.facts is not None else {"chunk_bytes": chunk.length}
+        metadata = {**self._base, **told, "chunk_number": self._chunk_number, **facts}
         self._write(self._directions.stream_chunk, chunk.now_ns, chunk.length, payload, metadata, counts)
 
     def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
@@ -270,10 +325,7 @@ class HTTPRecording(ExchangeRecording):
         self._body = None
 
     def _end_stream(self, now_ns: int, stream: StreamDecoder, facts: dict[str, Any], counts: dict[str, int]) -> None:
-        rest = stream.rest()
-        if rest:
-            self._wait(now_ns, rest, {"chunk_bytes": 0})
-        self._write_chunks(is_end=True)
+        self._write_chunks(end_ns=now_ns)
         message: dict[str, Any] | None = None
         if self._reader is not None:
             message = self._reader.close()

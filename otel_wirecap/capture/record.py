@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import orjson
@@ -72,3 +72,39 @@ class Record:
     content_length: int
     payload: Payload
     metadata: dict[str, Any]
+
+
+@dataclasses.dataclass(slots=True)
+class ChunkRun:
+    """Records of chunks of one stream that follow each other: they differ in moment, payload and numbers alone.
+
+    Attributes:
+        common: the record of each but for that. Its metadata has a place for ``chunk_bytes`` and ``chunk_number``,
+            and for ``seq`` once it is numbered.
+        times_ns: the moment of each, as in ``Record``.
+        payloads: the text of each.
+        lengths: of each, both ``content_length`` and ``chunk_bytes``.
+        first_chunk_number: that of the first one; the others follow.
+    """
+
+    common: Record
+    times_ns: list[int]
+    payloads: list[str]
+    lengths: list[int]
+    first_chunk_number: int
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    def records(self, first_seq: int | None = None) -> Iterator[Record]:
+        """The records one by one, numbered from ``first_seq`` on where that is given."""
+        common = self.common
+        for place, (time_ns, payload, length) in enumerate(
+            zip(self.times_ns, self.payloads, self.lengths, strict=True)
+        ):
+            metadata = {**common.metadata, "chunk_bytes": length, "chunk_number": self.first_chunk_number + place}
+            if first_seq is not None:
+                metadata["seq"] = first_seq + place
+            yield dataclasses.replace(
+                common, time_ns=time_ns, content_length=length, payload=payload, metadata=metadata
+            )

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange, Flow
 
 
-_MOST_CHUNKS = 100
-"""Of one stream that are redacted together: more make it no cheaper, and each takes a while."""
+_CHUNK = EventKind.CHUNK
 
 
 class Recorder:
@@ -39,8 +38,10 @@ class Recorder:
 
     Args:
         shared: what all recordings share, the function that takes finished records among it.
-        hold_ns: how long a client's request may wait for the next event of its flow.
-        most_unredacted_bytes: of chunks of streams that are kept until the next ``tick``, to be redacted together.
+        hold_ns: how long a client's request may wait for the next event of its flow, and the chunks of streams for
+            others, to be recorded together: a few at a time take three times as long.
+        most_chunks: of one stream that are recorded together.
+        most_unredacted_bytes: of the chunks of all streams that wait.
         pause: is called after each piece of work, to let others have the interpreter.
         on_failure: is told of an error inside the recording, with the exchange it belonged to.
     """
@@ -50,6 +51,7 @@ class Recorder:
         shared: Recording,
         *,
         hold_ns: int,
+        most_chunks: int,
         most_unredacted_bytes: int,
         pause: Callable[[], None],
         on_failure: Callable[[Exchange, Exception], None],
@@ -62,6 +64,8 @@ class Recorder:
         self._held: dict[str, int] = {}
         self._with_chunks: set[str] = set()
         self._unredacted_bytes = 0
+        self._chunks_due_ns = 0
+        self._most_chunks = most_chunks
         self._most_unredacted_bytes = most_unredacted_bytes
         self._pause = pause
         self._handlers: dict[EventKind, Callable[[ExchangeRecording, int, Any], None]] = {
@@ -69,7 +73,6 @@ class Recorder:
             EventKind.REQUEST_RESTART: lambda recording, _now, _none: recording.request_restart(),
             EventKind.REQUEST_END: self._request_end,
             EventKind.RESPONSE: self._response,
-            EventKind.CHUNK: self._chunk,
             EventKind.MESSAGE: self._message,
         }
 
@@ -86,6 +89,9 @@ class Recorder:
     def feed(self, event: Event) -> None:
         """Takes one event; writes the records that it completes."""
         kind, subject, now_ns, value = event
+        if kind is _CHUNK:  # most are
+            self._chunk(cast("Exchange", subject), now_ns, cast("bytes", value))
+            return
         if kind is EventKind.ANNOTATE:
             self._annotate(cast("Flow", subject), cast("bytes", value))
             return
@@ -110,17 +116,19 @@ class Recorder:
         self._guarded(exchange, self._handlers[kind], recording, now_ns, value)
 
     def tick(self, now_ns: int, *, everything: bool = False) -> None:
-        """Releases the requests that have waited long enough, or ``everything``; has chunks redacted and written."""
+        """Releases the requests, and writes the chunks, that have waited long enough, or ``everything``."""
         due = [key for key, since in self._held.items() if everything or now_ns - since >= self._hold_ns]
         for key in due:
             entry = self._open.get(key)
             if entry is not None:
                 self._release(entry[1].flow)
             self._held.pop(key, None)
-        self._write_chunks(now_ns)
+        if everything or now_ns >= self._chunks_due_ns:
+            self._write_chunks(now_ns)
 
     def _write_chunks(self, now_ns: int) -> None:
         with_chunks, self._with_chunks, self._unredacted_bytes = self._with_chunks, set(), 0
+        self._chunks_due_ns = now_ns + self._hold_ns
         for key in with_chunks:
             exchange, recording = self._open.get(key, (None, None))
             if exchange is not None and recording is not None:
@@ -172,9 +180,18 @@ class Recorder:
             if entry is not None:
                 self._guarded(entry[0], recording.record_request)
 
-    def _chunk(self, recording: ExchangeRecording, now_ns: int, data: bytes) -> None:
-        recording.chunk(now_ns, data)
-        self._came(recording, now_ns, len(data))
+    def _chunk(self, exchange: Exchange, now_ns: int, data: bytes) -> None:
+        entry = self._open.get(exchange.id)
+        if entry is None:
+            return
+        recording = entry[1]
+        if recording.flow.held is not None:
+            self._release(recording.flow)
+        try:
+            recording.chunk(now_ns, data)
+            self._came(recording, now_ns, len(data))
+        except Exception as error:  # noqa: BLE001  # one exchange's trouble is its own
+            self._fail(exchange, error)
 
     def _message(self, recording: ExchangeRecording, now_ns: int, message: WebsocketMessage) -> None:
         recording.message(now_ns, message)
@@ -186,7 +203,7 @@ class Recorder:
         self._unredacted_bytes += size
         if self._unredacted_bytes > self._most_unredacted_bytes:
             self._write_chunks(now_ns)
-        elif recording.unredacted_chunks >= _MOST_CHUNKS:
+        elif recording.unredacted_chunks >= self._most_chunks:
             recording.write_chunks(now_ns=now_ns)
 
     def _response(self, recording: ExchangeRecording, now_ns: int, head: ResponseHead) -> None:

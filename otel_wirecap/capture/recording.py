@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from otel_wirecap.capture.body import BodyCollector, RecordedBody, record_body
 from otel_wirecap.capture.facts import ExchangeFacts, masked
 from otel_wirecap.capture.identity import KeyNames, credentials, session_of
-from otel_wirecap.capture.record import Payload, Record
+from otel_wirecap.capture.record import ChunkRun, Payload, Record
 from otel_wirecap.capture.redaction.names import named_secrets
 from otel_wirecap.capture.redaction.prompts import (
     headers_without_prompts,
@@ -66,6 +66,7 @@ class Recording:
     key_names: KeyNames
     salt: bytes
     write: Callable[[Record], None]
+    write_run: Callable[[ChunkRun], None]
     pause: Callable[[], None]
     outside: Redactor | None = None
 
@@ -473,6 +474,31 @@ class ExchangeRecording(ABC):
         asking: bool = False,
     ) -> None:
         """Writes a record: from who asks to who is asked if ``asking``, else the other way."""
+        record = self._record(direction, now_ns, length, payload, metadata, counts, asking=asking)
+        self._shared.write(record)
+        if self._exchange.on_record is not None:
+            self._exchange.on_record(record)
+
+    def _write_run(
+        self, direction: str, times_ns: list[int], payloads: list[str], lengths: list[int], first_chunk_number: int
+    ) -> None:
+        """Writes chunks that follow each other and of which there is nothing special to tell."""
+        metadata = {**self._base, "chunk_bytes": 0, "chunk_number": first_chunk_number}
+        common = self._record(direction, 0, 0, "", metadata, {})
+        run = ChunkRun(common, [common.time_ns + now_ns for now_ns in times_ns], payloads, lengths, first_chunk_number)
+        self._shared.write_run(run)
+
+    def _record(
+        self,
+        direction: str,
+        now_ns: int,
+        length: int,
+        payload: Payload,
+        metadata: dict[str, Any],
+        counts: dict[str, int],
+        *,
+        asking: bool = False,
+    ) -> Record:
         flow = self.flow
         metadata["session_source"] = flow.session_source
         if flow.annotations:
@@ -481,7 +507,7 @@ class ExchangeRecording(ABC):
             metadata["redactions"] = counts
         exchange = self._exchange
         source, destination = (self._asker, self._asked) if asking else (self._asked, self._asker)
-        record = Record(
+        return Record(
             time_ns=exchange.began_unix_ns + now_ns - exchange.began_ns,
             direction=direction,
             source=source,
@@ -494,9 +520,6 @@ class ExchangeRecording(ABC):
             payload=payload,
             metadata=metadata,
         )
-        self._shared.write(record)
-        if exchange.on_record is not None:
-            exchange.on_record(record)
 
 
 def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

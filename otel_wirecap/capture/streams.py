@@ -53,6 +53,16 @@ class StreamDecoder:
             except UndecodableError:
                 self.undecodable = True
 
+    def are_payloads(self, chunks: list[bytes]) -> bool:
+        """Takes the next chunks if they are their payloads as they came: texts with no character cut."""
+        splitter = self._splitter
+        if self.compressed or self.undecodable or splitter is None or not splitter.are_texts(chunks):
+            return False
+        size = sum(map(len, chunks))
+        self.wire_length += size
+        self.total_bytes += size
+        return True
+
     def decode(self, data: bytes) -> bytes | None:
         """The content-decoded bytes of one chunk; None where they cannot be told."""
         self.wire_length += len(data)

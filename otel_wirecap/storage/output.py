@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from otel_wirecap.capture.formats import FORMATS, Format
+from otel_wirecap.capture.formats import FORMATS, Format, JSONLines
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.storage.capture_file import CaptureFile, RecordTooLongError
 from otel_wirecap.storage.finishing import Finisher, Finishing
@@ -23,7 +23,7 @@ from otel_wirecap.storage.stats import FileStats
 from otel_wirecap.storage.system_records import shortened, system_record
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.record import ChunkRun, Record
     from otel_wirecap.config import CaptureConfig
 
 MIN_BACKOFF_SECONDS = 0.1
@@ -163,6 +163,22 @@ class CaptureOutput:
         self._waiting_numbers.append(number)
         self.waiting_bytes += len(data)
         return failure
+
+    def take_run(self, run: ChunkRun, first_seq: int) -> int:
+        """Takes chunks, numbered from ``first_seq`` on; returns how many of them did not become bytes."""
+        form = self._format
+        limit = self._max_waiting_bytes
+        if isinstance(form, JSONLines) and (limit is None or self.failing is None):
+            try:
+                lines = form.encode_run(run, first_seq)
+            except Exception:  # noqa: BLE001  # each record tells what is wrong with it
+                lines = []
+            if lines and max(map(len, lines)) <= self.file.max_record_bytes:
+                self._waiting += lines
+                self._waiting_numbers += range(first_seq, first_seq + len(lines))
+                self.waiting_bytes += sum(map(len, lines))
+                return 0
+        return sum(self.take(record) is not None for record in run.records(first_seq))
 
     def write(self, *, force: bool = False) -> bool:
         """Writes what waits; False where some of it is left.

@@ -82,7 +82,8 @@ class EventQueue:
         """
         self._events: collections.deque[tuple[Event, int]] = collections.deque()
         self._lock = threading.RLock()
-        self._waiting_bytes = 0
+        self._put_bytes = 0  # under the lock
+        self._taken_bytes = 0  # the writer's alone
         self._refused: Refused | None = None
         self._on_first_put = on_first_put
         self._inside: int | None = None
@@ -107,9 +108,9 @@ class EventQueue:
                 self._refuse(kind, now_ns, size)
                 self._inside = None
                 return False
-            self._waiting_bytes += size
+            self._put_bytes += size
             self._events.append(((kind, subject, now_ns, value), size))
-            batch = self._waiting_bytes >= self._wake_bytes or len(self._events) >= self._wake_events
+            batch = len(self._events) >= self._wake_events or self._put_bytes - self._taken_bytes >= self._wake_bytes
             self._inside = None
         if batch and not self.wake.is_set():
             self.wake.set()
@@ -123,15 +124,14 @@ class EventQueue:
             event, size = self._events.popleft()
         except IndexError:
             return None
-        with self._lock:
-            self._waiting_bytes -= size
-            self._taken += 1
+        self._taken_bytes += size
+        self._taken += 1
         return event
 
     @property
     def waiting_bytes(self) -> int:
         """Bytes that wait, those the writer holds included."""
-        return self._waiting_bytes + self.held_bytes
+        return self._put_bytes - self._taken_bytes + self.held_bytes
 
     @property
     def refused_events(self) -> int:

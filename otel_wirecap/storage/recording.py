@@ -26,7 +26,7 @@ from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange
-    from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.record import ChunkRun, Record
     from otel_wirecap.capture.redaction.rules import Mode, Place
 
 NS = 1_000_000_000
@@ -52,9 +52,12 @@ class ProcessRecording:
     Args:
         config: the settings in force.
         path: the capture file's absolute path.
-        write: takes finished records.
+        write: takes finished records, ``write_run`` runs of chunks.
         on_failure: is told of errors inside the recording.
         pause: is called after each piece of work.
+
+    Attributes:
+        hold_ns: how long some of what is recorded may wait for what comes after it.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class ProcessRecording:
         path: str,
         *,
         write: Callable[[Record], None],
+        write_run: Callable[[ChunkRun], None],
         on_failure: Callable[[Exchange | None, Exception], None],
         pause: Callable[[], None] = lambda: None,
     ) -> None:
@@ -83,15 +87,17 @@ class ProcessRecording:
             key_names=KeyNames({}, self._salt),
             salt=self._salt,
             write=write,
+            write_run=write_run,
             pause=pause,
             # Whoever lets the capture hold secrets does not let collectors have them.
             outside=None if config.capture_redaction == "on" else Redactor(rules=_rules(config, mode="on")),
         )
         self.refresh_secrets()
-        hold_ns = int(min(config.capture_flush_interval, 1.0) * NS / 2)
+        self.hold_ns = int(min(config.capture_flush_interval, 1.0) * NS / 2)
         self.recorder = Recorder(
             self._shared,
-            hold_ns=hold_ns,
+            hold_ns=self.hold_ns,
+            most_chunks=config.capture_max_entries_per_flush,
             most_unredacted_bytes=min(MOST_UNREDACTED_BYTES, config.capture_max_queue_bytes // 8),
             pause=pause,
             on_failure=on_failure,

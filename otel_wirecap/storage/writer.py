@@ -27,7 +27,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from otel_wirecap.capture.events import EventKind, SystemTold
 from otel_wirecap.capture.naming import rotated_name
@@ -40,7 +40,7 @@ from otel_wirecap.storage.system_records import system_record
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange
-    from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.record import ChunkRun, Record
     from otel_wirecap.config import CaptureConfig
 
 logger = logging.getLogger("otel_wirecap")
@@ -105,6 +105,7 @@ class CaptureWriter:
             self._config,
             self.path,
             write=self._take_record,
+            write_run=self._take_run,
             on_failure=self._recording_failed,
             pause=self._pause_if_due,
         )
@@ -278,7 +279,7 @@ class CaptureWriter:
             if self._closing:
                 break
             if not self._failing():
-                self._queue.wake.wait(self._config.capture_flush_interval)
+                self._queue.wake.wait(self._recording.hold_ns / 1e9)
                 self._queue.wake.clear()
             else:
                 # Not the queue's event: it is set over and over while the queue cannot be worked off.
@@ -343,8 +344,8 @@ class CaptureWriter:
             if event is None:
                 return
             try:
-                if isinstance(event[3], SystemTold):
-                    self._record_told(event[3], event[2])
+                if event[0] is EventKind.SYSTEM:
+                    self._record_told(cast("SystemTold", event[3]), event[2])
                 else:
                     feed(event)
             except Exception as error:  # noqa: BLE001  # one event's trouble is its own
@@ -368,6 +369,14 @@ class CaptureWriter:
         failures = [output.take(record) for output in self._outputs]
         if any(failures):
             self._lost_events["unserialisable"] += 1
+
+    def _take_run(self, run: ChunkRun) -> None:
+        first, self._sequence = self._sequence + 1, self._sequence + len(run)
+        run.common.metadata["seq"] = first
+        run.common.metadata |= self._identity
+        lost = max([output.take_run(run, first) for output in self._outputs])
+        if lost:
+            self._lost_events["unserialisable"] += lost
 
     def _take_system_record(self, record: Record) -> None:
         self._take_record(record)

@@ -52,6 +52,7 @@ class Recorded:
             config,
             "/unused",
             write=lambda record: self._lines.append(self._form.encode(record)),
+            write_run=lambda run: self._lines.extend(map(self._form.encode, run.records())),
             on_failure=lambda _exchange, error: self._failures.append(error),
         ).recorder
         self._count = 0

@@ -42,6 +42,7 @@ class Desk:
             config,
             "/unused",
             write=lambda record: self.lines.append(form.encode(record)),
+            write_run=lambda run: self.lines.extend(map(form.encode, run.records())),
             on_failure=lambda _exchange, error: self.failures.append(error),
         )
         self.events: list[Event] = []
@@ -260,6 +261,33 @@ def test_a_stream_that_cannot_be_redacted_is_withheld_from_there_on() -> None:
     assert {record["metadata"]["incomplete"] for record in records} == {"withheld"}
 
 
+def test_chunks_wait_for_others_but_not_for_long() -> None:
+    desk = Desk()
+    exchange = desk.exchange()
+    exchange.begin(post())
+    exchange.response(2 * NS, ResponseHead(200, None, [SSE]))
+
+    def written(now: int) -> int:
+        exchange.chunk(now, b'data: {"text":"Hello. "}\n\n')
+        for event in desk.events:
+            desk.process.recorder.feed(event)
+        desk.events.clear()
+        desk.process.recorder.tick(now)
+        return sum(json.loads(line)["direction"] == "stream_chunk" for line in desk.lines)
+
+    assert written(3 * NS) == 1  # nothing was written for long
+    hold_ns = desk.process.hold_ns
+    assert written(3 * NS + hold_ns // 2) == 1
+    assert written(3 * NS + hold_ns - 1) == 1
+    assert written(3 * NS + hold_ns) == 4
+    for number in range(99):
+        assert written(3 * NS + hold_ns + number) == 4
+    assert written(3 * NS + hold_ns + 99) == 104  # there are enough of them
+    exchange.end(5 * NS, "complete")
+    chunks = [record for record in desk.records() if record["direction"] == "stream_chunk"]
+    assert [record["metadata"]["chunk_number"] for record in chunks] == list(range(1, 105))
+
+
 def test_chunks_are_written_as_they_come_but_for_what_may_begin_a_secret() -> None:
     desk = Desk()
     exchange = desk.exchange()
@@ -271,7 +299,7 @@ def test_chunks_are_written_as_they_come_but_for_what_may_begin_a_secret() -> No
         for event in desk.events:
             desk.process.recorder.feed(event)
         desk.events.clear()
-        desk.process.recorder.tick(3 * NS)
+        desk.process.recorder.tick(3 * NS, everything=True)
         return sum(json.loads(line)["direction"] == "stream_chunk" for line in desk.lines)
 
     assert written("Hello, ") == 1

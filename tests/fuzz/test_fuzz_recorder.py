@@ -51,6 +51,7 @@ def records_of(
         load_config({"capture_file": "unused", **options}, {}),
         "/unused",
         write=written.append,
+        write_run=lambda run: written.extend(run.records()),
         on_failure=lambda _exchange, error: failures.append(error),
     )
 

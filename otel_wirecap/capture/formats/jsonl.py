@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from typing import Any, ClassVar
 
 import orjson
 
 from otel_wirecap.capture.formats.timestamps import Timestamps, microseconds_of
-from otel_wirecap.capture.record import Payload, RawJSON, Record, content_type_of
+from otel_wirecap.capture.record import ChunkRun, Payload, RawJSON, Record, content_type_of
+
+_PLACE = b"\0"  # stands in no JSON
+_DIFFERS = orjson.Fragment(_PLACE)
+_FORMS = (b'"%b.%06d+00:00"', b"%a", b"%d", b"%b", b"%d", b"%d", b"%d", b"")
+"""How the moment, twice, content_length, payload, chunk_bytes, chunk_number and seq are written."""
 
 
 class JSONLines:
@@ -28,10 +34,41 @@ class JSONLines:
             TypeError: the metadata holds what JSON cannot hold (orjson.JSONEncodeError).
         """
         microseconds = record.time_ns // 1000
+        payload = json_payload(record.payload)
+        return self._line(
+            record, self._timestamps.iso(microseconds), microseconds / 1e6, record.content_length, payload
+        )
+
+    def encode_run(self, run: ChunkRun, first_seq: int) -> list[bytes]:
+        """The lines of chunks: the text around what differs is made once, which takes a third of the time.
+
+        Raises:
+            TypeError: the metadata holds what JSON cannot hold (orjson.JSONEncodeError).
+        """
+        common = run.common
+        numbers = dict.fromkeys(("chunk_bytes", "chunk_number", "seq"), _DIFFERS)
+        like = dataclasses.replace(common, payload="", metadata={**common.metadata, **numbers})
+        line = self._line(like, _DIFFERS, _DIFFERS, _DIFFERS, _DIFFERS)
+        parts = line.replace(b"%", b"%%").split(_PLACE)
+        template = b"".join(part + form for part, form in zip(parts, _FORMS, strict=True))
+        lines = []
+        chunk_number, seq = run.first_chunk_number, first_seq
+        for time_ns, payload, length in zip(run.times_ns, run.payloads, run.lengths, strict=True):
+            microseconds = time_ns // 1000
+            second = self._timestamps.second(microseconds).encode()
+            fraction = microseconds % 1_000_000
+            text = orjson.dumps(payload)
+            unix = microseconds / 1e6
+            lines.append(template % (second, fraction, unix, length, text, length, chunk_number, seq))
+            chunk_number += 1
+            seq += 1
+        return lines
+
+    def _line(self, record: Record, iso: object, unix: object, length: object, payload: object) -> bytes:
         return orjson.dumps(
             {
-                "timestamp_iso": self._timestamps.iso(microseconds),
-                "timestamp_unix": microseconds / 1e6,
+                "timestamp_iso": iso,
+                "timestamp_unix": unix,
                 "direction": record.direction,
                 "source": record.source,
                 "destination": record.destination,
@@ -40,8 +77,8 @@ class JSONLines:
                 "model": record.model,
                 "key_name": record.key_name,
                 "content_type": content_type_of(record.payload),
-                "content_length": record.content_length,
-                "payload": json_payload(record.payload),
+                "content_length": length,
+                "payload": payload,
                 "metadata": record.metadata,
             },
             option=orjson.OPT_APPEND_NEWLINE,
