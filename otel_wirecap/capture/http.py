@@ -7,8 +7,7 @@ is none at all.
 from __future__ import annotations
 
 from collections import deque
-from types import NoneType
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import orjson
 
@@ -57,20 +56,9 @@ _DIRECTIONS = {
 }
 
 
-class _WaitingChunk(NamedTuple):
-    """A chunk that is not written yet.
-
-    Attributes:
-        now_ns: when it came.
-        kind: what its payload is.
-        length: of that, in bytes.
-        facts: what is told of it; None where that is its length alone.
-    """
-
-    now_ns: int
-    kind: type[str | bytes | None]
-    length: int
-    facts: dict[str, Any] | None
+_WaitingChunk: TypeAlias = tuple[int, type[str] | type[bytes] | type[None], int, dict[str, Any] | None]
+"""A chunk that is not written yet: when it came, what its payload is, the length of that in bytes, and what is told of
+it, None where that is the length alone. A named tuple takes four times as long to make."""
 
 
 class HTTPRecording(ExchangeRecording):
@@ -212,8 +200,9 @@ class HTTPRecording(ExchangeRecording):
         if self._redaction is None:
             while self._waiting:
                 chunk = self._waiting.popleft()
-                withheld = {"incomplete": "withheld"} if chunk.length else {}
-                self._write_chunk(chunk, None, withheld, {"withheld": 1} if chunk.length else {})
+                has_payload = chunk[2] > 0
+                withheld = {"incomplete": "withheld"} if has_payload else {}
+                self._write_chunk(chunk, None, withheld, {"withheld": 1} if has_payload else {})
 
     def _redacted(self, action: Callable[[StreamRedaction], Released]) -> Released:
         if self._redaction is not None:
@@ -233,7 +222,7 @@ class HTTPRecording(ExchangeRecording):
             self._first_chunk_ns = came[0][0] - self._exchange.began_ns
         chunks = [data for _, data in came]
         if stream.are_payloads(chunks):
-            self._waiting += [_WaitingChunk(now_ns, str, len(data), None) for now_ns, data in came]
+            self._waiting += [(now_ns, str, len(data), None) for now_ns, data in came]
             return chunks
         return [self._decoded_chunk(stream, now_ns, data) for now_ns, data in came]
 
@@ -250,50 +239,47 @@ class HTTPRecording(ExchangeRecording):
 
     def _wait(self, now_ns: int, content: str | bytes | None, facts: dict[str, Any]) -> bytes:
         data = content.encode() if isinstance(content, str) else content or b""
-        self._waiting.append(_WaitingChunk(now_ns, type(content), len(data), facts))
+        self._waiting.append((now_ns, type(content), len(data), facts))
         self._waiting_bytes += len(data)
         return data
 
     def _write_released(self, released: Released) -> None:
-        run: list[tuple[_WaitingChunk, str]] = []
-        take = self._waiting.popleft
+        times: list[int] = []
+        payloads: list[str] = []
+        lengths: list[int] = []
+        take, masked = self._waiting.popleft, released.counts
         for number, data in enumerate(released.pieces):
-            chunk = take()
-            payload: Payload = data.decode("utf-8", "replace") if chunk.kind is str else data
-            if chunk.facts is None and number not in released.counts:
-                run.append((chunk, cast("str", payload)))
+            chunk = now_ns, kind, length, facts = take()
+            if facts is None and number not in masked:
+                times.append(now_ns)
+                payloads.append(data.decode("utf-8", "replace"))
+                lengths.append(length)
                 continue
-            self._write_plain(run)
-            run = []
-            counts = released.counts.get(number, {})
-            self._write_chunk(chunk, payload if chunk.kind is not NoneType else None, {}, counts)
-        self._write_plain(run)
+            self._write_plain(times, payloads, lengths)
+            times, payloads, lengths = [], [], []
+            payload = data.decode("utf-8", "replace") if kind is str else data if kind is bytes else None
+            self._write_chunk(chunk, payload, {}, masked.get(number, {}))
+        self._write_plain(times, payloads, lengths)
 
-    def _write_plain(self, run: list[tuple[_WaitingChunk, str]]) -> None:
-        """Writes chunks of which there is nothing special to tell."""
-        if len(run) < _SHORTEST_RUN or self._exchange.on_record is not None:
-            for chunk, payload in run:
-                self._write_chunk(chunk, payload, {}, {})
+    def _write_plain(self, times: list[int], payloads: list[str], lengths: list[int]) -> None:
+        """Writes chunks that are text of which there is nothing special to tell."""
+        if len(times) < _SHORTEST_RUN or self._exchange.on_record is not None:
+            for now_ns, payload, length in zip(times, payloads, lengths, strict=True):
+                self._write_chunk((now_ns, str, length, None), payload, {}, {})
             return
-        lengths = [chunk.length for chunk, _ in run]
         self._waiting_bytes -= sum(lengths)
-        first, self._chunk_number = self._chunk_number + 1, self._chunk_number + len(run)
-        self._write_run(
-            self._directions.stream_chunk,
-            [chunk.now_ns for chunk, _ in run],
-            [payload for _, payload in run],
-            lengths,
-            first,
-        )
+        first, self._chunk_number = self._chunk_number + 1, self._chunk_number + len(times)
+        self._write_run(self._directions.stream_chunk, times, payloads, lengths, first)
 
     def _write_chunk(
         self, chunk: _WaitingChunk, payload: Payload, facts: dict[str, Any], counts: dict[str, int]
     ) -> None:
-        self._waiting_bytes -= chunk.length
+        now_ns, _, length, told = chunk
+        self._waiting_bytes -= length
         self._chunk_number += 1
-        told = chunk.facts if chunk.facts is not None else {"chunk_bytes": chunk.length}
+        told = {"chunk_bytes": length} if told is None else told
         metadata = {**self._base, **told, "chunk_number": self._chunk_number, **facts}
-        self._write(self._directions.stream_chunk, chunk.now_ns, chunk.length, payload, metadata, counts)
+        self._write(self._directions.stream_chunk, now_ns, length, payload, metadata, counts)
 
     def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
         if self._stream is None:

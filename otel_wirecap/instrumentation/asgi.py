@@ -221,7 +221,10 @@ class _Serving:
         """Whether the client is known to have left before the response was complete."""
         if self._disconnected:
             return True
-        return any(getattr(connection, name, False) is True for connection, name in self._connections)
+        for connection, name in self._connections:  # noqa: SIM110  # for every chunk: any() takes three times as long
+            if getattr(connection, name, False) is True:
+                return True
+        return False
 
     def raised(self, error: BaseException) -> None:
         """The application raised."""

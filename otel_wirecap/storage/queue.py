@@ -62,7 +62,7 @@ class EventQueue:
         blocks: whether a thread waits for room where there is none.
 
     Attributes:
-        held_bytes: bytes that the writer has taken and still holds; set by the writer.
+        uncounted_events, uncounted_bytes: what the writer has taken since it counted last; it still counts as waiting.
         closed: whether everything is refused, uncounted: the capture has ended.
         wake: set when the writer has something to do.
     """
@@ -91,7 +91,9 @@ class EventQueue:
         self._taken = 0
         self._taken_when_stuck: int | None = None
         self.closed = False
-        self.held_bytes = 0
+        self.uncounted_events = 0
+        self.uncounted_bytes = 0
+        self._held_bytes = 0
         self.wake = threading.Event()
 
     def put(self, kind: EventKind, subject: Exchange | Flow | None, now_ns: int, value: Value, size: int) -> bool:
@@ -102,17 +104,16 @@ class EventQueue:
         with self._lock:
             if self.closed:
                 return False
-            self._inside = threading.get_ident()
-            full = not self._has_room(size)
-            if full and kind in _REFUSED_WHEN_FULL:
+            waiting = self._put_bytes - self._taken_bytes + size
+            if waiting + self._held_bytes > self._max_bytes and kind in _REFUSED_WHEN_FULL:
                 self._refuse(kind, now_ns, size)
-                self._inside = None
                 return False
+            if self._blocks:
+                self._inside = threading.get_ident()
             self._put_bytes += size
             self._events.append(((kind, subject, now_ns, value), size))
-            batch = len(self._events) >= self._wake_events or self._put_bytes - self._taken_bytes >= self._wake_bytes
             self._inside = None
-        if batch and not self.wake.is_set():
+        if (waiting >= self._wake_bytes or len(self._events) >= self._wake_events) and not self.wake.is_set():
             self.wake.set()
         if self._on_first_put is not None:
             self._start()
@@ -124,14 +125,21 @@ class EventQueue:
             event, size = self._events.popleft()
         except IndexError:
             return None
-        self._taken_bytes += size
-        self._taken += 1
+        self.uncounted_bytes += size
+        self.uncounted_events += 1
         return event
+
+    def count(self, held_bytes: int) -> None:
+        """Counts what has been taken no longer as waiting, but what the writer still holds of it. For it alone."""
+        self._held_bytes = held_bytes
+        self._taken_bytes += self.uncounted_bytes
+        self._taken += self.uncounted_events
+        self.uncounted_events = self.uncounted_bytes = 0
 
     @property
     def waiting_bytes(self) -> int:
         """Bytes that wait, those the writer holds included."""
-        return self._put_bytes - self._taken_bytes + self.held_bytes
+        return self._put_bytes - self._taken_bytes + self._held_bytes
 
     @property
     def refused_events(self) -> int:

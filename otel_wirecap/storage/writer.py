@@ -45,13 +45,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("otel_wirecap")
 
+_SYSTEM = EventKind.SYSTEM
+
 WORK_SLICE_NS = 500_000
 PAUSE_SECONDS = 0.0001
 # After half a millisecond of work the thread lets go of the interpreter, or an event loop's timers come late.
 
 FAILING_PAUSE_SECONDS = 0.05
-_MOST_UNCOUNTED, _LARGE_PART = 64, 8192
-"""Events, and bytes of one, after which is counted anew how much is held."""
+_MOST_UNCOUNTED, _MOST_UNCOUNTED_BYTES = 256, 1 << 16
+"""Events, and their bytes, after which is counted anew how much is held: all open exchanges are asked for that."""
+
+_EVENTS_A_LOOK = 8
+"""Events after which is looked whether there is a batch to write and a pause to make."""
 
 _MOST_UNTOLD = 8
 """Records about the capture that are kept for who asks for them later; the beginning is among them."""
@@ -318,7 +323,7 @@ class CaptureWriter:
 
     def _count_held_bytes(self) -> None:
         waiting = sum(output.waiting_bytes for output in self._outputs)
-        self._queue.held_bytes = waiting + self._recording.recorder.held_bytes
+        self._queue.count(waiting + self._recording.recorder.held_bytes)
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -332,7 +337,7 @@ class CaptureWriter:
         # What waits as records takes more room than what waited as events.
         batch = min(self._config.capture_buffer_size, self._config.capture_max_queue_bytes // 4)
         self._slice_end = time.monotonic_ns() + WORK_SLICE_NS
-        uncounted = 0
+        queue = self._queue
         while True:
             blocked = 0
             for output in self._outputs:
@@ -340,21 +345,20 @@ class CaptureWriter:
                     blocked += not output.write(force=hurry)
             if blocked == len(self._outputs):
                 return
-            event = get()
-            if event is None:
-                return
-            try:
-                if event[0] is EventKind.SYSTEM:
-                    self._record_told(cast("SystemTold", event[3]), event[2])
-                else:
-                    feed(event)
-            except Exception as error:  # noqa: BLE001  # one event's trouble is its own
-                self._recording_failed(None, error)
-            # All open exchanges are asked: not for each event of each of them.
-            uncounted += 1
-            if uncounted >= _MOST_UNCOUNTED or (type(event[3]) is bytes and len(event[3]) > _LARGE_PART):
-                self._count_held_bytes()
-                uncounted = 0
+            for _ in range(_EVENTS_A_LOOK):
+                event = get()
+                if event is None:
+                    return
+                try:
+                    if event[0] is _SYSTEM:
+                        self._record_told(cast("SystemTold", event[3]), event[2])
+                    else:
+                        feed(event)
+                except Exception as error:  # noqa: BLE001  # one event's trouble is its own
+                    self._recording_failed(None, error)
+                if queue.uncounted_bytes >= _MOST_UNCOUNTED_BYTES or queue.uncounted_events >= _MOST_UNCOUNTED:
+                    self._count_held_bytes()
+                    break
             self._pause_if_due()
 
     def _pause_if_due(self) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import otel_wirecap
 from otel_wirecap.capture.formats import CBOR, FORMATS, JSONLines, Structured, Text
 from otel_wirecap.capture.formats.text import indented
-from otel_wirecap.capture.record import RawJSON, Record
+from otel_wirecap.capture.record import ChunkRun, RawJSON, Record
 from otel_wirecap.config import FORMATS as NAMES
 from otel_wirecap.storage.capture_file import CaptureFile
 
@@ -286,3 +286,21 @@ def test_what_is_no_record_is_told(damage: bytes) -> None:
         CBOR().decode(damage)
     with pytest.raises(ValueError, match="no capture record"):
         JSONLines().decode(damage)
+
+
+@given(
+    st.lists(st.tuples(st.integers(10**18, 3 * 10**18), st.text(), st.integers(0, 10**9)), min_size=1, max_size=5),
+    st.text(st.characters(codec="utf-8")),
+    st.integers(0, 10**12),
+)
+def test_the_lines_of_a_run_of_chunks_are_those_of_its_records(chunks: Any, text: str, first: int) -> None:
+    common = record("stream_chunk", source=text, metadata={"leg": text, "chunk_bytes": 0, "chunk_number": 0, "seq": 0})
+    times, payloads, lengths = zip(*chunks, strict=True)
+    run = ChunkRun(common, list(times), list(payloads), list(lengths), first)
+    try:
+        expected = [JSONLines().encode(one) for one in run.records(first + 7)]
+    except orjson.JSONEncodeError:  # half a surrogate pair
+        with pytest.raises(orjson.JSONEncodeError):
+            JSONLines().encode_run(run, first + 7)
+        return
+    assert JSONLines().encode_run(run, first + 7) == expected

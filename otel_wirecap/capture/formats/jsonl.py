@@ -14,8 +14,9 @@ from otel_wirecap.capture.record import ChunkRun, Payload, RawJSON, Record, cont
 
 _PLACE = b"\0"  # stands in no JSON
 _DIFFERS = orjson.Fragment(_PLACE)
-_FORMS = (b'"%b.%06d+00:00"', b"%a", b"%d", b"%b", b"%d", b"%d", b"%d", b"")
-"""How the moment, twice, content_length, payload, chunk_bytes, chunk_number and seq are written."""
+_ISO = b'"%b.%06d+00:00"'
+_REST = (b"%d", b"%b", b"%d", b"%d", b"%d")
+"""How content_length, payload, chunk_bytes, chunk_number and seq are written."""
 
 
 class JSONLines:
@@ -50,16 +51,22 @@ class JSONLines:
         like = dataclasses.replace(common, payload="", metadata={**common.metadata, **numbers})
         line = self._line(like, _DIFFERS, _DIFFERS, _DIFFERS, _DIFFERS)
         parts = line.replace(b"%", b"%%").split(_PLACE)
-        template = b"".join(part + form for part, form in zip(parts, _FORMS, strict=True))
+        template, of_float = (
+            b"".join(part + form for part, form in zip(parts, (_ISO, unix, *_REST, b""), strict=True))
+            for unix in (b"%d.%06d", b"%a")
+        )
         lines = []
+        second, second_iso = -1, b""
         chunk_number, seq = run.first_chunk_number, first_seq
         for time_ns, payload, length in zip(run.times_ns, run.payloads, run.lengths, strict=True):
-            microseconds = time_ns // 1000
-            second = self._timestamps.second(microseconds).encode()
-            fraction = microseconds % 1_000_000
-            text = orjson.dumps(payload)
-            unix = microseconds / 1e6
-            lines.append(template % (second, fraction, unix, length, text, length, chunk_number, seq))
+            seconds, fraction = divmod(time_ns // 1000, 1_000_000)
+            if seconds != second:
+                second, second_iso = seconds, self._timestamps.second(seconds * 1_000_000).encode()
+            rest = (length, orjson.dumps(payload), length, chunk_number, seq)
+            if fraction % 10:
+                lines.append(template % (second_iso, fraction, seconds, fraction, *rest))
+            else:  # no zero at a float's end
+                lines.append(of_float % (second_iso, fraction, (seconds * 1_000_000 + fraction) / 1e6, *rest))
             chunk_number += 1
             seq += 1
         return lines
