@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.recording import ExchangeRecording
+    from otel_wirecap.capture.response_stream import ResponseStream
 
 IDENTITY_ANNOTATIONS = ("session_id", "backend", "model", "key_name")
 
@@ -22,6 +23,7 @@ class FlowRecording:
         identity: annotations that rule identity, redacted strings.
         annotations: metadata keys of the application's own.
         client_recording: the recording of the client's exchange, as long as that lasts.
+        stream: the latest response stream of a backend.
         held: the client's request that waits for the annotations of the application.
     """
 
@@ -37,6 +39,7 @@ class FlowRecording:
         "identity",
         "session_id",
         "session_source",
+        "stream",
     )
 
     def __init__(self, flow_id: str) -> None:
@@ -51,6 +54,7 @@ class FlowRecording:
         self.identity: dict[str, str] = {}
         self.annotations: dict[str, Any] = {}
         self.held: ExchangeRecording | None = None
+        self.stream: ResponseStream | None = None
 
     def add_credentials(self, values: list[str]) -> None:
         """Adds what a request of this flow was signed with, longest first, so that no part of one is left over."""

@@ -6,8 +6,7 @@ is none at all.
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -15,17 +14,17 @@ from otel_wirecap.capture.body import NOT_JSON, BodyCollector, RecordedBody, red
 from otel_wirecap.capture.record import Payload, RawJSON
 from otel_wirecap.capture.recording import ExchangeRecording, Recording, header
 from otel_wirecap.capture.redaction.prompts import without_prompts
-from otel_wirecap.capture.redaction.stream import Released
-from otel_wirecap.capture.redaction.streams import StreamRedaction, stream_redaction
-from otel_wirecap.capture.streams import BINARY_TYPES, STREAM_TYPES, StreamDecoder, StreamReader
+from otel_wirecap.capture.redaction.streams import stream_redaction
+from otel_wirecap.capture.response_stream import ResponseStream
+from otel_wirecap.capture.streams import STREAM_TYPES, StreamReader
 from otel_wirecap.llm.providers import answered_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from otel_wirecap.capture.events import End, RequestHead, ResponseHead
     from otel_wirecap.capture.exchange import Exchange
     from otel_wirecap.capture.flow import FlowRecording
+    from otel_wirecap.capture.redaction.stream import Released
+    from otel_wirecap.capture.response_stream import WaitingChunk
     from otel_wirecap.llm.assembly import ProviderError
 
 SUCCESS = range(200, 300)
@@ -56,28 +55,18 @@ _DIRECTIONS = {
 }
 
 
-_WaitingChunk: TypeAlias = tuple[int, type[str] | type[bytes] | type[None], int, dict[str, Any] | None]
-"""A chunk that is not written yet: when it came, what its payload is, the length of that in bytes, and what is told of
-it, None where that is the length alone. A named tuple takes four times as long to make."""
-
-
 class HTTPRecording(ExchangeRecording):
     """One HTTP request with its response, on its way into the capture."""
 
     __slots__ = (
         "_body",
-        "_came",
         "_chunk_number",
         "_directions",
-        "_reader",
-        "_redaction",
         "_request_body",
         "_request_encoding",
         "_response_encoding",
         "_response_type",
         "_stream",
-        "_waiting",
-        "_waiting_bytes",
     )
 
     def __init__(self, shared: Recording, exchange: Exchange, flow: FlowRecording, head: RequestHead) -> None:
@@ -90,24 +79,19 @@ class HTTPRecording(ExchangeRecording):
         self._response_type = ""
         self._response_encoding = ""
         self._body: BodyCollector | None = None
-        self._stream: StreamDecoder | None = None
-        self._reader: StreamReader | None = None
+        self._stream: ResponseStream | None = None
         self._chunk_number = 0
-        self._redaction: StreamRedaction | None = None
-        self._came: list[tuple[int, bytes]] = []
-        self._waiting: deque[_WaitingChunk] = deque()
-        self._waiting_bytes = 0
 
     @property
     def held_bytes(self) -> int:
         """Bytes of bodies that are being collected, and of chunks in which a secret may begin."""
         held = self._request_body.kept + (self._body.kept if self._body is not None else 0)
-        return held + self._waiting_bytes
+        return held + (self._stream.held_bytes if self._stream is not None else 0)
 
     @property
     def unredacted_chunks(self) -> int:
         """Chunks that are kept to be redacted together."""
-        return len(self._came)
+        return self._stream.came if self._stream is not None else 0
 
     # -- the request ---------------------------------------------------------------------------------------------
 
@@ -157,18 +141,23 @@ class HTTPRecording(ExchangeRecording):
         if not is_stream:
             self._body = BodyCollector(settings.max_payload_bytes, self._response_encoding)
             return
-        self._redaction = stream_redaction(self._shared.redactor, self._response_type, settings.most_held_bytes)
-        self._stream = StreamDecoder(
-            binary=self._response_type in BINARY_TYPES, content_encoding=self._response_encoding
-        )
-        self._reader = StreamReader(
+        stream = self._stream = ResponseStream(
             self._response_type,
-            assemble=settings.assemble_streams and not self.is_client,
-            max_bytes=settings.max_payload_bytes,
+            self._response_encoding,
+            stream_redaction(self._shared.redactor, self._response_type, settings.most_held_bytes),
+            StreamReader(
+                self._response_type,
+                assemble=settings.assemble_streams and not self.is_client,
+                max_bytes=settings.max_payload_bytes,
+            ),
         )
+        if not self.is_client:
+            self.flow.stream = stream
+        elif self.flow.stream is not None:
+            stream.follow(self.flow.stream)
         counts: dict[str, int] = {}
         metadata = {**self._base, **self._response_metadata(counts), "ttfb_ms": self._ttfb_ms}
-        if self._stream.compressed:
+        if stream.decoder.compressed:
             metadata["content_encoding"] = self._response_encoding
         self._write(self._directions.stream_start, now_ns, 0, None, metadata, counts)
 
@@ -179,75 +168,32 @@ class HTTPRecording(ExchangeRecording):
                 self._body.add(data)
             return
         # It is kept until it is redacted: together with others that, and all the rest, costs a fraction.
-        self._came.append((now_ns, data))
-        self._waiting_bytes += len(data)
+        self._stream.chunk(now_ns, data)
 
-    def write_chunks(self, *, now_ns: int = 0) -> None:
+    def write_chunks(self, *, now_ns: int = 0, since_ns: int = 0) -> None:
         """Writes the chunks that came, but for those in which a secret may begin whose rest is still to come."""
-        self._write_chunks()
+        if self._stream is not None:
+            self._stream.take_up(self.flow.credentials, since_ns)
+            self._write_taken_up(self._stream)
 
-    def _write_chunks(self, *, end_ns: int | None = None) -> None:
-        """Writes what can be told; all of it where the stream ends, at ``end_ns``."""
-        pieces = self._decoded()
-        if end_ns is not None and self._stream is not None and (rest := self._stream.rest()):
-            pieces.append(self._wait(end_ns, rest, {"chunk_bytes": 0}))
-        if self._reader is not None and pieces:
-            self._reader.feed(b"".join(pieces))
-            self._learn_model(self._reader.model)
-        self._write_released(self._redacted(lambda redaction: redaction.feed(pieces, self.flow.credentials)))
-        if end_ns is not None:
-            self._write_released(self._redacted(lambda redaction: redaction.close(self.flow.credentials)))
-        if self._redaction is None:
-            while self._waiting:
-                chunk = self._waiting.popleft()
+    def _write_taken_up(self, stream: ResponseStream) -> None:
+        self._learn_model(stream.reader.model)
+        if self._first_chunk_ns is None and stream.first_chunk_ns is not None:
+            self._first_chunk_ns = stream.first_chunk_ns - self._exchange.began_ns
+        for released in stream.released():
+            self._write_released(stream, released)
+        if stream.withholds:
+            while stream.waiting:
+                chunk = stream.waiting.popleft()
                 has_payload = chunk[2] > 0
                 withheld = {"incomplete": "withheld"} if has_payload else {}
-                self._write_chunk(chunk, None, withheld, {"withheld": 1} if has_payload else {})
+                self._write_chunk(stream, chunk, None, withheld, {"withheld": 1} if has_payload else {})
 
-    def _redacted(self, action: Callable[[StreamRedaction], Released]) -> Released:
-        if self._redaction is not None:
-            try:
-                return action(self._redaction)
-            except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not written
-                self._redaction = None
-        return Released([], {})
-
-    def _decoded(self) -> list[bytes]:
-        """The payloads of the chunks that came, which wait from now on."""
-        came, self._came = self._came, []
-        stream = self._stream
-        if stream is None or not came:
-            return []
-        if self._first_chunk_ns is None:
-            self._first_chunk_ns = came[0][0] - self._exchange.began_ns
-        chunks = [data for _, data in came]
-        if stream.are_payloads(chunks):
-            self._waiting += [(now_ns, str, len(data), None) for now_ns, data in came]
-            return chunks
-        return [self._decoded_chunk(stream, now_ns, data) for now_ns, data in came]
-
-    def _decoded_chunk(self, stream: StreamDecoder, now_ns: int, data: bytes) -> bytes:
-        self._waiting_bytes -= len(data)
-        decoded = stream.decode(data)
-        if decoded is None:
-            facts: dict[str, Any] = {"chunk_bytes": 0, "wire_length": len(data), "incomplete": "undecodable"}
-            return self._wait(now_ns, None, facts)
-        facts = {"chunk_bytes": len(decoded)}
-        if stream.compressed:
-            facts["wire_length"] = len(data)
-        return self._wait(now_ns, stream.payload(decoded), facts)
-
-    def _wait(self, now_ns: int, content: str | bytes | None, facts: dict[str, Any]) -> bytes:
-        data = content.encode() if isinstance(content, str) else content or b""
-        self._waiting.append((now_ns, type(content), len(data), facts))
-        self._waiting_bytes += len(data)
-        return data
-
-    def _write_released(self, released: Released) -> None:
+    def _write_released(self, stream: ResponseStream, released: Released) -> None:
         times: list[int] = []
         payloads: list[str] = []
         lengths: list[int] = []
-        take, masked = self._waiting.popleft, released.counts
+        take, masked = stream.waiting.popleft, released.counts
         for number, data in enumerate(released.pieces):
             chunk = now_ns, kind, length, facts = take()
             if facts is None and number not in masked:
@@ -255,27 +201,32 @@ class HTTPRecording(ExchangeRecording):
                 payloads.append(data.decode("utf-8", "replace"))
                 lengths.append(length)
                 continue
-            self._write_plain(times, payloads, lengths)
+            self._write_plain(stream, times, payloads, lengths)
             times, payloads, lengths = [], [], []
             payload = data.decode("utf-8", "replace") if kind is str else data if kind is bytes else None
-            self._write_chunk(chunk, payload, {}, masked.get(number, {}))
-        self._write_plain(times, payloads, lengths)
+            self._write_chunk(stream, chunk, payload, {}, masked.get(number, {}))
+        self._write_plain(stream, times, payloads, lengths)
 
-    def _write_plain(self, times: list[int], payloads: list[str], lengths: list[int]) -> None:
+    def _write_plain(self, stream: ResponseStream, times: list[int], payloads: list[str], lengths: list[int]) -> None:
         """Writes chunks that are text of which there is nothing special to tell."""
         if len(times) < _SHORTEST_RUN or self._exchange.on_record is not None:
             for now_ns, payload, length in zip(times, payloads, lengths, strict=True):
-                self._write_chunk((now_ns, str, length, None), payload, {}, {})
+                self._write_chunk(stream, (now_ns, str, length, None), payload, {}, {})
             return
-        self._waiting_bytes -= sum(lengths)
+        stream.held_bytes -= sum(lengths)
         first, self._chunk_number = self._chunk_number + 1, self._chunk_number + len(times)
         self._write_run(self._directions.stream_chunk, times, payloads, lengths, first)
 
     def _write_chunk(
-        self, chunk: _WaitingChunk, payload: Payload, facts: dict[str, Any], counts: dict[str, int]
+        self,
+        stream: ResponseStream,
+        chunk: WaitingChunk,
+        payload: Payload,
+        facts: dict[str, Any],
+        counts: dict[str, int],
     ) -> None:
         now_ns, _, length, told = chunk
-        self._waiting_bytes -= length
+        stream.held_bytes -= length
         self._chunk_number += 1
         told = {"chunk_bytes": length} if told is None else told
         metadata = {**self._base, **told, "chunk_number": self._chunk_number, **facts}
@@ -289,6 +240,8 @@ class HTTPRecording(ExchangeRecording):
 
     def _record_failure(self, metadata: dict[str, Any]) -> None:
         moment, directions = self._exchange.began_ns, self._directions
+        if self._stream is not None:
+            self._stream.leave()
         if not self.request_recorded:
             self.request_recorded = True
             self._write(directions.request, moment, 0, None, dict(metadata), {}, asking=True)
@@ -310,22 +263,22 @@ class HTTPRecording(ExchangeRecording):
         self._write(self._directions.response, now_ns, length, payload, metadata | facts, counts)
         self._body = None
 
-    def _end_stream(self, now_ns: int, stream: StreamDecoder, facts: dict[str, Any], counts: dict[str, int]) -> None:
-        self._write_chunks(end_ns=now_ns)
-        message: dict[str, Any] | None = None
-        if self._reader is not None:
-            message = self._reader.close()
-            self._learn_model(self._reader.model)
-            if message is not None:
-                self._learn_answer(message)
-            if self._reader.error is not None and "error" not in facts:
-                facts["error"] = self._provider_error(self._reader.error, counts)
-        if stream.compressed:
+    def _end_stream(self, now_ns: int, stream: ResponseStream, facts: dict[str, Any], counts: dict[str, int]) -> None:
+        stream.end(now_ns, self.flow.credentials)
+        self._write_taken_up(stream)
+        reader, decoder = stream.reader, stream.decoder
+        message = reader.close()
+        self._learn_model(reader.model)
+        if message is not None:
+            self._learn_answer(message)
+        if reader.error is not None and "error" not in facts:
+            facts["error"] = self._provider_error(reader.error, counts)
+        if decoder.compressed:
             facts["content_encoding"] = self._response_encoding
-            facts["wire_length"] = stream.wire_length
-        if stream.undecodable:
+            facts["wire_length"] = decoder.wire_length
+        if decoder.undecodable:
             facts["incomplete"] = "undecodable"
-        total = orjson.dumps({"total_bytes": stream.total_bytes, "total_chunks": self._chunk_number})
+        total = orjson.dumps({"total_bytes": decoder.total_bytes, "total_chunks": self._chunk_number})
         self._write(
             self._directions.stream_end, now_ns, len(total), RawJSON(total),
             {**self._base, **facts}, counts,

@@ -124,15 +124,17 @@ class Recorder:
                 self._release(entry[1].flow)
             self._held.pop(key, None)
         if everything or now_ns >= self._chunks_due_ns:
-            self._write_chunks(now_ns)
+            self._write_chunks(now_ns, since_ns=now_ns if everything else now_ns - self._hold_ns)
 
-    def _write_chunks(self, now_ns: int) -> None:
+    def _write_chunks(self, now_ns: int, *, since_ns: int = 0) -> None:
         with_chunks, self._with_chunks, self._unredacted_bytes = self._with_chunks, set(), 0
         self._chunks_due_ns = now_ns + self._hold_ns
         for key in with_chunks:
             exchange, recording = self._open.get(key, (None, None))
             if exchange is not None and recording is not None:
-                self._guarded(exchange, lambda recording=recording: recording.write_chunks(now_ns=now_ns))
+                self._guarded(
+                    exchange, lambda recording=recording: recording.write_chunks(now_ns=now_ns, since_ns=since_ns)
+                )
                 if recording.has_waiting:
                     self._with_chunks.add(key)
                 self._pause()

@@ -242,8 +242,11 @@ class ExchangeRecording(ABC):
         }
         self._record_failure({**self._base, "outcome": "error", "error": failure, "incomplete": "withheld"})
 
-    def write_chunks(self, *, now_ns: int = 0) -> None:  # noqa: B027  # most have none
-        """Writes the chunks that were kept to be redacted together; ``now_ns`` tells how long others have waited."""
+    def write_chunks(self, *, now_ns: int = 0, since_ns: int = 0) -> None:  # noqa: B027  # most have none
+        """Writes the chunks that were kept to be redacted together.
+
+        ``now_ns`` tells how long others have waited; those that came until ``since_ns`` wait for nothing any more.
+        """
 
     @property
     def unredacted_chunks(self) -> int:

@@ -6,6 +6,7 @@ came in comes out once, in order; leftover bytes of a cut character come out as 
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.capture.decoding import ContentDecoder, TextSplitter, UndecodableError, needs_decoding
@@ -103,6 +104,13 @@ class StreamReader:
         self._assembly = StreamAssembly(max_bytes=max_bytes)
         self._assemble = assemble
         self._looks = _EVENTS_THAT_NAME_THE_MODEL
+
+    def fork(self) -> StreamReader:
+        """Another one that goes on from here and adds up nothing."""
+        other = copy.copy(self)
+        parser, assembly = copy.deepcopy(self._parser), self._assembly.fork()
+        other._parser, other._assembly, other._assemble = parser, assembly, False  # noqa: SLF001  # one of its own kind
+        return other
 
     @property
     def model(self) -> str | None:

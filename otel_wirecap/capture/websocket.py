@@ -167,7 +167,7 @@ class WebsocketRecording(ExchangeRecording):
         recorded = self._recorded(body, "", "", incomplete, counts, as_text=True)
         self._write_message(waiting, recorded, counts, asker=message.asker)
 
-    def write_chunks(self, *, now_ns: int = 0) -> None:
+    def write_chunks(self, *, now_ns: int = 0, since_ns: int = 0) -> None:
         """Writes the messages that came, but for those in which a secret may begin whose rest is still to come.
 
         Those of a side that has been silent for long are written, too.

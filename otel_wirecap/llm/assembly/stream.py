@@ -50,6 +50,12 @@ class StreamAssembly:
         self.error: ProviderError | None = None
         self.overflowed = False
 
+    def fork(self) -> "StreamAssembly":
+        """Another one that knows model and error, and nothing of the message."""
+        other = StreamAssembly(max_bytes=self._max)
+        other.model, other.error = self.model, self.error
+        return other
+
     def add(self, event: Event) -> None:
         """Takes the next event.
 
