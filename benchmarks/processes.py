@@ -45,7 +45,7 @@ class Proxy:
                 "WIRE_CAPTURE_FILE": str(self.capture),
                 "WIRE_CAPTURE_MAX_BYTES": "4GB",
                 "WIRE_CAPTURE_TOTAL_MAX_BYTES": "16GB",
-                "PYTHONPATH": str(attach),
+                "PYTHONPATH": os.pathsep.join((str(attach), str(HERE.parent))),  # what stands here is measured
             }
         self.environment |= environment or {}
 
