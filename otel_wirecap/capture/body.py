@@ -81,6 +81,11 @@ class BodyCollector:
             return None
         return {"original_length": self.length, "sha256": self._hash.hexdigest()}
 
+    @property
+    def is_as_it_came(self) -> bool:
+        """Whether it is all there, and was not compressed."""
+        return self._hash is None and self._decoder is None and not self.undecodable
+
     def undecodable_facts(self) -> dict[str, object]:
         """What can be said of a body that could not be decoded."""
         return {"wire_length": self.wire_length, "sha256": self._hash.hexdigest()}

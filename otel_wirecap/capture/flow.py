@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from otel_wirecap.capture.body import RecordedBody
     from otel_wirecap.capture.recording import ExchangeRecording
     from otel_wirecap.capture.response_stream import ResponseStream
 
@@ -24,12 +25,14 @@ class FlowRecording:
         annotations: metadata keys of the application's own.
         client_recording: the recording of the client's exchange, as long as that lasts.
         stream: the latest response stream of a backend.
+        body: what the latest body was made of, what became of it, and what was masked in it.
         held: the client's request that waits for the annotations of the application.
     """
 
     __slots__ = (
         "annotations",
         "backend",
+        "body",
         "client",
         "client_metadata",
         "client_recording",
@@ -55,6 +58,7 @@ class FlowRecording:
         self.annotations: dict[str, Any] = {}
         self.held: ExchangeRecording | None = None
         self.stream: ResponseStream | None = None
+        self.body: tuple[tuple[object, ...], RecordedBody, dict[str, int]] | None = None
 
     def add_credentials(self, values: list[str]) -> None:
         """Adds what a request of this flow was signed with, longest first, so that no part of one is left over."""

@@ -93,6 +93,8 @@ def _carried(headers: Headers, query: str) -> Iterator[str]:
 
 
 def _in_query(query: str) -> Iterator[str]:
+    if not query:
+        return
     parameters = [pair.partition("=") for pair in query.split("&")]
     for wanted in _QUERY_NAMES:
         for name, _, value in parameters:

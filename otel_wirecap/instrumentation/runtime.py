@@ -16,7 +16,6 @@ import functools
 import inspect
 import logging
 import os
-import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
@@ -45,6 +44,7 @@ from otel_wirecap.storage.registry import close_first_at_exit
 from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
 from otel_wirecap.tracing.handover import Handover
+from otel_wirecap.tracing.ids import random_hex
 from otel_wirecap.tracing.metrics import report_metrics
 from otel_wirecap.tracing.payloads import Payloads
 from otel_wirecap.tracing.propagation import context_headers
@@ -489,4 +489,4 @@ def outcome_of_close(close: WebsocketClose) -> tuple[Outcome, ErrorInfo | None]:
 
 
 def _new_id(kind: str) -> str:
-    return f"{kind}_{secrets.token_hex(10)}"
+    return f"{kind}_{random_hex(10)}"

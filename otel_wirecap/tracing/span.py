@@ -12,7 +12,6 @@ Invariants:
 from __future__ import annotations
 
 import functools
-import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from otel_wirecap.tracing import attributes as names
+from otel_wirecap.tracing.ids import random_hex
 from otel_wirecap.tracing.payloads import OnSpan, Payloads
 from otel_wirecap.tracing.semantics import OTHER, attributes_of, failure_of, span_name
 from otel_wirecap.tracing.told_once import tell_once
@@ -89,9 +89,9 @@ class CaptureSpan(Span):
             self.trace_id = f"{context.trace_id:032x}"
             self.span_id = f"{context.span_id:016x}"
         else:
-            own = flow_trace_id or secrets.token_hex(16)
+            own = flow_trace_id or random_hex(16)
             self.trace_id = f"{parent.trace_id:032x}" if parent.is_valid else own
-            self.span_id = secrets.token_hex(8)
+            self.span_id = random_hex(8)
 
     @property
     def inner(self) -> Span:

@@ -51,6 +51,9 @@ _MOST_PASSES_FOR_SEEN: Final = 4
 _MOST_ESCAPES: Final = 4
 """How deep within JSON's strings JSON may stand that is spelled in a strange way."""
 
+_MOST_HARMLESS, _MOST_REMEMBERED = 2048, 300
+"""Short texts, and their characters, that held nothing: names, URLs and headers are the same again and again."""
+
 _LARGE: Final = 1 << 17
 """Bytes of a text whose searches take a tenth of a millisecond or so together."""
 
@@ -111,6 +114,7 @@ class Redactor:
         "_clues",
         "_fields",
         "_find",
+        "_harmless",
         "_has_rules",
         "_known",
         "_min_length",
@@ -144,6 +148,7 @@ class Redactor:
         self._find: list[Find] = []
         self._any: Find | None = None
         self._clues: list[bytes] = []
+        self._harmless: set[str | tuple[str, str]] = set()
         self.generation = 0
         self._changed()
 
@@ -186,9 +191,25 @@ class Redactor:
 
     def text(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """Masks the secrets in a text: the same object when it has none."""
+        is_known = len(text) <= _MOST_REMEMBERED and self._remembers(credentials)
+        if is_known and text in self._harmless:
+            return text
         data = _encoded(text)
         clean = self.bytes_(data, counts, credentials)
-        return text if clean is data else _decoded(clean)
+        if clean is not data:
+            return _decoded(clean)
+        if is_known:
+            self._remember(text)
+        return text
+
+    def _remembers(self, credentials: Sequence[str]) -> bool:
+        """Whether what was harmless the last time is so now: it depends on nothing but the text."""
+        return not self._has_rules and self._own(credentials).values is None
+
+    def _remember(self, harmless: str | tuple[str, str]) -> None:
+        if len(self._harmless) >= _MOST_HARMLESS:
+            self._harmless.clear()
+        self._harmless.add(harmless)
 
     def text_with_urls(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """Masks a text that may quote URLs (a message of an error, a header): those as ``url`` does."""
@@ -353,11 +374,24 @@ class Redactor:
         """
         if self._rules.mode == "off":
             return [[name, value] for name, value in headers]
-        with self._at("headers"):
-            # Most hold nothing: one search tells so of all of them.
-            lines = "\n".join(name if self._named(name) else f"{name}: {value}" for name, value in headers)
-            is_clean = not self._has_rules and not self._search(_encoded(lines), credentials)
-            return [self._header(name, value, counts, credentials, is_clean=is_clean) for name, value in headers]
+        if not self._remembers(credentials):
+            with self._at("headers"):
+                return self._headers(headers, counts, credentials)
+        harmless = self._harmless
+        new = [header for header in headers if header not in harmless]
+        told = dict(zip(new, self._headers(new, counts, credentials), strict=True)) if new else {}
+        for header, clean in told.items():
+            if tuple(clean) == header and len(header[1]) <= _MOST_REMEMBERED:
+                self._remember(header)
+        return [told[header] if header in told else list(header) for header in headers]
+
+    def _headers(
+        self, headers: Sequence[tuple[str, str]], counts: dict[str, int], credentials: Sequence[str]
+    ) -> list[list[str]]:
+        # Most hold nothing: one search tells so of all of them.
+        lines = "\n".join(name if self._named(name) else f"{name}: {value}" for name, value in headers)
+        is_clean = not self._has_rules and not self._search(_encoded(lines), credentials)
+        return [self._header(name, value, counts, credentials, is_clean=is_clean) for name, value in headers]
 
     def url(self, url: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """Masks a URL, or the path and query of one.
@@ -366,8 +400,14 @@ class Redactor:
         """
         if self._rules.mode == "off":
             return url
+        is_known = len(url) <= _MOST_REMEMBERED and self._remembers(credentials)
+        if is_known and ("\0url", url) in self._harmless:
+            return url
         with self._at("urls"):
-            return self._url(url, counts, credentials)
+            clean = self._url(url, counts, credentials)
+        if is_known and clean is url:
+            self._remember(("\0url", url))
+        return clean
 
     def _url(self, url: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
         parts = _URL.fullmatch(url)
@@ -459,6 +499,7 @@ class Redactor:
         self._clues = clues
         self._none: list[list[Hit]] = [[] for _ in self._find]
         self._these = self._find_own(())
+        self._harmless.clear()
         self.generation += 1
 
     def _own(self, credentials: Sequence[str]) -> _Own:
