@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from otel_wirecap.llm.usage import Usage
 from otel_wirecap.reading.distribution import Distribution
 from otel_wirecap.reading.flows import CLIENT
-from otel_wirecap.reading.prices import cost_of
+from otel_wirecap.reading.prices import exchange_cost
 from otel_wirecap.reading.summaries import usage_document
 from otel_wirecap.reading.timeline import added_ms
 
@@ -77,11 +77,12 @@ class Statistics:
         if flow.error_type is not None:
             self.client_errors[flow.error_type] += 1
         self.usage = self.usage.plus(flow.usage)
-        cost = cost_of(flow)
-        if cost is not None:
-            self.cost = (self.cost or 0.0) + cost
-        elif flow.usage is not None:
-            self.unpriced += 1
+        for answer in flow.attempts or flow.exchanges:
+            cost = exchange_cost(answer)
+            if cost is not None:
+                self.cost = (self.cost or 0.0) + cost
+            elif answer.usage is not None:
+                self.unpriced += 1
         _add(self.duration_ms, outer.duration_ms)
         _add(self.ttfb_ms, outer.ttfb_ms)
         if outer.streamed and outer.started is not None and outer.first_chunk is not None:
