@@ -203,7 +203,9 @@ class ContentDecoder:
 
 def needs_decoding(content_encoding: str) -> bool:
     """Whether a ``content-encoding`` header's value names anything but identity."""
-    return any(coding.strip() not in ("", "identity") for coding in content_encoding.lower().split(","))
+    return bool(content_encoding) and any(
+        coding.strip() not in ("", "identity") for coding in content_encoding.lower().split(",")
+    )
 
 
 class TextSplitter:

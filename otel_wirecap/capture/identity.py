@@ -12,6 +12,7 @@ import base64
 import hmac
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote, unquote_plus
 
@@ -348,11 +349,16 @@ def _presentable(value: object) -> str | None:
 _HASH_PIECE: Final = 2000
 
 
+@lru_cache(maxsize=8)
+def _beginning(salt: bytes) -> hmac.HMAC:
+    return hmac.new(salt, digestmod="sha256")
+
+
 def _keyed(salt: bytes, purpose: str, *parts: str) -> str:
     """Sixteen characters that stand for the parts; their lengths are hashed too: none runs over."""
     encoded = [part.encode("utf-8", "surrogatepass") for part in (purpose, *parts)]
     message = b"".join(len(part).to_bytes(8, "big") + part for part in encoded)
-    digest = hmac.new(salt, digestmod="sha256")
+    digest = _beginning(salt).copy()
     # In pieces: from 2,048 bytes on hashlib lets go of the interpreter, and a busy host is slow to give it back.
     for start in range(0, len(message), _HASH_PIECE):
         digest.update(message[start : start + _HASH_PIECE])

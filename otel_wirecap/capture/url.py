@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ class URL(NamedTuple):
     query: str
 
 
+@functools.lru_cache(maxsize=256)
 def url_parts(url: str) -> URL:
     """Takes a URL apart."""
     found = _URL.fullmatch(url)
