@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx2
 import traced_gateway
 
 BIN = Path(sys.executable).parent
@@ -109,6 +110,30 @@ def collected_gateway(backend_url: str, env: dict[str, str], seconds: float = SE
             process.wait()
 
 
+class ToTheEnd(httpx2.HTTPTransport):
+    """Reads one chunk ahead: the SDKs close a stream at its last event, maybe before the server has ended it."""
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = super().handle_request(request)
+        response.stream = ReadAhead(response.stream)
+        return response
+
+
+class ReadAhead(httpx2.SyncByteStream):
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        ahead = b""
+        for chunk in self._stream:
+            yield ahead
+            ahead = chunk
+        yield ahead
+
+    def close(self) -> None:
+        self._stream.close()
+
+
 ASKED: dict[str, Any] = {"model": "m-1", "max_tokens": 99}
 
 
@@ -118,13 +143,16 @@ def ask_with_sdks(url: str, planted: Planted, *, timeout: float = SECONDS) -> No
     import openai
 
     said: Any = [{"role": "user", "content": f"Hello there, this is my token: {planted.prompt}"}]
-    with openai.OpenAI(base_url=f"{url}/v1", api_key=planted.openai, timeout=timeout, max_retries=0) as client:
+    options: Any = {"timeout": timeout, "max_retries": 0}
+    to_the_end = httpx2.Client(transport=ToTheEnd())
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=planted.openai, http_client=to_the_end, **options) as client:
         whole = client.chat.completions.create(messages=said, temperature=0.5, **ASKED)
         assert planted.answer in (whole.choices[0].message.content or "")
         with client.chat.completions.create(messages=said, temperature=0.5, stream=True, **ASKED) as stream:
             told = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
         assert told == whole.choices[0].message.content
-    with anthropic.Anthropic(base_url=url, api_key=planted.anthropic, timeout=timeout, max_retries=0) as claude:
+    to_the_end = httpx2.Client(transport=ToTheEnd())
+    with anthropic.Anthropic(base_url=url, api_key=planted.anthropic, http_client=to_the_end, **options) as claude:
         message = claude.messages.create(messages=said, **ASKED)
         with claude.messages.stream(messages=said, **ASKED) as events:
             final = events.get_final_message()
