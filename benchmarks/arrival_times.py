@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
 
 from processes import Proxy, serving
@@ -69,8 +68,7 @@ def main() -> None:
                     figures = measure(proxy, connections)
                     if number:  # the first round warms all up alike
                         seen[proxy.name].append(figures)
-                    if proxy.capture.exists():
-                        os.truncate(proxy.capture, 0)
+                    proxy.empty_capture()
             columns = [[statistics.median(column) for column in zip(*seen[name], strict=True)] for name in names]
             cells = " | ".join(f"{median:.2f}, {p99:.2f}" for median, p99 in columns)
             print(f"| {connections} | {cells} |", flush=True)

@@ -17,11 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from processes import Proxy, running
-from proxy_cost import WORKLOADS, measure
+from processes import INSTRUMENT, OTHERS, Proxy, running
+from proxy_cost import WORKLOADS, interleaved, measure
 
-INSTRUMENT = str(Path(sys.executable).with_name("opentelemetry-instrument"))
-OTHERS = "httpx,asgi,fastapi,starlette,aiohttp-client,requests,urllib,urllib3"
 RECEIVE = "--receive"
 
 
@@ -49,12 +47,12 @@ def proxies(folder: Path, endpoint: str) -> list[Proxy]:
         "OTEL_SERVICE_NAME": "bench",
     }  # fmt: skip
     ours = otlp | {
-        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": OTHERS, "PYTHONPATH": "", "WIRE_CAPTURE_MAX_BYTES": "4GB",
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": OTHERS, "WIRE_CAPTURE_MAX_BYTES": "4GB",
         "WIRE_CAPTURE_TOTAL_MAX_BYTES": "16GB",
     }  # fmt: skip
 
     def one(name: str, launcher: list[str], environment: dict[str, str]) -> Proxy:
-        known = {"WIRE_CAPTURE_FILE": str(folder / f"{name}.log")} if environment.get("PYTHONPATH") == "" else {}
+        known = {"WIRE_CAPTURE_FILE": str(folder / f"{name}.log")} if "WIRE_CAPTURE_MAX_BYTES" in environment else {}
         return Proxy(name, "httpx", folder, captured=False, launcher=launcher, environment=environment | known)
 
     instrument = [INSTRUMENT, sys.executable]
@@ -98,12 +96,7 @@ def tables(made: list[Proxy], rounds: int) -> None:
     """Runs all rounds and prints a table a workload."""
     for workload in ("2 KB reply", "100 KB reply", "50-chunk stream", "2000-chunk stream"):
         chunk_count = WORKLOADS[workload][3]
-        costs: dict[str, list[float]] = {proxy.name: [] for proxy in made}
-        for proxy in made:
-            measure(proxy, workload)  # warms all up alike
-        for number in range(rounds):
-            for proxy in made if number % 2 == 0 else made[::-1]:
-                costs[proxy.name].append(measure(proxy, workload))
+        costs = interleaved(made, rounds, lambda proxy, workload=workload: measure(proxy, workload))
         print(f"\n| {workload} | µs a request | x bare | added µs | added µs a chunk |\n|---|---|---|---|---|")
         bare = costs[made[0].name]
         for name, own in costs.items():

@@ -1,8 +1,8 @@
 """What capture costs a proxy: CPU time of the proxy process, captured against bare, in one run.
 
-    python benchmarks/proxy_cost.py [--client httpx|httpx2] [--rounds 5]
+    python benchmarks/proxy_cost.py [--client httpx|httpx2] [--rounds 5] [--setting capture_format=cbor]
 
-Both proxies run side by side and take their turns in every round, so that whatever else the machine does meets both;
+All proxies run side by side and take their turns in every round, so that whatever else the machine does meets all;
 the table gives medians and the ratio of each round's pair. The CPU time counts everything in the process, the
 writer's thread until it is idle included.
 """
@@ -12,10 +12,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from processes import Proxy, serving
+from processes import INSTRUMENT, OTHERS, Proxy, running
+
+from otel_wirecap.environment import environment_variable
 
 PROMPT = [{"role": "user", "content": "Tell me a story. " * 110}]
 WORKLOADS = {  # name: (what is asked for, connections, requests, chunks of a reply)
@@ -49,13 +54,54 @@ async def load(port: int, body: bytes, connections: int, requests: int) -> None:
     await asyncio.gather(*(one(requests // connections) for _ in range(connections)))
 
 
+def cost(
+    proxy: Proxy, asked: Mapping[str, object], connections: int, requests: int, prompt: Sequence[object] = PROMPT
+) -> float:
+    """CPU microseconds of the proxy process for one of so many requests; it must be idle before."""
+    body = json.dumps({"model": "bench", "messages": prompt, **asked}).encode()
+    before = proxy.cpu_seconds()
+    asyncio.run(load(proxy.port, body, connections, requests))
+    return (proxy.settle() - before) / requests * 1e6
+
+
 def measure(proxy: Proxy, workload: str) -> float:
     """CPU microseconds of the proxy process for one request of the workload."""
     asked, connections, requests, _ = WORKLOADS[workload]
-    body = json.dumps({"model": "bench", "messages": PROMPT, **asked}).encode()
-    before = proxy.settle()
-    asyncio.run(load(proxy.port, body, connections, requests))
-    return (proxy.settle() - before) / requests * 1e6
+    proxy.settle()
+    return cost(proxy, asked, connections, requests)
+
+
+def interleaved(
+    proxies: Sequence[Proxy], rounds: int, measured: Callable[[Proxy], float], *, warm_up: bool = True
+) -> dict[str, list[float]]:
+    """What is measured of each proxy in each round; they take turns, in the one order and in the other."""
+    found: dict[str, list[float]] = {proxy.name: [] for proxy in proxies}
+    for number in range(-warm_up, rounds):
+        for proxy in proxies if number % 2 == 0 else proxies[::-1]:
+            figure = measured(proxy)
+            if number >= 0:
+                found[proxy.name].append(figure)
+            proxy.empty_capture()
+    return found
+
+
+def captured_with(client: str, folder: Path, settings: str) -> Proxy:
+    """A captured proxy with settings, such as ``capture_format=cbor capture_flush_interval=5``."""
+    environment = {}
+    for one in settings.split():
+        name, _, value = one.partition("=")
+        environment[environment_variable(name)] = value
+    return Proxy(settings, client, folder, captured=True, environment=environment)
+
+
+def instrumented(name: str, client: str, folder: Path, *, without: str) -> Proxy:
+    """A proxy under ``opentelemetry-instrument``, with spans that go nowhere, without some instrumentors."""
+    plain = Proxy(name, client, folder, captured=True).environment
+    environment = {key: value for key, value in plain.items() if key.startswith("WIRE_CAPTURE_")}
+    environment |= {f"OTEL_{kind}_EXPORTER": "none" for kind in ("TRACES", "METRICS", "LOGS")}
+    environment |= {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": without}
+    launcher = [INSTRUMENT, sys.executable]
+    return Proxy(name, client, folder, captured=False, launcher=launcher, environment=environment)
 
 
 def main() -> None:
@@ -63,36 +109,48 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--client", choices=("httpx", "httpx2"), default="httpx")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workload", action="append", choices=WORKLOADS, help="only this one; may be given repeatedly")
+    parser.add_argument(
+        "--setting", action="append", default=[], metavar="NAME=VALUE", dest="settings",
+        help="measure a captured proxy with this setting, too, or with these, with spaces between; repeatedly",
+    )  # fmt: skip
+    parser.add_argument(
+        "--instrument", action="store_true",
+        help="measure it under opentelemetry-instrument, too, with the instrumentors of OpenTelemetry's and without",
+    )  # fmt: skip
     options = parser.parse_args()
-    with serving(options.client, "bare", "captured") as proxies:
-        table(proxies, options.rounds, options.client)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        proxies = [Proxy(name, options.client, folder, captured=name != "bare") for name in ("bare", "captured")]
+        proxies += [captured_with(options.client, folder, one) for one in options.settings]
+        if options.instrument:
+            ours, theirs, none = "captured, theirs not", "captured, theirs too", "theirs alone"
+            for name, without in ((ours, OTHERS), (theirs, ""), (none, "wirecap")):
+                proxies.append(instrumented(name, options.client, folder, without=without))
+        with running(proxies):
+            table(proxies, options.rounds, options.client, options.workload or list(WORKLOADS))
 
 
-def table(proxies: list[Proxy], rounds: int, client: str) -> None:
-    """Runs all rounds and prints medians."""
-    bare, captured = proxies
+def table(proxies: Sequence[Proxy], rounds: int, client: str, workloads: Sequence[str]) -> None:
+    """Runs all rounds and prints medians; the first proxy is the bare one."""
     print(f"client: {client}; CPU time of the proxy process, medians of {rounds} interleaved rounds\n")
-    print("| workload | bare µs | captured µs | ratio (min to max) | added µs | added µs per relayed chunk |")
-    print("|---|---|---|---|---|---|")
-    for workload, (_, _, _, chunk_count) in WORKLOADS.items():
-        for proxy in proxies:
-            measure(proxy, workload)  # warms both up alike
-        pairs = []
-        for number in range(rounds):
-            order = proxies if number % 2 == 0 else proxies[::-1]
-            costs = {proxy.name: measure(proxy, workload) for proxy in order}
-            pairs.append((costs[bare.name], costs[captured.name]))
-            if captured.capture.exists():
-                os.truncate(captured.capture, 0)
-        ratios = [cost / base for base, cost in pairs]
-        added = statistics.median(cost - base for base, cost in pairs)
-        per_chunk = f"{added / chunk_count:.1f}" if chunk_count else "-"
-        base, cost = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(
-            f"| {workload} | {base:,.0f} | {cost:,.0f} | "
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | {added:,.0f} | {per_chunk} |",
-            flush=True,
-        )
+    print("| workload | proxy | bare µs | µs | ratio (min to max) | added µs | added µs per relayed chunk |")
+    print("|---|---|---|---|---|---|---|")
+    for workload in workloads:
+        chunk_count = WORKLOADS[workload][3]
+        costs = interleaved(proxies, rounds, lambda proxy, workload=workload: measure(proxy, workload))
+        bare = costs[proxies[0].name]
+        for proxy in proxies[1:]:
+            own = costs[proxy.name]
+            ratios = [one / base for one, base in zip(own, bare, strict=True)]
+            added = statistics.median(one - base for one, base in zip(own, bare, strict=True))
+            per_chunk = f"{added / chunk_count:.1f}" if chunk_count else "-"
+            print(
+                f"| {workload} | {proxy.name} | {statistics.median(bare):,.0f} | {statistics.median(own):,.0f} | "
+                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | {added:,.0f} | "
+                f"{per_chunk} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
