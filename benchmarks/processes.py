@@ -51,6 +51,7 @@ class Proxy:
                 "PYTHONPATH": os.pathsep.join((str(attach), str(HERE.parent))),
             }
         self.environment |= environment or {}
+        self.is_bare = not (captured or environment)
 
     def start(self, backend: str) -> None:
         """Starts the process and waits until it answers."""
@@ -82,12 +83,13 @@ class Proxy:
     def settle(self) -> float:
         """Waits until the process is idle; its CPU time then."""
         last, quiet = self.cpu_seconds(), 0
+        enough = 2 if self.is_bare else 8  # longer than the writer's flush interval
         for _ in range(200):
             time.sleep(0.15)
             now = self.cpu_seconds()
             quiet = quiet + 1 if now - last < 0.002 else 0
             last = now
-            if quiet >= 8:  # longer than the writer's flush interval
+            if quiet >= enough:
                 break
         return last
 

@@ -22,7 +22,8 @@ http = importlib.import_module(given.client)
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    limits = http.Limits(max_connections=512, max_keepalive_connections=512)
+    # None is closed while another proxy is measured: opening hundreds anew costs the pool more than all else.
+    limits = http.Limits(max_connections=512, max_keepalive_connections=512, keepalive_expiry=600)
     async with http.AsyncClient(timeout=600, limits=limits) as client:
         app.state.client = client
         yield
