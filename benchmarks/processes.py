@@ -75,6 +75,10 @@ class Proxy:
         now, most = (int(status.partition(f"{name}:")[2].split()[0]) for name in ("VmRSS", "VmHWM"))
         return now / 1024, most / 1024
 
+    def writes(self) -> int:
+        """Calls of ``write`` so far."""
+        return int(Path(f"/proc/{self.process.pid}/io").read_text().partition("syscw: ")[2].split()[0])
+
     def empty_capture(self) -> None:
         """Takes what was captured out of the file, where there is one."""
         if self.capture.exists():

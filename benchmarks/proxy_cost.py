@@ -4,7 +4,8 @@
 
 All proxies run side by side and take their turns in every round, so that whatever else the machine does meets all;
 the table gives medians and the ratio of each round's pair. The CPU time counts everything in the process, the
-writer's thread until it is idle included.
+writer's thread until it is idle included. Writes are calls of ``write`` for a request beyond the bare proxy's: those
+to the capture.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ WORKLOADS = {  # name: (what is asked for, connections, requests, chunks of a re
     "100 KB reply": ({"size": 102_400}, 8, 160, 0),
     "50-chunk stream": ({"stream": True, "chunks": 50}, 8, 96, 50),
     "2000-chunk stream": ({"stream": True, "chunks": 2000}, 8, 16, 2000),
+    "paced stream": ({"stream": True, "chunks": 100, "delay": 0.02}, 32, 32, 100),
 }
 
 
@@ -134,13 +136,15 @@ def main() -> None:
 def table(proxies: Sequence[Proxy], rounds: int, client: str, workloads: Sequence[str]) -> None:
     """Runs all rounds and prints medians; the first proxy is the bare one."""
     print(f"client: {client}; CPU time of the proxy process, medians of {rounds} interleaved rounds\n")
-    print("| workload | proxy | bare µs | µs | ratio (min to max) | added µs | added µs per relayed chunk |")
-    print("|---|---|---|---|---|---|---|")
+    print("| workload | proxy | bare µs | µs | ratio (min to max) | added µs | per relayed chunk | added writes |")
+    print("|---|---|---|---|---|---|---|---|")
     for workload in workloads:
         chunk_count = WORKLOADS[workload][3]
+        writes = {proxy.name: proxy.writes() for proxy in proxies}
         costs = interleaved(proxies, rounds, lambda proxy, workload=workload: measure(proxy, workload))
         bare = costs[proxies[0].name]
-        for proxy in proxies[1:]:
+        calls = [proxy.writes() - writes[proxy.name] for proxy in proxies]
+        for proxy, made in zip(proxies[1:], calls[1:], strict=True):
             own = costs[proxy.name]
             ratios = [one / base for one, base in zip(own, bare, strict=True)]
             added = statistics.median(one - base for one, base in zip(own, bare, strict=True))
@@ -148,7 +152,7 @@ def table(proxies: Sequence[Proxy], rounds: int, client: str, workloads: Sequenc
             print(
                 f"| {workload} | {proxy.name} | {statistics.median(bare):,.0f} | {statistics.median(own):,.0f} | "
                 f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | {added:,.0f} | "
-                f"{per_chunk} |",
+                f"{per_chunk} | {(made - calls[0]) / (rounds + 1) / WORKLOADS[workload][2]:.2f} |",
                 flush=True,
             )
 

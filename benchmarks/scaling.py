@@ -39,9 +39,7 @@ class Load(NamedTuple):
 
 def per_stream(asked: Sequence[Load], proxies: Sequence[Proxy], rounds: int) -> None:
     """Prints what a chunk costs for each load."""
-    print(
-        "| streams at a time | chunks a stream | bare µs a chunk | captured | added (min to max) | ratio | events lost |"
-    )
+    print("| streams at a time | chunks a stream | bare, µs a chunk | captured | added (min to max) | ratio | lost |")
     print("|---|---|---|---|---|---|---|")
     for one in asked:
         lost: list[int] = []
