@@ -4,8 +4,9 @@
 
 CPU time of the proxy process, captured against bare, taking turns in one run; medians of the rounds, and of the ratios
 of each round's pair. What a chunk costs is what a stream costs more than one of a quarter of its length: a request
-alone costs the client's connection pool what it likes, where there are hundreds. With ``--quick`` it takes two
-minutes, else eight.
+alone costs the client's connection pool what it likes, where there are hundreds. What was lost for want of room in the
+queue is told in events and in exchanges, all rounds together. With ``--quick`` it takes two minutes, else eight, where
+the machine has nothing else to do.
 """
 
 from __future__ import annotations
@@ -42,22 +43,23 @@ def per_stream(asked: Sequence[Load], proxies: Sequence[Proxy], rounds: int) -> 
     print("| streams at a time | chunks a stream | bare, µs a chunk | captured | added (min to max) | ratio | lost |")
     print("|---|---|---|---|---|---|---|")
     for one in asked:
-        lost: list[int] = []
+        lost: list[Lost] = []
 
-        def a_chunk(proxy: Proxy, one: Load = one, lost: list[int] = lost) -> float:
+        def a_chunk(proxy: Proxy, one: Load = one, lost: list[Lost] = lost) -> float:
             few = one.chunks // 4
             short, long = (
                 cost(proxy, STREAM | {"chunks": n}, one.connections, one.requests) for n in (few, one.chunks)
             )
-            lost.append(gaps(proxy.capture))
+            lost.append(lost_in(proxy.capture))
             return (long - short) / (one.chunks - few)
 
         bare, captured = interleaved(proxies, rounds, a_chunk, warm_up=False).values()
         added = [own - base for own, base in zip(captured, bare, strict=True)]
         ratio = statistics.median(own / base for own, base in zip(captured, bare, strict=True))
+        in_all = Lost(*map(sum, zip(*lost, strict=True)))
         print(
             f"| {one.connections} | {one.chunks:,} | {statistics.median(bare):.1f} | {statistics.median(captured):.1f} "
-            f"| {statistics.median(added):.1f} ({min(added):.1f} to {max(added):.1f}) | {ratio:.2f} | {sum(lost):,} |",
+            f"| {statistics.median(added):.1f} ({min(added):.1f} to {max(added):.1f}) | {ratio:.2f} | {in_all} |",
             flush=True,
         )
 
@@ -112,7 +114,7 @@ def memory(queues_mb: Sequence[int], chunks: int) -> None:
                 for proxy, size in zip(proxies, (0, *queues_mb), strict=True):
                     cost(proxy, STREAM | {"chunks": 50}, 64, 64)
                     idle = proxy.memory()[0]
-                    before = gaps(proxy.capture)
+                    proxy.empty_capture()
                     body = {"model": "bench", "messages": [EMPTY], **STREAM, "chunks": chunks}
                     sent = load(proxy.port, json.dumps(body).encode(), 64, 64)
                     if held and size:
@@ -127,17 +129,28 @@ def memory(queues_mb: Sequence[int], chunks: int) -> None:
                         continue
                     print(
                         f"| {size} MB | {'locked' if held else 'free'} | {idle - idle_bare:.0f} | "
-                        f"{most - most_bare:.0f} | {gaps(proxy.capture) - before:,} |",
+                        f"{most - most_bare:.0f} | {lost_in(proxy.capture)} |",
                         flush=True,
                     )
 
 
-def gaps(capture: Path) -> int:
-    """Events that a capture says are lost."""
+class Lost(NamedTuple):
+    """What a capture says that it lost; the events of an exchange that it did not even begin are not counted."""
+
+    events: int = 0
+    exchanges: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.events:,} and {self.exchanges:,}"
+
+
+def lost_in(capture: Path) -> Lost:
+    """What a capture says that it lost."""
     if not capture.exists():
-        return 0
+        return Lost()
     with capture.open("rb") as lines:
-        return sum(json.loads(line)["payload"]["lost_events"] for line in lines if b'"system_gap"' in line[:200])
+        told = [json.loads(line)["payload"] for line in lines if b'"system_gap"' in line[:200]]
+    return Lost(sum(one["lost_events"] for one in told), sum(one.get("lost_exchanges", 0) for one in told))
 
 
 def main() -> None:
