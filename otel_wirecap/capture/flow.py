@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.body import RecordedBody
@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.response_stream import ResponseStream
 
 IDENTITY_ANNOTATIONS = ("session_id", "backend", "model", "key_name")
+
+
+class KeptBody(NamedTuple):
+    """A body that was recorded: what that depended on, its content last; what became of it; what was masked in it."""
+
+    made_of: tuple[str, tuple[str, ...], int, bytes]
+    recorded: RecordedBody
+    counts: dict[str, int]
 
 
 class FlowRecording:
@@ -25,7 +33,7 @@ class FlowRecording:
         annotations: metadata keys of the application's own.
         client_recording: the recording of the client's exchange, as long as that lasts.
         stream: the latest response stream of a backend.
-        body: what the latest body was made of, what became of it, and what was masked in it.
+        body: of the leg that a body passes first, for the other one; a proxy may hand it on as it is.
         held: the client's request that waits for the annotations of the application.
     """
 
@@ -58,7 +66,7 @@ class FlowRecording:
         self.annotations: dict[str, Any] = {}
         self.held: ExchangeRecording | None = None
         self.stream: ResponseStream | None = None
-        self.body: tuple[tuple[object, ...], RecordedBody, dict[str, int]] | None = None
+        self.body: KeptBody | None = None
 
     def add_credentials(self, values: list[str]) -> None:
         """Adds what a request of this flow was signed with, longest first, so that no part of one is left over."""

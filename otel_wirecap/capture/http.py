@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from otel_wirecap.capture.body import NOT_JSON, BodyCollector, RecordedBody, redact_json
+from otel_wirecap.capture.flow import KeptBody
 from otel_wirecap.capture.record import Payload, RawJSON
 from otel_wirecap.capture.recording import ExchangeRecording, Recording, header
 from otel_wirecap.capture.redaction.prompts import without_prompts
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from otel_wirecap.llm.assembly import ProviderError
 
 SUCCESS = range(200, 300)
+
+_LONGEST_KEPT_BODY = 1 << 20
+"""Bytes of a body that is kept until it comes on the other leg."""
 
 _SHORTEST_RUN = 3
 """Chunks: what is done once for all of them costs as much as one or two."""
@@ -86,6 +90,8 @@ class HTTPRecording(ExchangeRecording):
     def held_bytes(self) -> int:
         """Bytes of bodies that are being collected, and of chunks in which a secret may begin."""
         held = self._request_body.kept + (self._body.kept if self._body is not None else 0)
+        if self.is_client and self.flow.body is not None:
+            held += self.flow.body.recorded.length
         return held + (self._stream.held_bytes if self._stream is not None else 0)
 
     @property
@@ -114,7 +120,9 @@ class HTTPRecording(ExchangeRecording):
             incomplete = incomplete or "not_read"
         counts: dict[str, int] = {}
         content_type = header(self._headers, "content-type")
-        body = self._recorded(self._request_body, content_type, self._request_encoding, incomplete, counts)
+        body = self._passed(
+            self._request_body, content_type, self._request_encoding, incomplete, counts, is_first=self.is_client
+        )
         self._identify(None if body.value is NOT_JSON else body.value)
         metadata = self._base | self._request_metadata(counts) | body.metadata
         self.request_recorded = True
@@ -153,8 +161,10 @@ class HTTPRecording(ExchangeRecording):
         )
         if not self.is_client:
             self.flow.stream = stream
-        elif self.flow.stream is not None:
-            stream.follow(self.flow.stream)
+        else:
+            self.flow.body = None  # none will come
+            if self.flow.stream is not None:
+                stream.follow(self.flow.stream)
         counts: dict[str, int] = {}
         metadata = {**self._base, **self._response_metadata(counts), "ttfb_ms": self._ttfb_ms}
         if stream.decoder.compressed:
@@ -237,6 +247,10 @@ class HTTPRecording(ExchangeRecording):
             self._end_response(now_ns, end, metadata, counts)
         else:
             self._end_stream(now_ns, self._stream, metadata, counts)
+            if self.flow.stream is self._stream:
+                self.flow.stream = None
+        if self.is_client:
+            self.flow.body = None
 
     def _record_failure(self, metadata: dict[str, Any]) -> None:
         moment, directions = self._exchange.began_ns, self._directions
@@ -254,7 +268,10 @@ class HTTPRecording(ExchangeRecording):
         metadata = dict(self._base)
         if self._response is not None and self._body is not None:
             metadata |= self._response_metadata(counts)
-            body = self._recorded(self._body, self._response_type, self._response_encoding, self._missing(end), counts)
+            body = self._passed(
+                self._body, self._response_type, self._response_encoding, self._missing(end), counts,
+                is_first=not self.is_client,
+            )  # fmt: skip
             if body.value is not NOT_JSON:
                 self._learn_model(answered_model(body.value))
                 self._learn_answer(body.value)
@@ -314,6 +331,30 @@ class HTTPRecording(ExchangeRecording):
         return "not_read" if end.outcome in {"closed", "abandoned"} else "cut"
 
     # -- what both are made with -----------------------------------------------------------------------------------
+
+    def _passed(
+        self,
+        body: BodyCollector,
+        content_type: str,
+        content_encoding: str,
+        incomplete: str | None,
+        counts: dict[str, int],
+        *,
+        is_first: bool,
+    ) -> RecordedBody:
+        """As ``_recorded``, once for what a proxy hands on as it came; ``is_first``: it comes on this leg first."""
+        flow = self.flow
+        kept, flow.body = flow.body, None
+        made_of = content_type, flow.credentials, self._shared.redactor.generation, body.content()
+        is_plain = incomplete is None and body.is_as_it_came
+        if kept is None or is_first or not is_plain or kept.made_of != made_of:
+            found: dict[str, int] = {}
+            recorded = self._recorded(body, content_type, content_encoding, incomplete, found)
+            kept = KeptBody(made_of, recorded, found)
+            if is_first and is_plain and flow.client_recording is not None and body.length <= _LONGEST_KEPT_BODY:
+                flow.body = kept
+        counts |= {rule: counts.get(rule, 0) + count for rule, count in kept.counts.items()}
+        return kept.recorded
 
     def _provider_error(self, error: ProviderError, counts: dict[str, int]) -> dict[str, str]:
         told = {"type": "provider", "message": self._told_text(error.message or "", counts)}

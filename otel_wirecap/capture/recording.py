@@ -38,9 +38,6 @@ PROXY = "proxy"
 UNKNOWN_BACKEND = "client"
 """What the schema calls the backend on the client leg as long as none is known."""
 
-_LONGEST_KEPT_BODY = 1 << 20
-"""Bytes of a body that is kept for the other leg, as long as its flow lasts."""
-
 MAX_ERROR_TEXT = 2000
 MAX_IDENTITY_TEXT = 256
 
@@ -456,28 +453,17 @@ class ExchangeRecording(ABC):
         *,
         as_text: bool = False,
     ) -> RecordedBody:
-        flow, redactor = self.flow, self._shared.redactor
-        is_plain = not as_text and incomplete is None and body.is_as_it_came
-        made_of = (content_type, flow.credentials, redactor.generation, body.content()) if is_plain else None
-        if made_of is not None and flow.body is not None and flow.body[0] == made_of:  # a proxy hands it on
-            _, recorded, of_it = flow.body
-            counts |= {rule: counts.get(rule, 0) + count for rule, count in of_it.items()}
-            return recorded
-        found: dict[str, int] = {}
-        recorded = record_body(
+        return record_body(
             body,
             content_type=content_type,
             content_encoding=content_encoding,
             incomplete=incomplete,
-            redactor=redactor,
-            counts=found,
-            credentials=flow.credentials,
+            redactor=self._shared.redactor,
+            counts=counts,
+            credentials=self.flow.credentials,
             as_text=as_text,
             pause=self._shared.pause,
         )
-        flow.body = (made_of, recorded, found) if made_of is not None and body.length <= _LONGEST_KEPT_BODY else None
-        counts |= {rule: counts.get(rule, 0) + count for rule, count in found.items()}
-        return recorded
 
     def _write(
         self,

@@ -15,6 +15,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -159,8 +160,9 @@ class ResponseStream:
         if self.first_chunk_ns is None and self._redaction is not None:  # its own are as good
             return
         follower._redaction = None
-        follower._reader = self._reader.fork()
-        follower._redaction = copy.deepcopy(self._redaction)
+        with contextlib.suppress(Exception):  # fail closed: the rest of the one that followed is withheld
+            follower._reader = self._reader.fork()
+            follower._redaction = copy.deepcopy(self._redaction)
 
     # -- what is done with chunks ------------------------------------------------------------------------------------
 
@@ -172,7 +174,7 @@ class ResponseStream:
         if self.first_chunk_ns is None:
             self.first_chunk_ns = came[0][0]
         chunks = [data for _, data in came]
-        if self.decoder.are_payloads(chunks):
+        if self.decoder.takes_whole(chunks):
             self.waiting += [(now_ns, str, len(data), None) for now_ns, data in came]
             return chunks
         return [self._decoded_chunk(now_ns, data) for now_ns, data in came]

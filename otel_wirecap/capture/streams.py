@@ -54,7 +54,7 @@ class StreamDecoder:
             except UndecodableError:
                 self.undecodable = True
 
-    def are_payloads(self, chunks: list[bytes]) -> bool:
+    def takes_whole(self, chunks: list[bytes]) -> bool:
         """Takes the next chunks if they are their payloads as they came: texts with no character cut."""
         splitter = self._splitter
         if self.compressed or self.undecodable or splitter is None or not splitter.are_texts(chunks):

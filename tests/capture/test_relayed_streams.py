@@ -16,6 +16,7 @@ from otel_wirecap.capture.events import ResponseHead
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.capture.redaction.stream import StreamRedactor
 from otel_wirecap.capture.response_stream import ResponseStream
+from otel_wirecap.capture.streams import StreamReader
 
 SSE, NDJSON, PLAIN = "text/event-stream", "application/x-ndjson", "text/plain"
 
@@ -203,3 +204,67 @@ def test_parting_takes_along_all_that_was_known(content_type: str) -> None:
     backend.end(6 * NS, "complete")
     records = desk.records()
     assert not any("withheld" in str(record) for record in records)
+
+
+def feed(desk: Desk) -> None:
+    for event in desk.events:
+        desk.process.recorder.feed(event)
+    desk.events.clear()
+
+
+def test_a_failure_while_both_are_read_is_told_on_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, flow = Desk(), Flow("flow")
+    headers = [(b"content-type", SSE.encode())]
+    backend, client = begun(desk, flow, "backend", headers), begun(desk, flow, "client", headers)
+    feed(desk)
+
+    def fail(*_arguments: Any) -> None:
+        raise ValueError("broken")
+
+    for number in range(5):
+        chunk = delta("a word ", content_type=SSE)
+        backend.chunk(3 * NS + number, chunk)
+        client.chunk(3 * NS + number, chunk)
+    feed(desk)
+    with monkeypatch.context() as patch:
+        patch.setattr(StreamReader, "feed", fail)
+        desk.process.recorder.tick(4 * NS, everything=True)
+    assert len(desk.failures) == 1  # the leg whose turn it was
+    desk.failures.clear()
+    backend.end(5 * NS, "complete")
+    client.end(5 * NS, "complete")
+    records = desk.records()
+    chunks = [record for record in records if record["direction"].endswith("stream_chunk")]
+    assert {record["metadata"]["incomplete"] for record in chunks} == {"withheld"}
+    assert len(chunks) == 5
+    ends = [record for record in records if record["direction"].endswith("stream_end")]
+    assert sorted(record["metadata"]["outcome"] for record in ends) == ["complete", "error"]
+
+
+@pytest.mark.parametrize("is_handed_on", [True, False])
+def test_a_body_is_kept_for_the_other_leg_and_no_longer(is_handed_on: bool) -> None:
+    desk, flow = Desk(), Flow("flow")
+    recorder = desk.process.recorder
+    body = b'{"messages":[{"role":"user","content":"%s"}]}' % (b"word " * 2000)
+    client, backend = desk.exchange("client", flow), desk.exchange("backend", flow)
+    client.begin(post(body))
+    feed(desk)
+    recorder.tick(2 * NS, everything=True)
+    assert recorder.held_bytes == len(body)
+    backend.begin(post(body if is_handed_on else body.replace(b"user", b"system")))
+    feed(desk)
+    assert recorder.held_bytes == 0
+    headers = [(b"content-type", b"application/json")]
+    backend.response(2 * NS, ResponseHead(200, None, headers))
+    backend.chunk(2 * NS, body)
+    backend.end(2 * NS, "complete")
+    feed(desk)
+    assert recorder.held_bytes == len(body)
+    client.response(3 * NS, ResponseHead(200, None, headers))
+    client.chunk(3 * NS, body)
+    client.end(3 * NS, "complete")
+    feed(desk)
+    assert recorder.held_bytes == 0
+    assert flow.recording.body is None  # type: ignore[attr-defined]
+    requests = [record["payload"] for record in desk.records() if record["direction"].endswith("bound_request")]
+    assert (requests[0] == requests[1]) is is_handed_on
