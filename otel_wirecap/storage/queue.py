@@ -131,8 +131,9 @@ class EventQueue:
 
     def count(self, held_bytes: int) -> None:
         """Counts what has been taken no longer as waiting, but what the writer still holds of it. For it alone."""
-        self._held_bytes = held_bytes
-        self._taken_bytes += self.uncounted_bytes
+        with self._lock:  # or who puts something meanwhile would count both
+            self._held_bytes = held_bytes
+            self._taken_bytes += self.uncounted_bytes
         self._taken += self.uncounted_events
         self.uncounted_events = self.uncounted_bytes = 0
 
