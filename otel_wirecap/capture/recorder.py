@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange, Flow
 
 
-_CHUNK = EventKind.CHUNK
-
-
 class Recorder:
     """Makes records of payload events.
 
@@ -73,6 +70,7 @@ class Recorder:
             EventKind.REQUEST_RESTART: lambda recording, _now, _none: recording.request_restart(),
             EventKind.REQUEST_END: self._request_end,
             EventKind.RESPONSE: self._response,
+            EventKind.CHUNK: self._chunk,
             EventKind.MESSAGE: self._message,
         }
 
@@ -89,9 +87,24 @@ class Recorder:
     def feed(self, event: Event) -> None:
         """Takes one event; writes the records that it completes."""
         kind, subject, now_ns, value = event
-        if kind is _CHUNK:  # most are
-            self._chunk(cast("Exchange", subject), now_ns, cast("bytes", value))
+        handler = self._handlers.get(kind)
+        if handler is None:
+            self._feed_other(event)
             return
+        entry = self._open.get(cast("Exchange", subject).id)
+        if entry is None:
+            return
+        exchange, recording = entry
+        if recording.flow.held is not None:
+            self._release(recording.flow)
+        try:
+            handler(recording, now_ns, value)
+        except Exception as error:  # noqa: BLE001  # one exchange's trouble is its own
+            self._fail(exchange, error)
+
+    def _feed_other(self, event: Event) -> None:
+        """Takes what is not about an open exchange alone: beginnings, ends, what stands beside exchanges."""
+        kind, subject, now_ns, value = event
         if kind is EventKind.ANNOTATE:
             self._annotate(cast("Flow", subject), cast("bytes", value))
             return
@@ -103,17 +116,12 @@ class Recorder:
             self._guarded(exchange, self._begin, exchange, now_ns, cast("RequestHead", value))
             return
         entry = self._open.get(exchange.id)
-        if entry is None:
-            if kind is EventKind.END and self._failed.pop(exchange.id, None) is not None:
-                _end_span(exchange, now_ns, ExchangeFacts(outcome=cast("End", value).outcome))
-            return
-        recording = entry[1]
-        if recording.flow.held is not None:
-            self._release(recording.flow)
-        if kind is EventKind.END:
-            self._end(exchange, recording, now_ns, cast("End", value))
-            return
-        self._guarded(exchange, self._handlers[kind], recording, now_ns, value)
+        if entry is not None:
+            if entry[1].flow.held is not None:
+                self._release(entry[1].flow)
+            self._end(exchange, entry[1], now_ns, cast("End", value))
+        elif self._failed.pop(exchange.id, None) is not None:
+            _end_span(exchange, now_ns, ExchangeFacts(outcome=cast("End", value).outcome))
 
     def tick(self, now_ns: int, *, everything: bool = False) -> None:
         """Releases the requests, and writes the chunks, that have waited long enough, or ``everything``."""
@@ -182,18 +190,9 @@ class Recorder:
             if entry is not None:
                 self._guarded(entry[0], recording.record_request)
 
-    def _chunk(self, exchange: Exchange, now_ns: int, data: bytes) -> None:
-        entry = self._open.get(exchange.id)
-        if entry is None:
-            return
-        recording = entry[1]
-        if recording.flow.held is not None:
-            self._release(recording.flow)
-        try:
-            recording.chunk(now_ns, data)
-            self._came(recording, now_ns, len(data))
-        except Exception as error:  # noqa: BLE001  # one exchange's trouble is its own
-            self._fail(exchange, error)
+    def _chunk(self, recording: ExchangeRecording, now_ns: int, data: bytes) -> None:
+        recording.chunk(now_ns, data)
+        self._came(recording, now_ns, len(data))
 
     def _message(self, recording: ExchangeRecording, now_ns: int, message: WebsocketMessage) -> None:
         recording.message(now_ns, message)
