@@ -148,7 +148,7 @@ class Redactor:
         self._find: list[Find] = []
         self._any: Find | None = None
         self._clues: list[bytes] = []
-        self._harmless: set[str | tuple[str, str]] = set()
+        self._harmless: set[tuple[str, ...] | None] = set()
         self.generation = 0
         self._changed()
 
@@ -191,22 +191,22 @@ class Redactor:
 
     def text(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """Masks the secrets in a text: the same object when it has none."""
-        is_known = len(text) <= _MOST_REMEMBERED and self._remembers(credentials)
-        if is_known and text in self._harmless:
+        short = ("text", text) if len(text) <= _MOST_REMEMBERED and self._remembers(credentials) else None
+        if short in self._harmless:
             return text
         data = _encoded(text)
         clean = self.bytes_(data, counts, credentials)
         if clean is not data:
             return _decoded(clean)
-        if is_known:
-            self._remember(text)
+        if short is not None:
+            self._remember(short)
         return text
 
     def _remembers(self, credentials: Sequence[str]) -> bool:
         """Whether what was harmless the last time is so now: it depends on nothing but the text."""
         return not self._has_rules and self._own(credentials).values is None
 
-    def _remember(self, harmless: str | tuple[str, str]) -> None:
+    def _remember(self, harmless: tuple[str, ...]) -> None:
         if len(self._harmless) >= _MOST_HARMLESS:
             self._harmless.clear()
         self._harmless.add(harmless)
@@ -378,11 +378,11 @@ class Redactor:
             with self._at("headers"):
                 return self._headers(headers, counts, credentials)
         harmless = self._harmless
-        new = [header for header in headers if header not in harmless]
+        new = [header for header in headers if ("header", *header) not in harmless]
         told = dict(zip(new, self._headers(new, counts, credentials), strict=True)) if new else {}
         for header, clean in told.items():
             if tuple(clean) == header and len(header[1]) <= _MOST_REMEMBERED:
-                self._remember(header)
+                self._remember(("header", *header))
         return [told[header] if header in told else list(header) for header in headers]
 
     def _headers(
@@ -400,13 +400,13 @@ class Redactor:
         """
         if self._rules.mode == "off":
             return url
-        is_known = len(url) <= _MOST_REMEMBERED and self._remembers(credentials)
-        if is_known and ("\0url", url) in self._harmless:
+        short = ("url", url) if len(url) <= _MOST_REMEMBERED and self._remembers(credentials) else None
+        if short in self._harmless:
             return url
         with self._at("urls"):
             clean = self._url(url, counts, credentials)
-        if is_known and clean is url:
-            self._remember(("\0url", url))
+        if short is not None and clean is url:
+            self._remember(short)
         return clean
 
     def _url(self, url: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
