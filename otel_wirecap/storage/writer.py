@@ -115,7 +115,6 @@ class CaptureWriter:
             pause=self._pause_if_due,
         )
         self._hurry = False
-        self._falls_behind = self._config.capture_max_queue_bytes // 4
         self._slice_end = 0
         self._sequence = 0
         self._sequence_at_stop = 0
@@ -363,11 +362,7 @@ class CaptureWriter:
             self._pause_if_due()
 
     def _pause_if_due(self) -> None:
-        if self._hurry or time.monotonic_ns() < self._slice_end:
-            return
-        # Beside a busy host a pause costs the interpreter's whole switch interval: with the queue filling up, what
-        # would be lost is worth more than half a millisecond.
-        if self._queue.waiting_bytes < self._falls_behind:
+        if not self._hurry and time.monotonic_ns() >= self._slice_end:
             time.sleep(PAUSE_SECONDS)
             self._slice_end = time.monotonic_ns() + WORK_SLICE_NS
 

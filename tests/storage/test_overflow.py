@@ -13,14 +13,11 @@ from pathlib import Path
 
 import pytest
 import trio
-from driving import account, open_writer, stream
+from driving import account, open_writer
 from test_faults import Feed, show, wait_until
 
 from otel_wirecap.capture.events import EventKind
-from otel_wirecap.config import load_config
 from otel_wirecap.storage import queue
-from otel_wirecap.storage import writer as writer_module
-from otel_wirecap.storage.writer import CaptureWriter
 
 
 @contextmanager
@@ -152,18 +149,3 @@ def test_an_event_larger_than_the_bound_is_not_waited_for(tmp_path: Path) -> Non
     assert not writer.put(EventKind.DOCUMENT, None, 0, "x" * 30_000, 30_000)
     assert time.monotonic() - began < 1
     assert writer.close()
-
-
-def test_the_writer_pauses_for_the_host_but_not_while_the_queue_fills_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "capture.log"
-    writer = CaptureWriter(load_config({"capture_file": path, "capture_max_queue_bytes": 400_000}, {}), str(path))
-    stream(writer, "a", 900, size=200)  # its thread is not started: the queue is as full as this makes it
-    assert writer.stats().waiting_bytes > 300_000
-    slept: list[int] = []
-    monkeypatch.setattr(writer_module, "WORK_SLICE_NS", 0)  # a pause is due at each look
-    monkeypatch.setattr(writer_module.time, "sleep", lambda _seconds: slept.append(writer.stats().waiting_bytes))
-    writer._work_off(hurry=False)
-    assert slept
-    assert max(slept) < 100_000
