@@ -27,6 +27,7 @@ KNOWN_METHODS_VARIABLE = "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS"
 
 FORMATS = ("jsonl", "text", "structured", "cbor")
 OVERFLOWS = ("drop", "block")
+WRITERS = ("process", "thread")
 COMPRESSIONS = ("none", "gzip", "zstd")
 REDACTIONS = ("on", "headers-only", "off")
 PLACES = ("headers", "urls", "bodies")
@@ -312,6 +313,9 @@ class CaptureConfig:
     )
     capture_fsync: str = _setting(
         "never", _one_of(*FSYNCS), "when the file is brought to the disk: never, when it is rotated, each interval too"
+    )
+    capture_writer: str = _setting(
+        "process", _one_of(*WRITERS), "what makes and writes the records: a process of its own, a thread of this one"
     )
     capture_max_payload_bytes: int = _setting(10 << 20, SIZE, "bytes of one body; a longer one is truncated")
     capture_max_queue_bytes: int = _setting(64 << 20, SIZE, "bytes that may wait in memory for the writer")

@@ -61,7 +61,7 @@ class Flow:
         recording: what the recorder remembers of the flow; the recorder's alone.
     """
 
-    __slots__ = ("_attempts", "id", "over", "recording", "trace_id")
+    __slots__ = ("__weakref__", "_attempts", "id", "over", "recording", "trace_id")
 
     def __init__(self, flow_id: str) -> None:
         self.id = flow_id
@@ -247,3 +247,10 @@ class Exchange:
             failure = ErrorInfo("CaptureFailure", "the capture of this exchange failed and was turned off")
             self._emit(_END, self, self.began_ns, End("error", failure), HEAD_SIZE)
         self._on_failure(error)
+
+
+def end_span(exchange: Exchange, now_ns: int, facts: ExchangeFacts) -> None:
+    """Has the span of an exchange that ended at ``now_ns`` ended."""
+    if exchange.on_end is not None:
+        with contextlib.suppress(Exception):  # the user's span processors are not ours to mend
+            exchange.on_end(exchange.began_unix_ns + now_ns - exchange.began_ns, facts)

@@ -13,11 +13,12 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from otel_wirecap.capture.body import redact_json
 from otel_wirecap.capture.events import End, Event, EventKind, RequestHead, ResponseHead, WebsocketMessage
+from otel_wirecap.capture.exchange import end_span
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.flow import IDENTITY_ANNOTATIONS, FlowRecording
 from otel_wirecap.capture.http import HTTPRecording
@@ -84,6 +85,10 @@ class Recorder:
         """Bytes of bodies that are being collected."""
         return sum(recording.held_bytes for _, recording in self._open.values())
 
+    def disown(self, exchanges: Iterable[Exchange]) -> None:
+        """Takes exchanges of which nothing is recorded any more, but whose spans are to be ended when they end."""
+        self._failed |= {exchange.id: exchange for exchange in exchanges}
+
     def feed(self, event: Event) -> None:
         """Takes one event; writes the records that it completes."""
         kind, subject, now_ns, value = event
@@ -121,7 +126,7 @@ class Recorder:
                 self._release(entry[1].flow)
             self._end(exchange, entry[1], now_ns, cast("End", value))
         elif self._failed.pop(exchange.id, None) is not None:
-            _end_span(exchange, now_ns, ExchangeFacts(outcome=cast("End", value).outcome))
+            end_span(exchange, now_ns, ExchangeFacts(outcome=cast("End", value).outcome))
 
     def tick(self, now_ns: int, *, everything: bool = False) -> None:
         """Releases the requests, and writes the chunks, that have waited long enough, or ``everything``."""
@@ -154,7 +159,7 @@ class Recorder:
                 self._release(recording.flow)
             self._end(exchange, recording, now_ns, End("abandoned"))
         while self._failed:
-            _end_span(self._failed.popitem()[1], now_ns, ExchangeFacts(outcome="abandoned"))
+            end_span(self._failed.popitem()[1], now_ns, ExchangeFacts(outcome="abandoned"))
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -224,7 +229,7 @@ class Recorder:
             with contextlib.suppress(Exception):
                 recording.record_failure()
             self._on_failure(exchange, error)
-        _end_span(exchange, now_ns, facts)
+        end_span(exchange, now_ns, facts)
 
     def _annotate(self, subject: Flow, document: bytes) -> None:
         flow = self._flow(subject)
@@ -258,9 +263,3 @@ class Recorder:
                 entry[1].record_failure()
         self._failed[exchange.id] = exchange
         self._on_failure(exchange, error)
-
-
-def _end_span(exchange: Exchange, now_ns: int, facts: ExchangeFacts) -> None:
-    if exchange.on_end is not None:
-        with contextlib.suppress(Exception):  # the user's span processors are not ours to mend
-            exchange.on_end(exchange.began_unix_ns + now_ns - exchange.began_ns, facts)

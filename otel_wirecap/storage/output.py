@@ -11,11 +11,14 @@ Invariants:
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_wirecap.capture.formats import FORMATS, Format, JSONLines
+from otel_wirecap.capture.naming import rotated_name
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.storage.capture_file import CaptureFile, RecordTooLongError
 from otel_wirecap.storage.finishing import Finisher, Finishing
@@ -291,3 +294,26 @@ class CaptureOutput:
         told = system_record("system_gap", {"lost_records": 1, **gap})
         told.metadata |= {"seq": number, **self._identity}
         return self._format.encode(told)
+
+
+def make_outputs(
+    config: CaptureConfig, path: str, *, log: Callable[..., None], on_gap: Callable[[Mapping[str, object]], None]
+) -> list[CaptureOutput]:
+    """The files of a capture, none of them open yet.
+
+    Raises:
+        ConfigurationError: they cannot be made with these settings.
+    """
+    beside = config.cbor_capture_file
+    share = config.capture_max_queue_bytes // 2 if beside is not None else None
+    files = [(path, config.capture_format)]
+    if beside is not None:
+        main = Path(path)
+        if main.parent == beside.absolute().parent and (
+            main.name == beside.name or rotated_name(main.name, beside.name) is not None
+        ):
+            raise ConfigurationError(
+                f"cbor_capture_file: {str(beside)!r} is a name of capture_file's files; expected another one"
+            )
+        files.append((os.fspath(beside.absolute()), "cbor"))
+    return [CaptureOutput(config, file, form, tell=log, on_gap=on_gap, max_waiting_bytes=share) for file, form in files]

@@ -52,6 +52,24 @@ class Refused(NamedTuple):
     since_ns: int
 
 
+class Request:
+    """Somebody waits for the file to hold everything that was put; ``stop``: and for a ``system_stop``."""
+
+    def __init__(self, *, stop: bool) -> None:
+        self.stop = stop
+        self._written = False
+        self._finished = threading.Event()
+
+    def finish(self, *, written: bool) -> None:
+        """It is done; ``written``: and all is in the file."""
+        self._written = written
+        self._finished.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether all was in the file within so many seconds."""
+        return self._finished.wait(seconds) and self._written
+
+
 class EventQueue:
     """A queue of payload events.
 
@@ -62,10 +80,12 @@ class EventQueue:
         blocks: whether a thread waits for room where there is none.
 
     Attributes:
-        uncounted_events, uncounted_bytes: what the writer has taken since it counted last; it still counts as waiting.
         closed: whether everything is refused, uncounted: the capture has ended.
-        wake: set when the writer has something to do.
+        killed: False; see ``record_writer.EventSource``.
+        requests: of those who wait for the file to hold everything that was put before.
     """
+
+    killed = False
 
     def __init__(self, *, max_bytes: int, wake_bytes: int, wake_events: int, blocks: bool = False) -> None:
         self._max_bytes = max_bytes
@@ -83,7 +103,7 @@ class EventQueue:
         self._events: collections.deque[tuple[Event, int]] = collections.deque()
         self._lock = threading.RLock()
         self._put_bytes = 0  # under the lock
-        self._taken_bytes = 0  # the writer's alone
+        self._taken_bytes = 0  # under the lock, too
         self._refused: Refused | None = None
         self._on_first_put = on_first_put
         self._inside: int | None = None
@@ -91,10 +111,9 @@ class EventQueue:
         self._taken = 0
         self._taken_when_stuck: int | None = None
         self.closed = False
-        self.uncounted_events = 0
-        self.uncounted_bytes = 0
+        self.requests: collections.deque[Request] = collections.deque()
         self._held_bytes = 0
-        self.wake = threading.Event()
+        self._wake = threading.Event()
 
     def put(self, kind: EventKind, subject: Exchange | Flow | None, now_ns: int, value: Value, size: int) -> bool:
         """Adds an event that holds ``size`` bytes; False where there is no room for it."""
@@ -113,29 +132,44 @@ class EventQueue:
             self._put_bytes += size
             self._events.append(((kind, subject, now_ns, value), size))
             self._inside = None
-        if (waiting >= self._wake_bytes or len(self._events) >= self._wake_events) and not self.wake.is_set():
-            self.wake.set()
+        if (waiting >= self._wake_bytes or len(self._events) >= self._wake_events) and not self._wake.is_set():
+            self._wake.set()
         if self._on_first_put is not None:
             self._start()
         return True
 
-    def get(self) -> Event | None:
-        """The oldest event; None when there is none. For the writer alone."""
+    def get(self) -> tuple[Event, int] | None:
+        """The oldest event and what it weighs; None when there is none. It counts as waiting until it is counted."""
         try:
-            event, size = self._events.popleft()
+            return self._events.popleft()
         except IndexError:
             return None
-        self.uncounted_bytes += size
-        self.uncounted_events += 1
-        return event
 
-    def count(self, held_bytes: int) -> None:
-        """Counts what has been taken no longer as waiting, but what the writer still holds of it. For it alone."""
+    def count(self, events: int, weight: int, held_bytes: int) -> None:
+        """Counts events that were taken no longer as waiting, but the bytes that are still held of all that was."""
         with self._lock:  # or who puts something meanwhile would count both
             self._held_bytes = held_bytes
-            self._taken_bytes += self.uncounted_bytes
-        self._taken += self.uncounted_events
-        self.uncounted_events = self.uncounted_bytes = 0
+            self._taken_bytes += weight
+        self._taken += events
+
+    def wait(self, seconds: float) -> None:
+        """Waits until there is a batch to be taken, or something else to do, for so many seconds at most."""
+        self._wake.wait(seconds)
+        self._wake.clear()
+
+    def wake(self) -> None:
+        """Has whoever takes events look for what there is to do."""
+        self._wake.set()
+
+    def request(self, request: Request) -> None:
+        """Has ``request`` finished when everything that is put by now is in the file."""
+        self.requests.append(request)
+        self._wake.set()
+
+    def end(self) -> None:
+        """From now on everything is refused; what is there is taken, and then no more."""
+        self.closed = True
+        self._wake.set()
 
     @property
     def waiting_bytes(self) -> int:
@@ -185,7 +219,7 @@ class EventQueue:
         taken, deadline = self._taken, time.monotonic() + GIVE_UP_SECONDS
         # Once stuck is stuck for all, until the writer gets on: else every event would wait.
         while not self.closed and taken != self._taken_when_stuck:
-            self.wake.set()
+            self._wake.set()
             time.sleep(1 / ROOM_TRIES_PER_SECOND)
             if self._has_room(size):
                 return

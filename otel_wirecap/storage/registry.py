@@ -56,7 +56,7 @@ def release_writer(writer: CaptureWriter, timeout: float = 5.0) -> None:
             return
         _users.pop(writer.path, None)
         _writers.pop(writer.path, None)
-        _ended.setdefault(writer.path, set()).add(writer.process)
+        _ended.setdefault(writer.path, set()).update(writer.processes)
     writer.close(timeout)
 
 
@@ -64,7 +64,7 @@ def is_written_here(config: CaptureConfig, process: object) -> bool:
     """Whether the records of ``process`` (see ``CaptureWriter``) go, or went, from this process into that capture."""
     path = os.fspath(config.capture_file.absolute()) if config.capture_file is not None else ""
     writer = _writers.get(path)
-    return (writer is not None and writer.process == process) or process in _ended.get(path, ())
+    return (writer is not None and process in writer.processes) or process in _ended.get(path, ())
 
 
 def open_writers() -> list[CaptureWriter]:

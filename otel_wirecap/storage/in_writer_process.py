@@ -1,0 +1,254 @@
+"""The writer's process: events from the application's process in, records into the files, what comes of it back.
+
+Invariants:
+
+- One thread does everything. Whatever has been received is taken off the socket at every turn, also while no file can
+  be written, so that the application's side never waits; what that may hold is bounded over there.
+- It outlives the application's process by what is left to do: what has arrived is written, open exchanges are told as
+  abandoned, and no ``system_stop`` says that all went well.
+- It ends with exit status 0, whatever happens: servers that wait for any child take another one for a worker's.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from otel_wirecap.storage.channel import READ_BYTES, Frame, Frames, Unpacker, message_of, send_message
+from otel_wirecap.storage.queue import Refused, Request
+from otel_wirecap.storage.record_writer import RecordWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from otel_wirecap.capture.events import Event
+    from otel_wirecap.capture.record import Record
+
+NICENESS = 5
+READ_EVERY_NS = 2_000_000
+STATS_EVERY_SECONDS = 0.1
+IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""They are meant for the application, whose end is ours."""
+
+
+class _Request(Request):
+    """Somebody over there waits."""
+
+    def __init__(self, host: Host, number: int, *, stop: bool) -> None:
+        super().__init__(stop=stop)
+        self._host = host
+        self._number = number
+
+    def finish(self, *, written: bool) -> None:
+        """Tells them that it is done."""
+        self._host.tell_stats()
+        self._host.tell("finished", self._number, written)
+        self._host.send()
+
+
+class Host:
+    """The application's process, as its writer sees it: where events come from, and who is told what comes of them.
+
+    Args:
+        connection: to it.
+        pid: of it.
+
+    Attributes:
+        closed, killed: see ``EventSource``.
+        close_seconds: how long it waits for the end.
+    """
+
+    def __init__(self, connection: socket.socket, pid: int) -> None:
+        self._connection = connection
+        self._pid = pid
+        self._frames = Frames()
+        self._packed: collections.deque[Frame] = collections.deque()
+        self._packed_events = 0
+        self._unpacker = Unpacker(
+            on_end=lambda *ended: self.tell("end", *ended), on_record=lambda *recorded: self.tell("record", *recorded)
+        )
+        self._events: Iterator[Event] = iter(())
+        self._last: Event | None = None
+        self._weight = 0
+        self._requests: collections.deque[Request] = collections.deque()
+        self._refused: Refused | None = None
+        self._untold: list[tuple[object, ...]] = []
+        self._next_read_ns = 0
+        self._is_gone = False
+        self._next_stats = 0.0
+        self.writer: RecordWriter | None = None
+        self.close_seconds = 0.0
+        self.closed = False
+        self.killed = False
+
+    # -- a source of events --------------------------------------------------------------------------------------
+
+    @property
+    def requests(self) -> collections.deque[Request]:
+        """Those who wait, as far as they have arrived."""
+        self._read()
+        return self._requests
+
+    @property
+    def refused_events(self) -> int:
+        """Events that found no room over there."""
+        return self._refused.events if self._refused is not None else 0
+
+    def take_refused(self) -> Refused | None:
+        """What found no room over there since the last call."""
+        refused, self._refused = self._refused, None
+        return refused
+
+    def __len__(self) -> int:
+        return self._packed_events
+
+    def get(self) -> tuple[Event, int] | None:
+        """The oldest event. A frame weighs nothing until its last event is taken."""
+        event, self._last = self._last, next(self._events, None)
+        while event is None:
+            if not self._packed:
+                self._read()
+            if not self._packed:
+                return None
+            frame = self._packed.popleft()
+            self._packed_events -= frame.events
+            events, weight = self._unpacker.unpack(frame)
+            self._weight += weight
+            self._events = iter(events)
+            event, self._last = next(self._events, None), next(self._events, None)
+        weight = 0
+        if self._last is None:
+            weight, self._weight = self._weight, 0
+        return event, weight
+
+    def count(self, events: int, weight: int, held_bytes: int) -> None:
+        """Has the other side count."""
+        self.tell("count", events, weight, held_bytes)
+        now = time.monotonic()
+        if now >= self._next_stats:
+            self._next_stats = now + STATS_EVERY_SECONDS
+            self.tell_stats()
+        self.send()
+
+    def wait(self, seconds: float) -> None:
+        """Waits for more, so long at most."""
+        self.send()
+        if select.select([self._connection], [], [], seconds)[0]:
+            self._read()
+        elif os.getppid() != self._pid:  # somebody else has the other end of the socket, and cannot be meant
+            self._end(killed=True)
+
+    # -- what is told --------------------------------------------------------------------------------------------
+
+    def log(self, message: str, *arguments: object) -> None:
+        """Has the application log a warning."""
+        self.tell("log", message, arguments)
+
+    def system_record(self, record: Record) -> None:
+        """Has the application told of a record about the capture."""
+        self.tell("system_record", record)
+
+    def wrote(self, seconds: float) -> None:
+        """Has the application told how long a write took."""
+        self.tell("wrote", seconds)
+
+    def rest(self) -> None:
+        """Takes what has arrived meanwhile."""
+        if time.monotonic_ns() >= self._next_read_ns:
+            self._read()
+
+    def tell(self, *message: object) -> None:
+        """Sends something with the next count."""
+        self._untold.append(message)
+
+    def send(self) -> None:
+        """Sends what is to be told; an application that is no more is told nothing."""
+        untold, self._untold = self._untold, []
+        if untold and not self._is_gone:
+            try:
+                send_message(self._connection, untold)
+            except OSError:
+                self._is_gone = True
+
+    def tell_stats(self) -> None:
+        """Tells the counters as they are now, with the next count."""
+        if self.writer is not None:
+            self.tell("stats", self.writer.stats())
+
+    # -- what is received ----------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        self._next_read_ns = time.monotonic_ns() + READ_EVERY_NS
+        while not self._is_gone:
+            try:
+                data = self._connection.recv(READ_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._is_gone = True
+                self._end(killed=not self.closed)
+            for frame in self._frames.feed(data):
+                if frame.is_events:
+                    self._packed.append(frame)
+                    self._packed_events += frame.events
+                else:
+                    self._take(*message_of(frame))
+
+    def _take(self, kind: str, *values: object) -> None:
+        match kind, values:
+            case "request", (int(number), bool(stop)):
+                self._requests.append(_Request(self, number, stop=stop))
+            case "refused", (Refused() as refused,):
+                before = self._refused or Refused(0, 0, 0, refused.since_ns)
+                self._refused = Refused(
+                    before.events + refused.events,
+                    before.bytes + refused.bytes,
+                    before.exchanges + refused.exchanges,
+                    before.since_ns,
+                )
+            case "environment", (dict(environ),):
+                os.environ.clear()
+                os.environ.update(environ)
+            case "close", (float(seconds),):
+                self.close_seconds = seconds
+                self._end(killed=False)
+
+    def _end(self, *, killed: bool) -> None:
+        self.closed, self.killed = True, killed
+
+
+def run(descriptor: int) -> None:
+    """Writes what comes over the socket ``descriptor``, until that is closed."""
+    for number in IGNORED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    connection = socket.socket(fileno=descriptor)
+    data, frames = b"", Frames()
+    first = None
+    while first is None:
+        data = connection.recv(READ_BYTES)
+        if not data:
+            return
+        first = next(frames.feed(data), None)
+    config, path, process, pid = message_of(first)
+    host = Host(connection, pid)
+    try:
+        writer = host.writer = RecordWriter(config, path, host, host, process=process, pid=pid)
+        host.tell("ready")
+        host.send()
+        writer.run()
+        written = writer.finish(host.close_seconds)
+        host.tell("stats", writer.stats())
+        host.tell("closed", written)
+    except BaseException as error:  # noqa: BLE001  # told by what is not told: that all went well
+        host.log("the writer's process ended: %s", type(error).__name__)
+    host.send()

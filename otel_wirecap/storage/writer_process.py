@@ -1,0 +1,379 @@
+"""A writer in a process of its own, as the application's process sees it.
+
+Invariants:
+
+- Events are sent by one thread and answers taken by another; neither makes the application wait.
+- What was sent counts as waiting in this process's queue until the other one has counted it as written or told that it
+  holds it, so that the two together keep to ``capture_max_queue_bytes``.
+- However the other process ends, ``on_death`` is called once, unless it was told to end and did all it was to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import marshal
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from otel_wirecap.capture.events import End, EventKind
+from otel_wirecap.environment import environment
+from otel_wirecap.storage import writer_process_start
+from otel_wirecap.storage.channel import READ_BYTES, Frames, Sender, message_of, send_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_wirecap.capture.events import Event
+    from otel_wirecap.capture.exchange import Exchange
+    from otel_wirecap.config import CaptureConfig
+    from otel_wirecap.storage.queue import EventQueue, Request
+    from otel_wirecap.storage.record_writer import Owner
+    from otel_wirecap.storage.stats import CaptureStats
+
+logger = logging.getLogger("otel_wirecap")
+
+START_SECONDS = 30.0
+REAP_SECONDS = 1.0
+MOST_FRAME_EVENTS, MOST_FRAME_WEIGHT = 512, 1 << 16
+MOST_SEND_SECONDS = 0.1
+"""What is put waits so long at most for more to be sent with it: a part of the flush interval, which is the promise."""
+
+
+class Death(NamedTuple):
+    """A writer's process that ended before its time.
+
+    Attributes:
+        reason: what is known of it.
+        had_begun: whether it had taken anything.
+        events, bytes, exchanges: what was lost with it.
+        open: exchanges whose spans nobody will end.
+        ended: those that were over, with the moment and the manner of their end.
+    """
+
+    reason: str
+    had_begun: bool
+    events: int = 0
+    bytes: int = 0
+    exchanges: int = 0
+    open: tuple[Exchange, ...] = ()
+    ended: tuple[tuple[Exchange, int, End], ...] = ()
+
+
+class WriterProcess:
+    """Starts a writer's process, sends it what is put into the queue, and takes what it tells.
+
+    Args:
+        config: the settings in force.
+        path: the capture file's absolute path.
+        queue: where the events are taken from.
+        owner: is told what comes of it.
+        process: the random id of this process's part of the capture.
+        on_death: is called, in a thread of ours, when the process ends before its time.
+    """
+
+    def __init__(
+        self,
+        config: CaptureConfig,
+        path: str,
+        queue: EventQueue,
+        owner: Owner,
+        *,
+        process: str,
+        on_death: Callable[[Death], None],
+    ) -> None:
+        self._config = config
+        self._path = path
+        self._queue = queue
+        self._owner = owner
+        self._process = process
+        self._on_death = on_death
+        self._child: subprocess.Popen[bytes] | None = None
+        self._connection: socket.socket | None = None
+        self._environment: dict[str, str] = {}
+        self._exchanges: dict[str, Exchange] = {}
+        self._ends: dict[str, tuple[Exchange, int, End]] = {}
+        self._requests: dict[int, Request] = {}
+        self._sent_events = 0
+        self._sent_weight = 0
+        self._counted_events = 0
+        self._counted_weight = 0
+        self._held_bytes = 0
+        self._stats: CaptureStats | None = None
+        self._is_ready = threading.Event()
+        self._is_dead = False
+        self._close_seconds = 0.0
+        self._over = threading.Event()
+        self._written = False
+        self._sending: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins to take events.
+
+        Raises:
+            RuntimeError: the limit of threads is reached.
+        """
+        sending = threading.Thread(target=self._run, name="otel-wirecap-sender", daemon=True)
+        sending.start()
+        self._sending = sending
+
+    def is_alive(self) -> bool:
+        """Whether it takes events, or writes those it took."""
+        return self._sending is not None and not self._over.is_set()
+
+    def is_current_thread(self) -> bool:
+        """Whether this is a thread that would be waited for."""
+        return threading.current_thread().name in {"otel-wirecap-sender", "otel-wirecap-receiver"}
+
+    def join(self, seconds: float) -> bool:
+        """Waits for the end, after the queue's; whether everything is in the files."""
+        if self._sending is None:
+            return True
+        self._close_seconds = seconds
+        self._queue.wake()
+        if not self._over.wait(seconds):
+            left = self._sent_events - self._counted_events + len(self._queue)
+            reason = "the writer still waits for the file"
+            self._owner.log("%s: %d records or events are lost at the end: %s", self._path, left, reason)
+            return False
+        return self._written
+
+    def stats(self) -> CaptureStats | None:
+        """The counters as they were told last."""
+        return self._stats
+
+    @property
+    def unwritten_events(self) -> int:
+        """Events that were sent, and of which nothing was heard yet."""
+        return self._sent_events - self._counted_events
+
+    def forget(self) -> None:
+        """In a forked child: leaves the process to the parent."""
+        if self._connection is not None:
+            self._connection.close()
+        if self._child is not None:
+            self._child.returncode = 0  # it is no child of this process, who is not to ask for it
+
+    # -- the thread that sends -----------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            connection = self._spawn()
+            receiving = threading.Thread(
+                target=self._receive, args=(connection,), name="otel-wirecap-receiver", daemon=True
+            )
+            receiving.start()
+        except Exception as error:  # noqa: BLE001  # no process, no thread, no interpreter: it goes on here
+            self._stop_child()
+            self._die(Death(_described(error), had_begun=False))
+            return
+        if not self._is_ready.wait(START_SECONDS):
+            self._stop_child()
+            return
+        with contextlib.suppress(OSError):  # it is dead; who receives will notice
+            self._send_until_closed(connection)
+
+    def _send_until_closed(self, connection: socket.socket) -> None:
+        sender = Sender(connection)
+        seconds = min(MOST_SEND_SECONDS, self._config.capture_flush_interval / 4)
+        next_tick = 0.0
+        while not self._is_dead:
+            closed = self._queue.closed
+            now = time.monotonic()
+            if closed or now >= next_tick:
+                next_tick = now + self._config.capture_flush_interval
+                self._send_environment(connection)
+            self._send_what_waits(connection, sender)
+            if closed:
+                send_message(connection, ("close", self._close_seconds))
+                return
+            if not self._queue.closed:
+                self._queue.wait(seconds)
+
+    def _send_what_waits(self, connection: socket.socket, sender: Sender) -> None:
+        requests = [self._queue.requests.popleft() for _ in range(len(self._queue.requests))]
+        for request in requests:
+            self._requests[id(request)] = request
+        get = self._queue.get
+        while not self._is_dead:
+            events: list[Event] = []
+            weight = 0
+            while weight < MOST_FRAME_WEIGHT and len(events) < MOST_FRAME_EVENTS:
+                got = get()
+                if got is None:
+                    break
+                event, size = got
+                weight += size
+                events.append(event)
+                kind = event[0]
+                if kind is EventKind.BEGIN or kind is EventKind.END:
+                    self._remember(event)
+            if not events:
+                break
+            self._sent_events += len(events)
+            self._sent_weight += weight
+            sender.send(events, weight)
+        refused = self._queue.take_refused()
+        if refused is not None:
+            send_message(connection, ("refused", refused))
+        for request in requests:
+            send_message(connection, ("request", id(request), request.stop))
+
+    def _remember(self, event: Event) -> None:
+        _, subject, now_ns, value = event
+        exchange = cast("Exchange", subject)
+        if exchange.on_end is None and exchange.on_record is None:
+            return
+        if not isinstance(value, End):
+            self._exchanges[exchange.id] = exchange
+        elif exchange.id in self._exchanges:
+            self._ends[exchange.id] = exchange, now_ns, value
+
+    def _send_environment(self, connection: socket.socket) -> None:
+        """The environment as it is now, so that secrets that come into it are known over there."""
+        current = dict(environment())
+        if current != self._environment:
+            self._environment = current
+            send_message(connection, ("environment", current))
+
+    def _spawn(self) -> socket.socket:
+        interpreter = _interpreter()
+        ours, theirs = socket.socketpair()
+        self._connection = ours
+        self._environment = dict(environment())
+        options = ["-B"] if sys.dont_write_bytecode else []
+        with theirs:
+            self._child = subprocess.Popen(  # noqa: S603  # our own module, with the interpreter that runs this one
+                [interpreter, "-I", "-S", "-X", f"utf8={sys.flags.utf8_mode}", *options, writer_process_start.__file__],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=self._environment,
+                start_new_session=True,  # a terminal's Ctrl-C is the application's
+            )
+        path = marshal.dumps([str(Path(folder).absolute()) for folder in sys.path])
+        ours.sendall(len(path).to_bytes(4, "little") + path)
+        send_message(ours, (self._config, self._path, self._process, os.getpid()))
+        return ours
+
+    # -- the thread that receives --------------------------------------------------------------------------------
+
+    def _receive(self, connection: socket.socket) -> None:
+        frames, is_closed = Frames(), False
+        while True:
+            try:
+                data = connection.recv(READ_BYTES)
+            except OSError:
+                break
+            if not data:
+                break
+            for frame in frames.feed(data):
+                for message in message_of(frame):
+                    with contextlib.suppress(Exception):  # a user's span processor, or meter
+                        is_closed |= self._take(*message)
+        self._is_dead = True
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)  # whoever still sends stops
+        was_ready = self._is_ready.is_set()
+        self._is_ready.set()
+        self._queue.wake()
+        if self._sending is not None:
+            self._sending.join()
+        connection.close()
+        status = self._reap()
+        if is_closed:
+            self._over.set()
+        else:
+            self._die(self._death(status, had_begun=was_ready))
+
+    def _take(self, kind: str, *values: Any) -> bool:
+        """Takes what the other process tells; True where it is the last."""
+        match kind, values:
+            case "count", (events, weight, held_bytes):
+                self._held_bytes = held_bytes
+                self._counted_events += events
+                self._counted_weight += weight
+                self._queue.count(events, weight, held_bytes)
+            case "end", (exchange_id, moment_ns, facts):
+                exchange = self._exchanges.pop(exchange_id)
+                self._ends.pop(exchange_id, None)
+                if exchange.on_end is not None:
+                    exchange.on_end(moment_ns, facts)
+            case "record", (exchange_id, record):
+                on_record = self._exchanges[exchange_id].on_record
+                if on_record is not None:
+                    on_record(record)
+            case "stats", (stats,):
+                self._stats = stats
+            case "system_record", (record,):
+                self._owner.system_record(record)
+            case "wrote", (seconds,):
+                self._owner.wrote(seconds)
+            case "log", (message, arguments):
+                self._owner.log(message, *arguments)
+            case "finished", (number, written):
+                self._requests.pop(number).finish(written=written)
+            case "ready", ():
+                self._is_ready.set()
+            case "closed", (written,):
+                self._written = written
+                return True
+        return False
+
+    def _death(self, status: str, *, had_begun: bool) -> Death:
+        ended = tuple(self._ends.values())
+        over = {exchange.id for exchange, _, _ in ended}
+        return Death(
+            f"it ended, {status}",
+            had_begun,
+            events=self._sent_events - self._counted_events,
+            bytes=self._sent_weight - self._counted_weight + self._held_bytes,
+            exchanges=self._stats.open_exchanges if self._stats is not None else 0,
+            open=tuple(one for one in self._exchanges.values() if one.id not in over),
+            ended=ended,
+        )
+
+    def _die(self, death: Death) -> None:
+        self._queue.count(death.events, self._sent_weight - self._counted_weight, 0)
+        self._queue.requests.extend(self._requests.values())
+        self._requests.clear()
+        try:
+            self._on_death(death)
+        finally:
+            self._over.set()
+
+    def _stop_child(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+
+    def _reap(self) -> str:
+        child = self._child
+        if child is None:
+            return "unknown"
+        try:
+            return f"exit status {child.wait(REAP_SECONDS)}"
+        except subprocess.TimeoutExpired:
+            return "still running"
+
+
+def _interpreter() -> str:
+    """The interpreter that runs this process.
+
+    Raises:
+        FileNotFoundError: it is part of a program, or unknown: to start it again would start the program again.
+    """
+    executable = sys.executable
+    if getattr(sys, "frozen", False) or not re.match(r"(?i)python|pypy", Path(executable or "").name):
+        raise FileNotFoundError(f"{executable!r} is no Python interpreter")
+    return executable
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,26 @@
+"""What a writer's process runs first: an interpreter that has imported nothing, and is told where to import from.
+
+It is started without ``site`` and without the environment's paths, since a ``sitecustomize`` found there may be the
+very one that instruments applications.
+"""
+
+import marshal
+import os
+import sys
+
+
+def main() -> None:
+    """Reads the import path of the application's process from the socket, and goes on with its writer."""
+    size = int.from_bytes(os.read(0, 4), "little")
+    data = b""
+    while len(data) < size:
+        data += os.read(0, size - len(data)) or sys.exit(0)
+    sys.path[:] = marshal.loads(data)  # noqa: S302  # from the process that started this one
+
+    from otel_wirecap.storage.in_writer_process import run  # found only now
+
+    run(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""A writer in a thread of the application's process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from otel_wirecap.storage.record_writer import RecordWriter
+    from otel_wirecap.storage.stats import CaptureStats
+
+WORK_SLICE_NS = 500_000
+PAUSE_SECONDS = 0.0001
+
+
+class Pauses:
+    """Lets go of the interpreter after half a millisecond of work, or an event loop's timers come late."""
+
+    def __init__(self) -> None:
+        self._slice_end = 0
+
+    def pause_if_due(self) -> None:
+        """Is called after each piece of work."""
+        if time.monotonic_ns() >= self._slice_end:
+            time.sleep(PAUSE_SECONDS)
+            self._slice_end = time.monotonic_ns() + WORK_SLICE_NS
+
+
+class WriterThread:
+    """Runs a writer. A daemon: no thread of ours keeps a process from ending."""
+
+    def __init__(self, writer: RecordWriter) -> None:
+        self._writer = writer
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins to take events.
+
+        Raises:
+            RuntimeError: the limit of threads is reached.
+        """
+        thread = threading.Thread(target=self._writer.run, name="otel-wirecap-writer", daemon=True)
+        thread.start()
+        self._thread = thread
+
+    def is_alive(self) -> bool:
+        """Whether it takes events."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def is_current_thread(self) -> bool:
+        """Whether this is it."""
+        return self._thread is threading.current_thread()
+
+    def join(self, seconds: float) -> bool:
+        """Waits for the end, after the queue's; whether everything is in the files."""
+        if self._thread is None:
+            return True
+        deadline = time.monotonic() + seconds
+        if not self.is_current_thread():
+            self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._writer.tell_left("the writer still waits for the file")
+            return False
+        return self._writer.finish(max(0.0, deadline - time.monotonic()))
+
+    def stats(self) -> CaptureStats:
+        """The counters as they are now."""
+        return self._writer.stats()
+
+    @property
+    def unwritten_events(self) -> int:
+        """None: what it takes from the queue, it works off."""
+        return 0
+
+    def forget(self) -> None:
+        """In a forked child: leaves the parent's files alone."""
+        self._writer.forget()
