@@ -115,23 +115,44 @@ class Sender:
     """Packs events and sends them.
 
     What the other side remembers of a flow is forgotten there when the flow is gone here.
+
+    Attributes:
+        events, weight: of all that was sent, or was to be sent when that failed.
+        exchanges: those that are over there, and of which something is to be told.
+        ends: of those among them whose end is over there, too: the moment and the manner of it.
     """
 
     def __init__(self, to: socket.socket) -> None:
         self._to = to
         self._flows: dict[str, _FlowReference] = {}
         self._gone_flows: deque[str] = deque()
+        self.events = 0
+        self.weight = 0
+        self.exchanges: dict[str, Exchange] = {}
+        self.ends: dict[str, tuple[int, End]] = {}
 
-    def send(self, events: Sequence[Event], weight: int) -> None:
-        """Sends events, which weigh as much as they do in the queue.
+    def send(self, taken: Sequence[tuple[Event, int]]) -> None:
+        """Sends events of the queue.
 
         Raises:
             OSError: the other side is gone.
         """
         bodies: list[bytes] = []
-        packed = [self._packed(event, bodies) for event in events]
+        packed: list[tuple[object, ...]] = []
+        append, before = packed.append, self.weight
+        self.events += len(taken)
+        for (kind, subject, now_ns, value), weight in taken:
+            self.weight += weight
+            if kind is _CHUNK or kind is _REQUEST_CHUNK:  # nearly all of them: no call for each
+                body: object = value
+                if weight >= _LARGE:
+                    bodies.append(cast("bytes", value))
+                    body = _BEHIND
+                append((kind.value, cast("Exchange", subject).id, now_ns, body))
+            else:
+                append(self._packed(kind, subject, now_ns, value, bodies))
         gone = [self._gone_flows.popleft() for _ in range(len(self._gone_flows))]
-        frame = (weight, packed, gone, tuple(map(len, bodies)))
+        frame = (self.weight - before, packed, gone, tuple(map(len, bodies)))
         try:
             data = marshal.dumps(frame)
         except ValueError:  # some string or bytes of a class of their own
@@ -140,27 +161,26 @@ class Sender:
         for body in bodies:
             self._to.sendall(body)
 
-    def _packed(self, event: Event, bodies: list[bytes]) -> tuple[object, ...]:
-        kind, subject, now_ns, value = event
-        if kind is _CHUNK or kind is _REQUEST_CHUNK:
-            body = cast("bytes", value)
-            if len(body) >= _LARGE:
-                bodies.append(body)
-                return kind.value, cast("Exchange", subject).id, now_ns, _BEHIND
-            return kind.value, cast("Exchange", subject).id, now_ns, body
+    def take_end(self, exchange_id: str) -> Exchange:
+        """The exchange of which the other side told all there is to be told."""
+        self.ends.pop(exchange_id, None)
+        return self.exchanges.pop(exchange_id)
+
+    def _packed(
+        self, kind: EventKind, subject: Exchange | Flow | None, now_ns: int, value: object, bodies: list[bytes]
+    ) -> tuple[object, ...]:
         if kind is _BEGIN:
             return self._packed_beginning(cast("Exchange", subject), now_ns, cast("RequestHead", value), bodies)
         if subject is None:
-            subject_id = None
-        else:
-            subject_id = subject.id
-            if kind is EventKind.ANNOTATE:
-                self._remember(cast("Flow", subject))
+            return kind.value, None, now_ns, (*value,) if isinstance(value, tuple) else value
+        if kind is EventKind.ANNOTATE:
+            self._remember(cast("Flow", subject))
         if isinstance(value, End):
+            if subject.id in self.exchanges:
+                self.ends[subject.id] = now_ns, value
             error, close = value.error, value.close
-            ended = (value.outcome, error and (*error,), value.lost_chunks, close and (*close,))
-            return kind.value, subject_id, now_ns, ended
-        return kind.value, subject_id, now_ns, (*value,) if isinstance(value, tuple) else value
+            value = (value.outcome, error and (*error,), value.lost_chunks, close and (*close,))
+        return kind.value, subject.id, now_ns, (*value,) if isinstance(value, tuple) else value
 
     def _packed_beginning(
         self, exchange: Exchange, now_ns: int, head: RequestHead, bodies: list[bytes]
@@ -170,6 +190,8 @@ class Sender:
             bodies.append(head.body)
             body = _BEHIND
         self._remember(exchange.flow)
+        if exchange.on_end is not None or exchange.on_record is not None:
+            self.exchanges[exchange.id] = exchange
         about = (
             exchange.leg, exchange.flow.id, exchange.attempt, exchange.trace_id, exchange.span_id,
             exchange.began_unix_ns, exchange.began_ns, exchange.on_end is not None, exchange.on_record is not None,

@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 
 NICENESS = 5
 READ_EVERY_NS = 2_000_000
+SEND_EVERY_SECONDS = 0.02
 STATS_EVERY_SECONDS = 0.1
+_NOTHING = 0, 0, 0
+"""Events, their weight, and what is held."""
+
 IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """They are meant for the application, whose end is ours."""
 
@@ -81,6 +85,9 @@ class Host:
         self._untold: list[tuple[object, ...]] = []
         self._next_read_ns = 0
         self._is_gone = False
+        self._counted = _NOTHING
+        self._write_seconds: list[float] = []
+        self._next_send = 0.0
         self._next_stats = 0.0
         self.writer: RecordWriter | None = None
         self.close_seconds = 0.0
@@ -129,12 +136,14 @@ class Host:
 
     def count(self, events: int, weight: int, held_bytes: int) -> None:
         """Has the other side count."""
-        self.tell("count", events, weight, held_bytes)
+        before = self._counted
+        self._counted = before[0] + events, before[1] + weight, held_bytes
         now = time.monotonic()
         if now >= self._next_stats:
             self._next_stats = now + STATS_EVERY_SECONDS
             self.tell_stats()
-        self.send()
+        if now >= self._next_send:
+            self.send()
 
     def wait(self, seconds: float) -> None:
         """Waits for more, so long at most."""
@@ -149,14 +158,16 @@ class Host:
     def log(self, message: str, *arguments: object) -> None:
         """Has the application log a warning."""
         self.tell("log", message, arguments)
+        self.send()
 
     def system_record(self, record: Record) -> None:
         """Has the application told of a record about the capture."""
         self.tell("system_record", record)
+        self.send()
 
     def wrote(self, seconds: float) -> None:
         """Has the application told how long a write took."""
-        self.tell("wrote", seconds)
+        self._write_seconds.append(seconds)
 
     def rest(self) -> None:
         """Takes what has arrived meanwhile."""
@@ -169,6 +180,13 @@ class Host:
 
     def send(self) -> None:
         """Sends what is to be told; an application that is no more is told nothing."""
+        self._next_send = time.monotonic() + SEND_EVERY_SECONDS
+        if self._write_seconds:
+            self.tell("wrote", self._write_seconds)
+            self._write_seconds = []
+        if self._counted is not _NOTHING:
+            self.tell("count", *self._counted)
+            self._counted = _NOTHING
         untold, self._untold = self._untold, []
         if untold and not self._is_gone:
             try:

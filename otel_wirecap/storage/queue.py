@@ -75,8 +75,6 @@ class EventQueue:
 
     Args:
         max_bytes: bytes that may wait, those the writer holds for unfinished records included.
-        wake_bytes: waiting bytes at which the writer is woken.
-        wake_events: waiting events at which the writer is woken.
         blocks: whether a thread waits for room where there is none.
 
     Attributes:
@@ -87,11 +85,10 @@ class EventQueue:
 
     killed = False
 
-    def __init__(self, *, max_bytes: int, wake_bytes: int, wake_events: int, blocks: bool = False) -> None:
+    def __init__(self, *, max_bytes: int, blocks: bool = False) -> None:
         self._max_bytes = max_bytes
         self._blocks = blocks
-        self._wake_bytes = wake_bytes
-        self._wake_events = wake_events
+        self._wake_bytes = self._wake_events = 0
         self.reset(on_first_put=None)
 
     def reset(self, on_first_put: Callable[[], None] | None) -> None:
@@ -113,6 +110,8 @@ class EventQueue:
         self.closed = False
         self.requests: collections.deque[Request] = collections.deque()
         self._held_bytes = 0
+        self._got_bytes = 0  # whoever calls ``get`` alone
+        self._is_idle = False
         self._wake = threading.Event()
 
     def put(self, kind: EventKind, subject: Exchange | Flow | None, now_ns: int, value: Value, size: int) -> bool:
@@ -132,7 +131,11 @@ class EventQueue:
             self._put_bytes += size
             self._events.append(((kind, subject, now_ns, value), size))
             self._inside = None
-        if (waiting >= self._wake_bytes or len(self._events) >= self._wake_events) and not self._wake.is_set():
+        if self._is_idle or (
+            (self._put_bytes - self._got_bytes >= self._wake_bytes or len(self._events) >= self._wake_events)
+            and not self._wake.is_set()
+        ):
+            self._is_idle = False
             self._wake.set()
         if self._on_first_put is not None:
             self._start()
@@ -141,9 +144,18 @@ class EventQueue:
     def get(self) -> tuple[Event, int] | None:
         """The oldest event and what it weighs; None when there is none. It counts as waiting until it is counted."""
         try:
-            return self._events.popleft()
+            got = self._events.popleft()
         except IndexError:
             return None
+        self._got_bytes += got[1]
+        return got
+
+    def take(self, most: int) -> list[tuple[Event, int]]:
+        """As ``get``, so many of the oldest events at most."""
+        popleft = self._events.popleft
+        taken = [popleft() for _ in range(min(most, len(self._events)))]
+        self._got_bytes += sum([weight for _, weight in taken])
+        return taken
 
     def count(self, events: int, weight: int, held_bytes: int) -> None:
         """Counts events that were taken no longer as waiting, but the bytes that are still held of all that was."""
@@ -152,9 +164,21 @@ class EventQueue:
             self._taken_bytes += weight
         self._taken += events
 
+    def wake_at(self, weight: int, events: int) -> None:
+        """Has whoever waits woken when so much waits, by weight or number."""
+        self._wake_bytes, self._wake_events = weight, events
+
     def wait(self, seconds: float) -> None:
         """Waits until there is a batch to be taken, or something else to do, for so many seconds at most."""
         self._wake.wait(seconds)
+        self._wake.clear()
+
+    def wait_for_first(self) -> None:
+        """Waits until there is anything at all."""
+        self._is_idle = True
+        if not (self._events or self.requests or self.closed):
+            self._wake.wait()
+        self._is_idle = False
         self._wake.clear()
 
     def wake(self) -> None:

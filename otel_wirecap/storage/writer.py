@@ -88,8 +88,6 @@ class CaptureWriter:
         self.path = path
         self._queue = EventQueue(
             max_bytes=config.capture_max_queue_bytes,
-            wake_bytes=config.capture_buffer_size,
-            wake_events=config.capture_max_entries_per_flush,
             blocks=config.capture_overflow == "block",
         )
         self.put = self._queue.put
@@ -130,7 +128,8 @@ class CaptureWriter:
             disowned=disowned,
             told_first=told_first,
         )
-        return WriterThread(writer)
+        batch = self._config.capture_buffer_size, self._config.capture_max_entries_per_flush
+        return WriterThread(writer, self._queue, batch)
 
     # -- for those who put events into it ------------------------------------------------------------------------
 

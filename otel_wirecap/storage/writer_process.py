@@ -21,9 +21,8 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
-from otel_wirecap.capture.events import End, EventKind
 from otel_wirecap.environment import environment
 from otel_wirecap.storage import writer_process_start
 from otel_wirecap.storage.channel import READ_BYTES, Frames, Sender, message_of, send_message
@@ -31,8 +30,10 @@ from otel_wirecap.storage.channel import READ_BYTES, Frames, Sender, message_of,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_wirecap.capture.events import Event
+    from otel_wirecap.capture.events import End
     from otel_wirecap.capture.exchange import Exchange
+    from otel_wirecap.capture.facts import ExchangeFacts
+    from otel_wirecap.capture.record import Record
     from otel_wirecap.config import CaptureConfig
     from otel_wirecap.storage.queue import EventQueue, Request
     from otel_wirecap.storage.record_writer import Owner
@@ -42,8 +43,11 @@ logger = logging.getLogger("otel_wirecap")
 
 START_SECONDS = 30.0
 REAP_SECONDS = 1.0
-MOST_FRAME_EVENTS, MOST_FRAME_WEIGHT = 512, 1 << 16
-MOST_SEND_SECONDS = 0.1
+MOST_FRAME_EVENTS = 256
+WAKE_WEIGHT, WAKE_EVENTS = 1 << 21, 2000
+"""Of what waits, at which it is sent before its time."""
+
+MOST_SEND_SECONDS = 0.05
 """What is put waits so long at most for more to be sent with it: a part of the flush interval, which is the promise."""
 
 
@@ -98,11 +102,8 @@ class WriterProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         self._environment: dict[str, str] = {}
-        self._exchanges: dict[str, Exchange] = {}
-        self._ends: dict[str, tuple[Exchange, int, End]] = {}
+        self._sender: Sender | None = None
         self._requests: dict[int, Request] = {}
-        self._sent_events = 0
-        self._sent_weight = 0
         self._counted_events = 0
         self._counted_weight = 0
         self._held_bytes = 0
@@ -112,6 +113,7 @@ class WriterProcess:
         self._close_seconds = 0.0
         self._over = threading.Event()
         self._written = False
+        self._is_closed = False
         self._sending: threading.Thread | None = None
 
     def start(self) -> None:
@@ -120,6 +122,7 @@ class WriterProcess:
         Raises:
             RuntimeError: the limit of threads is reached.
         """
+        self._queue.wake_at(WAKE_WEIGHT, WAKE_EVENTS)
         sending = threading.Thread(target=self._run, name="otel-wirecap-sender", daemon=True)
         sending.start()
         self._sending = sending
@@ -139,7 +142,7 @@ class WriterProcess:
         self._close_seconds = seconds
         self._queue.wake()
         if not self._over.wait(seconds):
-            left = self._sent_events - self._counted_events + len(self._queue)
+            left = self.unwritten_events + len(self._queue)
             reason = "the writer still waits for the file"
             self._owner.log("%s: %d records or events are lost at the end: %s", self._path, left, reason)
             return False
@@ -152,7 +155,7 @@ class WriterProcess:
     @property
     def unwritten_events(self) -> int:
         """Events that were sent, and of which nothing was heard yet."""
-        return self._sent_events - self._counted_events
+        return 0 if self._sender is None else self._sender.events - self._counted_events
 
     def forget(self) -> None:
         """In a forked child: leaves the process to the parent."""
@@ -181,10 +184,13 @@ class WriterProcess:
             self._send_until_closed(connection)
 
     def _send_until_closed(self, connection: socket.socket) -> None:
-        sender = Sender(connection)
+        sender = self._sender = Sender(connection)
         seconds = min(MOST_SEND_SECONDS, self._config.capture_flush_interval / 4)
         next_tick = 0.0
         while not self._is_dead:
+            self._queue.wait_for_first()
+            if not (self._queue.closed or self._queue.requests):
+                self._queue.wait(seconds)
             closed = self._queue.closed
             now = time.monotonic()
             if closed or now >= next_tick:
@@ -194,47 +200,18 @@ class WriterProcess:
             if closed:
                 send_message(connection, ("close", self._close_seconds))
                 return
-            if not self._queue.closed:
-                self._queue.wait(seconds)
 
     def _send_what_waits(self, connection: socket.socket, sender: Sender) -> None:
         requests = [self._queue.requests.popleft() for _ in range(len(self._queue.requests))]
         for request in requests:
             self._requests[id(request)] = request
-        get = self._queue.get
-        while not self._is_dead:
-            events: list[Event] = []
-            weight = 0
-            while weight < MOST_FRAME_WEIGHT and len(events) < MOST_FRAME_EVENTS:
-                got = get()
-                if got is None:
-                    break
-                event, size = got
-                weight += size
-                events.append(event)
-                kind = event[0]
-                if kind is EventKind.BEGIN or kind is EventKind.END:
-                    self._remember(event)
-            if not events:
-                break
-            self._sent_events += len(events)
-            self._sent_weight += weight
-            sender.send(events, weight)
+        while not self._is_dead and (taken := self._queue.take(MOST_FRAME_EVENTS)):
+            sender.send(taken)
         refused = self._queue.take_refused()
         if refused is not None:
             send_message(connection, ("refused", refused))
         for request in requests:
             send_message(connection, ("request", id(request), request.stop))
-
-    def _remember(self, event: Event) -> None:
-        _, subject, now_ns, value = event
-        exchange = cast("Exchange", subject)
-        if exchange.on_end is None and exchange.on_record is None:
-            return
-        if not isinstance(value, End):
-            self._exchanges[exchange.id] = exchange
-        elif exchange.id in self._exchanges:
-            self._ends[exchange.id] = exchange, now_ns, value
 
     def _send_environment(self, connection: socket.socket) -> None:
         """The environment as it is now, so that secrets that come into it are known over there."""
@@ -266,7 +243,19 @@ class WriterProcess:
     # -- the thread that receives --------------------------------------------------------------------------------
 
     def _receive(self, connection: socket.socket) -> None:
-        frames, is_closed = Frames(), False
+        frames = Frames()
+        take: dict[str, Callable[..., None]] = {
+            "closed": self._closed,
+            "count": self._count,
+            "end": self._end,
+            "finished": self._finished,
+            "log": self._log,
+            "ready": self._is_ready.set,
+            "record": self._record,
+            "stats": self._take_stats,
+            "system_record": self._owner.system_record,
+            "wrote": self._wrote,
+        }
         while True:
             try:
                 data = connection.recv(READ_BYTES)
@@ -275,9 +264,9 @@ class WriterProcess:
             if not data:
                 break
             for frame in frames.feed(data):
-                for message in message_of(frame):
+                for kind, *values in message_of(frame):
                     with contextlib.suppress(Exception):  # a user's span processor, or meter
-                        is_closed |= self._take(*message)
+                        take[kind](*values)
         self._is_dead = True
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)  # whoever still sends stops
@@ -288,60 +277,63 @@ class WriterProcess:
             self._sending.join()
         connection.close()
         status = self._reap()
-        if is_closed:
+        if self._is_closed:
             self._over.set()
         else:
             self._die(self._death(status, had_begun=was_ready))
 
-    def _take(self, kind: str, *values: Any) -> bool:
-        """Takes what the other process tells; True where it is the last."""
-        match kind, values:
-            case "count", (events, weight, held_bytes):
-                self._held_bytes = held_bytes
-                self._counted_events += events
-                self._counted_weight += weight
-                self._queue.count(events, weight, held_bytes)
-            case "end", (exchange_id, moment_ns, facts):
-                exchange = self._exchanges.pop(exchange_id)
-                self._ends.pop(exchange_id, None)
-                if exchange.on_end is not None:
-                    exchange.on_end(moment_ns, facts)
-            case "record", (exchange_id, record):
-                on_record = self._exchanges[exchange_id].on_record
-                if on_record is not None:
-                    on_record(record)
-            case "stats", (stats,):
-                self._stats = stats
-            case "system_record", (record,):
-                self._owner.system_record(record)
-            case "wrote", (seconds,):
-                self._owner.wrote(seconds)
-            case "log", (message, arguments):
-                self._owner.log(message, *arguments)
-            case "finished", (number, written):
-                self._requests.pop(number).finish(written=written)
-            case "ready", ():
-                self._is_ready.set()
-            case "closed", (written,):
-                self._written = written
-                return True
-        return False
+    def _count(self, events: int, weight: int, held_bytes: int) -> None:
+        self._held_bytes = held_bytes
+        self._counted_events += events
+        self._counted_weight += weight
+        self._queue.count(events, weight, held_bytes)
+
+    def _end(self, exchange_id: str, moment_ns: int, facts: ExchangeFacts) -> None:
+        if self._sender is not None:
+            on_end = self._sender.take_end(exchange_id).on_end
+            if on_end is not None:
+                on_end(moment_ns, facts)
+
+    def _record(self, exchange_id: str, record: Record) -> None:
+        if self._sender is not None:
+            on_record = self._sender.exchanges[exchange_id].on_record
+            if on_record is not None:
+                on_record(record)
+
+    def _wrote(self, times: list[float]) -> None:
+        for seconds in times:
+            self._owner.wrote(seconds)
+
+    def _log(self, message: str, arguments: tuple[object, ...]) -> None:
+        self._owner.log(message, *arguments)
+
+    def _finished(self, number: int, written: bool) -> None:  # noqa: FBT001  # a message's last part
+        self._requests.pop(number).finish(written=written)
+
+    def _take_stats(self, stats: CaptureStats) -> None:
+        self._stats = stats
+
+    def _closed(self, written: bool) -> None:  # noqa: FBT001  # as above
+        self._written, self._is_closed = written, True
 
     def _death(self, status: str, *, had_begun: bool) -> Death:
-        ended = tuple(self._ends.values())
-        over = {exchange.id for exchange, _, _ in ended}
+        sender = self._sender
+        if sender is None:
+            return Death(f"it ended, {status}", had_begun)
+        ended = [(sender.exchanges.pop(exchange_id), *end) for exchange_id, end in sender.ends.items()]
         return Death(
             f"it ended, {status}",
             had_begun,
-            events=self._sent_events - self._counted_events,
-            bytes=self._sent_weight - self._counted_weight + self._held_bytes,
+            events=sender.events - self._counted_events,
+            bytes=sender.weight - self._counted_weight + self._held_bytes,
             exchanges=self._stats.open_exchanges if self._stats is not None else 0,
-            open=tuple(one for one in self._exchanges.values() if one.id not in over),
-            ended=ended,
+            open=tuple(sender.exchanges.values()),
+            ended=tuple(ended),
         )
 
     def _die(self, death: Death) -> None:
-        self._queue.count(death.events, self._sent_weight - self._counted_weight, 0)
+        if self._sender is not None:
+            self._queue.count(death.events, self._sender.weight - self._counted_weight, 0)
         self._queue.requests.extend(self._requests.values())
         self._requests.clear()
         try:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from otel_wirecap.storage.queue import EventQueue
     from otel_wirecap.storage.record_writer import RecordWriter
     from otel_wirecap.storage.stats import CaptureStats
 
@@ -28,10 +29,18 @@ class Pauses:
 
 
 class WriterThread:
-    """Runs a writer. A daemon: no thread of ours keeps a process from ending."""
+    """Runs a writer. A daemon: no thread of ours keeps a process from ending.
 
-    def __init__(self, writer: RecordWriter) -> None:
+    Args:
+        writer: it.
+        queue: where it takes its events from.
+        batch: weight and number of events at which it begins to work before its time.
+    """
+
+    def __init__(self, writer: RecordWriter, queue: EventQueue, batch: tuple[int, int]) -> None:
         self._writer = writer
+        self._queue = queue
+        self._batch = batch
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -40,6 +49,7 @@ class WriterThread:
         Raises:
             RuntimeError: the limit of threads is reached.
         """
+        self._queue.wake_at(*self._batch)
         thread = threading.Thread(target=self._writer.run, name="otel-wirecap-writer", daemon=True)
         thread.start()
         self._thread = thread

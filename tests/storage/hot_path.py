@@ -30,8 +30,10 @@ import otel_wirecap
 from otel_wirecap.capture.exchange import Exchange
 from otel_wirecap.capture.recorder import Recorder
 from otel_wirecap.instrumentation.runtime import active
-from otel_wirecap.storage import writer as writer_module
+from otel_wirecap.storage import writer_thread
+from otel_wirecap.storage.record_writer import RecordWriter
 from otel_wirecap.storage.writer import CaptureWriter
+from otel_wirecap.storage.writer_thread import WriterThread
 
 FIGURES = Path(__file__).with_name("hot_path_figures.json")
 OURS = str(Path(otel_wirecap.__file__).parent)
@@ -162,15 +164,15 @@ def count_flow(chunks: int, measure: str) -> tuple[int, int]:
 
     asyncio.run(counted())
     events = []
-    while (event := writer._queue.get()) is not None:
-        events.append(event)
-    writer._queue.count(0)
+    while (got := writer._queue.get()) is not None:
+        events.append(got)
+    writer._queue.count(len(events), sum(weight for _, weight in events), 0)
     for first in range(0, len(events), EVENTS_A_ROUND):
-        for event in events[first : first + EVENTS_A_ROUND]:
+        for event, _ in events[first : first + EVENTS_A_ROUND]:
             writer.put(*event, 1000)
         writing.begin(measure)
         try:
-            writer._round()
+            record_writer(writer)._round()
         finally:
             writing.end()
     return getattr(host, measure), getattr(writing, measure)
@@ -184,13 +186,21 @@ def current_writer() -> CaptureWriter:
     return writer
 
 
+def record_writer(writer: CaptureWriter) -> RecordWriter:
+    """What would run in a thread."""
+    home = writer._home
+    assert isinstance(home, WriterThread)
+    return home._writer
+
+
 def count() -> Figures:
     """Counts all, in a capture without a thread."""
     CaptureWriter._start = lambda _writer: None  # type: ignore[method-assign]
-    writer_module.WORK_SLICE_NS = 10**18  # no pause: whether one is due is a question of time
+    writer_thread.WORK_SLICE_NS = 10**18  # no pause: whether one is due is a question of time
     with tempfile.TemporaryDirectory() as folder:
-        otel_wirecap.instrument(capture_file=Path(folder) / "capture.log", capture_flush_interval=3600)
-        recorder = current_writer()._recording.recorder
+        path = Path(folder) / "capture.log"
+        otel_wirecap.instrument(capture_file=path, capture_flush_interval=3600, capture_writer="thread")
+        recorder = record_writer(current_writer())._recording.recorder
         recorder._hold_ns = 0  # nothing is held to the next round: that, too, is a question of time
         gc.disable()
         figures: Figures = {}
