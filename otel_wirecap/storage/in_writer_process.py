@@ -61,17 +61,19 @@ class Host:
 
     Args:
         connection: to it.
+        frames: what was received from it and not looked at yet.
         pid: of it.
+        max_queue_bytes: what may wait there and here together.
 
     Attributes:
         closed, killed: see ``EventSource``.
         close_seconds: how long it waits for the end.
     """
 
-    def __init__(self, connection: socket.socket, pid: int) -> None:
+    def __init__(self, connection: socket.socket, frames: Frames, pid: int, max_queue_bytes: int) -> None:
         self._connection = connection
         self._pid = pid
-        self._frames = Frames()
+        self._frames = frames
         self._packed: collections.deque[Frame] = collections.deque()
         self._packed_events = 0
         self._unpacker = Unpacker(
@@ -85,6 +87,7 @@ class Host:
         self._untold: list[tuple[object, ...]] = []
         self._next_read_ns = 0
         self._is_gone = False
+        self._most_uncounted = max_queue_bytes // 8
         self._counted = _NOTHING
         self._write_seconds: list[float] = []
         self._next_send = 0.0
@@ -93,6 +96,7 @@ class Host:
         self.close_seconds = 0.0
         self.closed = False
         self.killed = False
+        self._take_frames(b"")
 
     # -- a source of events --------------------------------------------------------------------------------------
 
@@ -142,7 +146,7 @@ class Host:
         if now >= self._next_stats:
             self._next_stats = now + STATS_EVERY_SECONDS
             self.tell_stats()
-        if now >= self._next_send:
+        if now >= self._next_send or self._counted[1] >= self._most_uncounted:
             self.send()
 
     def wait(self, seconds: float) -> None:
@@ -213,12 +217,15 @@ class Host:
             if not data:
                 self._is_gone = True
                 self._end(killed=not self.closed)
-            for frame in self._frames.feed(data):
-                if frame.is_events:
-                    self._packed.append(frame)
-                    self._packed_events += frame.events
-                else:
-                    self._take(*message_of(frame))
+            self._take_frames(data)
+
+    def _take_frames(self, data: bytes) -> None:
+        for frame in self._frames.feed(data):
+            if frame.is_events:
+                self._packed.append(frame)
+                self._packed_events += frame.events
+            else:
+                self._take(*message_of(frame))
 
     def _take(self, kind: str, *values: object) -> None:
         match kind, values:
@@ -258,7 +265,7 @@ def run(descriptor: int) -> None:
             return
         first = next(frames.feed(data), None)
     config, path, process, pid = message_of(first)
-    host = Host(connection, pid)
+    host = Host(connection, frames, pid, config.capture_max_queue_bytes)
     try:
         writer = host.writer = RecordWriter(config, path, host, host, process=process, pid=pid)
         host.tell("ready")

@@ -18,7 +18,7 @@ import collections
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from otel_wirecap.capture.events import Event, EventKind, Value
@@ -156,6 +156,11 @@ class EventQueue:
         taken = [popleft() for _ in range(min(most, len(self._events)))]
         self._got_bytes += sum([weight for _, weight in taken])
         return taken
+
+    def put_back(self, taken: Sequence[tuple[Event, int]]) -> None:
+        """Puts back, to the front, what was taken last and not counted."""
+        self._events.extendleft(reversed(taken))
+        self._got_bytes -= sum([weight for _, weight in taken])
 
     def count(self, events: int, weight: int, held_bytes: int) -> None:
         """Counts events that were taken no longer as waiting, but the bytes that are still held of all that was."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import logging
 import os
 import secrets
@@ -285,12 +286,12 @@ class CaptureWriter:
             told = [SystemTold("system_gap", {**gap, "reason": "writer_died", "error": death.reason})]
         else:
             self.log("%s is written by a thread: no process for it could be started (%s)", self.path, death.reason)
-        self._home = home = self._in_a_thread(death.open, told)
         try:
-            home.start()
-        except RuntimeError as error:
+            self._home = self._in_a_thread(death.open, told)
+            self._home.start()
+        except Exception as error:  # noqa: BLE001  # no more threads, modules that can no longer be read
             self._queue.end()
-            self.log("%s: the capture ends: %s", self.path, error)
+            self.log("%s: the capture ends: %s: %s", self.path, type(error).__name__, error)
         for exchange, now_ns, end in death.ended:
             end_span(exchange, now_ns, ExchangeFacts(outcome=end.outcome))
 
@@ -309,4 +310,11 @@ def _begin_child() -> None:
         writer.begin_child()
 
 
-os.register_at_fork(after_in_child=_begin_child)
+def _before_fork() -> None:
+    """A child that gives up its privileges may no longer be able to read what it needs to go on in a thread."""
+    if _writers:
+        with contextlib.suppress(Exception):
+            importlib.import_module("otel_wirecap.storage.record_writer")
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_begin_child)

@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import marshal
 import os
@@ -30,7 +31,7 @@ from otel_wirecap.storage.channel import READ_BYTES, Frames, Sender, message_of,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_wirecap.capture.events import End
+    from otel_wirecap.capture.events import End, Event
     from otel_wirecap.capture.exchange import Exchange
     from otel_wirecap.capture.facts import ExchangeFacts
     from otel_wirecap.capture.record import Record
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("otel_wirecap")
 
-START_SECONDS = 30.0
 REAP_SECONDS = 1.0
 MOST_FRAME_EVENTS = 256
 WAKE_WEIGHT, WAKE_EVENTS = 1 << 21, 2000
@@ -109,6 +109,7 @@ class WriterProcess:
         self._held_bytes = 0
         self._stats: CaptureStats | None = None
         self._is_ready = threading.Event()
+        self._kept: list[list[tuple[Event, int]]] = []  # sent to one that may not come up; given back then
         self._is_dead = False
         self._close_seconds = 0.0
         self._over = threading.Event()
@@ -122,7 +123,7 @@ class WriterProcess:
         Raises:
             RuntimeError: the limit of threads is reached.
         """
-        self._queue.wake_at(WAKE_WEIGHT, WAKE_EVENTS)
+        self._queue.wake_at(min(WAKE_WEIGHT, self._config.capture_max_queue_bytes // 8), WAKE_EVENTS)
         sending = threading.Thread(target=self._run, name="otel-wirecap-sender", daemon=True)
         sending.start()
         self._sending = sending
@@ -177,9 +178,6 @@ class WriterProcess:
             self._stop_child()
             self._die(Death(_described(error), had_begun=False))
             return
-        if not self._is_ready.wait(START_SECONDS):
-            self._stop_child()
-            return
         with contextlib.suppress(OSError):  # it is dead; who receives will notice
             self._send_until_closed(connection)
 
@@ -206,6 +204,10 @@ class WriterProcess:
         for request in requests:
             self._requests[id(request)] = request
         while not self._is_dead and (taken := self._queue.take(MOST_FRAME_EVENTS)):
+            if not self._is_ready.is_set():
+                self._kept.append(taken)
+            elif self._kept:
+                self._kept.clear()
             sender.send(taken)
         refused = self._queue.take_refused()
         if refused is not None:
@@ -271,7 +273,6 @@ class WriterProcess:
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)  # whoever still sends stops
         was_ready = self._is_ready.is_set()
-        self._is_ready.set()
         self._queue.wake()
         if self._sending is not None:
             self._sending.join()
@@ -318,7 +319,7 @@ class WriterProcess:
 
     def _death(self, status: str, *, had_begun: bool) -> Death:
         sender = self._sender
-        if sender is None:
+        if sender is None or not had_begun:
             return Death(f"it ended, {status}", had_begun)
         ended = [(sender.exchanges.pop(exchange_id), *end) for exchange_id, end in sender.ends.items()]
         return Death(
@@ -332,8 +333,10 @@ class WriterProcess:
         )
 
     def _die(self, death: Death) -> None:
-        if self._sender is not None:
+        if death.had_begun and self._sender is not None:
             self._queue.count(death.events, self._sender.weight - self._counted_weight, 0)
+        else:
+            self._queue.put_back(list(itertools.chain.from_iterable(self._kept)))
         self._queue.requests.extend(self._requests.values())
         self._requests.clear()
         try:

@@ -1,4 +1,4 @@
-"""Disks that fill up."""
+"""Disks that fill up; the writer in a process of its own and in a thread of the test's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "writer_home" in metafunc.fixturenames:
+        this_process = metafunc.definition.get_closest_marker("meddles_with_this_process")
+        metafunc.parametrize("writer_home", ["thread"] if this_process else ["process", "thread"], indirect=True)
+
+
+@pytest.fixture
+def writer_home(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _no_settings_from_outside: None
+) -> str:
+    """Where the writer is: ``process`` or ``thread``."""
+    monkeypatch.setenv("WIRE_CAPTURE_WRITER", request.param)
+    return str(request.param)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ SSE = [(b"content-type", b"text/event-stream")]
 
 
 def open_writer(path: Path, **settings: Any) -> CaptureWriter:
-    writer = CaptureWriter(load_config({"capture_file": path, **settings}, {}), str(path))
+    writer = CaptureWriter(load_config({"capture_file": path, **settings}, os.environ), str(path))
     writer.open()
     return writer
 

@@ -15,6 +15,8 @@ from driving import check_numbers, open_writer
 
 from otel_wirecap.reading.reader import read_records
 
+pytestmark = pytest.mark.usefixtures("writer_home")
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 KILLS = 20

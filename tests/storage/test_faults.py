@@ -30,6 +30,8 @@ from otel_wirecap.capture.record import Record
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.storage.writer import CaptureWriter
 
+pytestmark = pytest.mark.usefixtures("writer_home")
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
@@ -394,7 +396,7 @@ ENDING = """
     from otel_wirecap.storage.registry import open_writer
     from test_faults import Feed
 
-    writer = open_writer(load_config({{"capture_file": sys.argv[1], "capture_flush_interval": 30}}, {{}}))
+    writer = open_writer(load_config({{"capture_file": sys.argv[1], "capture_flush_interval": 30}}, os.environ))
     feed = Feed(writer, 100)
     feed.put(100)
     feed.end()

@@ -28,6 +28,8 @@ from otel_wirecap.storage import finishing
 from otel_wirecap.storage.capture_file import CaptureFile
 from otel_wirecap.storage.finishing import Finisher, Finishing
 
+pytestmark = pytest.mark.usefixtures("writer_home")
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 NAME = "capture.log"

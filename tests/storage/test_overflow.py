@@ -19,6 +19,8 @@ from test_faults import Feed, show, wait_until
 from otel_wirecap.capture.events import EventKind
 from otel_wirecap.storage import queue
 
+pytestmark = pytest.mark.usefixtures("writer_home")
+
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:

@@ -15,6 +15,8 @@ from otel_wirecap.capture.formats import CBOR, JSONLines
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
 from otel_wirecap.reading.reader import read_records
 
+pytestmark = pytest.mark.usefixtures("writer_home")
+
 
 def test_both_hold_the_same_records_and_each_becomes_the_other(tmp_path: Path) -> None:
     path, beside = tmp_path / "capture.log", tmp_path / "capture.cbor"

@@ -20,6 +20,8 @@ from driving import SSE, check_numbers, exchange_on, open_writer, records, strea
 from otel_wirecap.capture.events import End, EventKind, ResponseHead, WebsocketMessage
 from otel_wirecap.storage.writer import CaptureWriter
 
+pytestmark = pytest.mark.usefixtures("writer_home")
+
 
 def test_a_capture_begins_with_its_settings_and_ends_with_its_totals(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
