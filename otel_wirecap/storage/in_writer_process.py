@@ -86,7 +86,7 @@ class Host:
         self._refused: Refused | None = None
         self._untold: list[tuple[object, ...]] = []
         self._next_read_ns = 0
-        self._is_gone = False
+        self._is_gone = self._is_deaf = False
         self._most_uncounted = max_queue_bytes // 8
         self._counted = _NOTHING
         self._write_seconds: list[float] = []
@@ -114,6 +114,9 @@ class Host:
     def take_refused(self) -> Refused | None:
         """What found no room over there since the last call."""
         refused, self._refused = self._refused, None
+        if refused is not None:
+            self.tell("refused", refused.events)
+            self._next_stats = 0.0  # they stand in the next ones
         return refused
 
     def __len__(self) -> int:
@@ -192,11 +195,11 @@ class Host:
             self.tell("count", *self._counted)
             self._counted = _NOTHING
         untold, self._untold = self._untold, []
-        if untold and not self._is_gone:
+        if untold and not self._is_deaf:
             try:
                 send_message(self._connection, untold)
-            except OSError:
-                self._is_gone = True
+            except OSError:  # what it sent before it was gone is still to be read
+                self._is_deaf = True
 
     def tell_stats(self) -> None:
         """Tells the counters as they are now, with the next count."""

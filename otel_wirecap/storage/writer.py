@@ -47,7 +47,13 @@ _MOST_UNTOLD = 8
 
 
 class _Home(Protocol):
-    """Where the events are written from."""
+    """Where the events are written from.
+
+    Attributes:
+        untold_refusals: events that found no room, which it took to tell, and that do not stand in its counters yet.
+    """
+
+    untold_refusals: int
 
     def start(self) -> None:
         """Begins to take events.
@@ -185,7 +191,11 @@ class CaptureWriter:
 
     def _request(self, timeout: float, *, stop: bool) -> bool:
         home = self._home
-        if home.is_current_thread() or not home.is_alive():
+        if home.is_current_thread():
+            return False
+        if not home.is_alive():
+            if self._home is not home:  # another one has taken over just now
+                return self._request(timeout, stop=stop)
             return not self._started
         request = Request(stop=stop)
         self._queue.request(request)
@@ -240,7 +250,7 @@ class CaptureWriter:
             open_exchanges=0,
         )
         lost = dict(told.lost_events)
-        refused = self._queue.refused_events
+        refused = self._queue.refused_events + home.untold_refusals
         if refused:
             lost["queue_full"] = lost.get("queue_full", 0) + refused
         return dataclasses.replace(
@@ -287,8 +297,9 @@ class CaptureWriter:
         else:
             self.log("%s is written by a thread: no process for it could be started (%s)", self.path, death.reason)
         try:
-            self._home = self._in_a_thread(death.open, told)
-            self._home.start()
+            home = self._in_a_thread(death.open, told)
+            home.start()
+            self._home = home  # only now: who closes waits for a thread that runs
         except Exception as error:  # noqa: BLE001  # no more threads, modules that can no longer be read
             self._queue.end()
             self.log("%s: the capture ends: %s: %s", self.path, type(error).__name__, error)

@@ -81,6 +81,9 @@ class WriterProcess:
         owner: is told what comes of it.
         process: the random id of this process's part of the capture.
         on_death: is called, in a thread of ours, when the process ends before its time.
+
+    Attributes:
+        untold_refusals: events that found no room, which was sent, and that do not stand in its counters yet.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class WriterProcess:
         self._environment: dict[str, str] = {}
         self._sender: Sender | None = None
         self._requests: dict[int, Request] = {}
+        self.untold_refusals = 0
         self._counted_events = 0
         self._counted_weight = 0
         self._held_bytes = 0
@@ -143,9 +147,12 @@ class WriterProcess:
         self._close_seconds = seconds
         self._queue.wake()
         if not self._over.wait(seconds):
-            left = self.unwritten_events + len(self._queue)
-            reason = "the writer still waits for the file"
-            self._owner.log("%s: %d records or events are lost at the end: %s", self._path, left, reason)
+            left, child = len(self._queue), self._child
+            if left:
+                reason = "the writer still waits for the file"
+                self._owner.log("%s: %d records or events are lost at the end: %s", self._path, left, reason)
+            elif child is not None:
+                self._owner.log("%s: process %d still writes what it was sent", self._path, child.pid)
             return False
         return self._written
 
@@ -176,6 +183,8 @@ class WriterProcess:
             receiving.start()
         except Exception as error:  # noqa: BLE001  # no process, no thread, no interpreter: it goes on here
             self._stop_child()
+            if self._connection is not None:
+                self._connection.close()
             self._die(Death(_described(error), had_begun=False))
             return
         with contextlib.suppress(OSError):  # it is dead; who receives will notice
@@ -211,6 +220,7 @@ class WriterProcess:
             sender.send(taken)
         refused = self._queue.take_refused()
         if refused is not None:
+            self.untold_refusals += refused.events
             send_message(connection, ("refused", refused))
         for request in requests:
             send_message(connection, ("request", id(request), request.stop))
@@ -254,6 +264,7 @@ class WriterProcess:
             "log": self._log,
             "ready": self._is_ready.set,
             "record": self._record,
+            "refused": self._told_refused,
             "stats": self._take_stats,
             "system_record": self._owner.system_record,
             "wrote": self._wrote,
@@ -310,6 +321,9 @@ class WriterProcess:
 
     def _finished(self, number: int, written: bool) -> None:  # noqa: FBT001  # a message's last part
         self._requests.pop(number).finish(written=written)
+
+    def _told_refused(self, events: int) -> None:
+        self.untold_refusals -= events
 
     def _take_stats(self, stats: CaptureStats) -> None:
         self._stats = stats

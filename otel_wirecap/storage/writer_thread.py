@@ -37,6 +37,8 @@ class WriterThread:
         batch: weight and number of events at which it begins to work before its time.
     """
 
+    untold_refusals = 0
+
     def __init__(self, writer: RecordWriter, queue: EventQueue, batch: tuple[int, int]) -> None:
         self._writer = writer
         self._queue = queue

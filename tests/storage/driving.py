@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from otel_wirecap.capture.events import RequestHead, ResponseHead
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.config import load_config
+from otel_wirecap.storage.record_writer import RecordWriter
 from otel_wirecap.storage.writer import CaptureWriter
+from otel_wirecap.storage.writer_thread import WriterThread
 
 SSE = [(b"content-type", b"text/event-stream")]
 
@@ -20,6 +23,13 @@ def open_writer(path: Path, **settings: Any) -> CaptureWriter:
     writer = CaptureWriter(load_config({"capture_file": path, **settings}, os.environ), str(path))
     writer.open()
     return writer
+
+
+def record_writer_of(writer: CaptureWriter) -> RecordWriter:
+    """What runs in a thread."""
+    home = writer._home
+    assert isinstance(home, WriterThread)
+    return home._writer
 
 
 def exchange_on(writer: CaptureWriter, name: str, *, websocket: bool = False) -> Exchange:
@@ -70,3 +80,32 @@ def account(path: Path) -> Account:
         sum(record["direction"] == "stream_chunk" for record in found),
         sum(gap.get("lost_events", 0) - gap.get("lost_exchanges", 0) for gap in gaps),
     )
+
+
+def children(pid: int | None = None) -> list[int]:
+    """The processes that this one, or another one, has started and not waited for."""
+    pid = pid or os.getpid()
+    tasks = Path(f"/proc/{pid}/task")
+    return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def writers_of(pid: int | None = None) -> list[int]:
+    return [child for child in children(pid) if "writer_process_start" in command_of(child)]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.01)
+
+
+def is_gone(pid: int) -> bool:
+    return "writer_process_start" not in command_of(pid)

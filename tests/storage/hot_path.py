@@ -25,15 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from driving import record_writer_of
 
 import otel_wirecap
 from otel_wirecap.capture.exchange import Exchange
 from otel_wirecap.capture.recorder import Recorder
 from otel_wirecap.instrumentation.runtime import active
 from otel_wirecap.storage import writer_thread
-from otel_wirecap.storage.record_writer import RecordWriter
 from otel_wirecap.storage.writer import CaptureWriter
-from otel_wirecap.storage.writer_thread import WriterThread
 
 FIGURES = Path(__file__).with_name("hot_path_figures.json")
 OURS = str(Path(otel_wirecap.__file__).parent)
@@ -172,7 +171,7 @@ def count_flow(chunks: int, measure: str) -> tuple[int, int]:
             writer.put(*event, 1000)
         writing.begin(measure)
         try:
-            record_writer(writer)._round()
+            record_writer_of(writer)._round()
         finally:
             writing.end()
     return getattr(host, measure), getattr(writing, measure)
@@ -186,13 +185,6 @@ def current_writer() -> CaptureWriter:
     return writer
 
 
-def record_writer(writer: CaptureWriter) -> RecordWriter:
-    """What would run in a thread."""
-    home = writer._home
-    assert isinstance(home, WriterThread)
-    return home._writer
-
-
 def count() -> Figures:
     """Counts all, in a capture without a thread."""
     CaptureWriter._start = lambda _writer: None  # type: ignore[method-assign]
@@ -200,7 +192,7 @@ def count() -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "capture.log"
         otel_wirecap.instrument(capture_file=path, capture_flush_interval=3600, capture_writer="thread")
-        recorder = record_writer(current_writer())._recording.recorder
+        recorder = record_writer_of(current_writer())._recording.recorder
         recorder._hold_ns = 0  # nothing is held to the next round: that, too, is a question of time
         gc.disable()
         figures: Figures = {}

@@ -130,13 +130,21 @@ def test_a_signal_handler_within_put_does_not_wait_for_itself(tmp_path: Path) ->
     def handler(_number: int, _frame: object) -> None:
         inner.put(1)
 
-    before = signal.signal(signal.SIGPROF, handler)
-    signal.setitimer(signal.ITIMER_PROF, 0.002, 0.002)
+    before = signal.signal(signal.SIGUSR2, handler)
+    is_over = threading.Event()
+
+    def interrupt() -> None:
+        while not is_over.wait(0.002):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
     try:
         outer.put(3000)
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
+        is_over.set()
+        interrupting.join()
+        signal.signal(signal.SIGUSR2, before)
     outer.end()
     inner.end()
     assert writer.close()

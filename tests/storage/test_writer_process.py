@@ -1,0 +1,365 @@
+"""The writer in a process of its own: what becomes of a capture when that process, or the application's, is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving import (
+    SSE,
+    account,
+    check_numbers,
+    exchange_on,
+    is_gone,
+    open_writer,
+    records,
+    stream,
+    wait_until,
+    writers_of,
+)
+
+from otel_wirecap.capture.events import RequestHead, ResponseHead
+from otel_wirecap.capture.exchange import Exchange, Flow
+from otel_wirecap.capture.facts import ExchangeFacts
+from otel_wirecap.storage.writer import CaptureWriter
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "capture.log"
+
+
+@pytest.fixture(autouse=True)
+def _none_is_left() -> Iterator[None]:
+    before = set(Path("/proc/self/fd").iterdir())
+    yield
+    left = writers_of()
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+    assert len(set(Path("/proc/self/fd").iterdir()) - before) == 0
+
+
+def spanned(writer: CaptureWriter, name: str, ended: dict[str, ExchangeFacts]) -> Exchange:
+    """An exchange whose span is to be ended."""
+    exchange = Exchange(
+        name, "backend", Flow("req_" + name), attempt=1, trace_id="0" * 32, span_id="0" * 16,
+        began_unix_ns=time.time_ns(), began_ns=time.monotonic_ns(), emit=writer.put, on_failure=lambda error: None,
+        on_end=lambda _moment, facts: ended.update({name: facts}),
+    )  # fmt: skip
+    exchange.begin(RequestHead("POST", "https://api.openai.com/v1/chat/completions", [], body=b'{"model": "m"}'))
+    return exchange
+
+
+def comparable(path: Path) -> list[dict[str, Any]]:
+    """Records without what differs from one run to the next."""
+    found = []
+    for record in records(path):
+        if record["direction"].startswith("system_"):
+            continue
+        metadata = {
+            key: value
+            for key, value in record["metadata"].items()
+            if key not in {"seq", "process"} and not key.endswith("_ms")
+        }
+        found.append({**record, "timestamp_iso": None, "timestamp_unix": None, "metadata": metadata})
+    return found
+
+
+def test_both_homes_write_the_same_records(tmp_path: Path) -> None:
+    def use(writer: CaptureWriter) -> None:
+        for number in range(20):
+            stream(writer, f"one{number}", 30)
+        big = exchange_on(writer, "big")
+        big.response(time.monotonic_ns(), ResponseHead(200, "OK", [(b"content-type", b"application/json")], "1.1"))
+        for _ in range(3):
+            big.chunk(time.monotonic_ns(), b" " * 100_000)
+        big.chunk(time.monotonic_ns(), json.dumps({"model": "m", "text": "y" * 300_000}).encode())
+        big.end(time.monotonic_ns(), "complete")
+
+    found = {}
+    for home in ("process", "thread"):
+        file = tmp_path / f"{home}.log"
+        writer = open_writer(file, capture_writer=home)
+        use(writer)
+        assert writer.flush()
+        assert len(writers_of()) == (home == "process")
+        assert writer.close()
+        assert not writers_of()
+        found[home] = comparable(file)
+    assert len(found["process"]) > 600
+    assert found["process"] == found["thread"]
+
+
+def test_a_writer_that_is_killed_is_told_and_the_capture_goes_on(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    writer = open_writer(path, capture_flush_interval=0.2)
+    ended: dict[str, ExchangeFacts] = {}
+    first = writer.process
+    stream(writer, "before", 10)
+    opened = spanned(writer, "open", ended)
+    opened.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+    assert writer.flush()
+    (pid,) = writers_of()
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: writer.process != first)
+    opened.chunk(time.monotonic_ns(), b"data: lost\n\n")
+    opened.end(time.monotonic_ns(), "complete")
+    after = spanned(writer, "after", ended)
+    after.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+    after.end(time.monotonic_ns(), "complete")
+    assert writer.flush()
+    assert ended["open"].outcome == ended["after"].outcome == "complete"
+    assert ended["after"].requested_model == "m"
+    assert ended["open"].requested_model is None, "nothing more than its end is known"
+    assert writer.close()
+    found = records(path)
+    check_numbers(found)
+    (gap,) = [record["payload"] for record in found if record["direction"] == "system_gap"]
+    assert gap["reason"] == "writer_died"
+    assert gap["lost_exchanges"] == 1
+    by_process = Counter(record["metadata"]["process"] for record in found)
+    assert set(by_process) == {first, writer.process}
+    exchanges = {record["metadata"].get("exchange_id") for record in found}
+    assert {"before", "open", "after"} <= exchanges
+    assert not [record for record in found if record["payload"] == "data: lost\n\n"]
+    assert caplog.text.count("writer's process is gone") == 1
+
+
+def test_what_a_killed_writer_had_not_written_is_counted(path: Path) -> None:
+    writer = open_writer(path, capture_flush_interval=0.2)
+    stream(writer, "before", 10)
+    assert writer.flush()
+    (pid,) = writers_of()
+    os.kill(pid, signal.SIGSTOP)
+    ended: dict[str, ExchangeFacts] = {}
+    over = spanned(writer, "over", ended)
+    over.end(time.monotonic_ns(), "complete")
+    stream(writer, "lost", 200)
+    wait_until(lambda: writer.stats().waiting_events >= 205)
+    time.sleep(0.3)  # it is sent
+    before = writer.process
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: writer.process != before)
+    assert writer.flush()
+    assert ended["over"].outcome == "complete"
+    assert writer.stats().waiting_bytes < 5000
+    assert writer.close()
+    (gap,) = [record["payload"] for record in records(path) if record["direction"] == "system_gap"]
+    assert gap["lost_events"] == 205
+    assert gap["lost_bytes"] > 200 * 50
+
+
+@pytest.mark.parametrize("stopped_for", [0.0, 1.0])
+def test_a_writer_that_stands_still_keeps_nobody_waiting_and_loses_nothing_silently(
+    path: Path, stopped_for: float
+) -> None:
+    writer = open_writer(path, capture_flush_interval=0.05, capture_max_queue_bytes=300_000)
+    assert writer.flush()
+    (pid,) = writers_of()
+    os.kill(pid, signal.SIGSTOP)
+    exchange = exchange_on(writer, "one")
+    exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+    slowest = 0.0
+    for _ in range(2000):
+        began = time.perf_counter()
+        exchange.chunk(time.monotonic_ns(), b"x" * 1000)
+        slowest = max(slowest, time.perf_counter() - began)
+    time.sleep(stopped_for)
+    stats = writer.stats()
+    assert stats.waiting_bytes <= 310_000
+    assert stats.lost_events["queue_full"] > 1000
+    assert slowest < 0.5
+    os.kill(pid, signal.SIGCONT)
+    exchange.end(time.monotonic_ns(), "complete")
+    assert writer.close()
+    kept, told = account(path)
+    assert kept + told == 2000
+
+
+APPLICATION = """
+    import os, sys, time
+    from pathlib import Path
+    from driving import SSE, exchange_on, open_writer, stream
+    from otel_wirecap.capture.events import ResponseHead
+
+    writer = open_writer(Path(sys.argv[1]), capture_flush_interval=1)
+    stream(writer, "whole", 20)
+    exchange = exchange_on(writer, "cut")
+    exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+    for number in range(100):
+        exchange.chunk(time.monotonic_ns(), b"data: %d\\n\\n" % number)
+    print("put", flush=True)
+"""
+
+
+def start(program: str, path: Path, **environ: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program), str(path)], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}", **environ},
+    )  # fmt: skip
+
+
+def test_what_a_killed_application_has_sent_is_written(path: Path) -> None:
+    with start(APPLICATION + "    time.sleep(60)\n", path) as application:
+        assert application.stdout is not None
+        assert application.stdout.readline() == "put\n"
+        time.sleep(0.3)
+        (pid,) = writers_of(application.pid)
+        application.kill()
+    wait_until(lambda: is_gone(pid))
+    found = records(path)
+    check_numbers(found)
+    assert found[-1]["direction"] == "stream_end"
+    assert found[-1]["metadata"]["outcome"] == "abandoned"
+    assert sum(record["direction"] == "stream_chunk" for record in found) == 120
+    assert not [record for record in found if record["direction"] == "system_stop"], "it did not end well"
+
+
+def test_an_application_that_is_killed_before_its_writer_is_there_has_sent_it_all_the_same(path: Path) -> None:
+    with start(APPLICATION + "    time.sleep(0.1); os.kill(os.getpid(), 9)\n", path) as application:
+        assert application.stdout is not None
+        assert application.stdout.readline() == "put\n"
+    wait_until(lambda: path.exists() and b'"stream_end"' in path.read_bytes().rpartition(b"abandoned")[0])
+    assert sum(record["direction"] == "stream_chunk" for record in records(path)) == 120
+
+
+def test_a_fork_that_lives_on_does_not_keep_the_writer_alive(path: Path) -> None:
+    program = (
+        APPLICATION
+        + "    writer.flush()\n    if os.fork() == 0: time.sleep(3); os._exit(0)\n    os.kill(os.getpid(), 9)\n"
+    )
+    with start(program, path) as application:
+        assert application.stdout is not None
+        assert application.stdout.readline() == "put\n"
+        began = time.monotonic()
+        application.wait()
+        wait_until(lambda: b"abandoned" in path.read_bytes())
+        assert time.monotonic() - began < 2.5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_end_the_application_do_not_end_its_writer(path: Path, number: signal.Signals) -> None:
+    writer = open_writer(path)
+    assert writer.flush()
+    (pid,) = writers_of()
+    os.kill(pid, number)
+    stream(writer, "one", 10)
+    assert writer.flush()
+    assert writers_of() == [pid]
+    assert os.getsid(pid) != os.getsid(0), "a terminal's Ctrl-C reaches it"
+    assert writer.close()
+
+
+PROGRAMS = {
+    "ends at once": "#!/bin/sh\nexit 3\n",
+    "is killed": "#!/bin/sh\nkill -9 $$\n",
+    "reads and ends": "#!/bin/sh\nhead -c 10 > /dev/null\n",
+}
+
+
+@pytest.mark.parametrize("interpreter", [*PROGRAMS, "is none", "is not there", "may not be run"])
+def test_without_a_process_a_thread_writes_and_nothing_is_lost(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, interpreter: str
+) -> None:
+    program = tmp_path / ("gateway" if interpreter == "is none" else "python3")
+    if interpreter != "is not there":
+        program.write_text(PROGRAMS.get(interpreter, "#!/bin/sh\nexit 0\n"))
+        program.chmod(0o600 if interpreter == "may not be run" else 0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    writer = open_writer(path)
+    process = writer.process
+    for number in range(10):
+        stream(writer, f"one{number}", 100)
+    assert writer.flush()
+    stream(writer, "later", 100)
+    assert writer.close()
+    found = records(path)
+    check_numbers(found)
+    assert {record["metadata"]["process"] for record in found} == {process}
+    assert sum(record["direction"] == "stream_chunk" for record in found) == 1100
+    assert not [record for record in found if record["direction"] == "system_gap"]
+    assert caplog.text.count("is written by a thread") == 1
+
+
+def test_a_frozen_program_is_not_started_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    writer = open_writer(path)
+    stream(writer, "one", 10)
+    assert writer.close()
+    assert "is written by a thread" in caplog.text
+    assert sum(record["direction"] == "stream_chunk" for record in records(path)) == 10
+
+
+def test_a_module_that_instruments_applications_does_not_instrument_the_writer(path: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        f"import os\nopen({str(tmp_path / 'started')!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
+    )
+    paths = f"{site}{os.pathsep}{HERE}{os.pathsep}{ROOT}"
+    with start(APPLICATION + "    assert writer.close()\n", path, PYTHONPATH=paths) as application:
+        application.communicate()
+    assert application.returncode == 0
+    assert (tmp_path / "started").read_text() == f"{application.pid}\n"
+    assert records(path)
+
+
+def test_a_secret_that_comes_into_the_environment_later_is_known_to_the_writer(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "".join(["quite", "-an-", "ordinary-", "word"])
+    writer = open_writer(path, capture_flush_interval=0.1)
+    assert writer.flush()
+    monkeypatch.setenv("SOME_API_KEY", secret)
+    stream(writer, "first", 1)
+    time.sleep(0.5)
+    exchange = exchange_on(writer, "one")
+    exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+    exchange.chunk(time.monotonic_ns(), b"data: " + secret.encode() + b"\n\n")
+    exchange.end(time.monotonic_ns(), "complete")
+    assert writer.close()
+    assert secret not in path.read_text()
+
+
+def test_many_threads_put_while_the_writer_is_killed(path: Path) -> None:
+    writer = open_writer(path, capture_flush_interval=0.05)
+    assert writer.flush()
+    (pid,) = writers_of()
+
+    def use(number: int) -> None:
+        for turn in range(30):
+            stream(writer, f"x{number}_{turn}", 20)
+            time.sleep(0.002)
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    for thread in threads:
+        thread.join()
+    assert writer.close()
+    found = records(path)
+    check_numbers(found)
+    (gap,) = [record["payload"] for record in found if record["direction"] == "system_gap"]
+    whole = sum(record["direction"] == "stream_end" for record in found)
+    assert whole + gap["lost_exchanges"] + gap["lost_events"] >= 120
+    assert whole > 0
