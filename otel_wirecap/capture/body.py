@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from otel_wirecap.capture.decoding import ContentDecoder, UndecodableError, cut_text, needs_decoding
+from otel_wirecap.capture.decoding import ContentDecoder, UndecodableError, cut_text, needs_decoding, text_or_bytes
 from otel_wirecap.capture.record import Payload, RawJSON
 from otel_wirecap.capture.redaction.prompts import without_prompts
 from otel_wirecap.capture.redaction.redactor import Redactor
@@ -191,14 +191,6 @@ def parse_json(content: bytes, content_type: str) -> Any:
     except orjson.JSONDecodeError:
         return NOT_JSON
     return values[0] if len(values) == 1 else NOT_JSON
-
-
-def text_or_bytes(content: bytes) -> str | bytes:
-    """The text of ``content`` where it is UTF-8, else the bytes themselves."""
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return content
 
 
 def without_end(content: str | bytes, size: int) -> str | bytes:

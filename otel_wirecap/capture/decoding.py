@@ -252,6 +252,14 @@ class TextSplitter:
         return rest
 
 
+def text_or_bytes(content: bytes) -> str | bytes:
+    """The text of ``content`` where it is UTF-8, else the bytes themselves."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content
+
+
 def cut_text(data: bytes) -> str | bytes:
     """The beginning of a truncated body: text, less a character cut at the end; bytes where it is no text."""
     return TextSplitter().feed(data)

@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from otel_wirecap.capture.body import redact_json, text_or_bytes
+from otel_wirecap.capture.body import redact_json
+from otel_wirecap.capture.decoding import text_or_bytes
 from otel_wirecap.capture.record import Payload, RawJSON, Record
 from otel_wirecap.capture.redaction.prompts import (
     headers_without_prompts,

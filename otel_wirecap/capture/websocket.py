@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import orjson
 
-from otel_wirecap.capture.body import BodyCollector, RecordedBody, text_or_bytes
+from otel_wirecap.capture.body import BodyCollector, RecordedBody
+from otel_wirecap.capture.decoding import text_or_bytes
 from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.recording import PROXY, ExchangeRecording, Recording, header
 from otel_wirecap.capture.redaction.messages import MessageRedactor

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
-from otel_wirecap.capture.body import redact_body, redact_json, text_or_bytes
+from otel_wirecap.capture.body import redact_body, redact_json
+from otel_wirecap.capture.decoding import text_or_bytes
 from otel_wirecap.capture.formats import JSONLines
 from otel_wirecap.capture.formats.timestamps import Timestamps
 from otel_wirecap.capture.record import RawJSON, Record

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from otel_wirecap.capture.body import text_or_bytes
-from otel_wirecap.capture.decoding import cut_text
+from otel_wirecap.capture.decoding import cut_text, text_or_bytes
 from otel_wirecap.capture.formats import Format
 from otel_wirecap.capture.record import RawJSON, Record
 

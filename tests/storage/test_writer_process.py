@@ -363,3 +363,12 @@ def test_many_threads_put_while_the_writer_is_killed(path: Path) -> None:
     whole = sum(record["direction"] == "stream_end" for record in found)
     assert whole + gap["lost_exchanges"] + gap["lost_events"] >= 120
     assert whole > 0
+
+
+def test_the_application_imports_nothing_of_what_makes_records(path: Path) -> None:
+    program = APPLICATION + (
+        "    assert writer.close()\n"
+        "    print(*[name for name in sys.modules if name.startswith('otel_wirecap.capture.redaction')])\n"
+    )
+    with start(program, path) as application:
+        assert application.communicate()[0] == "put\n\n"
