@@ -281,7 +281,7 @@ class Runtime:
             began_ns=began_ns,
             emit=span.emit,
             on_failure=self.failed,
-            on_end=span.finish,
+            on_end=span.on_end,
             on_record=span.on_record,
         )
         if server is not None and inject is not None:

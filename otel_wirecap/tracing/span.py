@@ -2,7 +2,8 @@
 
 Invariants:
 
-- The user's span gets the metadata and exactly one end, whatever becomes of the capture.
+- The user's span gets the metadata and exactly one end, whatever becomes of the capture. Where there is no span of the
+  user's and nobody who hears metrics, nobody is told of the end (``on_end``).
 - No payload waits for the user's span: payload events go to the capture exporter the moment they happen (``emit``), so
   that no event limit, no sampling decision and no crash before the span's end loses one. The span itself carries the
   finished records too for those who ask for it (``Payloads``), and no others.
@@ -104,6 +105,12 @@ class CaptureSpan(Span):
         payloads = self._payloads
         return None if payloads is None else lambda record: payloads.tell(self, record)
 
+    @property
+    def on_end(self) -> Callable[[int, ExchangeFacts], None] | None:
+        """``finish``; None where nobody is to be told: the end of the API's own span does nothing."""
+        is_told = self._metrics is not None or type(self._inner) is not trace.NonRecordingSpan
+        return self.finish if is_told else None
+
     def finish(self, end_time: int, facts: ExchangeFacts) -> None:
         """Sets what the capture learned and has the user's span ended.
 
@@ -204,6 +211,8 @@ def start_capture_span(
     """
     parent = trace.get_current_span(context).get_span_context()
     inner: Span = trace.NonRecordingSpan(parent)
+    if metrics is not None and not metrics.heard:
+        metrics = None
     if not is_http_instrumentation_enabled():  # whoever is calling tells of this request
         metrics = None
     else:
