@@ -4,7 +4,7 @@ Invariants:
 
 - Nobody waits for a processor: not the application, and not the writer, whose records would be lost meanwhile.
 - What waits is bounded; what finds no room is left out, which is told once.
-- All is handed over in the order in which it came.
+- All is handed over in the order in which it came: at once what comes after a pause, the rest of it many at a time.
 - After a fork the child starts anew; what waits is the parent's.
 """
 
