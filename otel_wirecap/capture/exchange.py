@@ -151,6 +151,11 @@ class Exchange:
         """Whether the response has begun."""
         return self._responded
 
+    @property
+    def ended(self) -> bool:
+        """Whether the exchange is over."""
+        return not self._ends
+
     def begin(self, head: RequestHead) -> None:
         """The request begins; with ``head.body`` its body is there, whole."""
         try:
@@ -214,6 +219,8 @@ class Exchange:
         self, now: int, outcome: Outcome, error: ErrorInfo | None = None, close: WebsocketClose | None = None
     ) -> None:
         """The exchange is over; only the first call counts. ``close``: how a websocket was closed."""
+        if not self._ends:  # most calls come when it is over
+            return
         try:
             self._ends.pop()
         except IndexError:

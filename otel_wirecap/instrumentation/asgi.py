@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import wrapt
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
+from opentelemetry.propagators.textmap import Getter
 
 from otel_wirecap.capture.events import (
     BINARY,
@@ -116,8 +117,8 @@ def _begin(
     """The request's recording; a flow, where only the exchanges that it causes are to be captured; None: nothing."""
     try:
         headers = _headers(scope)
-        sent = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-        url = _url(scope, sent.get("host"))
+        sent = dict(headers)
+        url = _url(scope, sent.get(b"host"))
         if not runtime.wants("client", url):
             scope[SCOPE_KEY] = None
             return None if runtime.choice.paused else runtime.new_flow()
@@ -140,7 +141,7 @@ class _Serving:
         send: Send,
         url: str,
         headers: Headers,
-        sent: dict[str, str],
+        sent: dict[bytes, bytes],
     ) -> None:
         self._attached: Any = None
         self._flow_token: Any = None
@@ -148,10 +149,14 @@ class _Serving:
         self._complete = False
         sending, receiving = getattr(send, "__self__", None), getattr(receive, "__self__", None)
         # What uvicorn, hypercorn and gunicorn call it. Others tell in other ways, or not at all.
-        self._connections = ((sending, "disconnected"), (sending, "closed"), (receiving, "_closed"))
+        self._connections = [
+            (connection, name)
+            for connection, name in ((sending, "disconnected"), (sending, "closed"), (receiving, "_closed"))
+            if hasattr(connection, name)
+        ]
         self._scope = scope
         self._mounted_at = scope.get("app_root_path", scope.get("root_path", ""))
-        context = propagate.extract(sent)
+        context = propagate.extract(sent, getter=_SENT)
         self.exchange: Exchange
         self.exchange, span = runtime.begin_client(self._head(scope, url, headers, sent), context)
         self._span = span
@@ -162,7 +167,7 @@ class _Serving:
         except Exception as error:  # noqa: BLE001  # the exchange has begun: it ends here, the host goes on
             self.exchange.fail(error)
 
-    def _head(self, scope: Scope, url: str, headers: Headers, sent: dict[str, str]) -> RequestHead:
+    def _head(self, scope: Scope, url: str, headers: Headers, sent: dict[bytes, bytes]) -> RequestHead:
         raise NotImplementedError
 
     def received(self, message: Message) -> None:
@@ -187,7 +192,10 @@ class _Serving:
 
         async def receive_recorded() -> Message:
             message = await receive()
-            guarded(self.exchange, self.received, message)
+            try:
+                self.received(message)
+            except Exception as error:  # noqa: BLE001  # the host is never harmed
+                self.exchange.fail(error)
             return message
 
         return receive_recorded
@@ -204,7 +212,10 @@ class _Serving:
             except OSError:
                 self._disconnected = True
                 raise
-            guarded(self.exchange, self.sent, now, message, headers, gone=gone)
+            try:
+                self.sent(now, message, headers, gone=gone)
+            except Exception as error:  # noqa: BLE001  # the host is never harmed
+                self.exchange.fail(error)
 
         return send_recorded
 
@@ -245,7 +256,7 @@ class _Serving:
 
 
 class _ServingHTTP(_Serving):
-    def _head(self, scope: Scope, url: str, headers: Headers, sent: dict[str, str]) -> RequestHead:
+    def _head(self, scope: Scope, url: str, headers: Headers, sent: dict[bytes, bytes]) -> RequestHead:
         return RequestHead(
             method=scope["method"],
             url=url,
@@ -289,7 +300,7 @@ class _ServingHTTP(_Serving):
 
 
 class _ServingWebsocket(_Serving):
-    def _head(self, scope: Scope, url: str, headers: Headers, sent: dict[str, str]) -> RequestHead:
+    def _head(self, scope: Scope, url: str, headers: Headers, sent: dict[bytes, bytes]) -> RequestHead:
         return RequestHead(
             method="GET",
             url=url,
@@ -348,12 +359,29 @@ class _ServingWebsocket(_Serving):
 _KINDS = {"http": _ServingHTTP, "websocket": _ServingWebsocket}
 
 
+class _SentHeaders(Getter[dict[bytes, bytes]]):
+    """What propagators read of a request: few of its headers, so that these alone are decoded."""
+
+    def get(self, carrier: dict[bytes, bytes], key: str) -> list[str] | None:
+        value = carrier.get(key.lower().encode("latin-1", "replace"))
+        return None if value is None else [value.decode("latin-1")]
+
+    def keys(self, carrier: dict[bytes, bytes]) -> list[str]:
+        return [name.decode("latin-1") for name in carrier]
+
+
+_SENT = _SentHeaders()
+
+
 def _headers(holder: MutableMapping[str, Any]) -> list[tuple[bytes, bytes]]:
     """The headers of a scope or a message; ASGI lets them be any iterable, one that can be read but once included."""
     headers = holder.get("headers") or ()
     if not isinstance(headers, (list, tuple)):
         headers = holder["headers"] = list(headers)
-    return [(bytes(name), bytes(value)) for name, value in headers]
+    return [
+        (name if type(name) is bytes else bytes(name), value if type(value) is bytes else bytes(value))
+        for name, value in headers
+    ]
 
 
 def _http_version(scope: Scope) -> str | None:
@@ -365,12 +393,14 @@ def _client_host(scope: Scope) -> str | None:
     return client[0] if client else None
 
 
-def _url(scope: Scope, host: str | None) -> str:
+def _url(scope: Scope, sent_host: bytes | None) -> str:
     """The URL that was asked for: the path as it was sent, where the server tells it."""
     raw_path = scope.get("raw_path")
     path = raw_path.partition(b"?")[0].decode("latin-1") if raw_path else scope.get("path", "/")
     query = scope.get("query_string", b"")
-    if not host:
+    if sent_host:
+        host = sent_host.decode("latin-1")
+    else:
         server = scope.get("server") or ("localhost", None)
         host = f"{server[0]}:{server[1]}" if server[1] else str(server[0])
     url = f"{scope.get('scheme', 'http')}://{host}{path}"
@@ -392,8 +422,8 @@ def _route(scope: Scope, mounted_at: str) -> str | None:
     return mount + ("/{path}" if hasattr(route, "routes") else path)
 
 
-def _may_have_body(scope: Scope, headers: dict[str, str]) -> bool:
-    if headers.get("transfer-encoding") or headers.get("content-length", "0") != "0":
+def _may_have_body(scope: Scope, headers: dict[bytes, bytes]) -> bool:
+    if headers.get(b"transfer-encoding") or headers.get(b"content-length", b"0") != b"0":
         return True
     # From HTTP/2 on a body needs no header that announces it.
     return str(scope.get("http_version", "1.1")) >= "2" and scope["method"] not in {"GET", "HEAD"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from otel_wirecap.instrumentation.asgi import WireCaptureMiddleware, flush_before_exit, record
+from otel_wirecap.instrumentation.asgi import SCOPE_KEY, WireCaptureMiddleware, flush_before_exit, record
 from otel_wirecap.instrumentation.patching import Hook
 from otel_wirecap.instrumentation.runtime import active, serving_traceparent
 
@@ -55,6 +55,8 @@ def _call(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywords: di
 
     uvicorn finds out by such a call whether an application is a factory.
     """
+    if arguments and isinstance(arguments[0], dict) and SCOPE_KEY in arguments[0]:  # a wrapper further out records
+        return wrapped(*arguments, **keywords)
     given = dict(zip(("scope", "receive", "send"), arguments, strict=False)) | keywords
     if given.keys() != {"scope", "receive", "send"}:
         return wrapped(*arguments, **keywords)

@@ -29,6 +29,7 @@ class Choice:
         self._include = [_pattern(glob) for glob in config.capture_include]
         self._exclude = [_pattern(glob) for glob in config.capture_exclude]
         self._excluded_urls = [re.compile(expression) for expression in config.capture_excluded_urls]
+        self._asks_urls = bool(self._include or self._exclude or self._excluded_urls)
 
     def leg(self, leg: Leg) -> bool:
         """Whether exchanges of this leg are captured at all."""
@@ -39,6 +40,8 @@ class Choice:
 
         A glob may stand for a path, a host, or both together, with or without port and scheme; case does not matter.
         """
+        if not self._asks_urls:
+            return True
         if any(expression.search(url) for expression in self._excluded_urls):
             return False
         if not self._include and not self._exclude:

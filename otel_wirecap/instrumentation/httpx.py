@@ -7,6 +7,7 @@ response noticing. The modules are never imported by us.
 
 from __future__ import annotations
 
+import functools
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -42,7 +43,7 @@ class _Sending:
         "tees",
     )
 
-    def __init__(self, runtime: Runtime, tees: Tees, request: Any) -> None:
+    def __init__(self, runtime: Runtime, tees: Tees, request: Any, url: str) -> None:
         self.tees = tees
         self._request = request
         self._headers = request.headers.raw
@@ -51,7 +52,6 @@ class _Sending:
         self._entered: Any = None
         self._sent_headers: Any = None
         self._replaced: dict[str, str | None] = {}
-        url = str(request.url)
         flow, redirect_of = followed(url)
         head = RequestHead(
             method=request.method,
@@ -60,8 +60,9 @@ class _Sending:
             body=getattr(request, "_content", None),
             redirect_of=redirect_of,
         )
-        port = request.url.port or (443 if request.url.scheme == "https" else 80)
-        self.exchange, self.span = runtime.begin_backend(head, (request.url.host, port), flow, self._inject)
+        asked = request.url
+        port = asked.port or (443 if asked.scheme == "https" else 80)
+        self.exchange, self.span = runtime.begin_backend(head, (asked.host, port), flow, self._inject)
 
     def _inject(self, carrier: dict[str, str]) -> Headers:
         headers = self._request.headers
@@ -139,9 +140,12 @@ def _begin(instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) 
         return None
     try:
         request = arguments[0] if arguments else keywords["request"]
-        if current_request() is request or not runtime.wants("backend", str(request.url)):
+        if current_request() is request:
             return None
-        sending = _Sending(runtime, tees_for(_module_of(instance)), request)
+        url = str(request.url)
+        if not runtime.wants("backend", url):
+            return None
+        sending = _Sending(runtime, _tees_of(instance.__class__), request, url)
     except Exception as error:  # noqa: BLE001  # the host is never harmed
         runtime.failed(error)
         return None
@@ -192,17 +196,22 @@ def instrument_client(client: Any) -> None:
     Raises:
         TypeError: ``client`` is no client of httpx or httpx2.
     """
-    module = _module_of(client)
+    module = _module_of(type(client))
     wrapper = _send_async if isinstance(client, module.AsyncClient) else _send
     if SEND not in vars(client):
         setattr(client, SEND, HookWrapper(getattr(client, SEND), wrapper))
 
 
-def _module_of(client: Any) -> ModuleType:
-    """The module, httpx or httpx2, whose client class ``client`` is an instance of."""
-    for kind in type(client).__mro__:
+@functools.lru_cache(maxsize=64)
+def _tees_of(client: type) -> Tees:
+    return tees_for(_module_of(client))
+
+
+def _module_of(client: type) -> ModuleType:
+    """The module, httpx or httpx2, of whose client class ``client`` is a subclass."""
+    for kind in client.__mro__:
         if kind.__name__ in {"Client", "AsyncClient"}:
             module = sys.modules.get(kind.__module__.partition(".")[0])
             if module is not None and hasattr(module, "AsyncByteStream"):
                 return module
-    raise TypeError(f"{client!r} is no client of httpx or httpx2")
+    raise TypeError(f"{client.__qualname__} is no client class of httpx or httpx2")

@@ -113,7 +113,8 @@ class _ResponseTee:
         # Not yet: where the garbage collector takes it together with an async generator, the event loop brings both
         # back to life, to run the generator's end, which may well close the response.
         with contextlib.suppress(Exception):  # at interpreter shutdown anything may be gone
-            self._wirecap_dropped = _Dropped(self._wirecap_exchange)
+            if not self._wirecap_exchange.ended:
+                self._wirecap_dropped = _Dropped(self._wirecap_exchange)
 
 
 class _Dropped:

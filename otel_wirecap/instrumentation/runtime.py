@@ -49,7 +49,7 @@ from otel_wirecap.tracing.metrics import report_metrics
 from otel_wirecap.tracing.payloads import Payloads
 from otel_wirecap.tracing.propagation import context_headers
 from otel_wirecap.tracing.semantics import METHODS, method_of
-from otel_wirecap.tracing.span import CaptureSpan, start_capture_span
+from otel_wirecap.tracing.span import CaptureSpan, is_suppressed, start_capture_span
 from otel_wirecap.tracing.told_once import tell_once
 from otel_wirecap.version import __version__
 
@@ -199,7 +199,7 @@ class Runtime:
         set it around requests for which they make a span themselves, but such a span records no payload. So such a
         request is captured, and gets no second span.
         """
-        if not is_instrumentation_enabled():
+        if is_suppressed(is_instrumentation_enabled):
             return False
         choice = self.choice
         if choice.paused and (leg == "client" or current_flow() is None):
@@ -281,7 +281,7 @@ class Runtime:
             began_ns=began_ns,
             emit=span.emit,
             on_failure=self.failed,
-            on_end=span.finish,
+            on_end=span.on_end,
             on_record=span.on_record,
         )
         if server is not None and inject is not None:

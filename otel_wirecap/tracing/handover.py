@@ -4,7 +4,7 @@ Invariants:
 
 - Nobody waits for a processor: not the application, and not the writer, whose records would be lost meanwhile.
 - What waits is bounded; what finds no room is left out, which is told once.
-- All is handed over in the order in which it came.
+- All is handed over in the order in which it came: at once what comes after a pause, the rest of it many at a time.
 - After a fork the child starts anew; what waits is the parent's.
 """
 
@@ -24,6 +24,9 @@ MOST_WAITING_BYTES = 1 << 26
 ITEM_SIZE = 4096
 """Bytes that a span or a log record is counted with, besides its payloads."""
 
+REST_SECONDS = 0.02
+"""How long the thread rests when all is handed over: to wake it for each span would cost more than the span itself."""
+
 CLOSE_SECONDS = 5.0
 _SLOW = "OpenTelemetry's processors take too long"
 
@@ -41,6 +44,7 @@ class Handover:
         self._lock = threading.Lock()
         self._waiting_bytes = 0
         self._items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
 
     def put(self, action: Callable[[], object], size: int = 0) -> None:
@@ -52,6 +56,8 @@ class Handover:
             if is_taken:
                 self._waiting_bytes += size
                 self._items.put((size, action))
+                if self._waiting_bytes > MOST_WAITING_BYTES // 2:
+                    self._hurry.set()
         if is_full:
             tell_once("spans or log records are left out", _SLOW)
         elif not is_taken:
@@ -64,11 +70,14 @@ class Handover:
             if self._thread is None:
                 return
             self._items.put((0, done.set))
+            self._hurry.set()
         if not done.wait(CLOSE_SECONDS):
             tell_once("spans or log records are lost at the end", _SLOW)
 
     def _start(self) -> bool:
-        thread = threading.Thread(target=self._run, args=(self._items,), name="otel-wirecap-handover", daemon=True)
+        thread = threading.Thread(
+            target=self._run, args=(self._items, self._hurry), name="otel-wirecap-handover", daemon=True
+        )
         try:
             thread.start()
         except RuntimeError:  # no more threads, or the interpreter ends
@@ -79,13 +88,16 @@ class Handover:
             multiprocessing_util.Finalize(None, _close, args=(weakref.ref(self),), exitpriority=-1)
         return True
 
-    def _run(self, items: queue.SimpleQueue[_Item]) -> None:
+    def _run(self, items: queue.SimpleQueue[_Item], hurry: threading.Event) -> None:
         while True:
             size, action = items.get()
             _call(action)
             del action
             with self._lock:
                 self._waiting_bytes -= size
+            if items.empty():
+                hurry.wait(REST_SECONDS)
+                hurry.clear()
 
     def begin_child(self) -> None:
         """In a forked child: leaves what waits to the parent."""

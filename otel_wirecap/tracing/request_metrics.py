@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
+from opentelemetry.metrics import NoOpHistogram
 
 from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.semantics import failure_of, protocol_version, provider_of, server_of, url_scheme
@@ -50,6 +51,15 @@ class RequestMetrics:
             "{token}",
             "Number of input and output tokens used.",
             explicit_bucket_boundaries_advisory=TOKENS,
+        )
+
+    @property
+    def heard(self) -> bool:
+        """Whether there is somebody who hears: not as long as the application has set up no metrics."""
+        instrument = self._operation
+        # The global provider's stand-in tells it in no other way; should it have no such member, all is recorded.
+        return getattr(instrument, "_real_instrument", instrument) is not None and not isinstance(
+            instrument, NoOpHistogram
         )
 
     def record(self, span: CaptureSpan, seconds: float, facts: ExchangeFacts) -> None:

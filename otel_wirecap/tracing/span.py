@@ -2,7 +2,8 @@
 
 Invariants:
 
-- The user's span gets the metadata and exactly one end, whatever becomes of the capture.
+- The user's span gets the metadata and exactly one end, whatever becomes of the capture. Where there is no span of the
+  user's and nobody who hears metrics, nobody is told of the end (``on_end``).
 - No payload waits for the user's span: payload events go to the capture exporter the moment they happen (``emit``), so
   that no event limit, no sampling decision and no crash before the span's end loses one. The span itself carries the
   finished records too for those who ask for it (``Payloads``), and no others.
@@ -15,6 +16,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
     from otel_wirecap.tracing.handover import Handover
     from otel_wirecap.tracing.request_metrics import RequestMetrics
+
+_KINDS: dict[Leg, SpanKind] = {"client": SpanKind.SERVER, "backend": SpanKind.CLIENT}
 
 
 class CaptureSpan(Span):
@@ -84,13 +88,12 @@ class CaptureSpan(Span):
         self.route: str | None = None
         self.emit: Emit = exporter.emit
         context = inner.get_span_context()
-        self.has_ids = context.is_valid and context.span_id != parent.span_id
+        self.has_ids = context is not parent and context.is_valid and context.span_id != parent.span_id
         if self.has_ids:
             self.trace_id = f"{context.trace_id:032x}"
             self.span_id = f"{context.span_id:016x}"
         else:
-            own = flow_trace_id or random_hex(16)
-            self.trace_id = f"{parent.trace_id:032x}" if parent.is_valid else own
+            self.trace_id = f"{parent.trace_id:032x}" if parent.is_valid else flow_trace_id or random_hex(16)
             self.span_id = random_hex(8)
 
     @property
@@ -103,6 +106,12 @@ class CaptureSpan(Span):
         """What is to be told each record of the exchange; None where nobody is."""
         payloads = self._payloads
         return None if payloads is None else lambda record: payloads.tell(self, record)
+
+    @property
+    def on_end(self) -> Callable[[int, ExchangeFacts], None] | None:
+        """``finish``; None where nobody is to be told: the end of the API's own span does nothing."""
+        is_told = self._metrics is not None or type(self._inner) is not trace.NonRecordingSpan
+        return self.finish if is_told else None
 
     def finish(self, end_time: int, facts: ExchangeFacts) -> None:
         """Sets what the capture learned and has the user's span ended.
@@ -182,6 +191,11 @@ class CaptureSpan(Span):
         self._inner.record_exception(exception, attributes, timestamp, escaped)
 
 
+def is_suppressed(enabled: Callable[[], bool]) -> bool:
+    """Whether the current context suppresses what ``enabled`` tells; an empty one, which most are, does not."""
+    return bool(otel_context.get_current()) and not enabled()
+
+
 def start_capture_span(
     tracer: Tracer,
     leg: Leg,
@@ -203,18 +217,21 @@ def start_capture_span(
     ``Tracer.start_span``.
     """
     parent = trace.get_current_span(context).get_span_context()
-    inner: Span = trace.NonRecordingSpan(parent)
-    if not is_http_instrumentation_enabled():  # whoever is calling tells of this request
+    inner: Span | None = None
+    if metrics is not None and not metrics.heard:
+        metrics = None
+    if is_suppressed(is_http_instrumentation_enabled):  # whoever is calling tells of this request
         metrics = None
     else:
-        kind = SpanKind.SERVER if leg == "client" else SpanKind.CLIENT
         try:
             inner = tracer.start_span(
-                "HTTP" if method == OTHER else method, context=context, kind=kind, attributes=attributes,
+                "HTTP" if method == OTHER else method, context=context, kind=_KINDS[leg], attributes=attributes,
                 start_time=start_time, record_exception=False, set_status_on_exception=False,
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001  # a sampler, a processor: the capture needs none of them
             tell_once("exchanges are captured without spans: the tracer provider raises", type(error).__name__)
+    if inner is None:
+        inner = trace.NonRecordingSpan(parent)
     return CaptureSpan(
         inner, parent, exporter, handover=handover, leg=leg, method=method, flow_trace_id=flow_trace_id,
         payloads=payloads, metrics=metrics, start_time=start_time,
