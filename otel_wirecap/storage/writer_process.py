@@ -44,8 +44,11 @@ logger = logging.getLogger("otel_wirecap")
 
 REAP_SECONDS = 1.0
 MOST_FRAME_EVENTS = 256
-WAKE_WEIGHT, WAKE_EVENTS = 1 << 21, 2000
+WAKE_WEIGHT, WAKE_EVENTS = 1 << 18, 2000
 """Of what waits, at which it is sent before its time."""
+
+SEND_BUFFER = 1 << 20
+"""Bytes that may be on their way, as far as the kernel allows; they are written even where the application is killed."""
 
 MOST_SEND_SECONDS = 0.05
 """What is put waits so long at most for more to be sent with it: a part of the flush interval, which is the promise."""
@@ -235,6 +238,7 @@ class WriterProcess:
     def _spawn(self) -> socket.socket:
         interpreter = _interpreter()
         ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self._connection = ours
         self._environment = dict(environment())
         options = ["-B"] if sys.dont_write_bytecode else []
