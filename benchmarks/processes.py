@@ -86,12 +86,18 @@ class Proxy:
             time.sleep(0.1)
         raise SystemExit(f"proxy {self.name} did not start")
 
+    @property
+    def pid(self) -> int:
+        """The process; there is one between start and stop."""
+        assert self.process is not None
+        return self.process.pid
+
     def cpu_seconds(self) -> Usage:
         """CPU time so far, that of threads that have ended included, and that of children that were waited for.
 
         Of those the kernel tells hundredths of a second, of all others nanoseconds.
         """
-        own = self.process.pid
+        own = self.pid
         alone = cpu_clock(own)
         together = alone + time_of_the_ended(own)
         for pid in descendants(own):
@@ -101,21 +107,21 @@ class Proxy:
 
     def resident(self) -> Usage:
         """Resident memory in MiB, now; what processes share counts in each of them."""
-        alone = together = resident_memory(self.process.pid)
-        for pid in descendants(self.process.pid):
+        alone = together = resident_memory(self.pid)
+        for pid in descendants(self.pid):
             with contextlib.suppress(OSError):
                 together += resident_memory(pid)
         return Usage(alone, together)
 
     def memory(self) -> tuple[float, float]:
         """Resident memory of the process in MiB, now and at most so far."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         now, most = (int(status.partition(f"{name}:")[2].split()[0]) for name in ("VmRSS", "VmHWM"))
         return now / 1024, most / 1024
 
     def writes(self) -> int:
         """Calls of ``write`` so far."""
-        return int(Path(f"/proc/{self.process.pid}/io").read_text().partition("syscw: ")[2].split()[0])
+        return int(Path(f"/proc/{self.pid}/io").read_text().partition("syscw: ")[2].split()[0])
 
     def empty_capture(self) -> None:
         """Takes what was captured out of the file, where there is one."""
@@ -140,7 +146,7 @@ class Proxy:
         if self.process is None:
             return
         helpers = []
-        for pid in descendants(self.process.pid):
+        for pid in descendants(self.pid):
             with contextlib.suppress(ProcessLookupError):
                 helpers.append(os.pidfd_open(pid))
         self.process.send_signal(signal.SIGTERM)
@@ -158,18 +164,18 @@ class Proxy:
 def descendants(pid: int) -> list[int]:
     """The processes that a process has started, and that those have."""
     children: dict[int, list[int]] = {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
+    for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
-            children.setdefault(int(status_fields(name)[1]), []).append(int(name))
+            children.setdefault(int(stat_fields(stat)[1]), []).append(int(stat.parent.name))
     found = list(children.get(pid, ()))
     for one in found:  # which grows
         found += children.get(one, ())
     return found
 
 
-def status_fields(pid: int | str) -> list[str]:
+def stat_fields(stat: Path) -> list[str]:
     """What ``/proc`` tells of a process, from its state on; its parent comes next."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return stat.read_text().rpartition(")")[2].split()
 
 
 def cpu_clock(pid: int) -> float:
@@ -179,7 +185,7 @@ def cpu_clock(pid: int) -> float:
 
 def time_of_the_ended(pid: int) -> float:
     """CPU seconds of the children of a process that have ended and were waited for, and of theirs."""
-    return sum(map(int, status_fields(pid)[13:15])) * TICK
+    return sum(map(int, stat_fields(Path(f"/proc/{pid}/stat"))[13:15])) * TICK
 
 
 def resident_memory(pid: int) -> float:
@@ -209,6 +215,7 @@ def running(proxies: Sequence[Proxy]) -> Iterator[None]:
     """Runs a backend, and proxies in front of it."""
     backend = subprocess.Popen([sys.executable, str(HERE / "backend.py")], stdout=subprocess.PIPE, text=True)
     try:
+        assert backend.stdout is not None
         address = f"http://127.0.0.1:{backend.stdout.readline().strip()}"
         for proxy in proxies:
             proxy.start(address)

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -159,7 +160,7 @@ def table(proxies: Sequence[Proxy], rounds: int, client: str, workloads: Sequenc
     for workload in workloads:
         chunk_count = WORKLOADS[workload][3]
         writes = {proxy.name: proxy.writes() for proxy in proxies}
-        costs = interleaved(proxies, rounds, lambda proxy, workload=workload: measure(proxy, workload))
+        costs = interleaved(proxies, rounds, partial(measure, workload=workload))
         bare = costs[proxies[0].name]
         calls = [proxy.writes() - writes[proxy.name] for proxy in proxies]
         for proxy, made in zip(proxies[1:], calls[1:], strict=True):
