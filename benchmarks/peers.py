@@ -33,7 +33,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from processes import HERE, OTHERS, Proxy, Usage, running
-from proxy_cost import WORKLOADS, added_to, cost, instrumented, interleaved, load, measure, median, request_body
+from proxy_cost import (
+    WORKLOADS,
+    added_to,
+    cost,
+    instrumented,
+    interleaved,
+    load,
+    measure,
+    median,
+    ratios_of,
+    request_body,
+)
 
 BARE, LIMIT, OURS = "bare", "limit: append, orjson every 256 records", "otel-wirecap, opentelemetry-instrument"
 BATCHES = {"OTEL_BSP_SCHEDULE_DELAY": "1000"}  # milliseconds: Proxy.settle() waits longer, and would miss the default
@@ -153,7 +164,7 @@ def cost_cells(own: dict[str, list[Usage]], bare: dict[str, list[Usage]], which:
 
 def ratio(own: Sequence[Usage], bare: Sequence[Usage], which: int) -> float:
     """The median of how often each round's figure is the bare proxy's, alone (0) or with children (1)."""
-    return statistics.median(one[which] / base[which] for one, base in zip(own, bare, strict=True))
+    return statistics.median(ratios_of(own, bare, which))
 
 
 def streams_a_second(proxy: Proxy) -> float:

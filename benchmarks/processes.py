@@ -132,13 +132,14 @@ class Proxy:
         """Waits until the process and all of its descendants are idle; their CPU time then."""
         last, quiet = self.cpu_seconds(), 0
         enough = 2 if self.is_bare else 8  # longer than the writer's flush interval
-        for _ in range(200):
+        for _ in range(400):
             time.sleep(0.15)
             now = self.cpu_seconds()
             quiet = quiet + 1 if now.since(last).together < 0.002 else 0
             last = now
             if quiet >= enough:
-                break
+                return last
+        print(f"{self.name} is not idle after a minute: its figure is too low", file=sys.stderr)
         return last
 
     def stop(self) -> None:

@@ -29,9 +29,8 @@ from otel_wirecap.environment import environment_variable
 
 T = TypeVar("T")
 PROMPT = [{"role": "user", "content": "Tell me a story. " * 110}]
-WORKLOADS: dict[
-    str, tuple[Mapping[str, object], int, int, int]
-] = {  # name: (what is asked for, connections, requests, chunks of a reply)
+# name: (what is asked for, connections, requests, chunks of a reply)
+WORKLOADS: dict[str, tuple[Mapping[str, object], int, int, int]] = {
     "2 KB reply": ({"size": 2048}, 8, 400, 0),
     "100 KB reply": ({"size": 102_400}, 8, 160, 0),
     "50-chunk stream": ({"stream": True, "chunks": 50}, 8, 96, 50),
@@ -187,9 +186,9 @@ def added_to(bare: Sequence[Usage], own: Sequence[Usage]) -> Usage:
     return median([one.since(base) for one, base in zip(own, bare, strict=True)])
 
 
-def ratios_of(own: Sequence[Usage], bare: Sequence[Usage]) -> list[float]:
-    """How often each round's figure is the bare proxy's, of the process alone."""
-    return [one.alone / base.alone for one, base in zip(own, bare, strict=True)]
+def ratios_of(own: Sequence[Usage], bare: Sequence[Usage], which: int = 0) -> list[float]:
+    """How often each round's figure is the bare proxy's, of the process alone (0) or with its children (1)."""
+    return [one[which] / base[which] for one, base in zip(own, bare, strict=True)]
 
 
 if __name__ == "__main__":
