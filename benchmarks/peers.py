@@ -47,7 +47,8 @@ from proxy_cost import (
 )
 
 BARE, LIMIT, OURS = "bare", "limit: append, orjson every 256 records", "otel-wirecap, opentelemetry-instrument"
-BATCHES = {"OTEL_BSP_SCHEDULE_DELAY": "1000"}  # milliseconds: Proxy.settle() waits longer, and would miss the default
+# Proxy.settle() waits longer than a second, not as long as the default; and a span of each chunk has to find room.
+BATCHES = {"OTEL_BSP_SCHEDULE_DELAY": "1000", "OTEL_BSP_MAX_QUEUE_SIZE": "65536"}
 SMALL, LONG = "2 KB reply", "2000-chunk stream"
 COMPARED = (SMALL, "100 KB reply", "50-chunk stream", LONG)
 MARK = re.compile(rb"#\d{6} ")  # one in each chunk that the backend sends

@@ -78,7 +78,7 @@ class Proxy:
         command = [*self.launcher, str(HERE / self.program[0]), *self.program[1:], "--port", str(self.port)]
         command += ["--backend", backend, "--client", self.client]
         self.process = subprocess.Popen(command, env=self.environment)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
