@@ -96,7 +96,7 @@ def tables(made: list[Proxy], rounds: int) -> None:
     """Runs all rounds and prints a table a workload."""
     for workload in ("2 KB reply", "100 KB reply", "50-chunk stream", "2000-chunk stream"):
         chunk_count = WORKLOADS[workload][3]
-        costs = interleaved(made, rounds, lambda proxy, workload=workload: measure(proxy, workload))
+        costs = interleaved(made, rounds, lambda proxy, workload=workload: measure(proxy, workload).alone)
         print(f"\n| {workload} | µs a request | x bare | added µs | added µs a chunk |\n|---|---|---|---|---|")
         bare = costs[made[0].name]
         for name, own in costs.items():

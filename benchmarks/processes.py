@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -12,11 +13,28 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).parent
 INSTRUMENT = str(Path(sys.executable).with_name("opentelemetry-instrument"))
 OTHERS = "httpx,asgi,fastapi,starlette,aiohttp-client,requests,urllib,urllib3"
 """The instrumentors that OpenTelemetry has for what we hook."""
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+
+
+class Usage(NamedTuple):
+    """What a process takes alone, and what it and its descendants take together."""
+
+    alone: float
+    together: float
+
+    def since(self, before: Usage) -> Usage:
+        """What came on top of what was taken before."""
+        return Usage(self.alone - before.alone, self.together - before.together)
+
+    def over(self, count: float) -> Usage:
+        """The share of each of so many."""
+        return Usage(self.alone / count, self.together / count)
 
 
 class Proxy:
@@ -29,13 +47,15 @@ class Proxy:
         captured: whether it is captured, as ``otel-wirecap run`` would have it.
         launcher: the command line that runs it, in place of Python alone.
         environment: variables beside those of this process.
+        program: the file beside this one that is the proxy, and the arguments that it gets before all others.
     """
 
     def __init__(
         self, name: str, client: str, folder: Path, *, captured: bool, launcher: Sequence[str] = (sys.executable,),
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None, program: Sequence[str] = ("proxy.py",),
     ) -> None:  # fmt: skip
         self.launcher = launcher
+        self.program = program
         self.name = name
         self.port = free_port()
         self.capture = folder / f"{name}.log"
@@ -51,13 +71,14 @@ class Proxy:
                 "PYTHONPATH": os.pathsep.join((str(attach), str(HERE.parent))),
             }
         self.environment |= environment or {}
-        self.is_bare = not (captured or environment)
+        self.is_bare = not (captured or environment or len(program) > 1)
 
     def start(self, backend: str) -> None:
         """Starts the process and waits until it answers."""
-        command = [*self.launcher, str(HERE / "proxy.py"), "--port", str(self.port), "--backend", backend]
-        self.process = subprocess.Popen([*command, "--client", self.client], env=self.environment)
-        deadline = time.monotonic() + 30
+        command = [*self.launcher, str(HERE / self.program[0]), *self.program[1:], "--port", str(self.port)]
+        command += ["--backend", backend, "--client", self.client]
+        self.process = subprocess.Popen(command, env=self.environment)
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
@@ -65,48 +86,113 @@ class Proxy:
             time.sleep(0.1)
         raise SystemExit(f"proxy {self.name} did not start")
 
-    def cpu_seconds(self) -> float:
-        """CPU time of the process so far, that of threads that have ended included."""
-        return time.clock_gettime(~self.process.pid << 3 | 2)  # what clock_getcpuclockid(3) makes of a process
+    @property
+    def pid(self) -> int:
+        """The process; there is one between start and stop."""
+        assert self.process is not None
+        return self.process.pid
+
+    def cpu_seconds(self) -> Usage:
+        """CPU time so far, that of threads that have ended included, and that of children that were waited for.
+
+        Of those the kernel tells hundredths of a second, of all others nanoseconds.
+        """
+        own = self.pid
+        alone = cpu_clock(own)
+        together = alone + time_of_the_ended(own)
+        for pid in descendants(own):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                together += cpu_clock(pid) + time_of_the_ended(pid)
+        return Usage(alone, together)
+
+    def resident(self) -> Usage:
+        """Resident memory in MiB, now; what processes share counts in each of them."""
+        alone = together = resident_memory(self.pid)
+        for pid in descendants(self.pid):
+            with contextlib.suppress(OSError):
+                together += resident_memory(pid)
+        return Usage(alone, together)
 
     def memory(self) -> tuple[float, float]:
         """Resident memory of the process in MiB, now and at most so far."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         now, most = (int(status.partition(f"{name}:")[2].split()[0]) for name in ("VmRSS", "VmHWM"))
         return now / 1024, most / 1024
 
     def writes(self) -> int:
         """Calls of ``write`` so far."""
-        return int(Path(f"/proc/{self.process.pid}/io").read_text().partition("syscw: ")[2].split()[0])
+        return int(Path(f"/proc/{self.pid}/io").read_text().partition("syscw: ")[2].split()[0])
 
     def empty_capture(self) -> None:
         """Takes what was captured out of the file, where there is one."""
         if self.capture.exists():
             os.truncate(self.capture, 0)
 
-    def settle(self) -> float:
-        """Waits until the process is idle; its CPU time then."""
+    def settle(self) -> Usage:
+        """Waits until the process and all of its descendants are idle; their CPU time then."""
         last, quiet = self.cpu_seconds(), 0
         enough = 2 if self.is_bare else 8  # longer than the writer's flush interval
-        for _ in range(200):
+        for _ in range(400):
             time.sleep(0.15)
             now = self.cpu_seconds()
-            quiet = quiet + 1 if now - last < 0.002 else 0
+            quiet = quiet + 1 if now.since(last).together < 0.002 else 0
             last = now
             if quiet >= enough:
-                break
+                return last
+        print(f"{self.name} is not idle after a minute: its figure is too low", file=sys.stderr)
         return last
 
     def stop(self) -> None:
-        """Ends the process, where it has started."""
+        """Ends the process, where it has started, and what it has started itself and does not end."""
         if self.process is None:
             return
+        helpers = []
+        for pid in descendants(self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                helpers.append(os.pidfd_open(pid))
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        for helper in helpers:
+            if not select.select([helper], [], [], 10)[0]:  # readable once it has ended
+                signal.pidfd_send_signal(helper, signal.SIGKILL)
+            os.close(helper)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and that those have."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            children.setdefault(int(stat_fields(stat)[1]), []).append(int(stat.parent.name))
+    found = list(children.get(pid, ()))
+    for one in found:  # which grows
+        found += children.get(one, ())
+    return found
+
+
+def stat_fields(stat: Path) -> list[str]:
+    """What ``/proc`` tells of a process, from its state on; its parent comes next."""
+    return stat.read_text().rpartition(")")[2].split()
+
+
+def cpu_clock(pid: int) -> float:
+    """CPU seconds of a process so far, that of threads that have ended included."""
+    return time.clock_gettime(~pid << 3 | 2)  # what clock_getcpuclockid(3) makes of a process
+
+
+def time_of_the_ended(pid: int) -> float:
+    """CPU seconds of the children of a process that have ended and were waited for, and of theirs."""
+    return sum(map(int, stat_fields(Path(f"/proc/{pid}/stat"))[13:15])) * TICK
+
+
+def resident_memory(pid: int) -> float:
+    """Resident memory of a process in MiB, now; 0 where it has ended and was not waited for."""
+    found = Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()
+    return int(found[0]) / 1024 if found else 0.0
 
 
 def free_port() -> int:
@@ -130,6 +216,7 @@ def running(proxies: Sequence[Proxy]) -> Iterator[None]:
     """Runs a backend, and proxies in front of it."""
     backend = subprocess.Popen([sys.executable, str(HERE / "backend.py")], stdout=subprocess.PIPE, text=True)
     try:
+        assert backend.stdout is not None
         address = f"http://127.0.0.1:{backend.stdout.readline().strip()}"
         for proxy in proxies:
             proxy.start(address)

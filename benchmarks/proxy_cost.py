@@ -4,8 +4,9 @@
 
 All proxies run side by side and take their turns in every round, so that whatever else the machine does meets all;
 the table gives medians and the ratio of each round's pair. The CPU time counts everything in the process, the
-writer's thread until it is idle included. Writes are calls of ``write`` for a request beyond the bare proxy's: those
-to the capture.
+writer's thread until it is idle included. What other processes do that it has started is in one column alone, that of
+what is added with children: there theirs is counted, too, until they are idle. Writes are calls of ``write`` for a
+request beyond the bare proxy's: those of the process to the capture.
 """
 
 from __future__ import annotations
@@ -16,15 +17,20 @@ import json
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from processes import INSTRUMENT, OTHERS, Proxy, running
+from processes import INSTRUMENT, OTHERS, Proxy, Usage, running
 
 from otel_wirecap.environment import environment_variable
 
+T = TypeVar("T")
 PROMPT = [{"role": "user", "content": "Tell me a story. " * 110}]
-WORKLOADS = {  # name: (what is asked for, connections, requests, chunks of a reply)
+# name: (what is asked for, connections, requests, chunks of a reply)
+WORKLOADS: dict[str, tuple[Mapping[str, object], int, int, int]] = {
     "2 KB reply": ({"size": 2048}, 8, 400, 0),
     "100 KB reply": ({"size": 102_400}, 8, 160, 0),
     "50-chunk stream": ({"stream": True, "chunks": 50}, 8, 96, 50),
@@ -33,51 +39,60 @@ WORKLOADS = {  # name: (what is asked for, connections, requests, chunks of a re
 }
 
 
-async def load(port: int, body: bytes, connections: int, requests: int) -> None:
-    """Sends ``requests`` over ``connections``, each as soon as the one before is answered."""
+async def load(port: int, body: bytes, connections: int, requests: int) -> list[float]:
+    """Sends ``requests`` over ``connections``, each as soon as the one before is answered; the seconds of each."""
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     request = head + b"content-length: %d\r\n\r\n" % len(body) + body
+    took: list[float] = []
 
     async def one(count: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
         for _ in range(count):
+            began = time.perf_counter()
             writer.write(request)
             answer = (await reader.readuntil(b"\r\n\r\n")).lower()
             if not answer.startswith(b"http/1.1 200"):
                 raise SystemExit(f"the proxy answered {answer[:60]!r}")
             if b"content-length:" in answer:
                 await reader.readexactly(int(answer.split(b"content-length:")[1].split(b"\r\n")[0]))
-                continue
-            while size := int(await reader.readline(), 16):
-                await reader.readexactly(size + 2)
-            await reader.readexactly(2)
+            else:
+                while size := int(await reader.readline(), 16):
+                    await reader.readexactly(size + 2)
+                await reader.readexactly(2)
+            took.append(time.perf_counter() - began)
         writer.close()
 
     await asyncio.gather(*(one(requests // connections) for _ in range(connections)))
+    return took
+
+
+def request_body(asked: Mapping[str, object], prompt: Sequence[object] = PROMPT) -> bytes:
+    """The body of a request for what is asked of the backend."""
+    return json.dumps({"model": "bench", "messages": prompt, **asked}).encode()
 
 
 def cost(
     proxy: Proxy, asked: Mapping[str, object], connections: int, requests: int, prompt: Sequence[object] = PROMPT
-) -> float:
-    """CPU microseconds of the proxy process for one of so many requests; it must be idle before."""
-    body = json.dumps({"model": "bench", "messages": prompt, **asked}).encode()
+) -> Usage:
+    """CPU microseconds for one of so many requests; the proxy must be idle before."""
+    body = request_body(asked, prompt)
     before = proxy.cpu_seconds()
     asyncio.run(load(proxy.port, body, connections, requests))
-    return (proxy.settle() - before) / requests * 1e6
+    return proxy.settle().since(before).over(requests / 1e6)
 
 
-def measure(proxy: Proxy, workload: str) -> float:
-    """CPU microseconds of the proxy process for one request of the workload."""
+def measure(proxy: Proxy, workload: str) -> Usage:
+    """CPU microseconds for one request of the workload."""
     asked, connections, requests, _ = WORKLOADS[workload]
     proxy.settle()
     return cost(proxy, asked, connections, requests)
 
 
 def interleaved(
-    proxies: Sequence[Proxy], rounds: int, measured: Callable[[Proxy], float], *, warm_up: bool = True
-) -> dict[str, list[float]]:
+    proxies: Sequence[Proxy], rounds: int, measured: Callable[[Proxy], T], *, warm_up: bool = True
+) -> dict[str, list[T]]:
     """What is measured of each proxy in each round; they take turns, in the one order and in the other."""
-    found: dict[str, list[float]] = {proxy.name: [] for proxy in proxies}
+    found: dict[str, list[T]] = {proxy.name: [] for proxy in proxies}
     for number in range(-warm_up, rounds):
         for proxy in proxies if number % 2 == 0 else proxies[::-1]:
             figure = measured(proxy)
@@ -136,25 +151,44 @@ def main() -> None:
 def table(proxies: Sequence[Proxy], rounds: int, client: str, workloads: Sequence[str]) -> None:
     """Runs all rounds and prints medians; the first proxy is the bare one."""
     print(f"client: {client}; CPU time of the proxy process, medians of {rounds} interleaved rounds\n")
-    print("| workload | proxy | bare µs | µs | ratio (min to max) | added µs | per relayed chunk | added writes |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| workload | proxy | bare µs | µs | ratio (min to max) | added µs | per relayed chunk | "
+        "added µs, with children | added writes |"
+    )
+    print("|---" * 9 + "|")
     for workload in workloads:
         chunk_count = WORKLOADS[workload][3]
         writes = {proxy.name: proxy.writes() for proxy in proxies}
-        costs = interleaved(proxies, rounds, lambda proxy, workload=workload: measure(proxy, workload))
+        costs = interleaved(proxies, rounds, partial(measure, workload=workload))
         bare = costs[proxies[0].name]
         calls = [proxy.writes() - writes[proxy.name] for proxy in proxies]
         for proxy, made in zip(proxies[1:], calls[1:], strict=True):
             own = costs[proxy.name]
-            ratios = [one / base for one, base in zip(own, bare, strict=True)]
-            added = statistics.median(one - base for one, base in zip(own, bare, strict=True))
-            per_chunk = f"{added / chunk_count:.1f}" if chunk_count else "-"
+            ratios = ratios_of(own, bare)
+            added = added_to(bare, own)
+            per_chunk = f"{added.alone / chunk_count:.1f}" if chunk_count else "-"
             print(
-                f"| {workload} | {proxy.name} | {statistics.median(bare):,.0f} | {statistics.median(own):,.0f} | "
-                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | {added:,.0f} | "
-                f"{per_chunk} | {(made - calls[0]) / (rounds + 1) / WORKLOADS[workload][2]:.2f} |",
+                f"| {workload} | {proxy.name} | {median(bare).alone:,.0f} | {median(own).alone:,.0f} | "
+                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | {added.alone:,.0f} | "
+                f"{per_chunk} | {added.together:,.0f} | "
+                f"{(made - calls[0]) / (rounds + 1) / WORKLOADS[workload][2]:.2f} |",
                 flush=True,
             )
+
+
+def median(figures: Sequence[Usage]) -> Usage:
+    """The median of what processes took alone, and that of what they took with their children."""
+    return Usage(*map(statistics.median, zip(*figures, strict=True)))
+
+
+def added_to(bare: Sequence[Usage], own: Sequence[Usage]) -> Usage:
+    """The median of what each round's figure is more than the bare proxy's."""
+    return median([one.since(base) for one, base in zip(own, bare, strict=True)])
+
+
+def ratios_of(own: Sequence[Usage], bare: Sequence[Usage], which: int = 0) -> list[float]:
+    """How often each round's figure is the bare proxy's, of the process alone (0) or with its children (1)."""
+    return [one[which] / base[which] for one, base in zip(own, bare, strict=True)]
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def per_stream(asked: Sequence[Load], proxies: Sequence[Proxy], rounds: int) -> 
         def a_chunk(proxy: Proxy, one: Load = one, lost: list[Lost] = lost) -> float:
             few = one.chunks // 4
             short, long = (
-                cost(proxy, STREAM | {"chunks": n}, one.connections, one.requests) for n in (few, one.chunks)
+                cost(proxy, STREAM | {"chunks": n}, one.connections, one.requests).alone for n in (few, one.chunks)
             )
             lost.append(lost_in(proxy.capture))
             return (long - short) / (one.chunks - few)
@@ -76,7 +76,7 @@ def per_body(sizes: Sequence[tuple[int, int]], proxies: Sequence[Proxy], rounds:
             prompt = [{"role": "user", "content": words}]
 
             def a_request(proxy: Proxy, asked=asked, prompt=prompt, requests=requests) -> float:
-                return cost(proxy, asked, 2, requests, prompt)
+                return cost(proxy, asked, 2, requests, prompt).alone
 
             bare, captured = interleaved(proxies, rounds, a_request, warm_up=False).values()
             added = [own - base for own, base in zip(captured, bare, strict=True)]
