@@ -48,7 +48,7 @@ WAKE_WEIGHT, WAKE_EVENTS = 1 << 18, 2000
 """Of what waits, at which it is sent before its time."""
 
 SEND_BUFFER = 1 << 20
-"""Bytes that may be on their way, as far as the kernel allows; they are written even where the application is killed."""
+"""Bytes that may be on their way, as far as the kernel allows: they are written even if the application is killed."""
 
 MOST_SEND_SECONDS = 0.05
 """What is put waits so long at most for more to be sent with it: a part of the flush interval, which is the promise."""

@@ -4,6 +4,7 @@
     python tests/storage/hot_path.py --record   counts, and records the figures for this version of Python
 
 The host's path is what the application waits for: the ASGI middleware, the client hook, the tees, the queue's ``put``.
+The sender's path is what a thread of the application's does so that the writer's process gets the events.
 The writer's path is one round of the writer after another, in this thread, on the events that the host's path put;
 its own thread is not started. A *call* is one of our functions being called or resumed, or one that our code calls,
 in Python or C; an *instruction* is one of the bytecode of our functions. What libraries do inside is not counted, so
@@ -17,6 +18,7 @@ import asyncio
 import gc
 import json
 import logging
+import socket
 import sys
 import tempfile
 from collections import Counter
@@ -32,6 +34,7 @@ from otel_wirecap.capture.exchange import Exchange
 from otel_wirecap.capture.recorder import Recorder
 from otel_wirecap.instrumentation.runtime import active
 from otel_wirecap.storage import writer_thread
+from otel_wirecap.storage.channel import Sender
 from otel_wirecap.storage.writer import CaptureWriter
 
 FIGURES = Path(__file__).with_name("hot_path_figures.json")
@@ -149,10 +152,10 @@ async def relay(chunks: int) -> None:
         await otel_wirecap.instrument_app(app)(scope, receive, send)
 
 
-def count_flow(chunks: int, measure: str) -> tuple[int, int]:
-    """What one flow costs on the host's path and on the writer's."""
+def count_flow(chunks: int, measure: str) -> tuple[int, int, int]:
+    """What one flow costs on the host's path, the sender's and the writer's."""
     writer = current_writer()
-    host, writing = Counting(), Counting()
+    host, sending, writing = Counting(), Counting(), Counting()
 
     async def counted() -> None:
         host.begin(measure)
@@ -163,8 +166,21 @@ def count_flow(chunks: int, measure: str) -> tuple[int, int]:
 
     asyncio.run(counted())
     events = []
-    while (got := writer._queue.get()) is not None:
-        events.append(got)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sender = Sender(ours)
+        while True:
+            sending.begin(measure)
+            try:
+                taken = writer._queue.take(EVENTS_A_ROUND)
+                if taken:
+                    sender.send(taken)
+            finally:
+                sending.end()
+            if not taken:
+                break
+            events += taken
+            theirs.recv(1 << 20)
     writer._queue.count(len(events), sum(weight for _, weight in events), 0)
     for first in range(0, len(events), EVENTS_A_ROUND):
         for event, _ in events[first : first + EVENTS_A_ROUND]:
@@ -174,7 +190,7 @@ def count_flow(chunks: int, measure: str) -> tuple[int, int]:
             record_writer_of(writer)._round()
         finally:
             writing.end()
-    return getattr(host, measure), getattr(writing, measure)
+    return getattr(host, measure), getattr(sending, measure), getattr(writing, measure)
 
 
 def current_writer() -> CaptureWriter:
@@ -200,7 +216,7 @@ def count() -> Figures:
             for chunks in (0, CHUNKS):  # what is made once is made now, the code that is traced included
                 count_flow(chunks, measure)
             whole, short, long = (count_flow(chunks, measure) for chunks in (0, CHUNKS, 2 * CHUNKS))
-            for number, path in enumerate(("host", "writer")):
+            for number, path in enumerate(("host", "sender", "writer")):
                 figures.setdefault(f"{path}, relayed chunk", {})[measure] = (long[number] - short[number]) / CHUNKS
                 figures.setdefault(f"{path}, request of 2 KB", {})[measure] = whole[number]
         lines = (Path(folder) / "capture.log").read_bytes().splitlines()
