@@ -13,8 +13,8 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
 import collections
+import contextlib
 import sys
 import threading
 import time
@@ -268,10 +268,10 @@ class EventQueue:
 
 
 def _runs_an_event_loop() -> bool:
-    """Whether an event loop runs in this thread, of asyncio (or uvloop) or trio."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        trio = sys.modules.get("trio")
-        return trio is not None and bool(trio.lowlevel.in_trio_run())
-    return True
+    """Whether an event loop runs in this thread, of asyncio (or uvloop) or trio; none does that was not imported."""
+    events, trio = sys.modules.get("asyncio.events"), sys.modules.get("trio")
+    if events is not None:
+        with contextlib.suppress(RuntimeError):
+            events.get_running_loop()
+            return True
+    return trio is not None and bool(trio.lowlevel.in_trio_run())

@@ -14,7 +14,7 @@ class FileStats:
         records: records that are in the file.
         bytes: their bytes.
         write_errors: attempts to write that failed.
-        write_seconds: time that the writer's thread spent writing, waiting for the file's lock included.
+        write_seconds: time that the writer spent writing, waiting for the file's lock included.
         failing: why the file cannot be written at the moment, an ``errno`` name such as ``ENOSPC``; None where it can.
     """
 

@@ -4,8 +4,8 @@ Invariants:
 
 - What is told is the record as it stands in the capture, or its beginning, with the file and the number under which the
   whole of it is found there.
-- It is made in the writer's thread, and handed on in another one (``Handover``). Nothing that goes wrong reaches the
-  capture.
+- It is made in the thread that takes what the writer tells, and handed on in another one (``Handover``). Nothing that
+  goes wrong reaches the capture.
 - A span never carries more than its limit of events takes: of a long stream the later chunks are left out and counted,
   so that the request before them and the end behind them stay.
 """

@@ -156,7 +156,7 @@ def test_websockets_and_what_others_tell_of_are_not_measured(
 
 
 @pytest.mark.usefixtures("start")
-def test_they_are_recorded_in_the_writers_thread(monkeypatch: pytest.MonkeyPatch, meters: Meters) -> None:
+def test_they_are_recorded_in_no_thread_of_the_applications(monkeypatch: pytest.MonkeyPatch, meters: Meters) -> None:
     threads: list[str] = []
     record = RequestMetrics.record
 
@@ -169,5 +169,5 @@ def test_they_are_recorded_in_the_writers_thread(monkeypatch: pytest.MonkeyPatch
     with httpx.Client(transport=transport) as client:
         client.get("http://backend.example/")
     otel_wirecap.uninstrument()
-    assert threads == ["otel-wirecap-writer"]
+    assert threads == ["otel-wirecap-receiver"]
     assert meters.read().keys() == {"http.client.request.duration"}
