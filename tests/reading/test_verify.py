@@ -207,6 +207,7 @@ def test_a_process_that_still_runs_may_have_open_exchanges_and_one_that_was_kill
 @contextlib.contextmanager
 def running(path: Path) -> Iterator[subprocess.Popen[bytes]]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
+    kept["WIRE_CAPTURE_WRITER"] = "thread"  # which is killed with it; a process would tell the end of the exchange
     process = subprocess.Popen([sys.executable, "-c", STREAMING, str(path)], env=kept)
     try:
         deadline = time.monotonic() + 30
