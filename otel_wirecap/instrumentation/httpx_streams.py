@@ -16,10 +16,13 @@ import contextlib
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from otel_wirecap.capture.exchange import Exchange
 from otel_wirecap.instrumentation.runtime import now_ns, outcome_of
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.events import ErrorInfo, Outcome
 
 
 class ResponseIterator:
@@ -98,11 +101,20 @@ class AsyncResponseGenerator(AsyncResponseIterator):
 
 
 class _ResponseTee:
-    """What both response tees share."""
+    """What both response tees share.
+
+    A response and its stream are a ring that waits for the garbage collector; once closed, the exchange does not wait
+    with them.
+    """
 
     def __init__(self, inner: Any, exchange: Exchange) -> None:
         self._wirecap_inner = inner
-        self._wirecap_exchange = exchange
+        self._wirecap_exchange: Exchange | None = exchange
+
+    def _wirecap_closed(self, outcome: Outcome, error: ErrorInfo | None = None) -> None:
+        exchange, self._wirecap_exchange = self._wirecap_exchange, None
+        if exchange is not None:
+            exchange.end(now_ns(), outcome, error)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_wirecap_"):
@@ -113,8 +125,9 @@ class _ResponseTee:
         # Not yet: where the garbage collector takes it together with an async generator, the event loop brings both
         # back to life, to run the generator's end, which may well close the response.
         with contextlib.suppress(Exception):  # at interpreter shutdown anything may be gone
-            if not self._wirecap_exchange.ended:
-                self._wirecap_dropped = _Dropped(self._wirecap_exchange)
+            exchange = self._wirecap_exchange
+            if exchange is not None and not exchange.ended:
+                self._wirecap_dropped = _Dropped(exchange)
 
 
 class _Dropped:
@@ -132,30 +145,33 @@ class _Dropped:
 
 class _SyncResponseTee(_ResponseTee):
     def __iter__(self) -> Iterator[bytes]:
-        return ResponseIterator(iter(self._wirecap_inner), self._wirecap_exchange)
+        inner, exchange = iter(self._wirecap_inner), self._wirecap_exchange
+        return inner if exchange is None else ResponseIterator(inner, exchange)
 
     def close(self) -> None:
         try:
             self._wirecap_inner.close()
         except BaseException as error:
-            self._wirecap_exchange.end(now_ns(), *outcome_of(error))
+            self._wirecap_closed(*outcome_of(error))
             raise
-        self._wirecap_exchange.end(now_ns(), "closed")
+        self._wirecap_closed("closed")
 
 
 class _AsyncResponseTee(_ResponseTee):
     def __aiter__(self) -> AsyncIterator[bytes]:
-        inner = self._wirecap_inner.__aiter__()
+        inner, exchange = self._wirecap_inner.__aiter__(), self._wirecap_exchange
+        if exchange is None:
+            return cast("AsyncIterator[bytes]", inner)
         kind = AsyncResponseGenerator if isinstance(inner, AsyncGenerator) else AsyncResponseIterator
-        return kind(inner, self._wirecap_exchange)
+        return kind(inner, exchange)
 
     async def aclose(self) -> None:
         try:
             await self._wirecap_inner.aclose()
         except BaseException as error:
-            self._wirecap_exchange.end(now_ns(), *outcome_of(error))
+            self._wirecap_closed(*outcome_of(error))
             raise
-        self._wirecap_exchange.end(now_ns(), "closed")
+        self._wirecap_closed("closed")
 
 
 class _RequestTee:
