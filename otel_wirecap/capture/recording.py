@@ -185,7 +185,7 @@ class ExchangeRecording(ABC):
         """The exchange is over: writes its last record or records.
 
         Returns:
-            What was learned of the exchange.
+            What was learned of the exchange, its outcome alone where nobody waits for more.
         """
         metadata: dict[str, Any] = {}
         if self._ttfb_ms is not None:
@@ -199,6 +199,8 @@ class ExchangeRecording(ABC):
             metadata["incomplete"] = "dropped"
             metadata[self.LOST] = end.lost_chunks
         self._record_end(now_ns, end, metadata, counts)
+        if self._exchange.on_end is None:
+            return ExchangeFacts(outcome=end.outcome)
         return self._facts(end, metadata.get("error"))
 
     def _facts(self, end: End, error: dict[str, str] | None) -> ExchangeFacts:
