@@ -29,7 +29,7 @@ from otel_wirecap.storage import writer_process_start
 from otel_wirecap.storage.channel import READ_BYTES, Frames, Sender, message_of, send_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from otel_wirecap.capture.events import End, Event
     from otel_wirecap.capture.exchange import Exchange
@@ -187,8 +187,14 @@ class WriterProcess:
                 self._connection.close()
             self._die(Death(_described(error), had_begun=False))
             return
-        with contextlib.suppress(OSError):  # it is dead; who receives will notice
+        try:
             self._send_until_closed(connection)
+        except OSError:  # it is dead; who receives will notice
+            pass
+        except Exception as error:  # noqa: BLE001  # no memory, say: it goes on here
+            self._owner.log("%s: nothing can be sent to the writer's process: %s", self._path, type(error).__name__)
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # who receives takes it for dead
 
     def _send_until_closed(self, connection: socket.socket) -> None:
         sender = self._sender = Sender(connection)
@@ -227,7 +233,7 @@ class WriterProcess:
 
     def _send_environment(self, connection: socket.socket) -> None:
         """The environment as it is now, so that secrets that come into it are known over there."""
-        current = dict(environment())
+        current = _copied(environment())
         if current != self._environment:
             self._environment = current
             send_message(connection, ("environment", current))
@@ -236,7 +242,7 @@ class WriterProcess:
         interpreter = _interpreter()
         ours, theirs = socket.socketpair()
         self._connection = ours
-        self._environment = dict(environment())
+        self._environment = _copied(environment())
         options = ["-B"] if sys.dont_write_bytecode else []
         with theirs:
             self._child = subprocess.Popen(  # noqa: S603  # our own module, with the interpreter that runs this one
@@ -269,17 +275,12 @@ class WriterProcess:
             "system_record": self._owner.system_record,
             "wrote": self._wrote,
         }
-        while True:
-            try:
-                data = connection.recv(READ_BYTES)
-            except OSError:
-                break
-            if not data:
-                break
-            for frame in frames.feed(data):
-                for kind, *values in message_of(frame):
-                    with contextlib.suppress(Exception):  # a user's span processor, or meter
-                        take[kind](*values)
+        with contextlib.suppress(Exception):  # it is dead, or there is no memory for what it tells
+            while data := connection.recv(READ_BYTES):
+                for frame in frames.feed(data):
+                    for kind, *values in message_of(frame):
+                        with contextlib.suppress(Exception):  # a user's span processor, or meter
+                            take[kind](*values)
         self._is_dead = True
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)  # whoever still sends stops
@@ -382,6 +383,11 @@ def _interpreter() -> str:
     if getattr(sys, "frozen", False) or not re.match(r"(?i)python|pypy", Path(executable or "").name):
         raise FileNotFoundError(f"{executable!r} is no Python interpreter")
     return executable
+
+
+def _copied(environ: Mapping[str, str]) -> dict[str, str]:
+    """A copy of an environment that other threads may change meanwhile."""
+    return {name: value for name in list(environ) if (value := environ.get(name)) is not None}
 
 
 def _described(error: Exception) -> str:

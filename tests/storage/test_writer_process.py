@@ -363,3 +363,52 @@ def test_many_threads_put_while_the_writer_is_killed(path: Path) -> None:
     whole = sum(record["direction"] == "stream_end" for record in found)
     assert whole + gap["lost_exchanges"] + gap["lost_events"] >= 120
     assert whole > 0
+
+
+def test_an_environment_that_changes_while_it_is_sent_harms_nobody(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = open_writer(path, capture_flush_interval=0.05)
+    assert writer.flush()
+
+    class Changing(dict[str, str]):
+        def __iter__(self) -> Iterator[str]:
+            return iter([*self.keys(), "GONE_MEANWHILE"])
+
+        def keys(self) -> Any:
+            return [*super().keys(), "GONE_MEANWHILE"]
+
+    monkeypatch.setattr("otel_wirecap.storage.writer_process.environment", lambda: Changing(os.environ))
+    for number in range(5):
+        stream(writer, f"one{number}", 10)
+        time.sleep(0.06)
+    assert writer.flush()
+    assert len(writers_of()) == 1
+    assert writer.close()
+    assert not caplog.text
+    assert account(path) == (50, 0)
+
+
+def test_where_nothing_can_be_sent_any_more_a_thread_goes_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = open_writer(path, capture_flush_interval=0.05)
+    stream(writer, "before", 10)
+    assert writer.flush()
+    first = writer.process
+
+    def no_memory(*_arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("otel_wirecap.storage.channel.marshal.dumps", no_memory)
+    stream(writer, "lost", 10)
+    wait_until(lambda: writer.process != first)
+    stream(writer, "after", 10)
+    assert writer.flush()
+    assert writer.close()
+    assert "nothing can be sent to the writer's process: MemoryError" in caplog.text
+    found = records(path)
+    check_numbers(found)
+    (gap,) = [record["payload"] for record in found if record["direction"] == "system_gap"]
+    assert gap["lost_events"] == 13
+    assert sum(record["direction"] == "stream_chunk" for record in found) == 20
