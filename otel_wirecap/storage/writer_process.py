@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_wirecap.environment import environment
 from otel_wirecap.storage import writer_process_start
 from otel_wirecap.storage.channel import READ_BYTES, Frames, Sender, message_of, send_message
+from otel_wirecap.storage.own_socket import OwnSocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -240,7 +241,7 @@ class WriterProcess:
 
     def _spawn(self) -> socket.socket:
         interpreter = _interpreter()
-        ours, theirs = socket.socketpair()
+        ours, theirs = map(OwnSocket, socket.socketpair())
         self._connection = ours
         self._environment = _copied(environment())
         options = ["-B"] if sys.dont_write_bytecode else []

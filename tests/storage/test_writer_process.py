@@ -412,3 +412,64 @@ def test_where_nothing_can_be_sent_any_more_a_thread_goes_on(
     (gap,) = [record["payload"] for record in found if record["direction"] == "system_gap"]
     assert gap["lost_events"] == 13
     assert sum(record["direction"] == "stream_chunk" for record in found) == 20
+
+
+CLOSING = """
+    import os, socket, sys, time
+    from pathlib import Path
+    from driving import open_writer, stream
+
+    writer = open_writer(Path(sys.argv[1]), capture_flush_interval=0.1)
+    stream(writer, "before", 5)
+    assert writer.flush()
+    os.closerange(3, 200)
+    pairs = [socket.socketpair() for _ in range(8)]
+    stream(writer, "lost", 20)
+    time.sleep(1)
+    stream(writer, "after", 20)
+    assert writer.flush() and writer.close()
+    for left, right in pairs:
+        for end in (left, right):
+            end.setblocking(False)
+        left.send(b"mine")
+        assert right.recv(100) == b"mine"
+        right.send(b"mine")
+        assert left.recv(100) == b"mine"
+    print("unharmed", flush=True)
+"""
+
+
+def test_a_host_that_closes_all_descriptors_and_uses_their_numbers_is_unharmed(path: Path) -> None:
+    with start(CLOSING, path) as application:
+        assert application.communicate()[0] == "unharmed\n"
+    assert application.returncode == 0
+    found = records(path)
+    check_numbers(found)
+    assert sum(record["direction"] == "stream_chunk" for record in found) >= 25
+
+
+STREAMLESS = """
+    import os, sys
+    from pathlib import Path
+    from driving import open_writer, stream
+
+    out = os.dup(1)
+    for number in range(3):
+        os.close(number)
+    writer = open_writer(Path(sys.argv[1]))
+    stream(writer, "one", 5)
+    assert writer.flush()
+    for number in range(3):
+        try:
+            os.write(number, b"what the application prints")
+        except OSError:
+            os.write(out, b"closed ")
+    assert writer.close()
+"""
+
+
+def test_what_is_printed_to_closed_standard_streams_does_not_go_to_the_writer(path: Path) -> None:
+    with start(STREAMLESS, path) as application:
+        assert application.communicate()[0] == "closed closed closed "
+    assert application.returncode == 0
+    assert account(path) == (5, 0)
