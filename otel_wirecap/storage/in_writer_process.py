@@ -235,13 +235,7 @@ class Host:
             case "request", (int(number), bool(stop)):
                 self._requests.append(_Request(self, number, stop=stop))
             case "refused", (Refused() as refused,):
-                before = self._refused or Refused(0, 0, 0, refused.since_ns)
-                self._refused = Refused(
-                    before.events + refused.events,
-                    before.bytes + refused.bytes,
-                    before.exchanges + refused.exchanges,
-                    before.since_ns,
-                )
+                self._refused = refused if self._refused is None else self._refused.and_later(refused)
             case "environment", (dict(environ),):
                 os.environ.clear()
                 os.environ.update(environ)

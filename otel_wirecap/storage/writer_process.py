@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.facts import ExchangeFacts
     from otel_wirecap.capture.record import Record
     from otel_wirecap.config import CaptureConfig
-    from otel_wirecap.storage.queue import EventQueue, Request
+    from otel_wirecap.storage.queue import EventQueue, Refused, Request
     from otel_wirecap.storage.record_writer import Owner
     from otel_wirecap.storage.stats import CaptureStats
 
@@ -82,9 +82,6 @@ class WriterProcess:
         owner: is told what comes of it.
         process: the random id of this process's part of the capture.
         on_death: is called, in a thread of ours, when the process ends before its time.
-
-    Attributes:
-        untold_refusals: events that found no room, which was sent, and that do not stand in its counters yet.
     """
 
     def __init__(
@@ -108,7 +105,7 @@ class WriterProcess:
         self._environment: dict[str, str] = {}
         self._sender: Sender | None = None
         self._requests: dict[int, Request] = {}
-        self.untold_refusals = 0
+        self._untold_refusals: list[Refused] = []
         self._counted_events = 0
         self._counted_weight = 0
         self._held_bytes = 0
@@ -165,6 +162,11 @@ class WriterProcess:
     def unwritten_events(self) -> int:
         """Events that were sent, and of which nothing was heard yet."""
         return 0 if self._sender is None else self._sender.events - self._counted_events
+
+    @property
+    def untold_refusals(self) -> int:
+        """Events that found no room, which was sent, and that do not stand in its counters yet."""
+        return sum([refused.events for refused in self._untold_refusals])
 
     def forget(self) -> None:
         """In a forked child: leaves the process to the parent."""
@@ -227,7 +229,7 @@ class WriterProcess:
             sender.send(taken)
         refused = self._queue.take_refused()
         if refused is not None:
-            self.untold_refusals += refused.events
+            self._untold_refusals.append(refused)
             send_message(connection, ("refused", refused))
         for request in requests:
             send_message(connection, ("request", id(request), request.stop))
@@ -325,7 +327,8 @@ class WriterProcess:
         self._requests.pop(number).finish(written=written)
 
     def _told_refused(self, events: int) -> None:
-        self.untold_refusals -= events
+        while events > 0 and self._untold_refusals:  # it tells several as one
+            events -= self._untold_refusals.pop(0).events
 
     def _take_stats(self, stats: CaptureStats) -> None:
         self._stats = stats
@@ -353,6 +356,8 @@ class WriterProcess:
             self._queue.count(death.events, self._sender.weight - self._counted_weight, 0)
         else:
             self._queue.put_back(list(itertools.chain.from_iterable(self._kept)))
+        while self._untold_refusals:
+            self._queue.put_back_refused(self._untold_refusals.pop())
         self._queue.requests.extend(self._requests.values())
         self._requests.clear()
         try:

@@ -473,3 +473,26 @@ def test_what_is_printed_to_closed_standard_streams_does_not_go_to_the_writer(pa
         assert application.communicate()[0] == "closed closed closed "
     assert application.returncode == 0
     assert account(path) == (5, 0)
+
+
+def test_what_found_no_room_is_told_although_the_writer_that_was_to_tell_it_is_killed(path: Path) -> None:
+    writer = open_writer(path, capture_flush_interval=0.05, capture_max_queue_bytes=100_000)
+    assert writer.flush()
+    (pid,) = writers_of()
+    os.kill(pid, signal.SIGSTOP)
+    exchange = exchange_on(writer, "one")
+    exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+    for _ in range(2000):
+        exchange.chunk(time.monotonic_ns(), b"x" * 1000)
+    time.sleep(0.3)  # it is sent
+    refused = writer.stats().lost_events["queue_full"]
+    assert refused > 1000
+    first = writer.process
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: writer.process != first)
+    assert writer.flush()
+    lost = writer.stats().lost_events
+    assert lost["queue_full"] == refused
+    assert lost["writer_died"] + refused == 2002
+    assert writer.close()
+    assert account(path) == (0, 2002)
