@@ -204,7 +204,8 @@ class EventQueue:
 
     def end(self) -> None:
         """From now on everything is refused; what is there is taken, and then no more."""
-        self.closed = True
+        with self._lock:  # or what is put just now would come after the last that is taken
+            self.closed = True
         self._wake.set()
 
     @property
