@@ -6,9 +6,11 @@ standard streams writes to whoever gets their numbers.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import select
 import socket
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _FIRST_FREE = 3
+_LOOK_MILLISECONDS = 1000
+"""After which is looked whether the descriptor that is waited for is still our own."""
 
 
 class OwnSocket(socket.socket):
@@ -41,8 +45,10 @@ class OwnSocket(socket.socket):
         Raises:
             OSError: it cannot be sent, or the descriptor is another's.
         """
-        self._check()
-        super().sendall(data, flags)
+        left = memoryview(data)
+        while left:
+            self._check()
+            left = left[super().send(left, flags) :]
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Receives up to so many bytes.
@@ -50,8 +56,14 @@ class OwnSocket(socket.socket):
         Raises:
             OSError: nothing can be received, or the descriptor is another's.
         """
-        self._check()
-        return super().recv(size, flags)
+        while True:
+            # Never waits in recv itself: it could be another's descriptor that is waited for, and whose data is taken.
+            poll = select.poll()
+            poll.register(self.fileno(), select.POLLIN)
+            poll.poll(_LOOK_MILLISECONDS)
+            self._check()
+            with contextlib.suppress(BlockingIOError):
+                return super().recv(size, flags | socket.MSG_DONTWAIT)
 
     def shutdown(self, how: int) -> None:
         """Ends the connection.
