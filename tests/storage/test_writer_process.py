@@ -30,7 +30,7 @@ from driving import (
     writers_of,
 )
 
-from otel_wirecap.capture.events import RequestHead, ResponseHead
+from otel_wirecap.capture.events import EventKind, RequestHead, ResponseHead
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.storage.writer import CaptureWriter
@@ -496,3 +496,15 @@ def test_what_found_no_room_is_told_although_the_writer_that_was_to_tell_it_is_k
     assert lost["writer_died"] + refused == 2002
     assert writer.close()
     assert account(path) == (0, 2002)
+
+
+def test_what_is_put_for_an_exchange_that_is_over_waits_for_nothing(path: Path) -> None:
+    writer = open_writer(path, capture_flush_interval=0.05)
+    exchange = exchange_on(writer, "one")
+    exchange.end(time.monotonic_ns(), "complete")
+    assert writer.flush()
+    for _ in range(7):  # as another thread does that puts while this one ends
+        writer.put(EventKind.CHUNK, exchange, time.monotonic_ns(), b"late", 4)
+    assert writer.flush()
+    wait_until(lambda: writer.stats().waiting_events == writer.stats().waiting_bytes == 0, 5)
+    assert writer.close()
