@@ -44,12 +44,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger("otel_wirecap")
 
 REAP_SECONDS = 1.0
+MOST_START_SECONDS = 1.0
 MOST_FRAME_EVENTS = 256
 WAKE_WEIGHT, WAKE_EVENTS = 1 << 21, 2000
 """Of what waits, at which it is sent before its time."""
 
 MOST_SEND_SECONDS = 0.05
 """What is put waits so long at most for more to be sent with it: a part of the flush interval, which is the promise."""
+
+
+_starting = threading.Lock()
+"""Held while a process is started: a child that is forked meanwhile would keep descriptors that nobody else closes, and
+neither side would learn of the other's end."""
 
 
 class Death(NamedTuple):
@@ -243,19 +249,21 @@ class WriterProcess:
 
     def _spawn(self) -> socket.socket:
         interpreter = _interpreter()
-        ours, theirs = map(OwnSocket, socket.socketpair())
-        self._connection = ours
-        self._environment = _copied(environment())
-        options = ["-B"] if sys.dont_write_bytecode else []
-        with theirs:
-            self._child = subprocess.Popen(  # noqa: S603  # our own module, with the interpreter that runs this one
-                [interpreter, "-I", "-S", "-X", f"utf8={sys.flags.utf8_mode}", *options, writer_process_start.__file__],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=self._environment,
-                start_new_session=True,  # a terminal's Ctrl-C is the application's
-            )
+        with _starting:
+            ours, theirs = map(OwnSocket, socket.socketpair())
+            self._connection = ours
+            self._environment = _copied(environment())
+            options = ["-B"] if sys.dont_write_bytecode else []
+            utf8 = f"utf8={sys.flags.utf8_mode}"
+            with theirs:
+                self._child = subprocess.Popen(  # noqa: S603  # our own module, with the interpreter that runs this one
+                    [interpreter, "-I", "-S", "-X", utf8, *options, writer_process_start.__file__],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env=self._environment,
+                    start_new_session=True,  # a terminal's Ctrl-C is the application's
+                )
         path = marshal.dumps([str(Path(folder).absolute()) for folder in sys.path])
         ours.sendall(len(path).to_bytes(4, "little") + path)
         send_message(ours, (self._config, self._path, self._process, os.getpid()))
@@ -398,3 +406,23 @@ def _copied(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+_forking = threading.local()
+
+
+def _before_fork() -> None:
+    _forking.holds = _starting.acquire(timeout=MOST_START_SECONDS)
+
+
+def _after_fork() -> None:
+    if _forking.holds:
+        _starting.release()
+
+
+def _begin_child() -> None:
+    global _starting
+    _starting = threading.Lock()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_begin_child)

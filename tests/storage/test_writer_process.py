@@ -508,3 +508,33 @@ def test_what_is_put_for_an_exchange_that_is_over_waits_for_nothing(path: Path) 
     assert writer.flush()
     wait_until(lambda: writer.stats().waiting_events == writer.stats().waiting_bytes == 0, 5)
     assert writer.close()
+
+
+def test_a_fork_while_the_writer_is_started_does_not_keep_its_end_from_being_noticed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_starting = threading.Event()
+    popen = subprocess.Popen
+
+    def slow_popen(*arguments: Any, **options: Any) -> Any:
+        is_starting.set()
+        time.sleep(0.2)
+        return popen(*arguments, **options)
+
+    monkeypatch.setattr("otel_wirecap.storage.writer_process.subprocess.Popen", slow_popen)
+    writer = open_writer(path, capture_flush_interval=0.05)
+    first = writer.process
+    assert is_starting.wait(5)
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        assert writer.flush()
+        (pid,) = writers_of()
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: writer.process != first, 5)
+        assert writer.close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
