@@ -254,7 +254,8 @@ class WriterProcess:
             self._connection = ours
             self._environment = _copied(environment())
             options = ["-B"] if sys.dont_write_bytecode else []
-            utf8 = f"utf8={sys.flags.utf8_mode}"
+            # Whatever the locale in the environment says by now: names of files are to mean the same on both sides.
+            utf8 = f"utf8={int(sys.getfilesystemencoding() == 'utf-8')}"
             with theirs:
                 self._child = subprocess.Popen(  # noqa: S603  # our own module, with the interpreter that runs this one
                     [interpreter, "-I", "-S", "-X", utf8, *options, writer_process_start.__file__],
@@ -264,7 +265,7 @@ class WriterProcess:
                     env=self._environment,
                     start_new_session=True,  # a terminal's Ctrl-C is the application's
                 )
-        path = marshal.dumps([str(Path(folder).absolute()) for folder in sys.path])
+        path = marshal.dumps(_import_path())
         ours.sendall(len(path).to_bytes(4, "little") + path)
         send_message(ours, (self._config, self._path, self._process, os.getpid()))
         return ours
@@ -397,6 +398,16 @@ def _interpreter() -> str:
     if getattr(sys, "frozen", False) or not re.match(r"(?i)python|pypy", Path(executable or "").name):
         raise FileNotFoundError(f"{executable!r} is no Python interpreter")
     return executable
+
+
+def _import_path() -> list[str]:
+    """Where this process imports from, as far as it names folders that are there."""
+    folders = []
+    for folder in sys.path:
+        if isinstance(folder, str):
+            with contextlib.suppress(OSError):  # the working directory was removed
+                folders.append(str(Path(folder).absolute()))
+    return folders
 
 
 def _copied(environ: Mapping[str, str]) -> dict[str, str]:

@@ -538,3 +538,43 @@ def test_a_fork_while_the_writer_is_started_does_not_keep_its_end_from_being_not
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_modules_of_the_application_with_names_of_the_library_do_not_run_in_the_writer(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("platform", "queue", "secrets", "select", "socket"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    writer = open_writer(path)
+    assert writer.flush()
+    assert len(writers_of()) == 1
+    assert writer.close()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_import_path_with_what_is_no_folder_is_no_hindrance(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(sys, "path", ["", None, b"/bytes", 7, *sys.path])
+    writer = open_writer(path)
+    assert writer.flush()
+    assert len(writers_of()) == 1
+    assert writer.close()
+
+
+def test_a_locale_that_is_set_later_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f\u00fcr.log"
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("SOME_API_KEY", "k\u00f6nigs-key-value")
+    monkeypatch.setenv("NO_TEXT", "\udcff\udcfe")
+    writer = open_writer(path)
+    stream(writer, "one", 5)
+    assert writer.flush()
+    assert len(writers_of()) == 1
+    assert writer.close()
+    assert account(path) == (5, 0)
