@@ -41,13 +41,10 @@ if TYPE_CHECKING:
 
 READ_BYTES = 1 << 18
 _LARGE = 1 << 15
-"""Bytes of a body from which it is sent without being copied into the frame first."""
+"""Bytes of a body from which it follows the frame, which has its number among those that do: it is not copied first."""
 
 _HEADER = struct.Struct("<BIII")
 _EVENTS, _MESSAGE = 0, 1
-_BEHIND = True
-"""Stands for a body that follows the frame."""
-
 _BEGIN, _END = EventKind.BEGIN, EventKind.END
 _CHUNK, _REQUEST_CHUNK = EventKind.CHUNK, EventKind.REQUEST_CHUNK
 _KINDS = tuple(EventKind)
@@ -144,10 +141,7 @@ class Sender:
         for (kind, subject, now_ns, value), weight in taken:
             self.weight += weight
             if kind is _CHUNK or kind is _REQUEST_CHUNK:  # nearly all of them: no call for each
-                body: object = value
-                if weight >= _LARGE:
-                    bodies.append(cast("bytes", value))
-                    body = _BEHIND
+                body = _put_behind(cast("bytes", value), bodies) if weight >= _LARGE else value
                 append((kind.value, cast("Exchange", subject).id, now_ns, body))
             else:
                 append(self._packed(kind, subject, now_ns, value, bodies))
@@ -187,8 +181,7 @@ class Sender:
     ) -> tuple[object, ...]:
         body: object = head.body
         if head.body is not None and len(head.body) >= _LARGE:
-            bodies.append(head.body)
-            body = _BEHIND
+            body = _put_behind(head.body, bodies)
         self._remember(exchange.flow)
         if exchange.on_end is not None or exchange.on_record is not None:
             self.exchanges[exchange.id] = exchange
@@ -208,6 +201,13 @@ class Sender:
         flow_id = cast("_FlowReference", reference).flow_id
         self._flows.pop(flow_id, None)
         self._gone_flows.append(flow_id)
+
+
+def _put_behind(body: bytes, bodies: list[bytes]) -> int:
+    """The body's number among those that follow the frame; one that a proxy hands on as it is follows it once."""
+    if not bodies or bodies[-1] is not body:
+        bodies.append(body)
+    return len(bodies) - 1
 
 
 def _plain(value: Any) -> Any:
@@ -241,16 +241,16 @@ class Unpacker:
     def unpack(self, frame: Frame) -> tuple[list[Event], int]:
         """The events of a frame, and what they weigh. Those of exchanges that did not begin are left out."""
         weight, packed, gone, sizes = marshal.loads(frame.data)  # noqa: S302  # as above
-        bodies = _cut(frame.bodies, sizes)
+        bodies = list(_cut(frame.bodies, sizes))
         events = [event for one in packed if (event := self._event(one, bodies)) is not None]
         for flow_id in gone:
             self._flows.pop(flow_id, None)
         return events, weight
 
-    def _event(self, packed: tuple[Any, ...], bodies: Iterator[bytes]) -> Event | None:
+    def _event(self, packed: tuple[Any, ...], bodies: Sequence[bytes]) -> Event | None:
         kind, subject_id, now_ns, value = packed[:4]
-        if value is _BEHIND:
-            value = next(bodies)
+        if type(value) is int:
+            value = bodies[value]
         kind = _KINDS[kind]
         if kind is _CHUNK or kind is _REQUEST_CHUNK:
             exchange = self._exchanges.get(subject_id)
@@ -267,10 +267,10 @@ class Unpacker:
         return kind, subject, now_ns, _value(kind, value)
 
     def _beginning(
-        self, exchange_id: str, now_ns: int, value: tuple[Any, ...], about: tuple[Any, ...], bodies: Iterator[bytes]
+        self, exchange_id: str, now_ns: int, value: tuple[Any, ...], about: tuple[Any, ...], bodies: Sequence[bytes]
     ) -> Event:
-        if value[5] is _BEHIND:
-            value = (*value[:5], next(bodies), *value[6:])
+        if type(value[5]) is int:
+            value = (*value[:5], bodies[value[5]], *value[6:])
         leg, flow_id, attempt, trace_id, span_id, began_unix_ns, began_ns, wants_end, wants_records = about
         exchange = self._exchanges[exchange_id] = Exchange(
             exchange_id,

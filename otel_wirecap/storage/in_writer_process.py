@@ -81,7 +81,7 @@ class Host:
         )
         self._events: Iterator[Event] = iter(())
         self._last: Event | None = None
-        self._weight = 0
+        self._weight = self._left_out = 0
         self._requests: collections.deque[Request] = collections.deque()
         self._refused: Refused | None = None
         self._untold: list[tuple[object, ...]] = []
@@ -134,6 +134,7 @@ class Host:
             self._packed_events -= frame.events
             events, weight = self._unpacker.unpack(frame)
             self._weight += weight
+            self._left_out += frame.events - len(events)
             self._events = iter(events)
             event, self._last = next(self._events, None), next(self._events, None)
         weight = 0
@@ -142,7 +143,10 @@ class Host:
         return event, weight
 
     def count(self, events: int, weight: int, held_bytes: int) -> None:
-        """Has the other side count."""
+        """Has the other side count, what the unpacker left out included."""
+        events, self._left_out = events + self._left_out, 0
+        if self._last is None:
+            weight, self._weight = weight + self._weight, 0
         before = self._counted
         self._counted = before[0] + events, before[1] + weight, held_bytes
         now = time.monotonic()
@@ -235,13 +239,7 @@ class Host:
             case "request", (int(number), bool(stop)):
                 self._requests.append(_Request(self, number, stop=stop))
             case "refused", (Refused() as refused,):
-                before = self._refused or Refused(0, 0, 0, refused.since_ns)
-                self._refused = Refused(
-                    before.events + refused.events,
-                    before.bytes + refused.bytes,
-                    before.exchanges + refused.exchanges,
-                    before.since_ns,
-                )
+                self._refused = refused if self._refused is None else self._refused.and_later(refused)
             case "environment", (dict(environ),):
                 os.environ.clear()
                 os.environ.update(environ)

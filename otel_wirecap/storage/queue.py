@@ -51,6 +51,13 @@ class Refused(NamedTuple):
     exchanges: int
     since_ns: int
 
+    def and_later(self, later: Refused | None) -> Refused:
+        """This and what was refused after it."""
+        if later is None:
+            return self
+        events, size, exchanges, _ = later
+        return Refused(self.events + events, self.bytes + size, self.exchanges + exchanges, self.since_ns)
+
 
 class Request:
     """Somebody waits for the file to hold everything that was put; ``stop``: and for a ``system_stop``."""
@@ -197,7 +204,8 @@ class EventQueue:
 
     def end(self) -> None:
         """From now on everything is refused; what is there is taken, and then no more."""
-        self.closed = True
+        with self._lock:  # or what is put just now would come after the last that is taken
+            self.closed = True
         self._wake.set()
 
     @property
@@ -216,6 +224,11 @@ class EventQueue:
         with self._lock:
             refused, self._refused = self._refused, None
         return refused
+
+    def put_back_refused(self, refused: Refused) -> None:
+        """Has ``take_refused`` give once more what it gave last."""
+        with self._lock:
+            self._refused = refused.and_later(self._refused)
 
     def __len__(self) -> int:
         return len(self._events)

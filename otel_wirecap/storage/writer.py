@@ -47,13 +47,11 @@ _MOST_UNTOLD = 8
 
 
 class _Home(Protocol):
-    """Where the events are written from.
+    """Where the events are written from."""
 
-    Attributes:
-        untold_refusals: events that found no room, which it took to tell, and that do not stand in its counters yet.
-    """
-
-    untold_refusals: int
+    @property
+    def untold_refusals(self) -> int:
+        """Events that found no room, which it took to tell, and that do not stand in its counters yet."""
 
     def start(self) -> None:
         """Begins to take events.

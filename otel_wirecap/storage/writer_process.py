@@ -27,22 +27,24 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_wirecap.environment import environment
 from otel_wirecap.storage import writer_process_start
 from otel_wirecap.storage.channel import READ_BYTES, Frames, Sender, message_of, send_message
+from otel_wirecap.storage.own_socket import OwnSocket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from otel_wirecap.capture.events import End, Event
     from otel_wirecap.capture.exchange import Exchange
     from otel_wirecap.capture.facts import ExchangeFacts
     from otel_wirecap.capture.record import Record
     from otel_wirecap.config import CaptureConfig
-    from otel_wirecap.storage.queue import EventQueue, Request
+    from otel_wirecap.storage.queue import EventQueue, Refused, Request
     from otel_wirecap.storage.record_writer import Owner
     from otel_wirecap.storage.stats import CaptureStats
 
 logger = logging.getLogger("otel_wirecap")
 
 REAP_SECONDS = 1.0
+MOST_START_SECONDS = 1.0
 MOST_FRAME_EVENTS = 256
 WAKE_WEIGHT, WAKE_EVENTS = 1 << 18, 2000
 """Of what waits, at which it is sent before its time."""
@@ -52,6 +54,11 @@ SEND_BUFFER = 1 << 20
 
 MOST_SEND_SECONDS = 0.05
 """What is put waits so long at most for more to be sent with it: a part of the flush interval, which is the promise."""
+
+
+_starting = threading.Lock()
+"""Held while a process is started: a child that is forked meanwhile would keep descriptors that nobody else closes, and
+neither side would learn of the other's end."""
 
 
 class Death(NamedTuple):
@@ -84,9 +91,6 @@ class WriterProcess:
         owner: is told what comes of it.
         process: the random id of this process's part of the capture.
         on_death: is called, in a thread of ours, when the process ends before its time.
-
-    Attributes:
-        untold_refusals: events that found no room, which was sent, and that do not stand in its counters yet.
     """
 
     def __init__(
@@ -110,7 +114,7 @@ class WriterProcess:
         self._environment: dict[str, str] = {}
         self._sender: Sender | None = None
         self._requests: dict[int, Request] = {}
-        self.untold_refusals = 0
+        self._untold_refusals: list[Refused] = []
         self._counted_events = 0
         self._counted_weight = 0
         self._held_bytes = 0
@@ -168,6 +172,11 @@ class WriterProcess:
         """Events that were sent, and of which nothing was heard yet."""
         return 0 if self._sender is None else self._sender.events - self._counted_events
 
+    @property
+    def untold_refusals(self) -> int:
+        """Events that found no room, which was sent, and that do not stand in its counters yet."""
+        return sum([refused.events for refused in self._untold_refusals])
+
     def forget(self) -> None:
         """In a forked child: leaves the process to the parent."""
         if self._connection is not None:
@@ -190,8 +199,14 @@ class WriterProcess:
                 self._connection.close()
             self._die(Death(_described(error), had_begun=False))
             return
-        with contextlib.suppress(OSError):  # it is dead; who receives will notice
+        try:
             self._send_until_closed(connection)
+        except OSError:  # it is dead; who receives will notice
+            pass
+        except Exception as error:  # noqa: BLE001  # no memory, say: it goes on here
+            self._owner.log("%s: nothing can be sent to the writer's process: %s", self._path, type(error).__name__)
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # who receives takes it for dead
 
     def _send_until_closed(self, connection: socket.socket) -> None:
         sender = self._sender = Sender(connection)
@@ -223,35 +238,38 @@ class WriterProcess:
             sender.send(taken)
         refused = self._queue.take_refused()
         if refused is not None:
-            self.untold_refusals += refused.events
+            self._untold_refusals.append(refused)
             send_message(connection, ("refused", refused))
         for request in requests:
             send_message(connection, ("request", id(request), request.stop))
 
     def _send_environment(self, connection: socket.socket) -> None:
         """The environment as it is now, so that secrets that come into it are known over there."""
-        current = dict(environment())
+        current = _copied(environment())
         if current != self._environment:
             self._environment = current
             send_message(connection, ("environment", current))
 
     def _spawn(self) -> socket.socket:
         interpreter = _interpreter()
-        ours, theirs = socket.socketpair()
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        self._connection = ours
-        self._environment = dict(environment())
-        options = ["-B"] if sys.dont_write_bytecode else []
-        with theirs:
-            self._child = subprocess.Popen(  # noqa: S603  # our own module, with the interpreter that runs this one
-                [interpreter, "-I", "-S", "-X", f"utf8={sys.flags.utf8_mode}", *options, writer_process_start.__file__],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=self._environment,
-                start_new_session=True,  # a terminal's Ctrl-C is the application's
-            )
-        path = marshal.dumps([str(Path(folder).absolute()) for folder in sys.path])
+        with _starting:
+            ours, theirs = map(OwnSocket, socket.socketpair())
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            self._connection = ours
+            self._environment = _copied(environment())
+            options = ["-B"] if sys.dont_write_bytecode else []
+            # Whatever the locale in the environment says by now: names of files are to mean the same on both sides.
+            utf8 = f"utf8={int(sys.getfilesystemencoding() == 'utf-8')}"
+            with theirs:
+                self._child = subprocess.Popen(  # noqa: S603  # our own module, with the interpreter that runs this one
+                    [interpreter, "-I", "-S", "-X", utf8, *options, writer_process_start.__file__],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env=self._environment,
+                    start_new_session=True,  # a terminal's Ctrl-C is the application's
+                )
+        path = marshal.dumps(_import_path())
         ours.sendall(len(path).to_bytes(4, "little") + path)
         send_message(ours, (self._config, self._path, self._process, os.getpid()))
         return ours
@@ -273,17 +291,12 @@ class WriterProcess:
             "system_record": self._owner.system_record,
             "wrote": self._wrote,
         }
-        while True:
-            try:
-                data = connection.recv(READ_BYTES)
-            except OSError:
-                break
-            if not data:
-                break
-            for frame in frames.feed(data):
-                for kind, *values in message_of(frame):
-                    with contextlib.suppress(Exception):  # a user's span processor, or meter
-                        take[kind](*values)
+        with contextlib.suppress(Exception):  # it is dead, or there is no memory for what it tells
+            while data := connection.recv(READ_BYTES):
+                for frame in frames.feed(data):
+                    for kind, *values in message_of(frame):
+                        with contextlib.suppress(Exception):  # a user's span processor, or meter
+                            take[kind](*values)
         self._is_dead = True
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)  # whoever still sends stops
@@ -327,7 +340,8 @@ class WriterProcess:
         self._requests.pop(number).finish(written=written)
 
     def _told_refused(self, events: int) -> None:
-        self.untold_refusals -= events
+        while events > 0 and self._untold_refusals:  # it tells several as one
+            events -= self._untold_refusals.pop(0).events
 
     def _take_stats(self, stats: CaptureStats) -> None:
         self._stats = stats
@@ -355,6 +369,8 @@ class WriterProcess:
             self._queue.count(death.events, self._sender.weight - self._counted_weight, 0)
         else:
             self._queue.put_back(list(itertools.chain.from_iterable(self._kept)))
+        while self._untold_refusals:
+            self._queue.put_back_refused(self._untold_refusals.pop())
         self._queue.requests.extend(self._requests.values())
         self._requests.clear()
         try:
@@ -388,5 +404,40 @@ def _interpreter() -> str:
     return executable
 
 
+def _import_path() -> list[str]:
+    """Where this process imports from, as far as it names folders that are there."""
+    folders = []
+    for folder in sys.path:
+        if isinstance(folder, str):
+            with contextlib.suppress(OSError):  # the working directory was removed
+                folders.append(str(Path(folder).absolute()))
+    return folders
+
+
+def _copied(environ: Mapping[str, str]) -> dict[str, str]:
+    """A copy of an environment that other threads may change meanwhile."""
+    return {name: value for name in list(environ) if (value := environ.get(name)) is not None}
+
+
 def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+_forking = threading.local()
+
+
+def _before_fork() -> None:
+    _forking.holds = _starting.acquire(timeout=MOST_START_SECONDS)
+
+
+def _after_fork() -> None:
+    if _forking.holds:
+        _starting.release()
+
+
+def _begin_child() -> None:
+    global _starting
+    _starting = threading.Lock()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_begin_child)

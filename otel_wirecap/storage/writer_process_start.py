@@ -15,7 +15,8 @@ def main() -> None:
     data = b""
     while len(data) < size:
         data += os.read(0, size - len(data)) or sys.exit(0)
-    sys.path[:] = marshal.loads(data)  # noqa: S302  # from the process that started this one
+    # The standard library first: an application whose modules have names of its own has imported the library's before.
+    sys.path += [folder for folder in marshal.loads(data) if folder not in sys.path]  # noqa: S302  # from our parent
 
     from otel_wirecap.storage.in_writer_process import run  # found only now
 

@@ -159,3 +159,24 @@ def test_an_event_larger_than_the_bound_is_not_waited_for(tmp_path: Path) -> Non
     assert not writer.put(EventKind.DOCUMENT, None, 0, "x" * 30_000, 30_000)
     assert time.monotonic() - began < 1
     assert writer.close()
+
+
+def test_what_is_put_while_the_queue_ends_is_there_when_it_has_ended() -> None:
+    is_inside, goes_on = threading.Event(), threading.Event()
+
+    class Bound(int):
+        def __lt__(self, other: int) -> bool:
+            is_inside.set()
+            goes_on.wait(5)
+            return False
+
+    waiting = queue.EventQueue(max_bytes=Bound(1000))
+    accepted: list[bool] = []
+    putting = threading.Thread(target=lambda: accepted.append(waiting.put(EventKind.CHUNK, None, 0, b"", 0)))
+    putting.start()
+    assert is_inside.wait(5)
+    threading.Timer(0.1, goes_on.set).start()
+    waiting.end()
+    assert len(waiting) == 1
+    putting.join()
+    assert accepted == [True]

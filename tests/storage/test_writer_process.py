@@ -30,7 +30,7 @@ from driving import (
     writers_of,
 )
 
-from otel_wirecap.capture.events import RequestHead, ResponseHead
+from otel_wirecap.capture.events import EventKind, RequestHead, ResponseHead
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.storage.writer import CaptureWriter
@@ -374,3 +374,218 @@ def test_the_application_imports_nothing_of_what_makes_records(path: Path) -> No
     """
     with start(program, path) as application:
         assert application.communicate()[0] == "\n"
+
+
+def test_an_environment_that_changes_while_it_is_sent_harms_nobody(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = open_writer(path, capture_flush_interval=0.05)
+    assert writer.flush()
+
+    class Changing(dict[str, str]):
+        def __iter__(self) -> Iterator[str]:
+            return iter([*self.keys(), "GONE_MEANWHILE"])
+
+        def keys(self) -> Any:
+            return [*super().keys(), "GONE_MEANWHILE"]
+
+    monkeypatch.setattr("otel_wirecap.storage.writer_process.environment", lambda: Changing(os.environ))
+    for number in range(5):
+        stream(writer, f"one{number}", 10)
+        time.sleep(0.06)
+    assert writer.flush()
+    assert len(writers_of()) == 1
+    assert writer.close()
+    assert not caplog.text
+    assert account(path) == (50, 0)
+
+
+def test_where_nothing_can_be_sent_any_more_a_thread_goes_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = open_writer(path, capture_flush_interval=0.05)
+    stream(writer, "before", 10)
+    assert writer.flush()
+    first = writer.process
+
+    def no_memory(*_arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("otel_wirecap.storage.channel.marshal.dumps", no_memory)
+    stream(writer, "lost", 10)
+    wait_until(lambda: writer.process != first)
+    stream(writer, "after", 10)
+    assert writer.flush()
+    assert writer.close()
+    assert "nothing can be sent to the writer's process: MemoryError" in caplog.text
+    found = records(path)
+    check_numbers(found)
+    (gap,) = [record["payload"] for record in found if record["direction"] == "system_gap"]
+    assert gap["lost_events"] == 13
+    assert sum(record["direction"] == "stream_chunk" for record in found) == 20
+
+
+CLOSING = """
+    import os, socket, sys, time
+    from pathlib import Path
+    from driving import open_writer, stream
+
+    writer = open_writer(Path(sys.argv[1]), capture_flush_interval=0.1)
+    stream(writer, "before", 5)
+    assert writer.flush()
+    os.closerange(3, 200)
+    pairs = [socket.socketpair() for _ in range(8)]
+    stream(writer, "lost", 20)
+    time.sleep(1)
+    stream(writer, "after", 20)
+    assert writer.flush() and writer.close()
+    for left, right in pairs:
+        for end in (left, right):
+            end.setblocking(False)
+        left.send(b"mine")
+        assert right.recv(100) == b"mine"
+        right.send(b"mine")
+        assert left.recv(100) == b"mine"
+    print("unharmed", flush=True)
+"""
+
+
+def test_a_host_that_closes_all_descriptors_and_uses_their_numbers_is_unharmed(path: Path) -> None:
+    with start(CLOSING, path) as application:
+        assert application.communicate()[0] == "unharmed\n"
+    assert application.returncode == 0
+    found = records(path)
+    check_numbers(found)
+    assert sum(record["direction"] == "stream_chunk" for record in found) >= 25
+
+
+STREAMLESS = """
+    import os, sys
+    from pathlib import Path
+    from driving import open_writer, stream
+
+    out = os.dup(1)
+    for number in range(3):
+        os.close(number)
+    writer = open_writer(Path(sys.argv[1]))
+    stream(writer, "one", 5)
+    assert writer.flush()
+    for number in range(3):
+        try:
+            os.write(number, b"what the application prints")
+        except OSError:
+            os.write(out, b"closed ")
+    assert writer.close()
+"""
+
+
+def test_what_is_printed_to_closed_standard_streams_does_not_go_to_the_writer(path: Path) -> None:
+    with start(STREAMLESS, path) as application:
+        assert application.communicate()[0] == "closed closed closed "
+    assert application.returncode == 0
+    assert account(path) == (5, 0)
+
+
+def test_what_found_no_room_is_told_although_the_writer_that_was_to_tell_it_is_killed(path: Path) -> None:
+    writer = open_writer(path, capture_flush_interval=0.05, capture_max_queue_bytes=100_000)
+    assert writer.flush()
+    (pid,) = writers_of()
+    os.kill(pid, signal.SIGSTOP)
+    exchange = exchange_on(writer, "one")
+    exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+    for _ in range(2000):
+        exchange.chunk(time.monotonic_ns(), b"x" * 1000)
+    time.sleep(0.3)  # it is sent
+    refused = writer.stats().lost_events["queue_full"]
+    assert refused > 1000
+    first = writer.process
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: writer.process != first)
+    assert writer.flush()
+    lost = writer.stats().lost_events
+    assert lost["queue_full"] == refused
+    assert lost["writer_died"] + refused == 2002
+    assert writer.close()
+    assert account(path) == (0, 2002)
+
+
+def test_what_is_put_for_an_exchange_that_is_over_waits_for_nothing(path: Path) -> None:
+    writer = open_writer(path, capture_flush_interval=0.05)
+    exchange = exchange_on(writer, "one")
+    exchange.end(time.monotonic_ns(), "complete")
+    assert writer.flush()
+    for _ in range(7):  # as another thread does that puts while this one ends
+        writer.put(EventKind.CHUNK, exchange, time.monotonic_ns(), b"late", 4)
+    assert writer.flush()
+    wait_until(lambda: writer.stats().waiting_events == writer.stats().waiting_bytes == 0, 5)
+    assert writer.close()
+
+
+def test_a_fork_while_the_writer_is_started_does_not_keep_its_end_from_being_noticed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_starting = threading.Event()
+    popen = subprocess.Popen
+
+    def slow_popen(*arguments: Any, **options: Any) -> Any:
+        is_starting.set()
+        time.sleep(0.2)
+        return popen(*arguments, **options)
+
+    monkeypatch.setattr("otel_wirecap.storage.writer_process.subprocess.Popen", slow_popen)
+    writer = open_writer(path, capture_flush_interval=0.05)
+    first = writer.process
+    assert is_starting.wait(5)
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        assert writer.flush()
+        (pid,) = writers_of()
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: writer.process != first, 5)
+        assert writer.close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_modules_of_the_application_with_names_of_the_library_do_not_run_in_the_writer(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("platform", "queue", "secrets", "select", "socket"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    writer = open_writer(path)
+    assert writer.flush()
+    assert len(writers_of()) == 1
+    assert writer.close()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_import_path_with_what_is_no_folder_is_no_hindrance(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(sys, "path", ["", None, b"/bytes", 7, *sys.path])
+    writer = open_writer(path)
+    assert writer.flush()
+    assert len(writers_of()) == 1
+    assert writer.close()
+
+
+def test_a_locale_that_is_set_later_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f\u00fcr.log"
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("SOME_API_KEY", "k\u00f6nigs-key-value")
+    monkeypatch.setenv("NO_TEXT", "\udcff\udcfe")
+    writer = open_writer(path)
+    stream(writer, "one", 5)
+    assert writer.flush()
+    assert len(writers_of()) == 1
+    assert writer.close()
+    assert account(path) == (5, 0)
