@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import marshal
 import os
 import re
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from otel_wirecap.storage.queue import EventQueue, Refused, Request
     from otel_wirecap.storage.record_writer import Owner
     from otel_wirecap.storage.stats import CaptureStats
-
-logger = logging.getLogger("otel_wirecap")
 
 REAP_SECONDS = 1.0
 MOST_START_SECONDS = 1.0
@@ -127,6 +124,7 @@ class WriterProcess:
         self._written = False
         self._is_closed = False
         self._sending: threading.Thread | None = None
+        self._receiving: threading.Thread | None = None
 
     def start(self) -> None:
         """Begins to take events.
@@ -145,7 +143,7 @@ class WriterProcess:
 
     def is_current_thread(self) -> bool:
         """Whether this is a thread that would be waited for."""
-        return threading.current_thread().name in {"otel-wirecap-sender", "otel-wirecap-receiver"}
+        return threading.current_thread() in {self._sending, self._receiving}
 
     def join(self, seconds: float) -> bool:
         """Waits for the end, after the queue's; whether everything is in the files."""
@@ -189,10 +187,10 @@ class WriterProcess:
     def _run(self) -> None:
         try:
             connection = self._spawn()
-            receiving = threading.Thread(
+            self._receiving = threading.Thread(
                 target=self._receive, args=(connection,), name="otel-wirecap-receiver", daemon=True
             )
-            receiving.start()
+            self._receiving.start()
         except Exception as error:  # noqa: BLE001  # no process, no thread, no interpreter: it goes on here
             self._stop_child()
             if self._connection is not None:
