@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("otel_wirecap")
 
 REAP_SECONDS = 1.0
-MOST_START_SECONDS = 1.0
+MOST_START_SECONDS = 10.0
+MOST_FORK_WAIT_SECONDS = 1.0
 MOST_FRAME_EVENTS = 256
 WAKE_WEIGHT, WAKE_EVENTS = 1 << 21, 2000
 """Of what waits, at which it is sent before its time."""
@@ -106,7 +107,8 @@ class WriterProcess:
         self._owner = owner
         self._process = process
         self._on_death = on_death
-        self._child: subprocess.Popen[bytes] | None = None
+        self._starter: subprocess.Popen[bytes] | None = None
+        self._writer_pid: int | None = None
         self._connection: socket.socket | None = None
         self._environment: dict[str, str] = {}
         self._sender: Sender | None = None
@@ -151,12 +153,14 @@ class WriterProcess:
         self._close_seconds = seconds
         self._queue.wake()
         if not self._over.wait(seconds):
-            left, child = len(self._queue), self._child
+            left, pid = len(self._queue), self._writer_pid
             if left:
                 reason = "the writer still waits for the file"
                 self._owner.log("%s: %d records or events are lost at the end: %s", self._path, left, reason)
-            elif child is not None:
-                self._owner.log("%s: process %d still writes what it was sent", self._path, child.pid)
+            elif pid is not None:
+                self._owner.log("%s: process %d still writes what it was sent", self._path, pid)
+            else:
+                self._owner.log("%s: the writer's process is not there yet, and may be so no more", self._path)
             return False
         return self._written
 
@@ -178,8 +182,8 @@ class WriterProcess:
         """In a forked child: leaves the process to the parent."""
         if self._connection is not None:
             self._connection.close()
-        if self._child is not None:
-            self._child.returncode = 0  # it is no child of this process, who is not to ask for it
+        if self._starter is not None:
+            self._starter.returncode = 0  # it is no child of this process, who is not to ask for it
 
     # -- the thread that sends -----------------------------------------------------------------------------------
 
@@ -191,7 +195,7 @@ class WriterProcess:
             )
             receiving.start()
         except Exception as error:  # noqa: BLE001  # no process, no thread, no interpreter: it goes on here
-            self._stop_child()
+            self._stop_starter()
             if self._connection is not None:
                 self._connection.close()
             self._die(Death(_described(error), had_begun=False))
@@ -253,12 +257,12 @@ class WriterProcess:
             ours, theirs = map(OwnSocket, socket.socketpair())
             self._connection = ours
             self._environment = _copied(environment())
-            options = ["-B"] if sys.dont_write_bytecode else []
             # Whatever the locale in the environment says by now: names of files are to mean the same on both sides.
             utf8 = f"utf8={int(sys.getfilesystemencoding() == 'utf-8')}"
+            options = ["-I", "-S", "-X", utf8, *(["-B"] if sys.dont_write_bytecode else [])]
             with theirs:
-                self._child = subprocess.Popen(  # noqa: S603  # our own module, with the interpreter that runs this one
-                    [interpreter, "-I", "-S", "-X", utf8, *options, writer_process_start.__file__],
+                self._starter = subprocess.Popen(  # noqa: S603  # our own module, with the interpreter that runs this one
+                    [interpreter, *options, writer_process_start.__file__, str(os.getpid())],  # for lists of processes
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -280,15 +284,16 @@ class WriterProcess:
             "end": self._end,
             "finished": self._finished,
             "log": self._log,
-            "ready": self._is_ready.set,
+            "ready": self._ready,
             "record": self._record,
             "refused": self._told_refused,
             "stats": self._take_stats,
             "system_record": self._owner.system_record,
             "wrote": self._wrote,
         }
+        failure = self._failure_of_the_start()
         with contextlib.suppress(Exception):  # it is dead, or there is no memory for what it tells
-            while data := connection.recv(READ_BYTES):
+            while not failure and (data := connection.recv(READ_BYTES)):
                 for frame in frames.feed(data):
                     for kind, *values in message_of(frame):
                         with contextlib.suppress(Exception):  # a user's span processor, or meter
@@ -301,11 +306,15 @@ class WriterProcess:
         if self._sending is not None:
             self._sending.join()
         connection.close()
-        status = self._reap()
+        self._reap()
         if self._is_closed:
             self._over.set()
         else:
-            self._die(self._death(status, had_begun=was_ready))
+            self._die(self._death(failure or "it ended", had_begun=was_ready))
+
+    def _ready(self, pid: int) -> None:
+        self._writer_pid = pid
+        self._is_ready.set()
 
     def _count(self, events: int, weight: int, held_bytes: int) -> None:
         self._held_bytes = held_bytes
@@ -345,13 +354,13 @@ class WriterProcess:
     def _closed(self, written: bool) -> None:  # noqa: FBT001  # as above
         self._written, self._is_closed = written, True
 
-    def _death(self, status: str, *, had_begun: bool) -> Death:
+    def _death(self, reason: str, *, had_begun: bool) -> Death:
         sender = self._sender
         if sender is None or not had_begun:
-            return Death(f"it ended, {status}", had_begun)
+            return Death(reason, had_begun)
         ended = [(sender.exchanges.pop(exchange_id), *end) for exchange_id, end in sender.ends.items()]
         return Death(
-            f"it ended, {status}",
+            reason,
             had_begun,
             events=sender.events - self._counted_events,
             bytes=sender.weight - self._counted_weight + self._held_bytes,
@@ -374,18 +383,30 @@ class WriterProcess:
         finally:
             self._over.set()
 
-    def _stop_child(self) -> None:
-        if self._child is not None:
-            self._child.kill()
-
-    def _reap(self) -> str:
-        child = self._child
-        if child is None:
+    def _failure_of_the_start(self) -> str:
+        """Waits until what was started has become a process of nobody's; what is wrong, where that did not happen."""
+        if self._starter is None:
             return "unknown"
         try:
-            return f"exit status {child.wait(REAP_SECONDS)}"
+            status = self._starter.wait(MOST_START_SECONDS)
         except subprocess.TimeoutExpired:
-            return "still running"
+            self._stop_starter()
+            return "it does not start"
+        return f"it ended, exit status {status}" if status else ""
+
+    def _stop_starter(self) -> None:
+        if self._starter is not None:
+            self._starter.kill()
+            self._starter.wait()
+
+    def _reap(self) -> None:
+        """Waits for the process where the system has made it our child: we are the first process of a container."""
+        deadline = time.monotonic() + REAP_SECONDS
+        with contextlib.suppress(ChildProcessError):
+            while self._writer_pid is not None and time.monotonic() < deadline:
+                if os.waitpid(self._writer_pid, os.WNOHANG)[0]:
+                    return
+                time.sleep(0.01)
 
 
 def _interpreter() -> str:
@@ -423,7 +444,7 @@ _forking = threading.local()
 
 
 def _before_fork() -> None:
-    _forking.holds = _starting.acquire(timeout=MOST_START_SECONDS)
+    _forking.holds = _starting.acquire(timeout=MOST_FORK_WAIT_SECONDS)
 
 
 def _after_fork() -> None:

@@ -1,7 +1,8 @@
 """What a writer's process runs first: an interpreter that has imported nothing, and is told where to import from.
 
 It is started without ``site`` and without the environment's paths, since a ``sitecustomize`` found there may be the
-very one that instruments applications.
+very one that instruments applications. It is no child of the application's, who may wait until it has none left, or
+become another program that knows of none.
 """
 
 import marshal
@@ -10,7 +11,9 @@ import sys
 
 
 def main() -> None:
-    """Reads the import path of the application's process from the socket, and goes on with its writer."""
+    """Leaves its parent, reads the import path of that from the socket, and goes on with its writer."""
+    if os.fork():
+        os._exit(0)
     size = int.from_bytes(os.read(0, 4), "little")
     data = b""
     while len(data) < size:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -33,6 +34,7 @@ from driving import (
 from otel_wirecap.capture.events import EventKind, RequestHead, ResponseHead
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.capture.facts import ExchangeFacts
+from otel_wirecap.storage.in_writer_process import HostProcess, end_in_time
 from otel_wirecap.storage.writer import CaptureWriter
 
 HERE = Path(__file__).parent
@@ -48,10 +50,11 @@ def path(tmp_path: Path) -> Path:
 def _none_is_left() -> Iterator[None]:
     before = set(Path("/proc/self/fd").iterdir())
     yield
-    left = writers_of()
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    assert not left
+    try:
+        wait_until(lambda: not writers_of(), 5)
+    finally:
+        for pid in writers_of():
+            os.kill(pid, signal.SIGKILL)
     assert len(set(Path("/proc/self/fd").iterdir()) - before) == 0
 
 
@@ -578,3 +581,64 @@ def test_a_locale_that_is_set_later_is_no_hindrance(tmp_path: Path, monkeypatch:
     assert len(writers_of()) == 1
     assert writer.close()
     assert account(path) == (5, 0)
+
+
+WAITING = """
+    import os, sys, time
+    from pathlib import Path
+    from driving import open_writer, stream
+
+    writer = open_writer(Path(sys.argv[1]))
+    stream(writer, "one", 5)
+    assert writer.flush()
+    if not os.fork():
+        os._exit(3)
+    while True:
+        try:
+            assert os.wait()[1] == 3 << 8
+        except ChildProcessError:
+            break
+    assert writer.close()
+    print("has no children", flush=True)
+"""
+
+
+def test_a_host_that_waits_until_it_has_no_child_does_not_wait_for_the_writer(path: Path) -> None:
+    with start(WAITING, path) as application:
+        wait_until(lambda: application.poll() is not None or time.sleep(0.1), 10)
+        assert application.communicate()[0] == "has no children\n"
+    assert application.returncode == 0
+    assert account(path) == (5, 0)
+
+
+REPLACED = """
+    import os, sys, time
+    from pathlib import Path
+    from driving import open_writer, stream
+
+    writer = open_writer(Path(sys.argv[1]))
+    stream(writer, "one", 5)
+    assert writer.flush()
+    rest = "import os, time; time.sleep(1); print(len(open('/proc/thread-self/children').read()))"
+    os.execv(sys.executable, [sys.executable, "-c", rest])
+"""
+
+
+def test_an_application_that_becomes_another_program_leaves_it_no_children(path: Path) -> None:
+    with start(REPLACED, path) as application:
+        assert application.communicate()[0] == "0\n"
+    assert account(path) == (5, 0)
+
+
+def test_a_process_that_waits_for_a_file_does_not_outlive_its_application_for_ever() -> None:
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if not child:
+        ours.close()
+        end_in_time(theirs, HostProcess(os.getppid()), 0.1)
+        os._exit(1)
+    theirs.close()
+    time.sleep(0.3)
+    assert os.waitpid(child, os.WNOHANG) == (0, 0)
+    ours.close()
+    assert os.waitpid(child, 0) == (child, 0)
