@@ -28,6 +28,7 @@ from otel_wirecap.environment import environment
 from otel_wirecap.storage import writer_process_start
 from otel_wirecap.storage.channel import READ_BYTES, Frames, Sender, message_of, send_message
 from otel_wirecap.storage.own_socket import OwnSocket
+from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,6 +58,10 @@ MOST_SEND_SECONDS = 0.05
 _starting = threading.Lock()
 """Held while a process is started: a child that is forked meanwhile would keep descriptors that nobody else closes, and
 neither side would learn of the other's end."""
+
+
+_INTERPRETER = re.compile(r"(python|pypy)[\d.]*[dmtuw]{0,2}(-dbg|-debug|-intel64)?(\.exe)?", re.IGNORECASE)
+"""Names of interpreters, and not of programs that are called after one."""
 
 
 class Death(NamedTuple):
@@ -269,7 +274,7 @@ class WriterProcess:
                     env=self._environment,
                     start_new_session=True,  # a terminal's Ctrl-C is the application's
                 )
-        path = marshal.dumps(_import_path())
+        path = marshal.dumps((__version__, _import_path()))
         ours.sendall(len(path).to_bytes(4, "little") + path)
         send_message(ours, (self._config, self._path, self._process, os.getpid()))
         return ours
@@ -416,7 +421,7 @@ def _interpreter() -> str:
         FileNotFoundError: it is part of a program, or unknown: to start it again would start the program again.
     """
     executable = sys.executable
-    if getattr(sys, "frozen", False) or not re.match(r"(?i)python|pypy", Path(executable or "").name):
+    if getattr(sys, "frozen", False) or not _INTERPRETER.fullmatch(Path(executable or "").name):
         raise FileNotFoundError(f"{executable!r} is no Python interpreter")
     return executable
 

@@ -18,10 +18,15 @@ def main() -> None:
     data = b""
     while len(data) < size:
         data += os.read(0, size - len(data)) or sys.exit(0)
+    version, folders = marshal.loads(data)  # noqa: S302  # from our parent
     # The standard library first: an application whose modules have names of its own has imported the library's before.
-    sys.path += [folder for folder in marshal.loads(data) if folder not in sys.path]  # noqa: S302  # from our parent
+    sys.path += [folder for folder in folders if folder not in sys.path]
 
-    from otel_wirecap.storage.in_writer_process import run  # found only now
+    from otel_wirecap.version import __version__  # found only now
+
+    if __version__ != version:  # another one was installed since the application imported its own
+        return
+    from otel_wirecap.storage.in_writer_process import run
 
     run(0)
 

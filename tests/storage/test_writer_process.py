@@ -275,13 +275,13 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("interpreter", [*PROGRAMS, "is none", "is not there", "may not be run"])
+@pytest.mark.parametrize("interpreter", [*PROGRAMS, "is none", "is called after one", "is not there", "may not be run"])
 def test_without_a_process_a_thread_writes_and_nothing_is_lost(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, interpreter: str
 ) -> None:
-    program = tmp_path / ("gateway" if interpreter == "is none" else "python3")
+    program = tmp_path / {"is none": "gateway", "is called after one": "pythonic_gateway"}.get(interpreter, "python3")
     if interpreter != "is not there":
-        program.write_text(PROGRAMS.get(interpreter, "#!/bin/sh\nexit 0\n"))
+        program.write_text(PROGRAMS.get(interpreter, f"#!/bin/sh\ntouch {tmp_path / 'started'}\n"))
         program.chmod(0o600 if interpreter == "may not be run" else 0o700)
     monkeypatch.setattr(sys, "executable", str(program))
     writer = open_writer(path)
@@ -297,6 +297,7 @@ def test_without_a_process_a_thread_writes_and_nothing_is_lost(
     assert sum(record["direction"] == "stream_chunk" for record in found) == 1100
     assert not [record for record in found if record["direction"] == "system_gap"]
     assert caplog.text.count("is written by a thread") == 1
+    assert not (tmp_path / "started").exists(), "the application was started again"
 
 
 def test_a_frozen_program_is_not_started_again(
@@ -642,3 +643,15 @@ def test_a_process_that_waits_for_a_file_does_not_outlive_its_application_for_ev
     assert os.waitpid(child, os.WNOHANG) == (0, 0)
     ours.close()
     assert os.waitpid(child, 0) == (child, 0)
+
+
+def test_where_another_version_was_installed_meanwhile_a_thread_writes(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("otel_wirecap.storage.writer_process.__version__", "0.0.0")
+    writer = open_writer(path)
+    stream(writer, "one", 5)
+    assert writer.flush()
+    assert writer.close()
+    assert "is written by a thread" in caplog.text
+    assert account(path) == (5, 0)
