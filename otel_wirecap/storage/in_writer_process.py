@@ -228,7 +228,8 @@ class Host:
             self.tell("wrote", self._write_seconds)
             self._write_seconds = []
         if self._counted is not _NOTHING:
-            self.tell("count", *self._counted)
+            records = max(map(len, self.writer.outputs)) if self.writer is not None else 0
+            self.tell("count", *self._counted, records)
             self._counted = _NOTHING
         untold, self._untold = self._untold, []
         if untold and not self._is_deaf:

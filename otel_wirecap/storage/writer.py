@@ -291,7 +291,8 @@ class CaptureWriter:
             self._earlier_processes.append(self.process)
             self.process = secrets.token_hex(8)
             gap = {"lost_events": death.events, "lost_bytes": death.bytes, "lost_exchanges": death.exchanges}
-            told = [SystemTold("system_gap", {**gap, "reason": "writer_died", "error": death.reason})]
+            records = {"lost_records": death.records} if death.records else {}
+            told = [SystemTold("system_gap", {**gap, **records, "reason": "writer_died", "error": death.reason})]
         else:
             self.log("%s is written by a thread: no process for it could be started (%s)", self.path, death.reason)
         try:

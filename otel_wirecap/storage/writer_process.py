@@ -71,6 +71,7 @@ class Death(NamedTuple):
         reason: what is known of it.
         had_begun: whether it had taken anything.
         events, bytes, exchanges: what was lost with it.
+        records: finished ones that were in no file yet.
         open: exchanges whose spans nobody will end.
         ended: those that were over, with the moment and the manner of their end.
     """
@@ -80,6 +81,7 @@ class Death(NamedTuple):
     events: int = 0
     bytes: int = 0
     exchanges: int = 0
+    records: int = 0
     open: tuple[Exchange, ...] = ()
     ended: tuple[tuple[Exchange, int, End], ...] = ()
 
@@ -121,7 +123,7 @@ class WriterProcess:
         self._untold_refusals: list[Refused] = []
         self._counted_events = 0
         self._counted_weight = 0
-        self._held_bytes = 0
+        self._held_bytes = self._held_records = 0
         self._stats: CaptureStats | None = None
         self._is_ready = threading.Event()
         self._kept: list[list[tuple[Event, int]]] = []  # sent to one that may not come up; given back then
@@ -321,8 +323,8 @@ class WriterProcess:
         self._writer_pid = pid
         self._is_ready.set()
 
-    def _count(self, events: int, weight: int, held_bytes: int) -> None:
-        self._held_bytes = held_bytes
+    def _count(self, events: int, weight: int, held_bytes: int, held_records: int) -> None:
+        self._held_bytes, self._held_records = held_bytes, held_records
         self._counted_events += events
         self._counted_weight += weight
         self._queue.count(events, weight, held_bytes)
@@ -370,6 +372,7 @@ class WriterProcess:
             events=sender.events - self._counted_events,
             bytes=sender.weight - self._counted_weight + self._held_bytes,
             exchanges=self._stats.open_exchanges if self._stats is not None else 0,
+            records=self._held_records,
             open=tuple(sender.exchanges.values()),
             ended=tuple(ended),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -655,3 +656,21 @@ def test_where_another_version_was_installed_meanwhile_a_thread_writes(
     assert writer.close()
     assert "is written by a thread" in caplog.text
     assert account(path) == (5, 0)
+
+
+def test_records_that_a_killed_writer_could_not_write_are_counted(path: Path) -> None:
+    writer = open_writer(path, capture_flush_interval=0.05)
+    stream(writer, "before", 5)
+    assert writer.flush()
+    (pid,) = writers_of()
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (path.stat().st_size + 10, resource.RLIM_INFINITY))
+    for number in range(3):
+        stream(writer, f"one{number}", 20)
+        wait_until(lambda: writer.stats().failing)
+        time.sleep(0.1)
+    first = writer.process
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: writer.process != first)
+    assert writer.close()
+    (gap,) = [record["payload"] for record in records(path) if record["direction"] == "system_gap"]
+    assert gap["lost_records"] + gap["lost_events"] >= 3 * 20
