@@ -32,7 +32,7 @@ from driving import (
     writers_of,
 )
 
-from otel_wirecap.capture.events import EventKind, RequestHead, ResponseHead
+from otel_wirecap.capture.events import EventKind, RequestHead, ResponseHead, SystemTold
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.storage.in_writer_process import HostProcess, end_in_time
@@ -674,3 +674,23 @@ def test_records_that_a_killed_writer_could_not_write_are_counted(path: Path) ->
     assert writer.close()
     (gap,) = [record["payload"] for record in records(path) if record["direction"] == "system_gap"]
     assert gap["lost_records"] + gap["lost_events"] >= 3 * 20
+
+
+def test_what_a_killed_writer_has_counted_stays_counted(path: Path) -> None:
+    writer = open_writer(path, capture_flush_interval=0.05)
+    told = SystemTold("system_gap", {"lost_events": 3, "reason": "some_reason"})
+    writer.put(EventKind.SYSTEM, None, time.monotonic_ns(), told, 10)
+    stream(writer, "before", 10)
+    assert writer.flush()
+    before = writer.stats()
+    first = writer.process
+    (pid,) = writers_of()
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: writer.process != first)
+    stream(writer, "after", 10)
+    assert writer.flush()
+    assert writer.close()
+    after = writer.stats()
+    assert after.lost_events["some_reason"] == 3
+    assert after.records == len(records(path)) > before.records
+    assert after.bytes == path.stat().st_size
