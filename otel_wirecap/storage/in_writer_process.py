@@ -2,11 +2,12 @@
 
 Invariants:
 
-- One thread does everything. Whatever has been received is taken off the socket at every turn, also while no file can
+- One thread does everything; another one only sees to it that a process whose application is gone does not wait for
+  a file for ever. Whatever has been received is taken off the socket at every turn, also while no file can
   be written, so that the application's side never waits; what that may hold is bounded over there.
 - It outlives the application's process by what is left to do: what has arrived is written, open exchanges are told as
   abandoned, and no ``system_stop`` says that all went well.
-- It ends with exit status 0, whatever happens: servers that wait for any child take another one for a worker's.
+- It is no child of the application's process: servers wait for any child, or until none is left.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import select
 import signal
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.record import Record
 
 NICENESS = 5
+MOST_ORPHAN_SECONDS = 60.0
+"""How long it goes on after the application's process: a file may be locked by somebody else, a disk may hang."""
+
 READ_EVERY_NS = 2_000_000
 SEND_EVERY_SECONDS = 0.02
 STATS_EVERY_SECONDS = 0.1
@@ -56,13 +61,39 @@ class _Request(Request):
         self._host.send()
 
 
+class HostProcess:
+    """Whether the application's process is there, by its id.
+
+    Attributes:
+        descriptors: what can be read from when it is gone; none where the system has no such thing.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self.descriptors: list[int] = []
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):
+                self.descriptors = [os.pidfd_open(pid)]
+
+    def is_gone(self) -> bool:
+        """Whether it has ended."""
+        if self.descriptors:
+            return bool(select.select(self.descriptors, [], [], 0)[0])
+        with contextlib.suppress(PermissionError):  # it has another user now
+            try:
+                os.kill(self._pid, 0)
+            except ProcessLookupError:
+                return True
+        return False
+
+
 class Host:
     """The application's process, as its writer sees it: where events come from, and who is told what comes of them.
 
     Args:
         connection: to it.
         frames: what was received from it and not looked at yet.
-        pid: of it.
+        process: of it.
         max_queue_bytes: what may wait there and here together.
 
     Attributes:
@@ -70,9 +101,9 @@ class Host:
         close_seconds: how long it waits for the end.
     """
 
-    def __init__(self, connection: socket.socket, frames: Frames, pid: int, max_queue_bytes: int) -> None:
+    def __init__(self, connection: socket.socket, frames: Frames, process: HostProcess, max_queue_bytes: int) -> None:
         self._connection = connection
-        self._pid = pid
+        self._process = process
         self._frames = frames
         self._packed: collections.deque[Frame] = collections.deque()
         self._packed_events = 0
@@ -159,9 +190,10 @@ class Host:
     def wait(self, seconds: float) -> None:
         """Waits for more, so long at most."""
         self.send()
-        if select.select([self._connection], [], [], seconds)[0]:
+        awaited: list[socket.socket | int] = [self._connection, *self._process.descriptors]
+        if self._connection in select.select(awaited, [], [], seconds)[0]:
             self._read()
-        elif os.getppid() != self._pid:  # somebody else has the other end of the socket, and cannot be meant
+        elif self._process.is_gone():  # somebody else has the other end of the socket, and cannot be meant
             self._end(killed=True)
 
     # -- what is told --------------------------------------------------------------------------------------------
@@ -196,7 +228,8 @@ class Host:
             self.tell("wrote", self._write_seconds)
             self._write_seconds = []
         if self._counted is not _NOTHING:
-            self.tell("count", *self._counted)
+            records = max(map(len, self.writer.outputs)) if self.writer is not None else 0
+            self.tell("count", *self._counted, records)
             self._counted = _NOTHING
         untold, self._untold = self._untold, []
         if untold and not self._is_deaf:
@@ -251,6 +284,17 @@ class Host:
         self.closed, self.killed = True, killed
 
 
+def end_in_time(connection: socket.socket, process: HostProcess, seconds: float) -> None:
+    """Ends this process so long after the application's, whatever it does then."""
+    poll = select.poll()
+    poll.register(connection, 0)  # only when the other end is closed
+    for descriptor in process.descriptors:
+        poll.register(descriptor, select.POLLIN)
+    poll.poll()
+    time.sleep(seconds)
+    os._exit(0)
+
+
 def run(descriptor: int) -> None:
     """Writes what comes over the socket ``descriptor``, until that is closed."""
     for number in IGNORED_SIGNALS:
@@ -266,10 +310,12 @@ def run(descriptor: int) -> None:
             return
         first = next(frames.feed(data), None)
     config, path, process, pid = message_of(first)
-    host = Host(connection, frames, pid, config.capture_max_queue_bytes)
+    host_process = HostProcess(pid)
+    threading.Thread(target=end_in_time, args=(connection, host_process, MOST_ORPHAN_SECONDS), daemon=True).start()
+    host = Host(connection, frames, host_process, config.capture_max_queue_bytes)
     try:
         writer = host.writer = RecordWriter(config, path, host, host, process=process, pid=pid)
-        host.tell("ready")
+        host.tell("ready", os.getpid())
         host.send()
         writer.run()
         written = writer.finish(host.close_seconds)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +27,21 @@ class FileStats:
     write_seconds: float
     failing: str | None
 
+    def _counted_with(self, earlier: FileStats) -> dict[str, Any]:
+        names = ("records", "bytes", "write_errors", "write_seconds")
+        return {name: getattr(self, name) + getattr(earlier, name) for name in names}
+
+    def after(self, earlier: FileStats) -> FileStats:
+        """These and what was counted before by another writer."""
+        return dataclasses.replace(self, **self._counted_with(earlier))
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureStats(FileStats):
     """The counters of this process's part of a capture; a forked child's begin at zero.
 
     Attributes:
-        process: ``metadata.process`` of its records.
+        process: ``metadata.process`` of its records; those of another writer that died are counted, too.
         lost_events: events that are lost, by the reason that ``system_gap`` gives.
         waiting_events: events that the writer has not taken yet.
         waiting_bytes: bytes of memory that wait to be written, bodies that are being collected included; never more
@@ -46,3 +56,11 @@ class CaptureStats(FileStats):
     waiting_bytes: int
     open_exchanges: int
     cbor: FileStats | None
+
+    def after(self, earlier: FileStats) -> CaptureStats:
+        """See ``FileStats``."""
+        if not isinstance(earlier, CaptureStats):
+            return self
+        lost = collections.Counter(earlier.lost_events) + collections.Counter(self.lost_events)
+        cbor = self.cbor.after(earlier.cbor) if self.cbor is not None and earlier.cbor is not None else self.cbor
+        return dataclasses.replace(self, **self._counted_with(earlier), lost_events=dict(lost), cbor=cbor)

@@ -119,7 +119,12 @@ class CaptureWriter:
     def _in_a_process(self) -> WriterProcess:
         return WriterProcess(self._config, self.path, self._queue, self, process=self.process, on_death=self._take_over)
 
-    def _in_a_thread(self, disowned: Sequence[Exchange] = (), told_first: Sequence[SystemTold] = ()) -> WriterThread:
+    def _in_a_thread(
+        self,
+        disowned: Sequence[Exchange] = (),
+        told_first: Sequence[SystemTold] = (),
+        earlier: CaptureStats | None = None,
+    ) -> WriterThread:
         # Not imported where the records are made in another process: it is most of what there is to import.
         from otel_wirecap.storage.record_writer import RecordWriter
 
@@ -134,7 +139,7 @@ class CaptureWriter:
             told_first=told_first,
         )
         batch = self._config.capture_buffer_size, self._config.capture_max_entries_per_flush
-        return WriterThread(writer, self._queue, batch)
+        return WriterThread(writer, self._queue, batch, earlier)
 
     # -- for those who put events into it ------------------------------------------------------------------------
 
@@ -291,11 +296,12 @@ class CaptureWriter:
             self._earlier_processes.append(self.process)
             self.process = secrets.token_hex(8)
             gap = {"lost_events": death.events, "lost_bytes": death.bytes, "lost_exchanges": death.exchanges}
-            told = [SystemTold("system_gap", {**gap, "reason": "writer_died", "error": death.reason})]
+            records = {"lost_records": death.records} if death.records else {}
+            told = [SystemTold("system_gap", {**gap, **records, "reason": "writer_died", "error": death.reason})]
         else:
             self.log("%s is written by a thread: no process for it could be started (%s)", self.path, death.reason)
         try:
-            home = self._in_a_thread(death.open, told)
+            home = self._in_a_thread(death.open, told, self._home.stats())
             home.start()
             self._home = home  # only now: who closes waits for a thread that runs
         except Exception as error:  # noqa: BLE001  # no more threads, modules that can no longer be read

@@ -27,6 +27,7 @@ from otel_wirecap.environment import environment
 from otel_wirecap.storage import writer_process_start
 from otel_wirecap.storage.channel import READ_BYTES, Frames, Sender, message_of, send_message
 from otel_wirecap.storage.own_socket import OwnSocket
+from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from otel_wirecap.storage.stats import CaptureStats
 
 REAP_SECONDS = 1.0
-MOST_START_SECONDS = 1.0
+MOST_START_SECONDS = 10.0
+MOST_FORK_WAIT_SECONDS = 1.0
 MOST_FRAME_EVENTS = 256
 WAKE_WEIGHT, WAKE_EVENTS = 1 << 18, 2000
 """Of what waits, at which it is sent before its time."""
@@ -58,6 +60,10 @@ _starting = threading.Lock()
 neither side would learn of the other's end."""
 
 
+_INTERPRETER = re.compile(r"(python|pypy)[\d.]*[dmtuw]{0,2}(-dbg|-debug|-intel64)?(\.exe)?", re.IGNORECASE)
+"""Names of interpreters, and not of programs that are called after one."""
+
+
 class Death(NamedTuple):
     """A writer's process that ended before its time.
 
@@ -65,6 +71,7 @@ class Death(NamedTuple):
         reason: what is known of it.
         had_begun: whether it had taken anything.
         events, bytes, exchanges: what was lost with it.
+        records: finished ones that were in no file yet.
         open: exchanges whose spans nobody will end.
         ended: those that were over, with the moment and the manner of their end.
     """
@@ -74,6 +81,7 @@ class Death(NamedTuple):
     events: int = 0
     bytes: int = 0
     exchanges: int = 0
+    records: int = 0
     open: tuple[Exchange, ...] = ()
     ended: tuple[tuple[Exchange, int, End], ...] = ()
 
@@ -106,7 +114,8 @@ class WriterProcess:
         self._owner = owner
         self._process = process
         self._on_death = on_death
-        self._child: subprocess.Popen[bytes] | None = None
+        self._starter: subprocess.Popen[bytes] | None = None
+        self._writer_pid: int | None = None
         self._connection: socket.socket | None = None
         self._environment: dict[str, str] = {}
         self._sender: Sender | None = None
@@ -114,7 +123,7 @@ class WriterProcess:
         self._untold_refusals: list[Refused] = []
         self._counted_events = 0
         self._counted_weight = 0
-        self._held_bytes = 0
+        self._held_bytes = self._held_records = 0
         self._stats: CaptureStats | None = None
         self._is_ready = threading.Event()
         self._kept: list[list[tuple[Event, int]]] = []  # sent to one that may not come up; given back then
@@ -152,12 +161,14 @@ class WriterProcess:
         self._close_seconds = seconds
         self._queue.wake()
         if not self._over.wait(seconds):
-            left, child = len(self._queue), self._child
+            left, pid = len(self._queue), self._writer_pid
             if left:
                 reason = "the writer still waits for the file"
                 self._owner.log("%s: %d records or events are lost at the end: %s", self._path, left, reason)
-            elif child is not None:
-                self._owner.log("%s: process %d still writes what it was sent", self._path, child.pid)
+            elif pid is not None:
+                self._owner.log("%s: process %d still writes what it was sent", self._path, pid)
+            else:
+                self._owner.log("%s: the writer's process is not there yet, and may be so no more", self._path)
             return False
         return self._written
 
@@ -179,8 +190,8 @@ class WriterProcess:
         """In a forked child: leaves the process to the parent."""
         if self._connection is not None:
             self._connection.close()
-        if self._child is not None:
-            self._child.returncode = 0  # it is no child of this process, who is not to ask for it
+        if self._starter is not None:
+            self._starter.returncode = 0  # it is no child of this process, who is not to ask for it
 
     # -- the thread that sends -----------------------------------------------------------------------------------
 
@@ -192,7 +203,7 @@ class WriterProcess:
             )
             self._receiving.start()
         except Exception as error:  # noqa: BLE001  # no process, no thread, no interpreter: it goes on here
-            self._stop_child()
+            self._stop_starter()
             if self._connection is not None:
                 self._connection.close()
             self._die(Death(_described(error), had_begun=False))
@@ -255,19 +266,19 @@ class WriterProcess:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             self._connection = ours
             self._environment = _copied(environment())
-            options = ["-B"] if sys.dont_write_bytecode else []
             # Whatever the locale in the environment says by now: names of files are to mean the same on both sides.
             utf8 = f"utf8={int(sys.getfilesystemencoding() == 'utf-8')}"
+            options = ["-I", "-S", "-X", utf8, *(["-B"] if sys.dont_write_bytecode else [])]
             with theirs:
-                self._child = subprocess.Popen(  # noqa: S603  # our own module, with the interpreter that runs this one
-                    [interpreter, "-I", "-S", "-X", utf8, *options, writer_process_start.__file__],
+                self._starter = subprocess.Popen(  # noqa: S603  # our own module, with the interpreter that runs this one
+                    [interpreter, *options, writer_process_start.__file__, str(os.getpid())],  # for lists of processes
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     env=self._environment,
                     start_new_session=True,  # a terminal's Ctrl-C is the application's
                 )
-        path = marshal.dumps(_import_path())
+        path = marshal.dumps((__version__, _import_path()))
         ours.sendall(len(path).to_bytes(4, "little") + path)
         send_message(ours, (self._config, self._path, self._process, os.getpid()))
         return ours
@@ -282,15 +293,16 @@ class WriterProcess:
             "end": self._end,
             "finished": self._finished,
             "log": self._log,
-            "ready": self._is_ready.set,
+            "ready": self._ready,
             "record": self._record,
             "refused": self._told_refused,
             "stats": self._take_stats,
             "system_record": self._owner.system_record,
             "wrote": self._wrote,
         }
+        failure = self._failure_of_the_start()
         with contextlib.suppress(Exception):  # it is dead, or there is no memory for what it tells
-            while data := connection.recv(READ_BYTES):
+            while not failure and (data := connection.recv(READ_BYTES)):
                 for frame in frames.feed(data):
                     for kind, *values in message_of(frame):
                         with contextlib.suppress(Exception):  # a user's span processor, or meter
@@ -303,14 +315,18 @@ class WriterProcess:
         if self._sending is not None:
             self._sending.join()
         connection.close()
-        status = self._reap()
+        self._reap()
         if self._is_closed:
             self._over.set()
         else:
-            self._die(self._death(status, had_begun=was_ready))
+            self._die(self._death(failure or "it ended", had_begun=was_ready))
 
-    def _count(self, events: int, weight: int, held_bytes: int) -> None:
-        self._held_bytes = held_bytes
+    def _ready(self, pid: int) -> None:
+        self._writer_pid = pid
+        self._is_ready.set()
+
+    def _count(self, events: int, weight: int, held_bytes: int, held_records: int) -> None:
+        self._held_bytes, self._held_records = held_bytes, held_records
         self._counted_events += events
         self._counted_weight += weight
         self._queue.count(events, weight, held_bytes)
@@ -347,17 +363,18 @@ class WriterProcess:
     def _closed(self, written: bool) -> None:  # noqa: FBT001  # as above
         self._written, self._is_closed = written, True
 
-    def _death(self, status: str, *, had_begun: bool) -> Death:
+    def _death(self, reason: str, *, had_begun: bool) -> Death:
         sender = self._sender
         if sender is None or not had_begun:
-            return Death(f"it ended, {status}", had_begun)
+            return Death(reason, had_begun)
         ended = [(sender.exchanges.pop(exchange_id), *end) for exchange_id, end in sender.ends.items()]
         return Death(
-            f"it ended, {status}",
+            reason,
             had_begun,
             events=sender.events - self._counted_events,
             bytes=sender.weight - self._counted_weight + self._held_bytes,
             exchanges=self._stats.open_exchanges if self._stats is not None else 0,
+            records=self._held_records,
             open=tuple(sender.exchanges.values()),
             ended=tuple(ended),
         )
@@ -376,18 +393,30 @@ class WriterProcess:
         finally:
             self._over.set()
 
-    def _stop_child(self) -> None:
-        if self._child is not None:
-            self._child.kill()
-
-    def _reap(self) -> str:
-        child = self._child
-        if child is None:
+    def _failure_of_the_start(self) -> str:
+        """Waits until what was started has become a process of nobody's; what is wrong, where that did not happen."""
+        if self._starter is None:
             return "unknown"
         try:
-            return f"exit status {child.wait(REAP_SECONDS)}"
+            status = self._starter.wait(MOST_START_SECONDS)
         except subprocess.TimeoutExpired:
-            return "still running"
+            self._stop_starter()
+            return "it does not start"
+        return f"it ended, exit status {status}" if status else ""
+
+    def _stop_starter(self) -> None:
+        if self._starter is not None:
+            self._starter.kill()
+            self._starter.wait()
+
+    def _reap(self) -> None:
+        """Waits for the process where the system has made it our child: we are the first process of a container."""
+        deadline = time.monotonic() + REAP_SECONDS
+        with contextlib.suppress(ChildProcessError):
+            while self._writer_pid is not None and time.monotonic() < deadline:
+                if os.waitpid(self._writer_pid, os.WNOHANG)[0]:
+                    return
+                time.sleep(0.01)
 
 
 def _interpreter() -> str:
@@ -397,7 +426,7 @@ def _interpreter() -> str:
         FileNotFoundError: it is part of a program, or unknown: to start it again would start the program again.
     """
     executable = sys.executable
-    if getattr(sys, "frozen", False) or not re.match(r"(?i)python|pypy", Path(executable or "").name):
+    if getattr(sys, "frozen", False) or not _INTERPRETER.fullmatch(Path(executable or "").name):
         raise FileNotFoundError(f"{executable!r} is no Python interpreter")
     return executable
 
@@ -425,7 +454,7 @@ _forking = threading.local()
 
 
 def _before_fork() -> None:
-    _forking.holds = _starting.acquire(timeout=MOST_START_SECONDS)
+    _forking.holds = _starting.acquire(timeout=MOST_FORK_WAIT_SECONDS)
 
 
 def _after_fork() -> None:

@@ -35,12 +35,16 @@ class WriterThread:
         writer: it.
         queue: where it takes its events from.
         batch: weight and number of events at which it begins to work before its time.
+        earlier: the counters of the writer whose place it takes.
     """
 
     untold_refusals = 0
 
-    def __init__(self, writer: RecordWriter, queue: EventQueue, batch: tuple[int, int]) -> None:
+    def __init__(
+        self, writer: RecordWriter, queue: EventQueue, batch: tuple[int, int], earlier: CaptureStats | None = None
+    ) -> None:
         self._writer = writer
+        self._earlier = earlier
         self._queue = queue
         self._batch = batch
         self._thread: threading.Thread | None = None
@@ -78,7 +82,8 @@ class WriterThread:
 
     def stats(self) -> CaptureStats:
         """The counters as they are now."""
-        return self._writer.stats()
+        stats = self._writer.stats()
+        return stats if self._earlier is None else stats.after(self._earlier)
 
     @property
     def unwritten_events(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -83,16 +82,6 @@ def account(path: Path) -> Account:
     )
 
 
-def children(pid: int | None = None) -> list[int]:
-    """The processes that this one, or another one, has started and not waited for."""
-    pid = pid or os.getpid()
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
-            found += map(int, (task / "children").read_text().split())
-    return found
-
-
 def command_of(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text()
@@ -101,7 +90,10 @@ def command_of(pid: int) -> str:
 
 
 def writers_of(pid: int | None = None) -> list[int]:
-    return [child for child in children(pid) if "writer_process_start" in command_of(child)]
+    """The processes that write for this one, or another one."""
+    processes = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    end = f"writer_process_start.py\0{pid or os.getpid()}\0"
+    return [process for process in processes if command_of(process).endswith(end)]
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:

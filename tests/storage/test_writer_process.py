@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -30,9 +32,10 @@ from driving import (
     writers_of,
 )
 
-from otel_wirecap.capture.events import EventKind, RequestHead, ResponseHead
+from otel_wirecap.capture.events import EventKind, RequestHead, ResponseHead, SystemTold
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.capture.facts import ExchangeFacts
+from otel_wirecap.storage.in_writer_process import HostProcess, end_in_time
 from otel_wirecap.storage.writer import CaptureWriter
 
 HERE = Path(__file__).parent
@@ -48,10 +51,11 @@ def path(tmp_path: Path) -> Path:
 def _none_is_left() -> Iterator[None]:
     before = set(Path("/proc/self/fd").iterdir())
     yield
-    left = writers_of()
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    assert not left
+    try:
+        wait_until(lambda: not writers_of(), 5)
+    finally:
+        for pid in writers_of():
+            os.kill(pid, signal.SIGKILL)
     assert len(set(Path("/proc/self/fd").iterdir()) - before) == 0
 
 
@@ -272,13 +276,13 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("interpreter", [*PROGRAMS, "is none", "is not there", "may not be run"])
+@pytest.mark.parametrize("interpreter", [*PROGRAMS, "is none", "is called after one", "is not there", "may not be run"])
 def test_without_a_process_a_thread_writes_and_nothing_is_lost(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, interpreter: str
 ) -> None:
-    program = tmp_path / ("gateway" if interpreter == "is none" else "python3")
+    program = tmp_path / {"is none": "gateway", "is called after one": "pythonic_gateway"}.get(interpreter, "python3")
     if interpreter != "is not there":
-        program.write_text(PROGRAMS.get(interpreter, "#!/bin/sh\nexit 0\n"))
+        program.write_text(PROGRAMS.get(interpreter, f"#!/bin/sh\ntouch {tmp_path / 'started'}\n"))
         program.chmod(0o600 if interpreter == "may not be run" else 0o700)
     monkeypatch.setattr(sys, "executable", str(program))
     writer = open_writer(path)
@@ -294,6 +298,7 @@ def test_without_a_process_a_thread_writes_and_nothing_is_lost(
     assert sum(record["direction"] == "stream_chunk" for record in found) == 1100
     assert not [record for record in found if record["direction"] == "system_gap"]
     assert caplog.text.count("is written by a thread") == 1
+    assert not (tmp_path / "started").exists(), "the application was started again"
 
 
 def test_a_frozen_program_is_not_started_again(
@@ -589,3 +594,114 @@ def test_a_locale_that_is_set_later_is_no_hindrance(tmp_path: Path, monkeypatch:
     assert len(writers_of()) == 1
     assert writer.close()
     assert account(path) == (5, 0)
+
+
+WAITING = """
+    import os, sys, time
+    from pathlib import Path
+    from driving import open_writer, stream
+
+    writer = open_writer(Path(sys.argv[1]))
+    stream(writer, "one", 5)
+    assert writer.flush()
+    if not os.fork():
+        os._exit(3)
+    while True:
+        try:
+            assert os.wait()[1] == 3 << 8
+        except ChildProcessError:
+            break
+    assert writer.close()
+    print("has no children", flush=True)
+"""
+
+
+def test_a_host_that_waits_until_it_has_no_child_does_not_wait_for_the_writer(path: Path) -> None:
+    with start(WAITING, path) as application:
+        wait_until(lambda: application.poll() is not None or time.sleep(0.1), 10)
+        assert application.communicate()[0] == "has no children\n"
+    assert application.returncode == 0
+    assert account(path) == (5, 0)
+
+
+REPLACED = """
+    import os, sys, time
+    from pathlib import Path
+    from driving import open_writer, stream
+
+    writer = open_writer(Path(sys.argv[1]))
+    stream(writer, "one", 5)
+    assert writer.flush()
+    rest = "import os, time; time.sleep(1); print(len(open('/proc/thread-self/children').read()))"
+    os.execv(sys.executable, [sys.executable, "-c", rest])
+"""
+
+
+def test_an_application_that_becomes_another_program_leaves_it_no_children(path: Path) -> None:
+    with start(REPLACED, path) as application:
+        assert application.communicate()[0] == "0\n"
+    assert account(path) == (5, 0)
+
+
+def test_a_process_that_waits_for_a_file_does_not_outlive_its_application_for_ever() -> None:
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if not child:
+        ours.close()
+        end_in_time(theirs, HostProcess(os.getppid()), 0.1)
+        os._exit(1)
+    theirs.close()
+    time.sleep(0.3)
+    assert os.waitpid(child, os.WNOHANG) == (0, 0)
+    ours.close()
+    assert os.waitpid(child, 0) == (child, 0)
+
+
+def test_where_another_version_was_installed_meanwhile_a_thread_writes(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("otel_wirecap.storage.writer_process.__version__", "0.0.0")
+    writer = open_writer(path)
+    stream(writer, "one", 5)
+    assert writer.flush()
+    assert writer.close()
+    assert "is written by a thread" in caplog.text
+    assert account(path) == (5, 0)
+
+
+def test_records_that_a_killed_writer_could_not_write_are_counted(path: Path) -> None:
+    writer = open_writer(path, capture_flush_interval=0.05)
+    stream(writer, "before", 5)
+    assert writer.flush()
+    (pid,) = writers_of()
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (path.stat().st_size + 10, resource.RLIM_INFINITY))
+    for number in range(3):
+        stream(writer, f"one{number}", 20)
+        wait_until(lambda: writer.stats().failing)
+        time.sleep(0.1)
+    first = writer.process
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: writer.process != first)
+    assert writer.close()
+    (gap,) = [record["payload"] for record in records(path) if record["direction"] == "system_gap"]
+    assert gap["lost_records"] + gap["lost_events"] >= 3 * 20
+
+
+def test_what_a_killed_writer_has_counted_stays_counted(path: Path) -> None:
+    writer = open_writer(path, capture_flush_interval=0.05)
+    told = SystemTold("system_gap", {"lost_events": 3, "reason": "some_reason"})
+    writer.put(EventKind.SYSTEM, None, time.monotonic_ns(), told, 10)
+    stream(writer, "before", 10)
+    assert writer.flush()
+    before = writer.stats()
+    first = writer.process
+    (pid,) = writers_of()
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: writer.process != first)
+    stream(writer, "after", 10)
+    assert writer.flush()
+    assert writer.close()
+    after = writer.stats()
+    assert after.lost_events["some_reason"] == 3
+    assert after.records == len(records(path)) > before.records
+    assert after.bytes == path.stat().st_size
