@@ -163,11 +163,14 @@ class Proxy:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that a process has started, and that those have."""
+    """The processes that a process has started, and that those have; otel-wirecap's writer, which is no child, too."""
     children: dict[int, list[int]] = {}
+    writer = f"writer_process_start.py\0{pid}\0"
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
-            children.setdefault(int(stat_fields(stat)[1]), []).append(int(stat.parent.name))
+            writes_for_it = stat.with_name("cmdline").read_text().endswith(writer)
+            parent = pid if writes_for_it else int(stat_fields(stat)[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
     found = list(children.get(pid, ()))
     for one in found:  # which grows
         found += children.get(one, ())
