@@ -143,6 +143,7 @@ class Verification:
         self._processes: dict[str, _Process] = {}
         self._open: dict[str, _Exchange] = {}
         self._ended: dict[str, None] = {}
+        self._abandoned: dict[str, _Exchange] = {}
 
     def document(self) -> dict[str, int]:
         """What was read, ready for JSON."""
@@ -231,6 +232,8 @@ class Verification:
             yield from self._of_end(exchange, record)
             del self._open[name]
             self._ended[name] = None
+            if metadata.get("outcome") == "abandoned":
+                self._abandoned[name] = exchange
             if len(self._ended) > _MOST_ENDED:
                 del self._ended[next(iter(self._ended))]
 
@@ -287,6 +290,12 @@ class Verification:
             else:
                 told = f"the exchange has no end, nor has its process {exchange.process}: was it killed?"
             yield Problem("end", exchange.place, told, name)
+        # A writer that outlives its application tells the end of what was open, and none of the application's.
+        for name, exchange in self._abandoned.items():
+            process = self._processes.get(exchange.process or "")
+            if process is not None and not (process.stopped or process.runs):
+                told = f"the exchange was abandoned, and its process {exchange.process} has no end: was it killed?"
+                yield Problem("end", exchange.place, told, name)
 
 
 def _length_told(record: Record) -> str | None:

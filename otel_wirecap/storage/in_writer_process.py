@@ -2,9 +2,10 @@
 
 Invariants:
 
-- One thread does everything; another one only sees to it that a process whose application is gone does not wait for
-  a file for ever. Whatever has been received is taken off the socket at every turn, also while no file can
-  be written, so that the application's side never waits; what that may hold is bounded over there.
+- One thread reads, records and writes. Beside it are the finisher's, and one that only sees to it that a process whose
+  application is gone does not wait for a file for ever.
+- Whatever has been received is taken off the socket at every turn, also while no file can be written, so that the
+  sender over there waits only while a call on the file hangs; what that may hold is bounded over there.
 - It outlives the application's process by what is left to do: what has arrived is written, open exchanges are told as
   abandoned, and no ``system_stop`` says that all went well.
 - It is no child of the application's process: servers wait for any child, or until none is left.

@@ -229,7 +229,7 @@ class RecordWriter:
                 output.write(force=last or bool(requests))
             for output in self.outputs:
                 output.tend(last=last)
-        except Exception as error:  # noqa: BLE001  # the thread goes on, whatever happened
+        except Exception as error:  # noqa: BLE001  # the writer goes on, whatever happened
             self._recording_failed(None, error)
         self._count_held_bytes()
         for request in requests:

@@ -148,7 +148,7 @@ def _rules(config: configuration.CaptureConfig, mode: Mode | None = None) -> Rul
 
 @functools.cache
 def _versions() -> dict[str, str]:
-    """The versions to tell. Looked up before the writer's thread starts: it may not be able to read them later.
+    """The versions to tell. Looked up before the writer begins: it may not be able to read them later.
 
     A server that gives up root for another user may no longer read the packages, nor import the modules needed for it.
     """

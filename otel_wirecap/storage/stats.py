@@ -43,7 +43,7 @@ class CaptureStats(FileStats):
     Attributes:
         process: ``metadata.process`` of its records; those of another writer that died are counted, too.
         lost_events: events that are lost, by the reason that ``system_gap`` gives.
-        waiting_events: events that the writer has not taken yet.
+        waiting_events: events that the writer has not worked off yet, those that it was sent included.
         waiting_bytes: bytes of memory that wait to be written, bodies that are being collected included; never more
             than ``capture_max_queue_bytes`` and what it takes to end the exchanges that run.
         open_exchanges: exchanges that have begun and not ended.

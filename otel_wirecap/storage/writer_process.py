@@ -127,6 +127,7 @@ class WriterProcess:
         self._stats: CaptureStats | None = None
         self._is_ready = threading.Event()
         self._kept: list[list[tuple[Event, int]]] = []  # sent to one that may not come up; given back then
+        self._events_on_their_way = 0  # taken from the queue, and not sent as a whole yet
         self._is_dead = False
         self._close_seconds = 0.0
         self._over = threading.Event()
@@ -161,7 +162,7 @@ class WriterProcess:
         self._close_seconds = seconds
         self._queue.wake()
         if not self._over.wait(seconds):
-            left, pid = len(self._queue), self._writer_pid
+            left, pid = len(self._queue) + self._events_on_their_way, self._writer_pid
             if left:
                 reason = "the writer still waits for the file"
                 self._owner.log("%s: %d records or events are lost at the end: %s", self._path, left, reason)
@@ -244,7 +245,9 @@ class WriterProcess:
                 self._kept.append(taken)
             elif self._kept:
                 self._kept.clear()
+            self._events_on_their_way = len(taken)
             sender.send(taken)
+            self._events_on_their_way = 0
         refused = self._queue.take_refused()
         if refused is not None:
             self._untold_refusals.append(refused)

@@ -190,14 +190,19 @@ def test_of_a_capture_that_was_never_rotated_the_missing_beginning_is_a_problem(
     assert "number" in kinds(problems(demo, demo_lines[1:]))
 
 
-def test_a_process_that_still_runs_may_have_open_exchanges_and_one_that_was_killed_may_not(tmp_path):
+@pytest.mark.parametrize("writer", ["process", "thread"])
+def test_a_process_that_still_runs_may_have_open_exchanges_and_one_that_was_killed_may_not(tmp_path, writer):
     path = tmp_path / "capture.log"
-    with running(path) as process:
+    with running(path, writer) as process:
         found, verification = verified(path)
         assert [problem for problem in found if problem.kind != "damaged"] == []  # a line may be half written
         assert verification.running == 1
         process.send_signal(signal.SIGKILL)
         process.wait(30)
+    deadline = time.monotonic() + 30
+    while writer == "process" and b'"abandoned"' not in path.read_bytes():  # it still writes what it was sent
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     found, verification = verified(path)
     assert "end" in kinds(found)
     assert "was it killed?" in next(problem.message for problem in found if problem.kind == "end")
@@ -205,9 +210,9 @@ def test_a_process_that_still_runs_may_have_open_exchanges_and_one_that_was_kill
 
 
 @contextlib.contextmanager
-def running(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(path: Path, writer: str) -> Iterator[subprocess.Popen[bytes]]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
-    kept["WIRE_CAPTURE_WRITER"] = "thread"  # which is killed with it; a process would tell the end of the exchange
+    kept["WIRE_CAPTURE_WRITER"] = writer
     process = subprocess.Popen([sys.executable, "-c", STREAMING, str(path)], env=kept)
     try:
         deadline = time.monotonic() + 30

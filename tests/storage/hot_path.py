@@ -206,8 +206,8 @@ def count() -> Figures:
     CaptureWriter._start = lambda _writer: None  # type: ignore[method-assign]
     writer_thread.WORK_SLICE_NS = 10**18  # no pause: whether one is due is a question of time
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "capture.log"
-        otel_wirecap.instrument(capture_file=path, capture_flush_interval=3600, capture_writer="thread")
+        capture = Path(folder) / "capture.log"
+        otel_wirecap.instrument(capture_file=capture, capture_flush_interval=3600, capture_writer="thread")
         recorder = record_writer_of(current_writer())._recording.recorder
         recorder._hold_ns = 0  # nothing is held to the next round: that, too, is a question of time
         gc.disable()
@@ -219,7 +219,7 @@ def count() -> Figures:
             for number, path in enumerate(("host", "sender", "writer")):
                 figures.setdefault(f"{path}, relayed chunk", {})[measure] = (long[number] - short[number]) / CHUNKS
                 figures.setdefault(f"{path}, request of 2 KB", {})[measure] = whole[number]
-        lines = (Path(folder) / "capture.log").read_bytes().splitlines()
+        lines = capture.read_bytes().splitlines()
         directions = Counter(json.loads(line)["direction"] for line in lines)
         assert directions["stream_chunk"] == directions["outbound_stream_chunk"] == 8 * CHUNKS, directions
         assert not [one for one in directions if one.startswith("system_")], directions

@@ -23,7 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import SSE, account, check_numbers, exchange_on, open_writer, record_writer_of, records, stream
+from driving import (
+    SSE,
+    account,
+    check_numbers,
+    exchange_on,
+    open_writer,
+    record_writer_of,
+    records,
+    stream,
+    wait_until,
+)
 
 from otel_wirecap.capture.events import ResponseHead
 from otel_wirecap.capture.record import Record
@@ -55,13 +65,6 @@ class Feed:
 
     def end(self) -> None:
         self.exchange.end(time.monotonic_ns(), "complete")
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.01)
 
 
 def show(fault: str, put: int, kept: int, told: int) -> None:
@@ -218,7 +221,7 @@ def test_a_hung_disk_holds_up_the_writer_alone_and_close_tells(
         holder.kill()
         holder.wait()
         holder.stdout.close()
-    # The daemon thread is not killed: the kernel gives it the lock, and it finishes all the same.
+    # The writer is not ended: the kernel gives it the lock, and it finishes all the same.
     wait_until(lambda: not writer._home.is_alive())
     feed.end()
     show("hung disk", feed.count, *account(path))
@@ -277,8 +280,8 @@ def nobodys_folder() -> Iterator[Path]:
 PERMISSION = """
     import os, sys, time
     from pathlib import Path
-    from driving import account
-    from test_faults import Feed, open_writer, wait_until
+    from driving import account, open_writer, wait_until
+    from test_faults import Feed
     # nobody from here on
     path = Path(sys.argv[1])
     writer = open_writer(path, capture_flush_interval=0.05, capture_max_bytes=20_000, capture_max_files=50)
@@ -335,9 +338,9 @@ def test_no_file_descriptors_are_left_for_a_while(tmp_path: Path) -> None:
 THREADS = """
     import os, resource, sys, threading, time
     from pathlib import Path
-    from driving import account, open_writer
+    from driving import account, open_writer, wait_until
     from otel_wirecap.errors import CaptureFileError
-    from test_faults import Feed, wait_until
+    from test_faults import Feed
     # nobody from here on
     path = Path(sys.argv[1])
     limits = resource.getrlimit(resource.RLIMIT_NPROC)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from driving import account, open_writer
-from test_faults import Feed, show, wait_until
+from driving import account, open_writer, wait_until
+from test_faults import Feed, show
 
 from otel_wirecap.capture.events import EventKind
 from otel_wirecap.storage import queue

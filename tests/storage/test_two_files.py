@@ -8,8 +8,8 @@ from typing import Any
 
 import cbor2
 import pytest
-from driving import check_numbers, open_writer, stream
-from test_faults import Feed, wait_until
+from driving import check_numbers, open_writer, stream, wait_until
+from test_faults import Feed
 
 from otel_wirecap.capture.formats import CBOR, JSONLines
 from otel_wirecap.errors import CaptureFileError, ConfigurationError

@@ -242,6 +242,40 @@ def test_an_application_that_is_killed_before_its_writer_is_there_has_sent_it_al
     assert sum(record["direction"] == "stream_chunk" for record in records(path)) == 120
 
 
+CLOSED_TOO_SOON = """
+    import logging, os, signal, sys, time
+    from pathlib import Path
+    from driving import SSE, exchange_on, open_writer, stream, writers_of
+    from otel_wirecap.capture.events import ResponseHead
+
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    writer = open_writer(Path(sys.argv[1]), capture_flush_interval=0.05)
+    stream(writer, "before", 5)
+    assert writer.flush()
+    (pid,) = writers_of()
+    os.kill(pid, signal.SIGSTOP)
+    exchange = exchange_on(writer, "cut")
+    exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+    for number in range(5000):
+        exchange.chunk(time.monotonic_ns(), b"%d " % number * 200)
+    exchange.end(time.monotonic_ns(), "complete")
+    time.sleep(0.3)
+    assert not writer.close(timeout=0.3)
+    os._exit(0)
+"""
+
+
+def test_what_was_being_sent_when_the_capture_was_closed_is_told_as_lost_too(path: Path) -> None:
+    with start(CLOSED_TOO_SOON, path) as application:
+        told = application.communicate()[0]
+    (pid,) = writers_of(application.pid)
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: b"abandoned" in path.read_bytes())
+    lost = int(told.partition(" records or events are lost at the end")[0].rpartition(" ")[2])
+    kept = sum(record["direction"] == "stream_chunk" for record in records(path)) - 5
+    assert kept + lost == 5001, told
+
+
 def test_a_fork_that_lives_on_does_not_keep_the_writer_alive(path: Path) -> None:
     program = (
         APPLICATION
