@@ -72,6 +72,11 @@ class Frames:
     def __init__(self) -> None:
         self._received = bytearray()
 
+    @property
+    def torn_events(self) -> int:
+        """Events of the frame of which only the beginning has come."""
+        return _HEADER.unpack_from(self._received)[3] if len(self._received) >= _HEADER.size else 0
+
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Takes the next bytes; gives the frames that are complete with them."""
         received = self._received

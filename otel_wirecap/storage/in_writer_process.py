@@ -6,8 +6,8 @@ Invariants:
   application is gone does not wait for a file for ever.
 - Whatever has been received is taken off the socket at every turn, also while no file can be written, so that the
   sender over there waits only while a call on the file hangs; what that may hold is bounded over there.
-- It outlives the application's process by what is left to do: what has arrived is written, open exchanges are told as
-  abandoned, and no ``system_stop`` says that all went well.
+- It outlives the application's process by what is left to do: what has arrived is written, a gap says that the
+  application is gone, open exchanges are told as abandoned, and no ``system_stop`` says that all went well.
 - It is no child of the application's process: servers wait for any child, or until none is left.
 """
 
@@ -23,6 +23,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from otel_wirecap.capture.events import EventKind, SystemTold
 from otel_wirecap.storage.channel import READ_BYTES, Frame, Frames, Unpacker, message_of, send_message
 from otel_wirecap.storage.queue import Refused, Request
 from otel_wirecap.storage.record_writer import RecordWriter
@@ -128,6 +129,7 @@ class Host:
         self.close_seconds = 0.0
         self.closed = False
         self.killed = False
+        self._last_words: SystemTold | None = None
         self._take_frames(b"")
 
     # -- a source of events --------------------------------------------------------------------------------------
@@ -161,7 +163,7 @@ class Host:
             if not self._packed:
                 self._read()
             if not self._packed:
-                return None
+                return self._last_event()
             frame = self._packed.popleft()
             self._packed_events -= frame.events
             events, weight = self._unpacker.unpack(frame)
@@ -173,6 +175,10 @@ class Host:
         if self._last is None:
             weight, self._weight = self._weight, 0
         return event, weight
+
+    def _last_event(self) -> tuple[Event, int] | None:
+        told, self._last_words = self._last_words, None
+        return None if told is None else ((EventKind.SYSTEM, None, time.monotonic_ns(), told), 0)
 
     def count(self, events: int, weight: int, held_bytes: int) -> None:
         """Has the other side count, what the unpacker left out included."""
@@ -283,6 +289,9 @@ class Host:
 
     def _end(self, *, killed: bool) -> None:
         self.closed, self.killed = True, killed
+        if killed:
+            gap: dict[str, object] = {"lost_events": self._frames.torn_events, "reason": "application_gone"}
+            self._last_words = SystemTold("system_gap", gap)
 
 
 def end_in_time(connection: socket.socket, process: HostProcess, seconds: float) -> None:

@@ -211,10 +211,14 @@ APPLICATION = """
 """
 
 
-def start(program: str, path: Path, **environ: str) -> subprocess.Popen[str]:
+def gaps(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [record["payload"] for record in found if record["direction"] == "system_gap"]
+
+
+def start(program: str, path: Path, stdin: int | None = None, **environ: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program), str(path)], stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}", **environ},
+        stdin=stdin, env={**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}", **environ},
     )  # fmt: skip
 
 
@@ -232,6 +236,40 @@ def test_what_a_killed_application_has_sent_is_written(path: Path) -> None:
     assert found[-1]["metadata"]["outcome"] == "abandoned"
     assert sum(record["direction"] == "stream_chunk" for record in found) == 120
     assert not [record for record in found if record["direction"] == "system_stop"], "it did not end well"
+    assert gaps(found) == [{"lost_events": 0, "reason": "application_gone"}]
+
+
+def test_what_of_a_killed_application_was_half_sent_is_told(path: Path) -> None:
+    program = APPLICATION + (
+        "    writer.flush()\n"
+        "    input()\n"
+        "    for number in range(300):\n"
+        "        exchange.chunk(time.monotonic_ns(), b'data: ' + b'x' * 30_000 + b'\\n\\n')\n"
+        "    print('more', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with start(program, path, stdin=subprocess.PIPE) as application:
+        assert application.stdout is not None
+        assert application.stdin is not None
+        assert application.stdout.readline() == "put\n"
+        wait_until(lambda: path.exists() and b"stream_chunk" in path.read_bytes())
+        (pid,) = writers_of(application.pid)
+        os.kill(pid, signal.SIGSTOP)
+        application.stdin.write("\n")
+        application.stdin.flush()
+        assert application.stdout.readline() == "more\n"
+        time.sleep(0.5)  # more is sent than the socket takes
+        application.kill()
+        application.wait()
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: is_gone(pid))
+    found = records(path)
+    check_numbers(found)
+    (gap,) = gaps(found)
+    kept = sum(record["direction"] == "stream_chunk" for record in found)
+    assert gap["reason"] == "application_gone"
+    assert gap["lost_events"] > 0
+    assert 120 <= kept <= 420 - gap["lost_events"]
 
 
 def test_an_application_that_is_killed_before_its_writer_is_there_has_sent_it_all_the_same(path: Path) -> None:
