@@ -38,6 +38,9 @@ NICENESS = 5
 MOST_ORPHAN_SECONDS = 60.0
 """How long it goes on after the application's process: a file may be locked by somebody else, a disk may hang."""
 
+GONE_SECONDS = 1.0
+"""The system closes the socket of a process that ends before it says that it has ended."""
+
 READ_EVERY_NS = 2_000_000
 SEND_EVERY_SECONDS = 0.02
 STATS_EVERY_SECONDS = 0.1
@@ -77,10 +80,10 @@ class HostProcess:
             with contextlib.suppress(OSError):
                 self.descriptors = [os.pidfd_open(pid)]
 
-    def is_gone(self) -> bool:
-        """Whether it has ended."""
+    def is_gone(self, seconds: float = 0.0) -> bool:
+        """Whether it has ended, or does so within so many seconds."""
         if self.descriptors:
-            return bool(select.select(self.descriptors, [], [], 0)[0])
+            return bool(select.select(self.descriptors, [], [], seconds)[0])
         with contextlib.suppress(PermissionError):  # it has another user now
             try:
                 os.kill(self._pid, 0)
@@ -289,7 +292,8 @@ class Host:
 
     def _end(self, *, killed: bool) -> None:
         self.closed, self.killed = True, killed
-        if killed:
+        # One that lives has given us up, and tells itself what is lost by that.
+        if killed and self._process.is_gone(GONE_SECONDS):
             gap: dict[str, object] = {"lost_events": self._frames.torn_events, "reason": "application_gone"}
             self._last_words = SystemTold("system_gap", gap)
 
