@@ -88,7 +88,8 @@ class WireCapture:
     def __init__(self, folder: Path) -> None:
         path = folder / f"{self.name.replace(', ', '-')}.log"
         settings = {"capture_file": path, "capture_max_bytes": MAX_BYTES, "capture_total_max_bytes": MAX_BYTES * 4}
-        settings |= {"capture_max_queue_bytes": "2GB"} | self.settings
+        # A thread, so that all of the processor time is this process's.
+        settings |= {"capture_max_queue_bytes": "2GB", "capture_writer": "thread"} | self.settings
         self._writer = CaptureWriter(load_config(settings, {}), str(path))
         self._writer.open()
         self._exchange = Exchange(

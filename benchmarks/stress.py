@@ -144,7 +144,8 @@ VICTIM = f"""
     from otel_wirecap.storage.writer import CaptureWriter
 
     settings = {{"capture_file": sys.argv[1], "capture_flush_interval": {FLUSH_INTERVAL}, "capture_max_bytes": "100KB",
-                "capture_max_files": 9999, "capture_total_max_bytes": "8GB", "capture_compression": sys.argv[2]}}
+                "capture_max_files": 9999, "capture_total_max_bytes": "8GB", "capture_compression": sys.argv[2],
+                "capture_writer": "thread"}}  # which is killed with the process
     writer = CaptureWriter(load_config(settings, {{}}), sys.argv[1])
     writer.open()
     exchange = Exchange(
