@@ -133,6 +133,7 @@ class Host:
         self.closed = False
         self.killed = False
         self._last_words: SystemTold | None = None
+        self._all_is_here = True  # nothing has come since the application got ready for its end
         self._take_frames(b"")
 
     # -- a source of events --------------------------------------------------------------------------------------
@@ -272,6 +273,7 @@ class Host:
     def _take_frames(self, data: bytes) -> None:
         for frame in self._frames.feed(data):
             if frame.is_events:
+                self._all_is_here = False
                 self._packed.append(frame)
                 self._packed_events += frame.events
             else:
@@ -281,6 +283,7 @@ class Host:
         match kind, values:
             case "request", (int(number), bool(stop)):
                 self._requests.append(_Request(self, number, stop=stop))
+                self._all_is_here |= stop
             case "refused", (Refused() as refused,):
                 self._refused = refused if self._refused is None else self._refused.and_later(refused)
             case "environment", (dict(environ),):
@@ -292,9 +295,10 @@ class Host:
 
     def _end(self, *, killed: bool) -> None:
         self.closed, self.killed = True, killed
+        torn = self._frames.torn_events
         # One that lives has given us up, and tells itself what is lost by that.
-        if killed and self._process.is_gone(GONE_SECONDS):
-            gap: dict[str, object] = {"lost_events": self._frames.torn_events, "reason": "application_gone"}
+        if killed and (torn or not self._all_is_here) and self._process.is_gone(GONE_SECONDS):
+            gap: dict[str, object] = {"lost_events": torn, "reason": "application_gone"}
             self._last_words = SystemTold("system_gap", gap)
 
 
