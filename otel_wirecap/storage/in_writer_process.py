@@ -267,7 +267,7 @@ class Host:
                 data = b""
             if not data:
                 self._is_gone = True
-                self._end(killed=not self.closed)
+                self._end(killed=True)
             self._take_frames(data)
 
     def _take_frames(self, data: bytes) -> None:
@@ -294,6 +294,8 @@ class Host:
                 self._end(killed=False)
 
     def _end(self, *, killed: bool) -> None:
+        if self.closed:  # the first sign of the end says what kind it is
+            return
         self.closed, self.killed = True, killed
         torn = self._frames.torn_events
         # One that lives has given us up, and tells itself what is lost by that.
@@ -332,7 +334,7 @@ def run(descriptor: int) -> None:
     threading.Thread(target=end_in_time, args=(connection, host_process, MOST_ORPHAN_SECONDS), daemon=True).start()
     host = Host(connection, frames, host_process, config.capture_max_queue_bytes)
     try:
-        writer = host.writer = RecordWriter(config, path, host, host, process=process, pid=pid)
+        writer = host.writer = RecordWriter(config, path, host, host, rest=host.rest, process=process, pid=pid)
         host.tell("ready", os.getpid())
         host.send()
         writer.run()

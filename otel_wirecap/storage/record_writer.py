@@ -27,7 +27,7 @@ from otel_wirecap.storage.stats import CaptureStats
 from otel_wirecap.storage.system_records import system_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from otel_wirecap.capture.events import Event
     from otel_wirecap.capture.exchange import Exchange
@@ -93,9 +93,6 @@ class Owner(Protocol):
     def wrote(self, seconds: float) -> None:
         """Takes how long an attempt to write took."""
 
-    def rest(self) -> None:
-        """Is called after each piece of work, unless there is a hurry."""
-
 
 class RecordWriter:
     """Writes the events of one process into a capture.
@@ -105,6 +102,7 @@ class RecordWriter:
         path: the capture file's absolute path.
         source: where the events come from.
         owner: is told what comes of it.
+        rest: is called after each piece of work, unless there is a hurry.
         process: the random id of the process's part of the capture.
         pid: the process whose events they are.
         disowned: exchanges that began with a writer that is no more, and whose spans are still to be ended.
@@ -118,6 +116,7 @@ class RecordWriter:
         source: EventSource,
         owner: Owner,
         *,
+        rest: Callable[[], None],
         process: str,
         pid: int,
         disowned: Iterable[Exchange] = (),
@@ -127,6 +126,7 @@ class RecordWriter:
         self._path = path
         self._source = source
         self._owner = owner
+        self._rest_a_while = rest
         self._process = process
         # The process stands last: the format cbor ends its records with it.
         self._identity = {"pid": pid, "process": process}
@@ -283,7 +283,7 @@ class RecordWriter:
 
     def _rest(self) -> None:
         if not self._hurry:
-            self._owner.rest()
+            self._rest_a_while()
 
     def _take_record(self, record: Record) -> None:
         self._sequence += 1

@@ -27,14 +27,6 @@ class FileStats:
     write_seconds: float
     failing: str | None
 
-    def _counted_with(self, earlier: FileStats) -> dict[str, Any]:
-        names = ("records", "bytes", "write_errors", "write_seconds")
-        return {name: getattr(self, name) + getattr(earlier, name) for name in names}
-
-    def after(self, earlier: FileStats) -> FileStats:
-        """These and what was counted before by another writer."""
-        return dataclasses.replace(self, **self._counted_with(earlier))
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureStats(FileStats):
@@ -57,10 +49,15 @@ class CaptureStats(FileStats):
     open_exchanges: int
     cbor: FileStats | None
 
-    def after(self, earlier: FileStats) -> CaptureStats:
-        """See ``FileStats``."""
-        if not isinstance(earlier, CaptureStats):
-            return self
+    def after(self, earlier: CaptureStats) -> CaptureStats:
+        """These and what was counted before by another writer."""
         lost = collections.Counter(earlier.lost_events) + collections.Counter(self.lost_events)
-        cbor = self.cbor.after(earlier.cbor) if self.cbor is not None and earlier.cbor is not None else self.cbor
-        return dataclasses.replace(self, **self._counted_with(earlier), lost_events=dict(lost), cbor=cbor)
+        cbor = self.cbor
+        if cbor is not None and earlier.cbor is not None:
+            cbor = dataclasses.replace(cbor, **_sums(earlier.cbor, cbor))
+        return dataclasses.replace(self, **_sums(earlier, self), lost_events=dict(lost), cbor=cbor)
+
+
+def _sums(earlier: FileStats, later: FileStats) -> dict[str, Any]:
+    names = ("records", "bytes", "write_errors", "write_seconds")
+    return {name: getattr(earlier, name) + getattr(later, name) for name in names}

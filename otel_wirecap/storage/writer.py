@@ -85,7 +85,8 @@ class CaptureWriter:
 
     Attributes:
         put: takes one event; see ``EventQueue.put``.
-        process: the random id of this process's part of the capture; another one after a fork.
+        process: the random id of this process's part of the capture; another one after a fork, and after
+            its writer died.
     """
 
     def __init__(self, config: CaptureConfig, path: str) -> None:
@@ -113,7 +114,6 @@ class CaptureWriter:
         self._started = False
         self._start_lock = threading.Lock()
         self._untold: list[Record] = []
-        self._pauses = Pauses()
         self._home: _Home = self._in_a_process() if self._config.capture_writer == "process" else self._in_a_thread()
 
     def _in_a_process(self) -> WriterProcess:
@@ -133,6 +133,7 @@ class CaptureWriter:
             self.path,
             self._queue,
             self,
+            rest=Pauses().pause_if_due,
             process=self.process,
             pid=os.getpid(),
             disowned=disowned,
@@ -283,10 +284,6 @@ class CaptureWriter:
         """Tells the duration of a write to who observes them."""
         if self._observe_write is not None:
             self._observe_write(seconds)
-
-    def rest(self) -> None:
-        """Lets others have the interpreter."""
-        self._pauses.pause_if_due()
 
     def _take_over(self, death: Death) -> None:
         """Goes on in a thread of this process: the one that was to write, or wrote, is not there."""

@@ -85,10 +85,11 @@ def test_a_disk_that_is_full_costs_the_other_file_nothing(
     on_small, elsewhere = small_disk / "capture", tmp_path / "capture"
     path, beside = (on_small, elsewhere) if full == "jsonl" else (elsewhere, on_small)
     writer = open_writer(path, cbor_capture_file=beside, capture_max_queue_bytes=400_000, capture_flush_interval=0.05)
+    assert writer.flush()  # it is there; until it is, only so much may wait
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * 2_000_000)
     feed = Feed(writer)
-    feed.put(400, pause=0.001)
+    feed.put(400, pause=0.002)
 
     def failing() -> Any:
         stats = writer.stats()
@@ -96,7 +97,7 @@ def test_a_disk_that_is_full_costs_the_other_file_nothing(
         return stats.failing if full == "jsonl" else stats.cbor.failing
 
     wait_until(lambda: failing() == "ENOSPC")
-    feed.put(100, pause=0.001)
+    feed.put(100, pause=0.002)
     ballast.unlink()
     wait_until(lambda: failing() is None)
     feed.put(20)

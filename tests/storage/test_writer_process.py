@@ -35,7 +35,8 @@ from driving import (
 from otel_wirecap.capture.events import EventKind, RequestHead, ResponseHead, SystemTold
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.capture.facts import ExchangeFacts
-from otel_wirecap.storage.in_writer_process import HostProcess, end_in_time
+from otel_wirecap.storage.channel import Frames
+from otel_wirecap.storage.in_writer_process import Host, HostProcess, end_in_time
 from otel_wirecap.storage.writer import CaptureWriter
 
 HERE = Path(__file__).parent
@@ -777,3 +778,19 @@ def test_what_a_killed_writer_has_counted_stays_counted(path: Path) -> None:
     assert after.lost_events["some_reason"] == 3
     assert after.records == len(records(path)) > before.records
     assert after.bytes == path.stat().st_size
+
+
+def test_the_first_sign_of_the_end_says_what_kind_it_is() -> None:
+    """An application that is gone, whose end of the socket somebody else has and closes later, ended without a word."""
+    ours, theirs = socket.socketpair()
+    with ours, subprocess.Popen(["sleep", "60"]) as application:
+        process = HostProcess(application.pid)
+        host = Host(ours, Frames(), process, 1 << 20)
+        application.kill()
+        wait_until(lambda: host.wait(0.1) or host.closed)
+        assert host.killed
+        theirs.close()
+        assert not host.requests  # reads
+        assert host.killed, "else the capture would say that it ended well"
+    for descriptor in process.descriptors:
+        os.close(descriptor)
