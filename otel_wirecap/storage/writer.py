@@ -287,6 +287,8 @@ class CaptureWriter:
 
     def _take_over(self, death: Death) -> None:
         """Goes on in a thread of this process: the one that was to write, or wrote, is not there."""
+        for exchange, now_ns, end in death.ended:
+            end_span(exchange, now_ns, ExchangeFacts(outcome=end.outcome))
         told: list[SystemTold] = []
         if death.had_begun:
             self.log("%s: the writer's process is gone (%s); its work goes on in a thread", self.path, death.reason)
@@ -304,8 +306,6 @@ class CaptureWriter:
         except Exception as error:  # noqa: BLE001  # no more threads, modules that can no longer be read
             self._queue.end()
             self.log("%s: the capture ends: %s: %s", self.path, type(error).__name__, error)
-        for exchange, now_ns, end in death.ended:
-            end_span(exchange, now_ns, ExchangeFacts(outcome=end.outcome))
 
 
 _writers: weakref.WeakSet[CaptureWriter] = weakref.WeakSet()
