@@ -14,21 +14,23 @@ from otel_wirecap.proxy.backends import backends_from
 
 MAX_PORT = 65535
 
+MOVED = "/NAME/… no longer leads to a backend: write /to/NAME/…"
+"""For those who come from a version without ``/to/``; to be left out in the one after the next."""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the command."""
     parser = subparsers.add_parser(
         "proxy",
         help="run a capturing proxy",
-        description="Runs a transparent proxy in front of LLM backends and captures what passes. A path that "
-        "begins with a backend's name (/anthropic/v1/messages) goes there, every other one to the default "
-        "backend. Requests without a credential get the backend's key from the environment.",
+        description="Runs a transparent proxy in front of LLM backends and captures what passes. "
+        "/to/NAME/... (/to/anthropic/v1/messages) goes to the backend NAME, without that prefix; every other path goes "
+        "whole to the default backend. Requests without a credential get the backend's key from the environment.",
     )
     parser.add_argument(
         "--default-backend",
-        default="openai",
         metavar="NAME",
-        help="the backend for paths that begin with no backend's name (default: %(default)s)",
+        help="the backend for paths outside /to/ (default: the one --backend; without any, openai; with several, none)",
     )
     parser.add_argument(
         "--backend",
@@ -70,8 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigurationError(
             f"proxy: {error.name} is not installed; install it with: pip install 'otel-wirecap[proxy]'"
         ) from None
-    app = create_app(backends, arguments.default_backend, environ=environment())
-    note = f" → {arguments.default_backend}; capture: {runtime.capture_file}"
+    app = create_app(backends.by_name, backends.default, environ=environment())
+    note = f" → {backends.default or 'no default backend'}; capture: {runtime.capture_file}; {MOVED}"
     serve(app, arguments.host, arguments.port, what="otel-wirecap proxy", note=note)
     return 0
 

@@ -75,8 +75,13 @@ def request_headers(received: Sequence[tuple[bytes, bytes]], host: bytes, *, htt
 
 
 def response_headers(received: Sequence[tuple[bytes, bytes]]) -> HeaderList:
-    """The headers that a client gets for a backend's response, in the backend's order and spelling."""
+    """The headers that a client gets for a backend's response, in the backend's order and spelling.
+
+    With ``Transfer-Encoding``, which ends a message whatever ``Content-Length`` says, the latter does not pass.
+    """
     dropped = _connection_bound(received)
+    if any(name.lower() == b"transfer-encoding" for name, _ in received):
+        dropped |= {b"content-length"}
     return [(name, value) for name, value in received if name.lower() not in dropped]
 
 

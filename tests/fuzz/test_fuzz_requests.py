@@ -142,8 +142,9 @@ def test_a_proxy_passes_what_is_end_to_end_and_nothing_of_one_connection(
 def test_a_backend_option_is_taken_or_refused_without_the_password_in_it(url: str, name: bytes) -> None:
     said = ""
     try:
-        backends = backends_from([f"{name.decode('latin-1')}={url}"], "openai")
-        assert all(backend.base_url.startswith(("http://", "https://")) for backend in backends.values())
+        backends = backends_from([f"{name.decode('latin-1')}={url}"]).by_name
+        assert all(backend.origin.scheme in {"http", "https"} for backend in backends.values())
+        assert all(backend.base_path[:1] in {b"", b"/"} for backend in backends.values())
     except ConfigurationError as error:
         said = str(error)
     assert "user:pw" not in said or "@" not in url.rpartition("user:pw")[2]
