@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel_wirecap.errors import ConfigurationError
-from otel_wirecap.proxy.backends import Backend, backends_from
+from otel_wirecap.proxy.backends import backends_from
 from otel_wirecap.proxy.headers import brings_credential, request_headers, response_headers
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -275,7 +275,9 @@ async def test_a_chunked_body_arrives_whole_whatever_length_is_claimed(
     length, encoding, length_first, connection, socket_backend, serve_proxy, connect
 ):
     framing = [b"Content-Length: %d" % length, encoding]
-    head = b"\r\n".join([b"HTTP/1.1 200 OK", b"Connection: " + connection, *(framing if length_first else framing[::-1])])
+    head = b"\r\n".join(
+        [b"HTTP/1.1 200 OK", b"Connection: " + connection, *(framing if length_first else framing[::-1])]
+    )
     backend = await socket_backend(answering(head + b"\r\n\r\n" + CHUNKED))
     client = await connect(await serve_proxy(backend.url))
     for _ in range(2):  # both connections stay in step
