@@ -263,7 +263,8 @@ async def test_the_app_under_a_server_that_gives_no_raw_target_asks_for_path_and
 PIECES = (
     b"/", b"//", b"\\", b"@", b":", b"?", b"#", b"%2F", b"%2f", b"%40", b"%5C", b"%00", b"%0d%0a", b"..", b".", b";",
     b"*", b"[", b"]", b"[::1]", b"\t", b"\0", b" ", b"\xff", "漢".encode(), b"http:", b"https://", b"x", b"user:pw@",
-    b"to", b"/to/", b"/to/other", b"other", b"openai", b"v1", b"&key", b"|", b'"', b"<", b"{STRANGER}", b"127.0.0.1",
+    b"to", b"/to/", b"/to/other", b"other", b"openai", b"v1", b"&key", b"|", b'"', b"<", b"{STRANGER}", b"@{STRANGER}",
+    b"//{STRANGER}", b"%2F@{STRANGER}/", b"http://{STRANGER}/",
 )  # fmt: skip
 targets = st.tuples(
     st.sampled_from([b"/", b"", b"/to/other", b"/to/other/", b"/to/openai/"]),
