@@ -5,8 +5,8 @@ Invariants:
 - A request whose first path segment is a backend's name goes there, without that segment; every other one
   goes to the default backend. The shape of a path is never interpreted.
 - Nothing is buffered, decoded or rewritten: method, path, query, end-to-end headers and both bodies pass as
-  received, chunk by chunk. What may change: ``Host``, hop-by-hop headers, and a key where the client sent no
-  credential.
+  received, chunk by chunk. What may change: ``Host``, hop-by-hop headers, a key where the client sent no credential
+  and may use it (see ``access``), and the client token, which is taken out.
 - A response that breaks off on the backend's side breaks off on the client's side; it never ends cleanly.
 - When the client leaves, the backend's connection is closed at once.
 """
@@ -26,10 +26,12 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from otel_wirecap import annotate
-from otel_wirecap.proxy.headers import brings_credential, request_headers, response_headers
+from otel_wirecap.proxy.access import Access, Arrival, Passage, Refusal
+from otel_wirecap.proxy.headers import request_headers, response_headers
+from otel_wirecap.proxy.provider_errors import refusal_body
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from starlette.types import Receive, Scope, Send
 
@@ -59,6 +61,7 @@ def create_app(
     default_backend: str,
     *,
     environ: Mapping[str, str],
+    access: Access = Access(),  # noqa: B008  # frozen
     connect_timeout: float | None = CONNECT_SECONDS,
     read_timeout: float | None = READ_SECONDS,
 ) -> Starlette:
@@ -68,6 +71,7 @@ def create_app(
         backends: by name.
         default_backend: the name of the backend for every path that begins with no backend's name.
         environ: where keys are looked up for requests that bring no credential.
+        access: who may use those keys.
         connect_timeout: seconds, None for no limit.
         read_timeout: seconds without a byte from the backend, None for no limit.
     """
@@ -86,7 +90,7 @@ def create_app(
         async with client:
             yield
 
-    relay = _Relay(client, backends, backends[default_backend], environ)
+    relay = _Relay(client, backends, backends[default_backend], environ, access)
     return Starlette(routes=[Route("/{path:path}", relay)], lifespan=lifespan)
 
 
@@ -99,22 +103,28 @@ class _Relay:
         backends: Mapping[str, Backend],
         default: Backend,
         environ: Mapping[str, str],
+        access: Access,
     ) -> None:
         self._client = client
         self._backends = {name.encode("ascii"): backend for name, backend in backends.items()}
         self._default = default
         self._environ = environ
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         backend, target = self._route(scope)
         annotate(backend=backend.name)
+        decision = self._decide(scope, backend)
+        if isinstance(decision, Refusal):
+            await _refuse(receive, send, backend, decision)
+            return
         failure: BackendBrokeOff | None = None
         # A client that leaves cancels this group. The exchange with the backend runs in the caller's task,
         # so that it belongs to the caller's context.
         async with anyio.create_task_group() as group:
             upload = _Upload(receive, group.cancel_scope)
             try:
-                request = self._request(scope, backend, target, upload)
+                request = self._request(scope, backend, target, upload, decision)
                 group.start_soon(upload.watch)
                 response = await self._client.send(request, stream=True, follow_redirects=False)
             except httpx2.InvalidURL:
@@ -144,15 +154,23 @@ class _Relay:
         backend = self._backends.get(first)
         return (self._default, path) if backend is None else (backend, b"/" + rest)
 
-    def _request(self, scope: Scope, backend: Backend, path: bytes, upload: _Upload) -> httpx2.Request:
-        query: bytes = scope["query_string"]
+    def _decide(self, scope: Scope, backend: Backend) -> Passage | Refusal:
+        """Whether the request may pass, and with the backend's key or without."""
         received = (scope.get("extensions") or {}).get(RAW_HEADERS) or scope["headers"]
+        path = scope.get("raw_path") or scope["path"].encode("utf-8")
+        arrival = Arrival(scope.get("server"), scope["method"], path, scope["query_string"], received)
+        has_key = backend.credential(self._environ) is not None
+        return self._access.decide(arrival, backend.credential_header, has_key=has_key)
+
+    def _request(
+        self, scope: Scope, backend: Backend, path: bytes, upload: _Upload, passage: Passage
+    ) -> httpx2.Request:
+        query = passage.query
         base = httpx2.URL(backend.base_url)
-        headers, has_body = request_headers(received, base.netloc, http_version=scope["http_version"])
-        if not brings_credential(received, query, backend.credential_header):
-            added = backend.credential(self._environ)
-            if added is not None:
-                headers.append((added[0].encode("ascii"), added[1].encode("utf-8")))
+        headers, has_body = request_headers(passage.headers, base.netloc, http_version=scope["http_version"])
+        added = backend.credential(self._environ) if passage.adds_key else None
+        if added is not None:
+            headers.append((added[0].encode("ascii"), added[1].encode("utf-8")))
         target = base.raw_path.removesuffix(b"/") + path + (b"?" + query if query else b"")
         request = httpx2.Request(
             scope["method"],
@@ -219,6 +237,14 @@ async def _hand_back(response: httpx2.Response, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+async def _refuse(receive: Receive, send: Send, backend: Backend, refusal: Refusal) -> None:
+    """Takes the request's body before it answers: who is cut off while sending never reads the answer."""
+    with anyio.CancelScope() as client_left:
+        await _Upload(receive, client_left).drain()
+    headers = [(b"www-authenticate", b"Bearer")] if refusal.status == 401 else []
+    await _send_json(send, refusal.status, refusal_body(backend.name, refusal), headers)
+
+
 async def _send_failure(send: Send, backend: Backend, error: httpx2.HTTPError) -> None:
     if isinstance(error, httpx2.TimeoutException):
         status, kind, what = 504, "backend_timeout", "did not answer in time"
@@ -233,10 +259,17 @@ async def _send_failure(send: Send, backend: Backend, error: httpx2.HTTPError) -
 
 
 async def _send_error(send: Send, status: int, kind: str, message: str) -> None:
-    body = json.dumps({"error": {"type": kind, "message": message}}).encode()
+    await _send_json(send, status, {"error": {"type": kind, "message": message}})
+
+
+async def _send_json(
+    send: Send, status: int, document: object, further_headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    body = json.dumps(document).encode()
     headers: list[Any] = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode("ascii")),
+        *further_headers,
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

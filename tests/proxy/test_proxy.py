@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.proxy.backends import Backend, backends_from
-from otel_wirecap.proxy.headers import brings_credential, request_headers, response_headers
+from otel_wirecap.proxy.headers import request_headers, response_headers, sent_credentials
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -459,7 +459,7 @@ async def test_the_clients_own_credential_stands_alone(path, header, socket_back
 
 @pytest.mark.parametrize(("query", "brought"), [(b"q=\xc3\xbc\xff", False), (b"q=\xff&key=", True), (b"\xff", False)])
 def test_a_query_that_is_no_ascii_is_looked_into_too(query, brought):
-    assert brings_credential([], query, "authorization") is brought
+    assert sent_credentials([], query, "authorization") is brought
 
 
 def test_a_key_travels_the_way_its_provider_expects():
