@@ -11,16 +11,9 @@ from typing import TYPE_CHECKING
 
 from otel_wirecap.config import PROXY_TOKEN_VARIABLE
 from otel_wirecap.errors import ConfigurationError
-from otel_wirecap.proxy.access import (
-    Access,
-    Authority,
-    Origin,
-    checked_token,
-    is_loopback,
-    origin_text,
-    parsed_authority,
-    parsed_origin,
-)
+from otel_wirecap.proxy.access import Access
+from otel_wirecap.proxy.authority import Authority, Origin, is_loopback, parsed_authority, parsed_origin
+from otel_wirecap.proxy.client_token import checked_token
 
 if TYPE_CHECKING:
     import argparse
@@ -112,7 +105,7 @@ def access_note(arguments: argparse.Namespace, access: Access) -> str:
         return "; keys for clients with the token"
     if arguments.no_environment_keys:
         return "; no keys from the environment"
-    further = sorted(map(str, access.allowed_hosts)) + sorted(map(origin_text, access.allowed_origins))
+    further = sorted(map(str, access.allowed_hosts)) + sorted(map(str, access.allowed_origins))
     return f"; keys also for {', '.join(further)}" if further else ""
 
 

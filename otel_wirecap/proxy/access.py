@@ -4,69 +4,37 @@ Invariants:
 
 - A key is added to a request only where ``Passage.adds_key`` says so: never to one that brings a credential of its
   own, and never to a browser's preflight.
-- With a client token, the token alone decides. Nothing that holds it is sent on; it is never searched for in a time
-  that tells how much of a guess is right.
+- With a client token, the token alone decides, and no header and no part of a query that holds it is sent on.
 - Without one, the request must be meant for the proxy (``Host``) and must not come from another site's page
   (``Origin``, ``Sec-Fetch-Site``): a page in the user's browser reaches loopback addresses too, and can have any name
   resolve to one (DNS rebinding), but it cannot choose these headers.
 
-Sources: RFC 9110, section 7.2 (``Host``) and 11.6.1 (``WWW-Authenticate``); RFC 6750, section 2.1 (what a bearer token
-is made of); RFC 6454, section 7 (``Origin``); Fetch Metadata Request Headers (``Sec-Fetch-Site``); the Fetch standard
-(preflights).
+Sources: RFC 9110, section 7.2 (``Host``); RFC 6454, section 7 (``Origin``); Fetch Metadata Request Headers
+(``Sec-Fetch-Site``); the Fetch standard (preflights).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
-import hmac
-import ipaddress
-import re
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import unquote_to_bytes
+from typing import TYPE_CHECKING
 
-from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.proxy.authority import (
+    DEFAULT_PORTS,
+    Authority,
+    Origin,
+    own_authorities,
+    parsed_authority,
+    parsed_origin,
+)
+from otel_wirecap.proxy.client_token import header_holds, holds, is_among
 from otel_wirecap.proxy.headers import sent_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-MIN_TOKEN_LENGTH = 16
-"""A shorter one could be guessed, and one of less than 8 characters would not be masked in a capture."""
-
-MAX_TOKEN_LENGTH = 256
-"""The search for a token takes time in proportion to its length."""
-
-LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
-DEFAULT_PORTS = {"http": 80, "https": 443}
-MAX_PORT = 65535
 MAX_QUOTED = 100
 
-_TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
-_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]{1,254})(?::(?P<port>[0-9]{1,5}))?")
-_ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<authority>.+)")
-_BASIC = re.compile(rb"(?i:basic)[ \t]+([A-Za-z0-9+/_-]+)")
 _HARMLESS_SITES = frozenset({b"same-origin", b"none"})
-
-
-class Authority(NamedTuple):
-    """A host and a port, spelt in one way: lower case, no dot at the end, IPv6 shortened and without brackets."""
-
-    host: str
-    port: int | None
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port is None else f"{host}:{self.port}"
-
-
-class Origin(NamedTuple):
-    """Where a page comes from; the port of HTTP and HTTPS is always named."""
-
-    scheme: str
-    host: str
-    port: int | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -147,24 +115,23 @@ class Access:
             return passage
         named = _values(arrival.headers, b"host")
         host = parsed_authority(named[0].decode("latin-1")) if len(named) == 1 else None
-        if host is None or not self._allows(host, arrival.server):
-            return self._host_refusal(named, host, arrival.server)
+        if host is None or not self._allows(host, arrival):
+            return self._host_refusal(named, host, arrival)
         return self._page_refusal(arrival, host) or dataclasses.replace(passage, adds_key=True)
 
     def _by_token(self, token: bytes, arrival: Arrival, credential_header: str, *, has_key: bool) -> Passage | Refusal:
-        if _holds(token, arrival.path):
+        if holds(token, arrival.path):
             return Refusal(
                 400, "client_token_in_path",
                 "the client token is part of the path, which is sent on as it is; expected it in place of a key, such "
                 "as Authorization: Bearer TOKEN",
             )  # fmt: skip
-        headers = [header for header in arrival.headers if not _header_holds(token, *header)]
-        query = b"&".join(pair for pair in arrival.query.split(b"&") if not _holds(token, pair))
+        headers = [header for header in arrival.headers if not header_holds(token, *header)]
+        query = b"&".join(pair for pair in arrival.query.split(b"&") if not holds(token, pair))
         if _is_preflight(arrival) or sent_credentials(headers, query, credential_header):
             return Passage(headers, query, adds_key=False)
         sent = sent_credentials(arrival.headers, arrival.query, credential_header)
-        # All are compared, so that neither their order nor their number tells anything.
-        if not sum([hmac.compare_digest(_bare(value), token) for value in sent]):
+        if not is_among(token, sent):
             return Refusal(
                 401, "client_token_missing",
                 "this proxy wants its client token, or a key of the provider's, where the provider's key belongs, such "
@@ -172,14 +139,12 @@ class Access:
             )  # fmt: skip
         return Passage(headers, query, adds_key=has_key)
 
-    def _allows(self, host: Authority, server: tuple[str, int | None] | None) -> bool:
+    def _allows(self, host: Authority, arrival: Arrival) -> bool:
         full = host if host.port is not None else Authority(host.host, DEFAULT_PORTS["http"])
-        return full in _own_hosts(server) or not self.allowed_hosts.isdisjoint({full, Authority(host.host, None)})
+        return full in _own_hosts(arrival) or not self.allowed_hosts.isdisjoint({full, Authority(host.host, None)})
 
-    def _host_refusal(
-        self, named: list[bytes], host: Authority | None, server: tuple[str, int | None] | None
-    ) -> Refusal:
-        expected = " or ".join(map(str, [*_own_hosts(server), *sorted(self.allowed_hosts, key=str)]))
+    def _host_refusal(self, named: list[bytes], host: Authority | None, arrival: Arrival) -> Refusal:
+        expected = " or ".join(map(str, [*_own_hosts(arrival), *sorted(self.allowed_hosts, key=str)]))
         hint = ""
         if host is not None:
             came, hint = f"for the host {host}", f"; --allow-host {host} would allow it"
@@ -202,101 +167,21 @@ class Access:
             if origin in self.allowed_origins:
                 continue
             if origin is None or not _is_same(origin, host):
-                hint = "" if origin is None else f"; --allow-origin {origin_text(origin)} would allow it"
+                hint = "" if origin is None else f"; --allow-origin {origin} would allow it"
                 return _page_refused(f"Origin is {_quoted(value)}{hint}")
             all_allowed = False  # it is the proxy's own
         for site in _values(arrival.headers, b"sec-fetch-site"):
             if site.lower() not in _HARMLESS_SITES and not all_allowed:
                 return _page_refused(
-                    f"Sec-Fetch-Site is {_quoted(site)}; --allow-origin ORIGIN would allow a page that says where it is from"
+                    f"Sec-Fetch-Site is {_quoted(site)}; --allow-origin ORIGIN would allow a page that sends its Origin"
                 )
         return None
 
 
-def parsed_authority(text: str) -> Authority | None:
-    """Reads ``HOST[:PORT]``, IPv6 in brackets; None when it is none."""
-    found = _AUTHORITY.fullmatch(text.lower())
-    if found is None:
-        return None
-    host, port = found["host"], None if found["port"] is None else int(found["port"])
-    if port is not None and port > MAX_PORT:
-        return None
-    if host.startswith("["):
-        try:
-            host = str(ipaddress.IPv6Address(host[1:-1]))
-        except ValueError:
-            return None
-    host = host.removesuffix(".")
-    return Authority(host, port) if host else None
-
-
-def parsed_origin(text: str) -> Origin | None:
-    """Reads ``SCHEME://HOST[:PORT]``; None when it is none (``null`` is none)."""
-    found = _ORIGIN.fullmatch(text.lower())
-    authority = parsed_authority(found["authority"]) if found is not None else None
-    if found is None or authority is None:
-        return None
-    port = authority.port if authority.port is not None else DEFAULT_PORTS.get(found["scheme"])
-    return Origin(found["scheme"], authority.host, port)
-
-
-def origin_text(origin: Origin) -> str:
-    """An origin as browsers send it."""
-    port = None if origin.port == DEFAULT_PORTS.get(origin.scheme) else origin.port
-    return f"{origin.scheme}://{Authority(origin.host, port)}"
-
-
-def checked_token(content: bytes, place: str) -> bytes:
-    """The client token that a file or a variable holds.
-
-    Args:
-        content: what it holds; blanks and line ends around the token do not count.
-        place: where it stands, for the message.
-
-    Raises:
-        ConfigurationError: it is no token; the message does not quote it.
-    """
-    token = content.strip()
-    if not token:
-        wrong = "is empty"
-    elif b"\n" in token or b"\r" in token:
-        wrong = "has several lines"
-    elif not MIN_TOKEN_LENGTH <= len(token) <= MAX_TOKEN_LENGTH:
-        wrong = f"has {len(token)} characters"
-    elif not _TOKEN.fullmatch(token):
-        wrong = "has characters that a token cannot have"
-    else:
-        return token
-    raise ConfigurationError(
-        f"{place} {wrong}; expected one line, a token of {MIN_TOKEN_LENGTH} to {MAX_TOKEN_LENGTH} letters, digits and "
-        "-._~+/ with = at its end at most, such as the output of: openssl rand -hex 32"
-    )
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an IP address can be reached from its own machine only; False for what is no IP address."""
-    try:
-        return _ip(address).is_loopback
-    except ValueError:
-        return False
-
-
-def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    parsed = ipaddress.ip_address(address)
-    return getattr(parsed, "ipv4_mapped", None) or parsed
-
-
-def _own_hosts(server: tuple[str, int | None] | None) -> list[Authority]:
-    """What a request for the address that is listened on may name as its host."""
-    if server is None or server[1] is None:
+def _own_hosts(arrival: Arrival) -> list[Authority]:
+    if arrival.server is None or arrival.server[1] is None:
         return []
-    address, port = server
-    names = set(LOOPBACK_HOSTS) if is_loopback(address) else set()
-    try:
-        names.add(str(_ip(address)))
-    except ValueError:
-        names.add(address.lower())
-    return [Authority(name, port) for name in sorted(names)]
+    return own_authorities(arrival.server[0], arrival.server[1])
 
 
 def _is_same(origin: Origin, host: Authority) -> bool:
@@ -315,43 +200,6 @@ def _is_preflight(arrival: Arrival) -> bool:
 
 def _values(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:
     return [value.strip() for name, value in headers if name.lower() == wanted]
-
-
-def _bare(value: bytes) -> bytes:
-    """A header's or parameter's value without ``Bearer``.
-
-    ``Basic`` is no way to bring the token: browsers remember its passwords, and send them for other sites' pages, too.
-    """
-    scheme, _, rest = value.strip().partition(b" ")
-    return rest.strip() if scheme.lower() == b"bearer" else value.strip()
-
-
-def _header_holds(token: bytes, name: bytes, value: bytes) -> bool:
-    return any(_holds(token, part) for part in (name, value, *_decoded_basic(value)))
-
-
-def _decoded_basic(value: bytes) -> Iterator[bytes]:
-    for found in _BASIC.finditer(value):
-        text = found[1].translate(bytes.maketrans(b"-_", b"+/"))
-        try:
-            yield base64.b64decode(text + b"=" * (-len(text) % 4))
-        except binascii.Error:  # a length that no base64 has
-            continue
-
-
-def _holds(token: bytes, data: bytes) -> bool:
-    """Whether the token stands in the data, as it is or percent-encoded.
-
-    Every place is compared in full: a search that stops at the first wrong byte would tell by its time how much of a
-    guess is right.
-    """
-    size = len(token)
-    forms = (data, unquote_to_bytes(data)) if b"%" in data else (data,)
-    return any(
-        hmac.compare_digest(form[start : start + size], token)
-        for form in forms
-        for start in range(len(form) - size + 1)
-    )
 
 
 def _quoted(value: bytes) -> str:
