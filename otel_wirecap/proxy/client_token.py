@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 from otel_wirecap.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 MIN_TOKEN_LENGTH = 16
 """A shorter one could be guessed, and one of less than 8 characters would not be masked in a capture."""
@@ -27,6 +27,7 @@ MAX_TOKEN_LENGTH = 256
 """The search for a token takes time in proportion to its length."""
 
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
+_RUN = re.compile(rb"[A-Za-z0-9._~+/=-]{%d,}" % MIN_TOKEN_LENGTH)
 _BASIC = re.compile(rb"(?i:basic)[ \t]+([A-Za-z0-9+/_-]+)")
 _URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
 
@@ -70,16 +71,19 @@ def holds(token: bytes, data: bytes) -> bool:
     """Whether the token stands anywhere in the data, as it is or percent-encoded."""
     size = len(token)
     forms = (data, unquote_to_bytes(data)) if b"%" in data else (data,)
-    return any(
-        hmac.compare_digest(form[start : start + size], token)
-        for form in forms
-        for start in range(len(form) - size + 1)
-    )
+    for form in forms:
+        # Only what is long enough, and of a token's characters, can hold one: most headers cost nothing more.
+        for run in _RUN.findall(form):
+            if len(run) >= size and any(
+                hmac.compare_digest(run[start : start + size], token) for start in range(len(run) - size + 1)
+            ):
+                return True
+    return False
 
 
 def header_holds(token: bytes, name: bytes, value: bytes) -> bool:
     """Whether the token stands anywhere in a header, the user and password of ``Basic`` included."""
-    return any(holds(token, part) for part in (name, value, *_decoded_basic(value)))
+    return holds(token, name + b":" + value) or (b"asic" in value.lower() and holds(token, _decoded_basic(value)))
 
 
 def _without_scheme(value: bytes) -> bytes:
@@ -87,10 +91,13 @@ def _without_scheme(value: bytes) -> bytes:
     return rest.strip() if scheme.lower() == b"bearer" else value.strip()
 
 
-def _decoded_basic(value: bytes) -> Iterator[bytes]:
-    for found in _BASIC.finditer(value):
-        text = found[1].translate(_URL_ALPHABET)
-        try:
-            yield base64.b64decode(text + b"=" * (-len(text) % 4))
-        except binascii.Error:  # a length that no base64 has
-            continue
+def _decoded_basic(value: bytes) -> bytes:
+    """What ``Basic`` credentials in a header's value say, user and password; nothing where there are none."""
+    found = _BASIC.search(value)
+    if found is None:
+        return b""
+    text = found[1].translate(_URL_ALPHABET)
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4))
+    except binascii.Error:  # a length that no base64 has
+        return b""
