@@ -20,6 +20,9 @@ from otel_wirecap.environment import environment_variable
 from otel_wirecap.errors import ConfigurationError
 
 CONFIG_FILE_VARIABLE = "WIRE_CAPTURE_CONFIG"
+PROXY_TOKEN_VARIABLE = "WIRE_CAPTURE_PROXY_TOKEN"  # noqa: S105  # a name
+"""The client token of the ready-made proxy: no setting of a capture, and masked as what is named so."""
+
 EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_WIRECAP_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
 """OpenTelemetry's names for ``capture_excluded_urls``; the first that is set counts, below our own."""
 
@@ -462,7 +465,7 @@ def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | No
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     """What is to be said of ``WIRE_CAPTURE_*`` variables that are no setting's: probably a slip of the pen."""
     environ = os.environ if environ is None else environ
-    known = [CONFIG_FILE_VARIABLE, *(environment_variable(name) for name in option_names())]
+    known = [CONFIG_FILE_VARIABLE, PROXY_TOKEN_VARIABLE, *(environment_variable(name) for name in option_names())]
     told = []
     for name in sorted(environ):
         if name.startswith("WIRE_CAPTURE_") and name not in known:

@@ -6,6 +6,7 @@ import argparse
 
 import otel_wirecap
 from otel_wirecap.cli.options import add_capture_options, capture_settings
+from otel_wirecap.cli.proxy_access import access_from, access_note, add_access_options, listening_address
 from otel_wirecap.config import load_config
 from otel_wirecap.environment import DEFAULT_CAPTURE_FILE, environment
 from otel_wirecap.errors import ConfigurationError
@@ -46,6 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=_port,
         help="the port to listen on; 0 takes a free one (default: %(default)s)",
     )
+    add_access_options(parser)
     add_capture_options(parser)
     parser.set_defaults(func=run)
 
@@ -57,9 +59,14 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigurationError: an option or a setting cannot be used, or the proxy's libraries are not installed.
     """
     backends = backends_from(arguments.backend, arguments.default_backend)
+    address = listening_address(arguments.host)
+    access = access_from(arguments, address, environment())
     settings = capture_settings(arguments)
-    if load_config(settings).capture_file is None:
+    config = load_config(settings)
+    if config.capture_file is None:
         settings["capture_file"] = DEFAULT_CAPTURE_FILE
+    if access.client_token is not None:  # one that comes from a file is masked, too
+        settings["capture_redact_values"] = [*config.capture_redact_values, access.client_token.decode("ascii")]
     otel_wirecap.instrument(**settings)
     runtime = active()
     if runtime is None:  # it has said why; a capturing proxy that captures nothing is of no use to anybody
@@ -72,9 +79,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigurationError(
             f"proxy: {error.name} is not installed; install it with: pip install 'otel-wirecap[proxy]'"
         ) from None
-    app = create_app(backends.by_name, backends.default, environ=environment())
-    note = f" → {backends.default or 'no default backend'}; capture: {runtime.capture_file}; {MOVED}"
-    serve(app, arguments.host, arguments.port, what="otel-wirecap proxy", note=note)
+    keys = {} if arguments.no_environment_keys else environment()
+    app = create_app(backends.by_name, backends.default, environ=keys, access=access)
+    note = (
+        f" → {backends.default or 'no default backend'}; capture: {runtime.capture_file}"
+        f"{access_note(arguments, access)}; {MOVED}"
+    )
+    serve(app, address, arguments.port, what="otel-wirecap proxy", note=note)
     return 0
 
 

@@ -5,8 +5,8 @@ Invariants:
 - Connections go to the backends' own origins and nowhere else: nothing that a client sends becomes part of a URL.
   A key is added to a request for its backend's origin only.
 - Nothing is buffered, decoded or rewritten: method, target (but for ``/to/NAME``), end-to-end headers and both
-  bodies pass as received, chunk by chunk. What may change: ``Host``, hop-by-hop headers, and a key where the client
-  sent no credential.
+  bodies pass as received, chunk by chunk. What may change: ``Host``, hop-by-hop headers, a key where the client sent
+  no credential and may use it (see ``access``), and the client token, which is taken out.
 - A response that breaks off on the backend's side breaks off on the client's side; it never ends cleanly.
 - When the client leaves, the backend's connection is closed at once.
 """
@@ -25,12 +25,14 @@ import httpx2
 from starlette.routing import Router as StarletteRouter
 
 from otel_wirecap import annotate
-from otel_wirecap.proxy.backends import Origin
-from otel_wirecap.proxy.headers import brings_credential, request_headers, response_headers
+from otel_wirecap.proxy.access import Access, Arrival, Passage, Refusal
+from otel_wirecap.proxy.authority import Origin
+from otel_wirecap.proxy.headers import request_headers, response_headers
+from otel_wirecap.proxy.provider_errors import refusal_body
 from otel_wirecap.proxy.routing import Route, Router, RoutingError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -64,6 +66,7 @@ def create_app(
     default_backend: str | None,
     *,
     environ: Mapping[str, str],
+    access: Access = Access(),  # noqa: B008  # frozen
     connect_timeout: float | None = CONNECT_SECONDS,
     read_timeout: float | None = READ_SECONDS,
 ) -> ASGIApp:
@@ -73,6 +76,7 @@ def create_app(
         backends: by name.
         default_backend: the name of the backend for every path outside ``/to/``; None: those paths get a 404.
         environ: where keys are looked up for requests that bring no credential.
+        access: who may use those keys.
         connect_timeout: seconds, None for no limit.
         read_timeout: seconds without a byte from the backend, None for no limit.
     """
@@ -91,7 +95,7 @@ def create_app(
         async with client:
             yield
 
-    relay = _Relay(client, Router(backends, default_backend), environ)
+    relay = _Relay(client, Router(backends, default_backend), environ, access)
     # Without routes: Starlette's patterns know no target but a path, and look at it percent-decoded.
     return StarletteRouter(default=relay, lifespan=lifespan)
 
@@ -99,10 +103,11 @@ def create_app(
 class _Relay:
     """Hands requests on to backends, and their responses back."""
 
-    def __init__(self, client: httpx2.AsyncClient, router: Router, environ: Mapping[str, str]) -> None:
+    def __init__(self, client: httpx2.AsyncClient, router: Router, environ: Mapping[str, str], access: Access) -> None:
         self._client = client
         self._router = router
         self._environ = environ
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -111,13 +116,17 @@ class _Relay:
             await _send_error(send, error.status, error.kind, str(error))
             return
         annotate(backend=route.backend.name)
+        decision = self._decide(scope, route)
+        if isinstance(decision, Refusal):
+            await _refuse(receive, send, route.backend, decision)
+            return
         failure: BackendBrokeOff | None = None
         # A client that leaves cancels this group. The exchange with the backend runs in the caller's task,
         # so that it belongs to the caller's context.
         async with anyio.create_task_group() as group:
             upload = _Upload(receive, group.cancel_scope)
             try:
-                request = self._request(scope, route, upload)
+                request = self._request(scope, route, decision, upload)
                 group.start_soon(upload.watch)
                 response = await self._client.send(request, stream=True, follow_redirects=False)
             except httpx2.HTTPError as error:
@@ -137,18 +146,23 @@ class _Relay:
         if failure is not None:
             raise failure
 
-    def _request(self, scope: Scope, route: Route, upload: _Upload) -> httpx2.Request:
-        backend = route.backend
+    def _decide(self, scope: Scope, route: Route) -> Passage | Refusal:
+        """Whether the request may pass, and with the backend's key or without."""
         received = (scope.get("extensions") or {}).get(RAW_HEADERS) or scope["headers"]
-        url = origin_url(backend)
-        headers, has_body = request_headers(received, url.netloc, http_version=scope["http_version"])
-        if not brings_credential(received, scope["query_string"], backend.credential_header):
-            headers += added_key(url, backend, self._environ)
+        arrival = Arrival(scope.get("server"), scope["method"], route.path, route.query, received)
+        has_key = route.backend.credential(self._environ) is not None
+        return self._access.decide(arrival, route.backend.credential_header, has_key=has_key)
+
+    def _request(self, scope: Scope, route: Route, passage: Passage, upload: _Upload) -> httpx2.Request:
+        url = origin_url(route.backend)
+        headers, has_body = request_headers(passage.headers, url.netloc, http_version=scope["http_version"])
+        if passage.adds_key:
+            headers += added_key(url, route.backend, self._environ)
         request = httpx2.Request(
             scope["method"],
             url,
             # The connection goes where the URL says; what it asks for there are these bytes.
-            extensions={"target": route.target},
+            extensions={"target": route._replace(query=passage.query).target},
             **({"stream": upload} if has_body else {"content": b""}),
         )
         request.method = scope["method"]  # the constructor writes it in upper case
@@ -235,6 +249,14 @@ async def _hand_back(response: httpx2.Response, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+async def _refuse(receive: Receive, send: Send, backend: Backend, refusal: Refusal) -> None:
+    """Takes the request's body before it answers: who is cut off while sending never reads the answer."""
+    with anyio.CancelScope() as client_left:
+        await _Upload(receive, client_left).drain()
+    headers = [(b"www-authenticate", b"Bearer")] if refusal.status == 401 else []
+    await _send_json(send, refusal.status, refusal_body(backend.name, refusal), headers)
+
+
 async def _send_failure(send: Send, backend: Backend, error: httpx2.HTTPError) -> None:
     if isinstance(error, httpx2.TimeoutException):
         status, kind, what = 504, "backend_timeout", "did not answer in time"
@@ -249,10 +271,17 @@ async def _send_failure(send: Send, backend: Backend, error: httpx2.HTTPError) -
 
 
 async def _send_error(send: Send, status: int, kind: str, message: str) -> None:
-    body = json.dumps({"error": {"type": kind, "message": message}}).encode()
+    await _send_json(send, status, {"error": {"type": kind, "message": message}})
+
+
+async def _send_json(
+    send: Send, status: int, document: object, further_headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    body = json.dumps(document).encode()
     headers: list[Any] = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode("ascii")),
+        *further_headers,
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.llm.providers import PROVIDERS, Provider
+from otel_wirecap.proxy.authority import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,27 +26,7 @@ _NOT_A_KEY = frozenset({"AWS_ACCESS_KEY_ID"})
 """Names a key that signs requests; it is no credential by itself."""
 
 
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _DEFAULT_NAME: Final = "openai"
-
-
-class Origin(NamedTuple):
-    """Where connections go.
-
-    Attributes:
-        scheme: ``"http"`` or ``"https"``.
-        host: in lower case; an IPv6 address without brackets.
-        port: the scheme's own where a URL names none.
-    """
-
-    scheme: str
-    host: str
-    port: int
-
-    @classmethod
-    def of(cls, scheme: str, host: str, port: int | None) -> Origin:
-        """The origin of a URL's parts; ``port`` is None where the URL names none."""
-        return cls(scheme, host, _DEFAULT_PORTS[scheme] if port is None else port)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -85,19 +85,22 @@ def response_headers(received: Sequence[tuple[bytes, bytes]]) -> HeaderList:
     return [(name, value) for name, value in received if name.lower() not in dropped]
 
 
-def brings_credential(headers: Iterable[tuple[bytes, bytes]], query: bytes, header: str) -> bool:
-    """Whether a request carries a credential of the client's own.
+def sent_credentials(headers: Iterable[tuple[bytes, bytes]], query: bytes, header: str) -> list[bytes]:
+    """The credentials of the client's own that a request carries, an empty one included; none: an empty list.
 
     Args:
         headers: the client's headers.
         query: the URL's query, without the question mark.
         header: the header in which the backend expects a key; it counts, too.
+
+    Returns:
+        The values of headers as they came, and of ``key`` in the query decoded.
     """
     known = CREDENTIAL_HEADERS | {header.encode("ascii")}
-    if any(name.lower() in known for name, _ in headers):
-        return True
+    found = [value for name, value in headers if name.lower() in known]
     # As latin-1: clients send bytes that are no ASCII, and parse_qsl refuses them.
-    return any(name == "key" for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+    return found + [value.encode("latin-1") for name, value in parameters if name == "key"]
 
 
 def _connection_bound(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:

@@ -130,11 +130,11 @@ class Sandbox:
         self._backend = backend
         self._demo_capture = demo_capture
         self._stack = stack
-        self._ports = {port: str(free_port()) for port in ("4000", "4001")}
+        self._ports = {port: str(free_port()) for port in ("4000", "4001", "4002")}
         self._environ = environ() | {"OPENAI_BASE_URL": f"{backend}/v1", "ANTHROPIC_BASE_URL": backend}
 
     def check(self, block: Block) -> None:
-        text = re.sub(r"\b400[01]\b", lambda found: self._ports[found[0]], block.text)
+        text = re.sub(r"\b400[012]\b", lambda found: self._ports[found[0]], block.text)
         how, _, detail = block.how.partition(" ")
         if block.how.startswith("shown: "):
             if block.language == "bash":

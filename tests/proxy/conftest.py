@@ -106,9 +106,9 @@ def serve_app(servers):
 
 @pytest.fixture
 def serve_proxy(serve_app):
-    async def start(url: str, *, environ=None, name="openai", others=(), **options) -> str:
+    async def start(url: str, *, environ=None, name="openai", others=(), default=None, **options) -> str:
         """Serves a proxy with one default backend (and others); returns its URL."""
-        backends = {name: Backend(name, url, key_variables=("OPENAI_API_KEY",))}
+        backends = {name: default or Backend(name, url, key_variables=("OPENAI_API_KEY",))}
         backends |= {backend.name: backend for backend in others}
         return await serve_app(create_app(backends, name, environ=environ or {}, **options))
 
