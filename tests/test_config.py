@@ -158,6 +158,7 @@ def test_a_dash_in_a_file_is_told_with_the_name_that_was_meant(tmp_path: Path) -
 
 def test_a_variable_that_is_no_setting_s_is_told_with_the_one_that_was_meant() -> None:
     environ = {"WIRE_CAPTURE_FLIE": "x", "WIRE_CAPTURE_FILE": "y", "WIRE_CAPTURE_CONFIG": "z", "OTHER": "1"}
+    environ["WIRE_CAPTURE_PROXY_TOKEN"] = "t"  # no setting of a capture, and known all the same
     assert unknown_variables(environ) == ["WIRE_CAPTURE_FLIE: no such setting; did you mean WIRE_CAPTURE_FILE?"]
 
 
