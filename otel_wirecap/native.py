@@ -60,7 +60,8 @@ def _own(module: str, name: str) -> Any:
     get_original = getattr(sys.modules.get("gevent.monkey"), "get_original", None)
     if get_original is not None:
         return get_original(module, name)
-    return getattr(importlib.import_module(module), name)
+    original = getattr(sys.modules.get("eventlet.patcher"), "original", importlib.import_module)
+    return getattr(original(module), name)
 
 
 if not TYPE_CHECKING:
