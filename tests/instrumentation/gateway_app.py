@@ -236,6 +236,7 @@ def make_django() -> Any:
 
 
 def make_flask() -> Any:
+    import openai  # noqa: F401  # once, before there are greenlets that would all wait for it
     from flask import Flask, Response, request
 
     app = Flask(__name__)

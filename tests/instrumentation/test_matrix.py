@@ -44,9 +44,10 @@ SERVERS: dict[str, tuple[str, ...]] = {
     "gunicorn --preload, uvicorn worker": (*GUNICORN, "-k", "uvicorn_worker.UvicornWorker", "--preload"),
     "gunicorn -k asgi": (*GUNICORN, "-k", "asgi"),
 }
+PATIENT = (*GUNICORN, "--timeout", "300")  # an import takes long on a busy machine, and no greenlet runs meanwhile
 WSGI_SERVERS = {
-    "gunicorn -k gevent": (*GUNICORN, "-k", "gevent"),
-    "gunicorn -k gevent --workers 2": (*GUNICORN, "-k", "gevent", "--workers", "2"),
+    "gunicorn -k gevent": (*PATIENT, "-k", "gevent"),
+    "gunicorn -k gevent --workers 2": (*PATIENT, "-k", "gevent", "--workers", "2"),
 }
 AT_ONCE = 4
 """Requests of each kind that a WSGI server answers at the same time."""
@@ -91,7 +92,7 @@ def served(command: Sequence[str], name: str, backend: Server, folder: Path, **s
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(90)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
