@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Collection
 from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # a namespace package
 
+from otel_wirecap import native
 from otel_wirecap.config import load_config, option_names, unknown_variables
 from otel_wirecap.environment import is_switched_off
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
@@ -20,7 +20,7 @@ logger = logging.getLogger("otel_wirecap")
 
 PROVIDERS = ("tracer_provider", "meter_provider", "logger_provider")
 
-_lock = threading.RLock()
+_lock = native.RLock()
 _hooks = LazyHooks((*httpx.HOOKS, *aiohttp.HOOKS, *websockets.HOOKS, *asgi_hooks.HOOKS))
 
 

@@ -6,11 +6,14 @@ import contextlib
 import functools
 import logging
 
+from otel_wirecap import native
+
 logger = logging.getLogger("otel_wirecap")
 
 
 @functools.cache
 def tell_once(message: str, detail: str) -> None:
     """Warns with ``message`` and ``detail``, the first time that these come together."""
-    with contextlib.suppress(Exception):  # the application's log handlers must not reach it through us
+    # The application's log handlers must not reach it through us.
+    with contextlib.suppress(Exception), native.known_to_threading():
         logger.warning("otel-wirecap: %s: %s", message, detail)
