@@ -1,4 +1,4 @@
-"""``otel-wirecap proxy`` that cannot do its work says so at once; who may use its keys is said on its command line."""
+"""Who may use the keys of ``otel-wirecap proxy``, as its command line says it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -29,24 +28,6 @@ def start(folder: Path, *options: str, **variables: str) -> subprocess.Completed
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=60, check=False, env=CLEAN | variables
     )
-
-
-def test_a_port_in_use_is_told(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = start(tmp_path, "--port", str(taken.getsockname()[1]))
-    assert done.returncode == 2
-    assert "cannot listen on 127.0.0.1:" in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-def test_a_capture_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    done = start(tmp_path, "--capture-file", str(tmp_path))
-    assert done.returncode == 2
-    assert f"cannot write the capture file {tmp_path}" in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-# -- who may use the keys --------------------------------------------------------------------------
 
 
 def made(path: Path, content: bytes, mode: int = 0o600) -> str:
