@@ -19,6 +19,7 @@ from otel_wirecap.cli.options import add_capture_options, capture_settings
 from otel_wirecap.config import CONFIG_FILE_VARIABLE, load_config
 from otel_wirecap.environment import DEFAULT_CAPTURE_FILE, environment, environment_variable
 from otel_wirecap.instrumentation.environment_variables import ATTACH
+from otel_wirecap.messages import without_secrets
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
@@ -117,4 +118,4 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _say(message: str) -> None:
-    print(f"otel-wirecap: {message}", file=sys.stderr)  # noqa: T201  # this is the command line
+    print(f"otel-wirecap: {without_secrets(message)}", file=sys.stderr)  # noqa: T201  # this is the command line

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from otel_wirecap import native
 from otel_wirecap.capture.naming import COMPRESSION_SUFFIXES, ENCRYPTION_SUFFIX
 from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.messages import without_secrets
 
 if TYPE_CHECKING:
     from otel_wirecap.storage.capture_file import CaptureFile
@@ -270,8 +271,9 @@ def _encryption(recipient: str) -> Callable[[Any, Any], None]:
     try:
         recipients = [kind.from_str(recipient)]
     except pyrage.RecipientError:
+        shown = without_secrets(repr(recipient))
         raise ConfigurationError(
-            f"capture_encrypt_to: {recipient!r} cannot be used; expected an age public key (age1…), "
-            "as age-keygen prints it, or an SSH public key"
+            f"capture_encrypt_to: {shown} cannot be used; expected an age public key (age1…), "
+            "as age-keygen -y prints it, or an SSH public key (ssh-ed25519 …, ssh-rsa …)"
         ) from None
     return lambda reader, writer: pyrage.encrypt_io(reader, writer, recipients)
