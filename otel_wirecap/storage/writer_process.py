@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_wirecap.environment import environment
-from otel_wirecap.storage import writer_process_start
+from otel_wirecap.storage import adopted_writers, writer_process_start
 from otel_wirecap.storage.channel import READ_BYTES, Frames, Sender, message_of, send_message
 from otel_wirecap.storage.own_socket import OwnSocket
 from otel_wirecap.version import __version__
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from otel_wirecap.storage.record_writer import Owner
     from otel_wirecap.storage.stats import CaptureStats
 
-REAP_SECONDS = 1.0
+MAX_REAP_SECONDS = 1.0
 MOST_START_SECONDS = 10.0
 MOST_FORK_WAIT_SECONDS = 1.0
 MOST_FRAME_EVENTS = 512
@@ -203,6 +203,7 @@ class WriterProcess:
                 target=self._receive, args=(connection,), name="otel-wirecap-receiver", daemon=True
             )
             self._receiving.start()
+            adopted_writers.watch_where_adopted()
         except Exception as error:  # noqa: BLE001  # no process, no thread, no interpreter: it goes on here
             self._stop_starter()
             if self._connection is not None:
@@ -318,7 +319,8 @@ class WriterProcess:
         if self._sending is not None:
             self._sending.join()
         connection.close()
-        self._reap()
+        if self._writer_pid is not None:
+            adopted_writers.wait_for(self._writer_pid, MAX_REAP_SECONDS)
         if self._is_closed:
             self._over.set()
         else:
@@ -327,6 +329,7 @@ class WriterProcess:
     def _ready(self, pid: int) -> None:
         self._writer_pid = pid
         self._is_ready.set()
+        adopted_writers.watch_where_adopted(pid)
 
     def _count(self, events: int, weight: int, held_bytes: int, held_records: int) -> None:
         self._held_bytes, self._held_records = held_bytes, held_records
@@ -411,15 +414,6 @@ class WriterProcess:
         if self._starter is not None:
             self._starter.kill()
             self._starter.wait()
-
-    def _reap(self) -> None:
-        """Waits for the process where the system has made it our child: we are the first process of a container."""
-        deadline = time.monotonic() + REAP_SECONDS
-        with contextlib.suppress(ChildProcessError):
-            while self._writer_pid is not None and time.monotonic() < deadline:
-                if os.waitpid(self._writer_pid, os.WNOHANG)[0]:
-                    return
-                time.sleep(0.01)
 
 
 def _interpreter() -> str:
