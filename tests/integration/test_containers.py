@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import http.client
 import json
@@ -24,6 +25,7 @@ PYTHON = [sys.executable]
 RUN = [str(BIN / "otel-wirecap"), "run", "--"]
 INSTRUMENT = [str(BIN / "opentelemetry-instrument")]
 SECONDS = 100.0
+CLEAN_SECONDS = 30.0
 T = TypeVar("T")
 INTERPRETER = BIN.joinpath(sys.executable).name[:15]
 """As lists of processes name it."""
@@ -129,27 +131,44 @@ await_the_end()
 """
 
 SENT_AND_NOT_WRITTEN = """
-for _ in range(5):
-    exchange()
-from otel_wirecap.storage.registry import open_writers
-(writer,) = open_writers()
-empty = 0
-while empty < 5:  # its process is hardly up by then
-    time.sleep(0.001)
-    empty = 0 if len(writer._queue) + writer._home._events_on_their_way else empty + 1
+def send():
+    instrument()
+    for _ in range(5):
+        exchange()
+    from otel_wirecap.storage.registry import open_writers
+    (writer,) = open_writers()
+    empty = 0
+    while empty < 5:
+        time.sleep(0.001)
+        empty = 0 if len(writer._queue) + writer._home._events_on_their_way else empty + 1
+    print("sent", flush=True)
 """
 
-KILLED_BEFORE_IT_WAS_WRITTEN = SENT_AND_NOT_WRITTEN + "os.kill(os.getpid(), signal.SIGKILL)"
+KILLED_BEFORE_IT_WAS_WRITTEN = (
+    SENT_AND_NOT_WRITTEN
+    + """
+send()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+)
 
 CHILD_KILLED_BEFORE_IT_WAS_WRITTEN = (
-    """
-instrument()
-child = os.fork()
-if not child:
-"""
-    + textwrap.indent(KILLED_BEFORE_IT_WAS_WRITTEN, "    ")
+    SENT_AND_NOT_WRITTEN
     + """
-os.waitpid(child, 0)
+instrument()
+if sys.argv[1:]:
+    send()
+    os.kill(os.getpid(), signal.SIGKILL)
+own = os.environ | {"WIRE_CAPTURE_FILE": "locked.log"}
+subprocess.run([sys.executable, __file__, "child"], env=own, check=False)
+"""
+)
+
+STOPPED_BEFORE_IT_WAS_WRITTEN = (
+    SENT_AND_NOT_WRITTEN
+    + """
+send()
+time.sleep(600)
 """
 )
 
@@ -159,14 +178,6 @@ import ctypes
 PR_SET_CHILD_SUBREAPER = 36
 assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 """
-
-STOPPED_BEFORE_IT_WAS_WRITTEN = (
-    SENT_AND_NOT_WRITTEN
-    + """
-print("up", flush=True)
-time.sleep(600)
-"""
-)
 
 SERVED = """
 import os
@@ -245,6 +256,12 @@ class Container:
     def is_clean(self) -> bool:
         """Whether there are neither zombies nor writers of applications that have ended."""
         return not self.zombies() and self.is_tidy()
+
+    def wait_until_it_is_clean(self) -> None:
+        deadline = time.monotonic() + CLEAN_SECONDS
+        while not self.is_clean() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert (self.zombies(), self.is_tidy()) == ([], True)
 
     def is_tidy(self) -> bool:
         """Whether there are no writers of applications that have ended."""
@@ -341,16 +358,12 @@ def environ(folder: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def records(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "capture.log").read_text().splitlines()]
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def requests_of(folder: Path) -> int:
-    return sum(record["direction"] == "outbound_request" for record in records(folder))
-
-
-def gaps_of(folder: Path) -> list[str]:
-    return [record["payload"]["reason"] for record in records(folder) if record["direction"] == "system_gap"]
+def requests_of(path: Path) -> int:
+    return sum(record["direction"] == "outbound_request" for record in records(path))
 
 
 FIRST = {"the application": PYTHON, "run": RUN, "opentelemetry-instrument": INSTRUMENT}
@@ -366,17 +379,17 @@ def test_no_writer_of_a_child_process_remains_as_a_zombie(
 ) -> None:
     container = start(START_METHODS, method, first=FIRST[first])
     assert container.output().readline() == "done\n"
-    wait_until(container.is_clean)
+    container.wait_until_it_is_clean()
     container.finish()
     assert container.outermost.returncode == 0
-    assert requests_of(tmp_path) == 4
+    assert requests_of(tmp_path / "capture.log") == 4
 
 
 @pytest.mark.parametrize("first", ["the application", "run"])
 def test_no_writer_of_a_killed_process_remains_as_a_zombie(first: str, start: Start) -> None:
     container = start(KILLED, first=FIRST[first])
     assert container.output().readline() == "done\n"
-    wait_until(container.is_clean)
+    container.wait_until_it_is_clean()
     container.finish()
     assert container.outermost.returncode == 0
 
@@ -384,7 +397,7 @@ def test_no_writer_of_a_killed_process_remains_as_a_zombie(first: str, start: St
 def test_who_adopts_orphans_without_being_the_first_process_waits_for_writers(start: Start) -> None:
     container = start(SUBREAPER + KILLED, namespace=False)
     assert container.output().readline() == "done\n"
-    wait_until(container.is_clean)
+    container.wait_until_it_is_clean()
     container.finish()
     assert container.outermost.returncode == 0
 
@@ -406,7 +419,7 @@ def test_an_application_that_waits_for_any_child_sees_each_of_its_own(start: Sta
 def test_under_run_an_application_can_wait_until_it_has_no_child(start: Start, tmp_path: Path) -> None:
     container = start(NO_CHILD_LEFT, first=RUN)
     assert container.finish() == "[0, 1, 2]\n"
-    assert requests_of(tmp_path) == 4
+    assert requests_of(tmp_path / "capture.log") == 4
 
 
 def test_run_waits_for_every_orphan_as_the_first_process_is_expected_to(start: Start) -> None:
@@ -416,25 +429,31 @@ def test_run_waits_for_every_orphan_as_the_first_process_is_expected_to(start: S
     container.finish()
 
 
-@pytest.mark.parametrize("first", ["the application", "run"])
-def test_the_first_process_does_not_end_before_what_a_killed_one_sent_is_written(
-    first: str, start: Start, tmp_path: Path
+@pytest.mark.parametrize(
+    ("first", "program", "file", "code"),
+    [
+        (RUN, KILLED_BEFORE_IT_WAS_WRITTEN, "capture.log", 128 + signal.SIGKILL),
+        (RUN, STOPPED_BEFORE_IT_WAS_WRITTEN, "capture.log", 128 + signal.SIGTERM),
+        (PYTHON, CHILD_KILLED_BEFORE_IT_WAS_WRITTEN, "locked.log", 0),
+    ],
+    ids=["run, command killed", "run, stopped by a signal", "the application, child killed"],
+)
+def test_the_first_process_does_not_end_before_what_others_sent_is_written(
+    first: list[str], program: str, file: str, code: int, start: Start, tmp_path: Path
 ) -> None:
-    program = KILLED_BEFORE_IT_WAS_WRITTEN if first == "run" else CHILD_KILLED_BEFORE_IT_WAS_WRITTEN
-    container = start(program, first=FIRST[first])
+    with (tmp_path / file).open("wb") as capture:
+        fcntl.flock(capture, fcntl.LOCK_EX)
+        container = start(program, first=first)
+        assert container.output().readline() == "sent\n"
+        if program is STOPPED_BEFORE_IT_WAS_WRITTEN:
+            os.kill(container.first, signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            container.outermost.wait(1)
     container.finish()
-    assert gaps_of(tmp_path) == ["application_gone"]
-    assert requests_of(tmp_path) == 5
-
-
-def test_a_signal_to_run_as_the_first_process_ends_the_command_and_loses_nothing(start: Start, tmp_path: Path) -> None:
-    container = start(STOPPED_BEFORE_IT_WAS_WRITTEN, first=RUN)
-    assert container.output().readline() == "up\n"
-    os.kill(container.first, signal.SIGTERM)
-    container.finish()
-    assert container.outermost.returncode == 128 + signal.SIGTERM
-    assert gaps_of(tmp_path) == ["application_gone"]
-    assert requests_of(tmp_path) == 5
+    assert container.outermost.returncode == code
+    found = records(tmp_path / file)
+    assert [one["payload"]["reason"] for one in found if one["direction"] == "system_gap"] == ["application_gone"]
+    assert requests_of(tmp_path / file) == 5
 
 
 SERVERS = {
@@ -458,11 +477,11 @@ def test_a_server_whose_workers_are_killed_keeps_no_zombies(server: str, start: 
     for _ in range(2):
         worker = wait_until(lambda: worker_that_answers(port))
         os.kill(container.child_of_inner_id(worker), signal.SIGKILL)
-        wait_until(container.is_clean)
+        container.wait_until_it_is_clean()
     wait_until(lambda: worker_that_answers(port))
     os.kill(container.first, signal.SIGTERM)
     container.finish()
-    assert "inbound_request" in {record["direction"] for record in records(tmp_path)}
+    assert "inbound_request" in {record["direction"] for record in records(tmp_path / "capture.log")}
 
 
 def worker_that_answers(port: int) -> int:
