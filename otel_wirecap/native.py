@@ -43,12 +43,13 @@ __all__ = [
     "socket",
     "socketpair",
     "start_thread",
+    "waitid",
     "waitpid",
 ]
 
 if TYPE_CHECKING:
     from _socket import socketpair
-    from os import posix_spawn, waitpid
+    from os import posix_spawn, waitid, waitpid
     from queue import SimpleQueue
     from select import poll
     from socket import socket
@@ -77,6 +78,7 @@ if not TYPE_CHECKING:
     sleep = _own("time", "sleep")
     socket = _own("socket", "socket")
     socketpair = _own("_socket", "socketpair")
+    waitid = _own("os", "waitid")
     waitpid = _own("os", "waitpid")
 
 _start_new_thread = _own("_thread", "start_new_thread")

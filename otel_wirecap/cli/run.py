@@ -3,11 +3,15 @@
 The command gets the settings through the environment and our start-up module through ``PYTHONPATH``, so that child
 processes of its own (workers, reloaders) are captured too. No OpenTelemetry SDK set-up is involved: whatever exporters
 are installed or missing, the command starts.
+
+As the first process of a container it does what is expected of one: signals reach the command, orphans that have ended
+are waited for, and it does not end, which would kill them, before the writers of processes that have ended.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -20,6 +24,7 @@ from otel_wirecap.config import CONFIG_FILE_VARIABLE, load_config
 from otel_wirecap.environment import DEFAULT_CAPTURE_FILE, environment, environment_variable
 from otel_wirecap.instrumentation.environment_variables import ATTACH
 from otel_wirecap.messages import without_secrets
+from otel_wirecap.storage import adopted_writers
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
@@ -87,15 +92,28 @@ def _call(command: list[str], environ: dict[str, str]) -> int:
         return NOT_EXECUTABLE
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        process.send_signal(number)
+        if process.returncode is None:
+            os.kill(process.pid, number)  # not process.send_signal, which would wait for it in here
 
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, pass_on)
     # A terminal sends these to the command as well: it decides what becomes of them.
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN if _in_a_terminal_s_foreground() else pass_on)
-    code = process.wait()
-    return code if code >= 0 else 128 - code
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody learns how a child has ended
+    process.returncode = _exit_code_of(process.pid)
+    adopted_writers.let_finish()
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def _exit_code_of(command: int) -> int:
+    """Waits for the command's end, and for all that the system has given to this process and that ends before it."""
+    pid = None
+    with contextlib.suppress(ChildProcessError):  # it ended while that was ignored
+        while pid != command:
+            pid, status = os.wait()
+        return os.waitstatus_to_exitcode(status)
+    return 0
 
 
 def _in_a_terminal_s_foreground() -> bool:

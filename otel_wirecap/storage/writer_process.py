@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_wirecap import native
 from otel_wirecap.environment import environment
-from otel_wirecap.storage import writer_process_start
+from otel_wirecap.storage import adopted_writers, writer_process_start
 from otel_wirecap.storage.channel import READ_BYTES, Frames, Sender, message_of, send_message
 from otel_wirecap.storage.child_process import kill_process, start_process, wait_for_process
 from otel_wirecap.storage.own_socket import OwnSocket
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from otel_wirecap.storage.record_writer import Owner
     from otel_wirecap.storage.stats import CaptureStats
 
-REAP_SECONDS = 1.0
+MAX_REAP_SECONDS = 1.0
 MOST_START_SECONDS = 10.0
 MOST_FORK_WAIT_SECONDS = 1.0
 MOST_FRAME_EVENTS = 512
@@ -201,6 +201,7 @@ class WriterProcess:
         try:
             connection = self._spawn()
             self._receiving = native.start_thread("otel-wirecap-receiver", self._receive, connection)
+            adopted_writers.watch_where_adopted()
         except Exception as error:  # noqa: BLE001  # no process, no thread, no interpreter: it goes on here
             self._stop_starter()
             if self._connection is not None:
@@ -310,7 +311,8 @@ class WriterProcess:
         if self._sending is not None:
             self._sending.join()
         connection.close()
-        self._reap()
+        if self._writer_pid is not None:
+            wait_for_process(self._writer_pid, MAX_REAP_SECONDS)  # where the system has made it our child
         if self._is_closed:
             self._over.set()
         else:
@@ -319,6 +321,7 @@ class WriterProcess:
     def _ready(self, pid: int) -> None:
         self._writer_pid = pid
         self._is_ready.set()
+        adopted_writers.watch_where_adopted(pid)
 
     def _count(self, events: int, weight: int, held_bytes: int, held_records: int) -> None:
         self._held_bytes, self._held_records = held_bytes, held_records
@@ -403,11 +406,6 @@ class WriterProcess:
         starter, self._starter = self._starter, None
         if starter is not None:
             kill_process(starter, MOST_START_SECONDS)
-
-    def _reap(self) -> None:
-        """Waits for the process where the system has made it our child: we are the first process of a container."""
-        if self._writer_pid is not None:
-            wait_for_process(self._writer_pid, REAP_SECONDS)
 
 
 def interpreter() -> str | None:
