@@ -166,7 +166,7 @@ def record_body(
         payload = redact_content(
             kept, content_type, redactor, counts, credentials, is_json=value is not NOT_JSON, is_whole=is_whole
         )
-        if not isinstance(payload, RawJSON):
+        if beyond and not isinstance(payload, RawJSON):
             payload = without_end(payload, beyond)
     except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not written
         counts["withheld"] = counts.get("withheld", 0) + 1

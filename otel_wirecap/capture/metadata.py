@@ -49,7 +49,8 @@ def redact_reason(
     status_code: object, reason: str, redactor: Redactor, counts: dict[str, int], credentials: Sequence[str] = ()
 ) -> str:
     """The phrase after a status code: a server may write there what it likes."""
-    usual = responses.get(status_code, "OK") if isinstance(status_code, int) else "OK"
-    if redactor.masks_prompts and reason.lower() != usual.lower():
-        return text_without_prompts(reason, counts)
+    if redactor.masks_prompts:
+        usual = responses.get(status_code, "OK") if isinstance(status_code, int) else "OK"
+        if reason.lower() != usual.lower():
+            return text_without_prompts(reason, counts)
     return redactor.text(reason, counts, credentials)

@@ -418,8 +418,8 @@ class ExchangeRecording(ABC):
         return told[:MAX_IDENTITY_TEXT]
 
     def _told_identifier(self, text: str | None) -> str | None:
-        if text is None:
-            return None
+        if not text:
+            return text
         try:
             return redact_name(text, self._shared.redactor, {}, self.flow.credentials)[:MAX_IDENTITY_TEXT]
         except Exception:  # noqa: BLE001  # fail closed
