@@ -448,7 +448,7 @@ def test_the_first_process_does_not_end_before_what_others_sent_is_written(
         if program is STOPPED_BEFORE_IT_WAS_WRITTEN:
             os.kill(container.first, signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
-            container.outermost.wait(1)
+            container.outermost.wait(2)
     container.finish()
     assert container.outermost.returncode == code
     found = records(tmp_path / file)
