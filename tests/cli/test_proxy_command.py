@@ -137,6 +137,27 @@ def test_without_a_default_backend_a_path_is_told_what_to_write(
     assert ([target for target, _ in others.asked], asked.asked) == (["/v1/x"], [])
 
 
+@pytest.mark.parametrize(
+    ("line", "url"),
+    [
+        ("GET /a/../b%2F?", "http://the.host/a/../b%2F"),
+        ("GET http://stranger.test/v1?x=1", "http://stranger.test/v1?x=1"),
+        ("GET %2Fstranger.test:80/v1", "http://the.host/%2Fstranger.test:80/v1"),
+        ("GET stranger.test/v1", "http://the.host/stranger.test/v1"),
+        ("CONNECT stranger.test:443", "http://the.host/stranger.test:443"),
+        ("OPTIONS *", "http://the.host/"),
+    ],
+)
+def test_the_url_of_any_target_is_recorded_with_the_host_that_was_asked(line: str, url: str, tmp_path: Path) -> None:
+    with running(tmp_path, "--backend", "gone=http://127.0.0.1:1") as (proxy, _):
+        address = ("127.0.0.1", int(proxy.rpartition(":")[2]))
+        with socket.create_connection(address, timeout=30) as client:
+            client.sendall(f"{line} HTTP/1.1\r\nHost: the.host\r\nConnection: close\r\n\r\n".encode())
+            assert client.makefile("rb").readline().startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 502 "))
+    records = [json.loads(line) for line in (tmp_path / "wire_capture.log").read_text().splitlines()]
+    assert [r["metadata"]["url"] for r in records if r["direction"] == "inbound_request"] == [url]
+
+
 def ask_azure(url: str, key: str) -> None:
     import openai
 
