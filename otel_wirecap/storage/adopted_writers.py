@@ -71,8 +71,9 @@ def reap_ended() -> None:
 def let_finish(seconds: float = MAX_FINISH_SECONDS) -> None:
     """Waits until no adopted writer is left whose application has ended, up to so many seconds."""
     deadline = time.monotonic() + seconds
-    while any(map(_is_finishing, _children())) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    with contextlib.suppress(OSError):  # no descriptor is free
+        while any(map(_is_finishing, _children())) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 def _watch() -> None:
