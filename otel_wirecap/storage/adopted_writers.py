@@ -61,7 +61,11 @@ def wait_for(writer: int, seconds: float) -> None:
 
 
 def reap_ended() -> None:
-    """Waits for the adopted writers that have ended."""
+    """Waits for the adopted writers that have ended.
+
+    What this process itself starts a writer with carries the name, too: ``subprocess`` bears that somebody else was
+    quicker to wait for it.
+    """
     for pid in _children():
         with contextlib.suppress(ChildProcessError, FileNotFoundError):  # the application waits for any child itself
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None and _is_writer(pid):
