@@ -93,7 +93,8 @@ def _call(command: list[str], environ: dict[str, str]) -> int:
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         if process.returncode is None:
-            os.kill(process.pid, number)  # not process.send_signal, which would wait for it in here
+            with contextlib.suppress(ProcessLookupError):  # it has ended this moment
+                os.kill(process.pid, number)  # not process.send_signal, which would wait for it in here
 
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, pass_on)

@@ -53,7 +53,11 @@ def watch_where_adopted(writer: int | None = None) -> None:
 
 
 def reap_ended() -> None:
-    """Waits for the adopted writers that have ended."""
+    """Waits for the adopted writers that have ended.
+
+    What this process itself starts a writer with carries the name, too: whoever waits for it bears that somebody
+    else was quicker.
+    """
     for pid in _children():
         with contextlib.suppress(ChildProcessError, FileNotFoundError):  # the application waits for any child itself
             if native.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None and _is_writer(pid):
@@ -63,8 +67,9 @@ def reap_ended() -> None:
 def let_finish(seconds: float = MAX_FINISH_SECONDS) -> None:
     """Waits until no adopted writer is left whose application has ended, up to so many seconds."""
     deadline = time.monotonic() + seconds
-    while any(map(_is_finishing, _children())) and time.monotonic() < deadline:
-        native.sleep(0.01)
+    with contextlib.suppress(OSError):  # no descriptor is free
+        while any(map(_is_finishing, _children())) and time.monotonic() < deadline:
+            native.sleep(0.01)
 
 
 def _watch() -> None:
