@@ -108,6 +108,7 @@ class _Relay:
         try:
             route = self._router.route(scope["method"], _target(scope))
         except RoutingError as error:
+            await _take_body(receive)
             await _send_error(send, error.status, error.kind, str(error))
             return
         annotate(backend=route.backend.name)
@@ -142,7 +143,7 @@ class _Relay:
         received = (scope.get("extensions") or {}).get(RAW_HEADERS) or scope["headers"]
         url = origin_url(backend)
         headers, has_body = request_headers(received, url.netloc, http_version=scope["http_version"])
-        if not brings_credential(received, scope["query_string"], backend.credential_header):
+        if not brings_credential(received, route.query or b"", backend.credential_header):
             headers += added_key(url, backend, self._environ)
         request = httpx2.Request(
             scope["method"],
@@ -220,6 +221,12 @@ class _Upload(httpx2.AsyncByteStream):
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._scope.cancel()
+
+
+async def _take_body(receive: Receive) -> None:
+    """Takes a body that goes nowhere: a client that is cut off while it sends never reads the answer."""
+    with anyio.CancelScope() as client_left:
+        await _Upload(receive, client_left).drain()
 
 
 async def _hand_back(response: httpx2.Response, send: Send) -> None:

@@ -30,11 +30,18 @@ class Route(NamedTuple):
 
     Attributes:
         backend: it is sent to.
-        target: what the backend is asked for: its own path with that of the request behind it, and the query.
+        path: what the backend is asked for: its own path with that of the request behind it.
+        query: without the question mark; None where there is none.
     """
 
     backend: Backend
-    target: bytes
+    path: bytes
+    query: bytes | None = None
+
+    @property
+    def target(self) -> bytes:
+        """The path and the query, as they are sent."""
+        return self.path if self.query is None else self.path + b"?" + self.query
 
 
 class RoutingError(Exception):
@@ -88,7 +95,7 @@ class Router:
             name, _, rest = rest.partition(b"/")
             backend = self._named(name)
             path = b"/" + rest
-        return Route(backend, backend.base_path + path + mark + query)
+        return Route(backend, backend.base_path + path, query if mark else None)
 
     def _named(self, name: bytes) -> Backend:
         backend = self._backends.get(name)

@@ -67,7 +67,8 @@ BACKENDS = {
     ],
 )  # fmt: skip
 def test_a_path_that_begins_with_to_names_its_backend_and_every_other_is_the_defaults(target, name, asked_for):
-    assert Router(BACKENDS, "openai").route("POST", target) == (BACKENDS[name], asked_for)
+    route = Router(BACKENDS, "openai").route("POST", target)
+    assert (route.backend, route.target) == (BACKENDS[name], asked_for)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,8 @@ def test_what_is_no_path_from_the_root_goes_nowhere(method, target, default):
 
 
 def test_options_of_the_whole_server_are_the_default_backends():
-    assert Router(BACKENDS, "local").route("OPTIONS", b"*") == (BACKENDS["local"], b"*")
+    route = Router(BACKENDS, "local").route("OPTIONS", b"*")
+    assert (route.backend, route.target) == (BACKENDS["local"], b"*")
     with pytest.raises(RoutingError, match="no default backend"):
         Router(BACKENDS, None).route("OPTIONS", b"*")
 
@@ -248,6 +250,22 @@ async def test_a_request_that_goes_nowhere_leaves_its_connection_usable(place, c
     client.send(b"GET /v1/models HTTP/1.1\r\nHost: p\r\n\r\n")
     assert (await client.head())[0] == b"HTTP/1.1 200 OK"
     assert default.head_lines[0] == b"GET /v1/models HTTP/1.1"
+
+
+@pytest.mark.parametrize("target", [b"/to/nobody/v1", b"http://stranger.test/v1"])
+async def test_who_sends_a_large_body_nowhere_reads_the_answer(target, place):
+    size = 16 << 20
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(place[0].rpartition(":")[2]))
+    try:
+        writer.write(b"POST %b HTTP/1.1\r\nHost: p\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (target, size))
+        for _ in range(size >> 20):
+            writer.write(bytes(1 << 20))
+            await writer.drain()
+        answer = await asyncio.wait_for(reader.read(), 20)
+    finally:
+        writer.close()
+    assert re.match(rb"HTTP/1.1 40[04] ", answer)
+    assert answer.endswith(b'"}}')
 
 
 async def test_the_app_under_a_server_that_gives_no_raw_target_asks_for_path_and_query(socket_backend):
