@@ -113,6 +113,7 @@ class _Relay:
         try:
             route = self._router.route(scope["method"], _target(scope))
         except RoutingError as error:
+            await _take_body(receive)
             await _send_error(send, error.status, error.kind, str(error))
             return
         annotate(backend=route.backend.name)
@@ -236,6 +237,12 @@ class _Upload(httpx2.AsyncByteStream):
         self._scope.cancel()
 
 
+async def _take_body(receive: Receive) -> None:
+    """Takes a body that goes nowhere: a client that is cut off while it sends never reads the answer."""
+    with anyio.CancelScope() as client_left:
+        await _Upload(receive, client_left).drain()
+
+
 async def _hand_back(response: httpx2.Response, send: Send) -> None:
     await send(
         {
@@ -250,9 +257,7 @@ async def _hand_back(response: httpx2.Response, send: Send) -> None:
 
 
 async def _refuse(receive: Receive, send: Send, backend: Backend, refusal: Refusal) -> None:
-    """Takes the request's body before it answers: who is cut off while sending never reads the answer."""
-    with anyio.CancelScope() as client_left:
-        await _Upload(receive, client_left).drain()
+    await _take_body(receive)
     headers = [(b"www-authenticate", b"Bearer")] if refusal.status == 401 else []
     await _send_json(send, refusal.status, refusal_body(backend.name, refusal), headers)
 

@@ -31,7 +31,7 @@ class Route(NamedTuple):
     Attributes:
         backend: it is sent to.
         path: what the backend is asked for: its own path with that of the request behind it.
-        query: of the target, without the question mark; None where there is none.
+        query: without the question mark; None where there is none.
     """
 
     backend: Backend
@@ -40,7 +40,7 @@ class Route(NamedTuple):
 
     @property
     def target(self) -> bytes:
-        """The target of the request that is sent."""
+        """The path and the query, as they are sent."""
         return self.path if self.query is None else self.path + b"?" + self.query
 
 

@@ -146,23 +146,23 @@ async def test_a_body_of_known_length_keeps_its_length_and_its_bytes(socket_back
 
 
 async def test_a_client_that_leaves_in_mid_upload_breaks_the_upload_off(socket_backend, serve_proxy, connect):
-    begun, ended = asyncio.Event(), asyncio.Event()
-    rest = bytearray()
+    arrived, ended = asyncio.Event(), asyncio.Event()
+    body = bytearray()
 
     async def handler(backend, reader, writer):
         await backend.head(reader)
-        rest.extend(await reader.read(1))
-        begun.set()
-        rest.extend(await reader.read())
+        body.extend(await reader.readexactly(len(b"4\r\nhalf\r\n")))
+        arrived.set()
+        body.extend(await reader.read())
         ended.set()
 
     backend = await socket_backend(handler)
     client = await connect(await serve_proxy(backend.url))
     client.send(b"POST / HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
-    await asyncio.wait_for(begun.wait(), 60)
+    await asyncio.wait_for(arrived.wait(), 60)
     client.writer.close()
     await asyncio.wait_for(ended.wait(), 60)
-    assert bytes(rest) == b"4\r\nhalf\r\n"  # no last chunk: the backend cannot take it for a whole request
+    assert bytes(body) == b"4\r\nhalf\r\n"  # no last chunk: the backend cannot take it for a whole request
 
 
 # -- the response on its way to the client ---------------------------------------------------------
@@ -339,17 +339,20 @@ async def test_a_client_that_leaves_in_mid_stream_closes_the_backends_connection
 async def test_a_client_that_leaves_before_the_response_closes_the_backends_connection_at_once(
     socket_backend, serve_proxy, connect
 ):
+    arrived = asyncio.Event()
+
     async def handler(backend, reader, writer):
         await backend.head(reader)
+        arrived.set()
         await reader.read()
         backend.client_left.set()
 
     backend = await socket_backend(handler)
     client = await connect(await serve_proxy(backend.url))
     client.send(b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 2\r\n\r\n{}")
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(arrived.wait(), 20)
     client.writer.close()
-    await asyncio.wait_for(backend.client_left.wait(), 2)
+    await asyncio.wait_for(backend.client_left.wait(), 20)
 
 
 # -- failures --------------------------------------------------------------------------------------

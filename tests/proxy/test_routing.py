@@ -254,6 +254,22 @@ async def test_a_request_that_goes_nowhere_leaves_its_connection_usable(place, c
     assert default.head_lines[0] == b"GET /v1/models HTTP/1.1"
 
 
+@pytest.mark.parametrize("target", [b"/to/nobody/v1", b"http://stranger.test/v1"])
+async def test_who_sends_a_large_body_nowhere_reads_the_answer(target, place):
+    size = 16 << 20
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(place[0].rpartition(":")[2]))
+    try:
+        writer.write(b"POST %b HTTP/1.1\r\nHost: p\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (target, size))
+        for _ in range(size >> 20):
+            writer.write(bytes(1 << 20))
+            await writer.drain()
+        answer = await asyncio.wait_for(reader.read(), 20)
+    finally:
+        writer.close()
+    assert re.match(rb"HTTP/1.1 40[04] ", answer)
+    assert answer.endswith(b'"}}')
+
+
 async def test_the_app_under_a_server_that_gives_no_raw_target_asks_for_path_and_query(socket_backend):
     backend = await socket_backend(keeping())
     app = create_app({"b": Backend("b", backend.url)}, "b", environ={})
