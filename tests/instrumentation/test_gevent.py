@@ -70,7 +70,7 @@ def run(folder: Path, *parts: str, **environ: str) -> subprocess.CompletedProces
     program = "import sys\n" + "".join(map(textwrap.dedent, parts))
     variables = {"WIRE_CAPTURE_FILE": str(folder / "capture.log"), **environ}
     return subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", program],  # it forks, with threads of ours
         cwd=folder, env=os.environ | variables, capture_output=True, text=True, timeout=SECONDS,
     )  # fmt: skip
 
@@ -241,3 +241,31 @@ def test_who_waits_for_room_never_stops_the_other_greenlets(tmp_path: Path) -> N
     settings = {"WIRE_CAPTURE_OVERFLOW": "block", "WIRE_CAPTURE_MAX_QUEUE_BYTES": "16MB"}
     done = run(tmp_path, ORDERS["patched first"], finding, stuck, **settings)
     assert done.stdout == "True\n", done.stderr
+
+
+@pytest.mark.parametrize("writer", ["process", "thread"])
+@pytest.mark.parametrize("order", [*ORDERS][:2])
+def test_a_process_that_a_greenlet_starts_runs_no_greenlet(order: str, writer: str, tmp_path: Path) -> None:
+    starting = """
+        import os, subprocess
+        import gevent
+
+        application, ticks = os.getpid(), 0
+
+        def tick():
+            global ticks
+            while True:
+                gevent.sleep(0)
+                ticks += 1
+                if os.getpid() != application:
+                    print("a greenlet runs in the child", flush=True)
+                    os._exit(1)
+
+        gevent.spawn(tick)
+        for _ in range(5):
+            subprocess.run(["true"], check=True)
+        print(ticks > 0)
+    """
+    done = run(tmp_path, ORDERS[order], starting, WIRE_CAPTURE_WRITER=writer)
+    assert done.stdout == "True\n", done.stderr
+    assert done.stderr == ""

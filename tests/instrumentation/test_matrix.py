@@ -28,6 +28,7 @@ ROOT = HERE.parents[1]
 BIN = Path(sys.executable).parent
 STREAM = b"".join(EVENTS)
 
+UNDER = ("opentelemetry-instrument",)
 UVICORN = ("uvicorn", "{app}", "--port", "{port}")
 GUNICORN = ("gunicorn", "-b", "127.0.0.1:{port}", "--no-control-socket", "{app}")
 SERVERS: dict[str, tuple[str, ...]] = {
@@ -62,8 +63,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def served(command: Sequence[str], name: str, backend: Server, folder: Path, **settings: str) -> Iterator[str]:
-    """Serves an application of the gateway under ``opentelemetry-instrument``; gives its address."""
+def served(
+    command: Sequence[str], name: str, backend: Server, folder: Path, under: Sequence[str] = UNDER, **settings: str
+) -> Iterator[str]:
+    """Serves an application of the gateway, by default under ``opentelemetry-instrument``; gives its address."""
     port = free_port()
     filled = [part.format(app=f"gateway_app:{name}", name=name, port=port) for part in command]
     environ = os.environ | {
@@ -78,7 +81,7 @@ def served(command: Sequence[str], name: str, backend: Server, folder: Path, **s
     }
     log = (folder / "server.log").open("wb")
     process = subprocess.Popen(
-        [BIN / "opentelemetry-instrument", BIN / filled[0], *filled[1:]],
+        [BIN / under[0], *under[1:], BIN / filled[0], *filled[1:]],
         cwd=folder, env=environ, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     try:
@@ -167,9 +170,11 @@ def run_wsgi(command: Sequence[str], folder: Path, writer: str) -> int:
         assert answer.status_code == 200, answer.text
         assert answer.content.count(b"data: ") == (len(EVENTS) if path == "stream" else 0)
 
+    # So that what is in the file at the end was written at the end.
+    settings = {"WIRE_CAPTURE_WRITER": writer, "WIRE_CAPTURE_FLUSH_INTERVAL": "60"}
     with serving() as backend:
         with (
-            served(command, "flask", backend, folder, WIRE_CAPTURE_WRITER=writer) as url,
+            served(command, "flask", backend, folder, ("otel-wirecap", "run", "--"), **settings) as url,
             concurrent.futures.ThreadPoolExecutor(len(asked)) as pool,
         ):
             for _ in pool.map(lambda one: ask(*one), asked):
