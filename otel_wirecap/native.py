@@ -158,7 +158,7 @@ class Thread:
             target(*arguments)
         finally:
             _leave_threading()
-            del _threads[get_ident()]
+            _threads.pop(get_ident(), None)  # not there in a child that was forked in this thread
             self._over.set()
 
 

@@ -269,7 +269,7 @@ class ExchangeRecording(ABC):
 
     def _request_metadata(self, counts: dict[str, int]) -> dict[str, Any]:
         facts: dict[str, Any] = {
-            "method": self._head.method,
+            "method": self._clean(self._head.method),
             "url": self._told_url(self._head.url, counts),
         }
         if self._head.http_version is not None:

@@ -15,8 +15,8 @@ from otel_wirecap.proxy.backends import backends_from
 
 MAX_PORT = 65535
 
-MOVED = "/NAME/… no longer leads to a backend: write /to/NAME/…"
-"""For those who come from a version without ``/to/``; to be left out in the one after the next."""
+OTHER_BACKENDS = "other backends at /to/NAME/… (before: /NAME/…)"
+"""What is in brackets is for those who come from a version without ``/to/``, and goes in the one after the next."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     app = create_app(backends.by_name, backends.default, environ=keys, access=access)
     note = (
         f" → {backends.default or 'no default backend'}; capture: {runtime.capture_file}"
-        f"{access_note(arguments, access)}; {MOVED}"
+        f"{access_note(arguments, access)}; {OTHER_BACKENDS}"
     )
     serve(app, address, arguments.port, what="otel-wirecap proxy", note=note)
     return 0

@@ -66,7 +66,7 @@ def listening_address(host: str) -> str:
         ConfigurationError: it stands for none.
     """
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise ConfigurationError(
@@ -105,7 +105,7 @@ def access_from(arguments: argparse.Namespace, address: str, environ: Mapping[st
             f"use the keys of the environment; expected a token for clients (--client-token FILE or "
             f"{PROXY_TOKEN_VARIABLE}), --no-environment-keys, or a loopback address such as 127.0.0.1"
         )
-    name = parsed_authority(arguments.host)
+    name = parsed_authority(arguments.host)  # None for an IPv6 address without brackets
     if name is not None and not is_address(name.host) and not is_loopback(address):
         hosts |= {Authority(name.host, None)}
     return Access(token, hosts, origins, any_host=is_any_address(address))
@@ -161,8 +161,9 @@ def _content(file: str) -> bytes:
             status = os.fstat(opened.fileno())
             content = opened.read(MAX_TOKEN_FILE_BYTES)
     except OSError as error:
+        # The name is not quoted: it may be the token itself.
         raise ConfigurationError(
-            f"--client-token: {file!r} cannot be read: {error.strerror}; expected a file with a token in it"
+            f"--client-token: the file cannot be read: {error.strerror}; expected the name of a file with a token in it"
         ) from None
     # Not refused: in containers, secrets are mounted so, and there is no other user there.
     if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH:

@@ -82,6 +82,7 @@ def _as_text(name: str, value: object) -> str:
 
 
 def _call(command: list[str], environ: dict[str, str]) -> int:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody learns how a child has ended
     try:
         process = subprocess.Popen(command, env=environ)  # noqa: S603  # running it is what was asked for
     except FileNotFoundError:
@@ -101,7 +102,6 @@ def _call(command: list[str], environ: dict[str, str]) -> int:
     # A terminal sends these to the command as well: it decides what becomes of them.
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN if _in_a_terminal_s_foreground() else pass_on)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody learns how a child has ended
     process.returncode = _exit_code_of(process.pid)
     adopted_writers.let_finish()
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
@@ -109,12 +109,10 @@ def _call(command: list[str], environ: dict[str, str]) -> int:
 
 def _exit_code_of(command: int) -> int:
     """Waits for the command's end, and for all that the system has given to this process and that ends before it."""
-    pid = None
-    with contextlib.suppress(ChildProcessError):  # it ended while that was ignored
-        while pid != command:
-            pid, status = os.wait()
-        return os.waitstatus_to_exitcode(status)
-    return 0
+    pid, status = os.wait()
+    while pid != command:
+        pid, status = os.wait()
+    return os.waitstatus_to_exitcode(status)
 
 
 def _in_a_terminal_s_foreground() -> bool:

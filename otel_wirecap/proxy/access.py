@@ -5,8 +5,8 @@ Invariants:
 - A key is added to a request only where ``Passage.adds_key`` says so: never to one that brings a credential of its
   own, and never to a browser's preflight.
 - A request that a key is added to is meant for the proxy (``Host``) and does not come from another site's page
-  (``Origin``, ``Sec-Fetch-Site``): a page in the user's browser reaches loopback addresses too, and can have any name
-  resolve to one (DNS rebinding), but it cannot choose these headers.
+  (``Origin``, ``Sec-Fetch-Site``, without both ``Referer``): a page in the user's browser reaches loopback addresses
+  too, and can have any name resolve to one (DNS rebinding), but it cannot choose these headers.
 - With a client token, it also shows the token; and no header and no part of a query that holds the token is sent on.
 
 Sources: RFC 9110, section 7.2 (``Host``); RFC 6454, section 7 (``Origin``); Fetch Metadata Request Headers
@@ -16,6 +16,7 @@ Sources: RFC 9110, section 7.2 (``Host``); RFC 6454, section 7 (``Origin``); Fet
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING
 
 from otel_wirecap.proxy.authority import (
@@ -28,11 +29,10 @@ from otel_wirecap.proxy.authority import (
 )
 from otel_wirecap.proxy.client_token import header_holds, holds, is_among
 from otel_wirecap.proxy.headers import sent_credentials
+from otel_wirecap.proxy.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-MAX_QUOTED = 100
 
 _HARMLESS_SITES = frozenset({b"same-origin", b"none"})
 
@@ -122,11 +122,11 @@ class Access:
 
     def _by_token(self, token: bytes, arrival: Arrival, credential_header: str, *, has_key: bool) -> Passage | Refusal:
         """Whether the client may pass by its token, and with what: all that does not hold the token."""
-        if holds(token, arrival.path):
+        if holds(token, arrival.path) or holds(token, arrival.method.encode("latin-1", "replace")):
             return Refusal(
                 400, "client_token_in_path",
-                "the client token is part of the path, which is sent on as it is; expected it in place of a key, such "
-                "as Authorization: Bearer TOKEN",
+                "the client token is part of the path or the method, which are sent on as they are; expected it in "
+                "place of a key, such as Authorization: Bearer TOKEN",
             )  # fmt: skip
         headers = [header for header in arrival.headers if not header_holds(token, *header)]
         query = arrival.query
@@ -163,13 +163,13 @@ class Access:
         if host is not None:
             came, hint = f"for the host {host}", f"; --allow-host {host} would allow it"
         elif len(named) == 1:
-            came = f"for the host {_quoted(named[0])}"
+            came = f"for the host {quoted(named[0])}"
         else:
             came = f"with {len(named)} Host headers"
         return Refusal(
             403, "host_not_allowed",
-            f"the proxy adds no key to a request {came}; expected Host to be {expected or 'one that is allowed'}, or a "
-            f"key of your own{hint}",
+            f"the proxy adds no key to a request {came}; expected Host to be {expected or 'one that is allowed'}{hint}"
+            "; a request with a key of its own passes",
         )  # fmt: skip
 
     def _page_refusal(self, arrival: Arrival, host: Authority) -> Refusal | None:
@@ -182,13 +182,19 @@ class Access:
                 continue
             if origin is None or not _is_same(origin, host):
                 hint = "" if origin is None else f"; --allow-origin {origin} would allow it"
-                return _page_refused(f"Origin is {_quoted(value)}{hint}")
+                return _page_refused(f"Origin is {quoted(value)}{hint}")
             all_allowed = False  # it is the proxy's own
         for site in _values(arrival.headers, b"sec-fetch-site"):
             if site.lower() not in _HARMLESS_SITES and not all_allowed:
                 return _page_refused(
-                    f"Sec-Fetch-Site is {_quoted(site)}; --allow-origin ORIGIN would allow a page that sends its Origin"
+                    f"Sec-Fetch-Site is {quoted(site)}; --allow-origin ORIGIN would allow a page that sends its Origin"
                 )
+        if not values and not _values(arrival.headers, b"sec-fetch-site"):
+            # Browsers send neither with some requests, such as an image's over plain HTTP.
+            for value in _values(arrival.headers, b"referer"):
+                origin = _origin_of_referer(value)
+                if origin is None or not (_is_same(origin, host) or origin in self.allowed_origins):
+                    return _page_refused(f"Referer is {quoted(value)}")
         return None
 
 
@@ -205,7 +211,10 @@ def _is_same(origin: Origin, host: Authority) -> bool:
 
 
 def _page_refused(came: str) -> Refusal:
-    return Refusal(403, "origin_not_allowed", f"the proxy adds no key to a request of another site's page: {came}")
+    return Refusal(
+        403, "origin_not_allowed",
+        f"the proxy adds no key to a request of another site's page: {came}; a request with a key of its own passes",
+    )  # fmt: skip
 
 
 def _is_preflight(arrival: Arrival) -> bool:
@@ -216,5 +225,6 @@ def _values(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> list[bytes
     return [value.strip() for name, value in headers if name.lower() == wanted]
 
 
-def _quoted(value: bytes) -> str:
-    return repr(value[:MAX_QUOTED].decode("latin-1"))
+def _origin_of_referer(value: bytes) -> Origin | None:
+    scheme, separator, rest = value.decode("latin-1").partition("://")
+    return parsed_origin(scheme + separator + re.split(r"[/?#]", rest, maxsplit=1)[0])

@@ -53,6 +53,9 @@ DRAIN_BYTES = 64 << 20
 READ_SECONDS = 600.0
 """A model may think for minutes before its first byte, and between two of them."""
 
+MAX_STATUS = 599
+"""RFC 9110, section 15; servers know no other."""
+
 IDLE_SECONDS = 4.0
 """Common servers close idle connections after 5 s; to reuse one at that moment would lose the request."""
 
@@ -108,6 +111,7 @@ class _Relay:
         self._router = router
         self._environ = environ
         self._access = access
+        self._mentioned: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -117,6 +121,7 @@ class _Relay:
             await _send_error(send, error.status, error.kind, str(error))
             return
         annotate(backend=route.backend.name)
+        self._mention_namesake(route)
         decision = self._decide(scope, route)
         if isinstance(decision, Refusal):
             await _refuse(receive, send, route.backend, decision)
@@ -130,6 +135,9 @@ class _Relay:
                 request = self._request(scope, route, decision, upload)
                 group.start_soon(upload.watch)
                 response = await self._client.send(request, stream=True, follow_redirects=False)
+                if response.status_code > MAX_STATUS:
+                    await response.aclose()
+                    raise httpx2.RemoteProtocolError("no status of HTTP", request=request)
             except httpx2.HTTPError as error:
                 await upload.drain()
                 await _send_failure(send, route.backend, error)
@@ -146,6 +154,16 @@ class _Relay:
             group.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+    def _mention_namesake(self, route: Route) -> None:
+        """Says in the log, once for each name, that ``/NAME/…`` no longer leads to the backend NAME."""
+        if route.namesake is not None and route.namesake.name not in self._mentioned:
+            name, default = route.namesake.name, route.backend.name
+            self._mentioned.add(name)
+            logger.warning(
+                "a request for /%s/... went to the default backend %s; for the backend %s write /to/%s/...",
+                name, default, name, name,
+            )  # fmt: skip
 
     def _decide(self, scope: Scope, route: Route) -> Passage | Refusal:
         """Whether the request may pass, and with the backend's key or without."""
@@ -271,7 +289,7 @@ async def _send_failure(send: Send, backend: Backend, error: httpx2.HTTPError) -
         status, kind, what = 502, "backend_failed", "broke off before it answered"
     # No more of the error than its type: its text may quote headers.
     message = f"backend {backend.name!r} {what} ({type(error).__name__})"
-    logger.warning("%s", message)
+    logger.warning("%s: %s", message, backend.base_url)
     await _send_error(send, status, kind, message)
 
 

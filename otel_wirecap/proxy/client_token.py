@@ -27,7 +27,7 @@ MAX_TOKEN_LENGTH = 256
 
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
 _RUN = re.compile(rb"[A-Za-z0-9._~+/=-]{%d,}" % MIN_TOKEN_LENGTH)
-_BASIC = re.compile(rb"(?i:basic)[ \t]+([A-Za-z0-9+/_-]+)")
+_BASIC = re.compile(rb"(?i:basic)[ \t=]+([A-Za-z0-9+/_-]+)")
 _URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
 
 
@@ -92,9 +92,9 @@ def _without_scheme(value: bytes) -> bytes:
 
 def _decoded_basic(value: bytes) -> bytes:
     """What ``Basic`` credentials in a header's value say, user and password; nothing where there are none."""
-    found = _BASIC.search(value)
-    if found is None:
-        return b""
-    text = found[1].translate(_URL_ALPHABET)
-    text = text[:-1] if len(text) % 4 == 1 else text  # no base64 has that length
-    return base64.b64decode(text + b"=" * (-len(text) % 4))
+    said = []
+    for found in _BASIC.finditer(value):
+        text = found[1].translate(_URL_ALPHABET)
+        text = text[:-1] if len(text) % 4 == 1 else text  # no base64 has that length
+        said.append(base64.b64decode(text + b"=" * (-len(text) % 4)))
+    return b"\n".join(said)

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from otel_wirecap.proxy.quoting import quoted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
 
 PREFIX: Final = b"to"
 """The first segment of a path that names its backend in the second."""
-
-MAX_QUOTED: Final = 64
-"""Characters of a name that nobody knows which its refusal quotes."""
 
 
 class Route(NamedTuple):
@@ -32,11 +31,13 @@ class Route(NamedTuple):
         backend: it is sent to.
         path: what the backend is asked for: its own path with that of the request behind it.
         query: without the question mark; None where there is none.
+        namesake: another backend, whose name is the path's first segment; before there was ``/to/``, it was asked.
     """
 
     backend: Backend
     path: bytes
     query: bytes | None = None
+    namesake: Backend | None = None
 
     @property
     def target(self) -> bytes:
@@ -89,18 +90,21 @@ class Router:
             )
         path, mark, query = target.partition(b"?")
         first, _, rest = path[1:].partition(b"/")
-        if first != PREFIX:
-            backend = self._default_for(path)
-        else:
+        namesake = None
+        if first == PREFIX:
             name, _, rest = rest.partition(b"/")
             backend = self._named(name)
             path = b"/" + rest
-        return Route(backend, backend.base_path + path, query if mark else None)
+        else:
+            backend = self._default_for(path)
+            if first in self._backends and self._backends[first] is not backend:
+                namesake = self._backends[first]
+        return Route(backend, backend.base_path + path, query if mark else None, namesake)
 
     def _named(self, name: bytes) -> Backend:
         backend = self._backends.get(name)
         if backend is None:
-            told = f"no backend is called {_quoted(name)}" if name else "the path names no backend"
+            told = f"no backend is called {quoted(name)}" if name else "the path names no backend"
             raise RoutingError(404, "unknown_backend", f"{told}; {self._expected}")
         return backend
 
@@ -114,7 +118,3 @@ class Router:
         raise RoutingError(
             404, "no_default_backend", f"{told}; {self._expected}; or start the proxy with --default-backend NAME"
         )
-
-
-def _quoted(text: bytes) -> str:
-    return repr(text.decode("latin-1")[:MAX_QUOTED])

@@ -9,7 +9,7 @@ Invariants:
 
 - Nobody is waited for but by their own id, once they have ended and if they carry the writers' name: the application's
   children are the application's, and so are its signal handlers.
-- A thread runs only where writers are adopted. A forked child adopts nobody, and has none.
+- A thread runs in the first process, and where a writer was adopted. A forked child adopts nobody, and has none.
 - With the first process of a container all others are killed. So it does not end before the writers of applications
   that have ended, within ``MAX_FINISH_SECONDS``.
 """

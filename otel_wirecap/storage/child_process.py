@@ -67,7 +67,9 @@ def wait_for_process(pid: int, seconds: float) -> int | None:
 
 
 def kill_process(pid: int, seconds: float) -> None:
-    """Ends a child that nobody has waited for, and waits until it has ended, so many seconds at most."""
+    """Ends a child, unless somebody has waited for it, and waits until it has ended, so many seconds at most."""
+    if wait_for_process(pid, 0) is not None:  # its number may be a stranger's by now
+        return
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     wait_for_process(pid, seconds)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-import logging
 import os
 import secrets
 import sys
@@ -28,6 +27,7 @@ from otel_wirecap.capture.events import EventKind, SystemTold
 from otel_wirecap.capture.exchange import end_span
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.errors import CaptureFileError
+from otel_wirecap.log import warn
 from otel_wirecap.storage.output import make_outputs
 from otel_wirecap.storage.queue import EventQueue, Request
 from otel_wirecap.storage.stats import CaptureStats
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.record import Record
     from otel_wirecap.config import CaptureConfig
     from otel_wirecap.storage.writer_process import Death
-
-logger = logging.getLogger("otel_wirecap")
 
 _MOST_UNTOLD = 8
 """Records about the capture that are kept for who asks for them later; the beginning is among them."""
@@ -282,9 +280,7 @@ class CaptureWriter:
 
     def log(self, message: str, *arguments: object) -> None:
         """Logs a warning."""
-        # A log handler's trouble must not end the writer.
-        with contextlib.suppress(Exception), native.known_to_threading():
-            logger.warning("otel-wirecap: " + message, *arguments)
+        warn(message, *arguments)
 
     def system_record(self, record: Record) -> None:
         """Tells a record about the capture to who observes them, or keeps it for them."""

@@ -59,15 +59,15 @@ def test_a_host_that_is_none_is_told(tmp_path: Path) -> None:
 
 def test_a_token_file_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     token = secrets.token_hex(16)
-    missing = str(tmp_path / "missing")
-    told = refused(tmp_path, "--client-token", missing)
-    assert f"--client-token: '{missing}' cannot be read: No such file or directory" in told
+    told = refused(tmp_path, "--client-token", token)  # the token in the place of its file
+    assert "--client-token: the file cannot be read: No such file or directory" in told
+    assert token not in told
     for content, why in [(b"", "is empty"), (f"{token}\n{token}".encode(), "has several lines"), (b"short", "has 5")]:
         file = made(tmp_path / "token", content)
         told = refused(tmp_path, "--client-token", file)
         assert f"--client-token: '{file}' {why}" in told
         assert token not in told
-    assert "cannot be read: Is a directory" in refused(tmp_path, "--client-token", str(tmp_path))
+    assert "the file cannot be read: Is a directory" in refused(tmp_path, "--client-token", str(tmp_path))
     assert f"{TOKEN_VARIABLE} has 5 characters" in refused(tmp_path, **{TOKEN_VARIABLE: "short"})
 
 

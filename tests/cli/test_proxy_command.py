@@ -119,7 +119,7 @@ def test_one_line_says_where_it_is_which_backend_is_the_default_and_what_has_cha
         pass
     assert said == [
         f"otel-wirecap proxy on {url} → {default}; capture: wire_capture.log; "
-        "/NAME/… no longer leads to a backend: write /to/NAME/…\n"
+        "other backends at /to/NAME/… (before: /NAME/…)\n"
     ]
 
 

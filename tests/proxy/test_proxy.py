@@ -411,6 +411,14 @@ async def test_a_silent_backend_is_told_as_504(socket_backend, serve_proxy):
     assert response.json()["error"]["type"] == "backend_timeout"
 
 
+async def test_a_status_that_is_none_is_a_bad_gateway(socket_backend, serve_proxy):
+    backend = await socket_backend(answering(b"HTTP/1.1 999 Odd\r\nContent-Length: 2\r\n\r\nok"))
+    proxy = await serve_proxy(backend.url)
+    async with httpx2.AsyncClient() as client:
+        answer = await client.get(proxy + "/v1/x")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (502, "backend_failed")
+
+
 @pytest.mark.parametrize(
     "framing", [b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", b"Content-Length: 10\r\n\r\nabc"]
 )

@@ -72,6 +72,31 @@ def test_a_path_that_begins_with_to_names_its_backend_and_every_other_is_the_def
 
 
 @pytest.mark.parametrize(
+    ("target", "namesake"),
+    [
+        (b"/gemini/v1beta/models", "gemini"),
+        (b"/gemini", "gemini"),
+        (b"/openai/v1/models", None),
+        (b"/gem%69ni/v1", None),
+        (b"/v1/gemini", None),
+        (b"/to/gemini/v1", None),
+        (b"/to/gemini/local/v1", None),
+    ],
+)
+def test_a_path_that_begins_with_another_backends_name_says_so(target, namesake):
+    assert Router(BACKENDS, "openai").route("POST", target).namesake == BACKENDS.get(namesake)
+
+
+async def test_a_path_of_before_is_mentioned_in_the_log_once_for_each_name(place, caplog):
+    proxy, *_ = place
+    for target in (b"/other/v1", b"/other/v1", b"/to/other/v1", b"/v1"):
+        assert (await ask(proxy, b"GET", target)).startswith(b"HTTP/1.1 200")
+    assert [message for message in caplog.messages if "write /to/" in message] == [
+        "a request for /other/... went to the default backend openai; for the backend other write /to/other/..."
+    ]
+
+
+@pytest.mark.parametrize(
     ("target", "told"),
     [
         (b"/to", "the path names no backend"),
@@ -84,7 +109,8 @@ def test_a_path_that_begins_with_to_names_its_backend_and_every_other_is_the_def
         (b"/to/gemini#x/v1", "no backend is called 'gemini#x'"),
         (b"/to/gemini@stranger.test/v1", "no backend is called 'gemini@stranger.test'"),
         (b"/to/..", "no backend is called '..'"),
-        (b"/to/" + b"n" * 1000, "no backend is called '" + "n" * 64 + "'"),
+        (b"/to/" + b"n" * 64, "no backend is called '" + "n" * 64 + "'"),
+        (b"/to/" + b"n" * 65, "no backend is called 65 characters"),
     ],
 )
 def test_an_unknown_name_is_told_with_the_known_ones(target, told):
