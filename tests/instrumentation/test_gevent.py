@@ -70,7 +70,7 @@ def run(folder: Path, *parts: str, **environ: str) -> subprocess.CompletedProces
     program = "import sys\n" + "".join(map(textwrap.dedent, parts))
     variables = {"WIRE_CAPTURE_FILE": str(folder / "capture.log"), **environ}
     return subprocess.run(
-        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", program],  # it forks, with threads of ours
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", program],  # it forks beside our threads
         cwd=folder, env=os.environ | variables, capture_output=True, text=True, timeout=SECONDS,
     )  # fmt: skip
 
