@@ -340,10 +340,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return Container(process, in_a_namespace=namespace)
 
         def stop(process: subprocess.Popen[str]) -> None:
-            inside = [one.pid for one in processes() if one.parent == process.pid]
-            for pid in [*inside, process.pid]:  # with the first process all of its namespace are killed
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            if process.poll() is None:  # else its id may be another's by now
+                process.kill()  # and with it, by --kill-child, the first process, and so all of the namespace
             process.communicate()
 
         start.command = start_command  # type: ignore[attr-defined]
