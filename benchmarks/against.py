@@ -158,21 +158,21 @@ Measure = Callable[[str], Mapping[str, float]]
 
 def compare(
     options: argparse.Namespace,
-    measuring: Callable[[Installation], contextlib.AbstractContextManager[Measure]],
+    measuring: Callable[[Installation, int], contextlib.AbstractContextManager[Measure]],
     rows: Sequence[str],
 ) -> int:
     """Measures rows of two installations in turns, prints the table, and gives the program's exit code.
 
     Args:
         options: as ``parsed()`` gives them.
-        measuring: starts what is measured of an installation, and ends it; a measurement must not change the next.
+        measuring: starts what is measured of an installation in the round of that number, and ends it.
         rows: what can be measured.
     """
     figures: dict[str, tuple[list[float], list[float]]] = {}
     with contextlib.redirect_stdout(sys.stderr):
         for number in range(options.rounds + 1):
             print(f"round {number} of {options.rounds}" if number else "warming up", flush=True)
-            with measuring(options.here) as here, measuring(options.there) as there:
+            with measuring(options.here, number) as here, measuring(options.there, number) as there:
                 for row in rows:
                     pair = {side: (here, there)[side](row) for side in ((0, 1), (1, 0))[number % 2]}
                     if number:  # the round before the first fills caches and compiles modules

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import itertools
 import json
 import statistics
 import subprocess
@@ -182,9 +181,9 @@ def check_import(proxy: Proxy, installed: Installation) -> None:
 
 @contextlib.contextmanager
 def side(
-    installed: Installation, *, backend: str, options: argparse.Namespace, workloads: Sequence[str]
+    installed: Installation, number: int, *, backend: str, options: argparse.Namespace, workloads: Sequence[str]
 ) -> Iterator[Measure]:
-    """Runs the proxies of an environment, and warms them up; gives what measures a workload."""
+    """Runs the proxies of an environment for one round, warmed up; gives what measures a workload."""
     with tempfile.TemporaryDirectory() as name:
         proxies = proxies_of(installed.python, Path(name), options)
         for proxy in proxies:
@@ -199,11 +198,9 @@ def side(
                 proxy.settle()
                 proxy.empty_capture()
 
-            orders = itertools.cycle((proxies, proxies[::-1]))
-
             def figures(workload: str) -> dict[str, float]:
                 costs = {}
-                for proxy in next(orders):
+                for proxy in proxies if number % 2 == 0 else proxies[::-1]:
                     asked, connections, requests, _ = WORKLOADS[workload]
                     costs[proxy.name] = cost(proxy, asked, connections, requests)
                     proxy.check_capture()
