@@ -21,12 +21,12 @@ import shutil
 import statistics
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from measuring import fail
-from processes import own_environment
+from processes import CANNOT_MEASURE, fail, own_environment
 
 MAX_RATIO = 1.03
 CONFIDENCE = 0.90
@@ -168,7 +168,25 @@ def compare(
         measuring: starts what is measured of an installation in the round of that number, and ends it.
         rows: what can be measured.
     """
-    figures: dict[str, tuple[list[float], list[float]]] = {}
+    try:
+        figures = measured(options, measuring, rows)
+    except Exception as error:
+        traceback.print_exc()
+        raise SystemExit(CANNOT_MEASURE) from error  # 1 says that something is worse, and nothing else
+    return report(options, [Comparison(name, *both) for name, both in figures.items()])
+
+
+Figures = dict[str, tuple[list[float], list[float]]]
+"""What was measured in the rounds by the names of figures, here and there."""
+
+
+def measured(
+    options: argparse.Namespace,
+    measuring: Callable[[Installation, int], contextlib.AbstractContextManager[Measure]],
+    rows: Sequence[str],
+) -> Figures:
+    """Measures rows in turns, as ``compare()`` is told; says how far it is on standard error."""
+    figures: Figures = {}
     with contextlib.redirect_stdout(sys.stderr):
         for number in range(options.rounds + 1):
             print(f"round {number} of {options.rounds}" if number else "warming up", flush=True)
@@ -177,12 +195,10 @@ def compare(
                     pair = {side: (here, there)[side](row) for side in ((0, 1), (1, 0))[number % 2]}
                     if number:  # the round before the first fills caches and compiles modules
                         add(figures, pair[0], pair[1])
-    return report(options, [Comparison(name, *both) for name, both in figures.items()])
+    return figures
 
 
-def add(
-    figures: dict[str, tuple[list[float], list[float]]], here: Mapping[str, float], there: Mapping[str, float]
-) -> None:
+def add(figures: Figures, here: Mapping[str, float], there: Mapping[str, float]) -> None:
     """Adds what was measured of a row in one round."""
     for name in here:
         if not (here[name] > 0 and there[name] > 0):
@@ -231,7 +247,7 @@ def report(options: argparse.Namespace, comparisons: Sequence[Comparison]) -> in
     if differing:
         print(f"The environments differ in more than otel-wirecap: {differing}")
     print(
-        f"\n{options.rounds} rounds in turns: medians; the median of the rounds' ratios, here / there; its "
+        f"\nrounds in turns: {options.rounds}; medians of the rounds, the median of their ratios here / there, and its "
         f"{CONFIDENCE:.0%} interval\n"
     )
     print("| | here | there | ratio | from | to | |\n|---|---|---|---|---|---|---|")
@@ -244,7 +260,7 @@ def report(options: argparse.Namespace, comparisons: Sequence[Comparison]) -> in
     worse = sum(one.is_worse for one in comparisons)
     print(f"\nworse, the whole interval above {MAX_RATIO}: {worse} of {len(comparisons)}")
     if options.rounds < MIN_ROUNDS:
-        print(f"Of {options.rounds} rounds no interval can be relied on: {MIN_ROUNDS} are the least.")
+        print(f"No interval of fewer than {MIN_ROUNDS} rounds can be relied on.")
     return WORSE if worse else 0
 
 

@@ -16,18 +16,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
-from processes import HERE, own_environment
+from processes import HERE, fail, own_environment
 
-CANNOT_MEASURE = 2
-"""The exit code where there is nothing to say, good or bad."""
-
-
-def fail(message: str) -> NoReturn:
-    """Ends this program with a message and the exit code ``CANNOT_MEASURE``."""
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
-    raise SystemExit(CANNOT_MEASURE)
+END_SECONDS = 20
 
 
 class MeasuringProcess:
@@ -68,9 +61,17 @@ class MeasuringProcess:
         return self._answer()
 
     def close(self) -> None:
-        """Ends the process."""
-        self._process.kill()
-        self._process.communicate()
+        """Ends the process: once nothing more can be asked, it ends by itself, and what it has started with it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
@@ -108,7 +109,7 @@ def internal(*places: str) -> Any:
         with contextlib.suppress(ModuleNotFoundError, AttributeError):
             return getattr(importlib.import_module(module), name)
     version = importlib.import_module("otel_wirecap").__version__
-    fail(
+    return fail(
         f"otel_wirecap {version} in {package_folder()} has no {', nor '.join(places)}; expected one of them: add where "
         "this version keeps it"
     )

@@ -13,10 +13,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 HERE = Path(__file__).parent
 INSTRUMENT = str(Path(sys.executable).with_name("opentelemetry-instrument"))
+CANNOT_MEASURE = 2
+"""The exit code where there is nothing to say, good or bad."""
 MARK = "BENCHMARK_PROXY"
 """The environment variable that tells the processes of a proxy from all others, whatever they have become."""
 IMPORT_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH")
@@ -88,7 +90,7 @@ class Proxy:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.1)
-        raise SystemExit(f"proxy {self.name} did not start")
+        fail(f"proxy {self.name} did not start")
 
     @property
     def pid(self) -> int:
@@ -143,7 +145,7 @@ class Proxy:
     def check_capture(self) -> None:
         """Ends this program where nothing was captured: what does nothing costs little."""
         if self.is_captured and not (self.capture.exists() and self.capture.stat().st_size):
-            raise SystemExit(f"proxy {self.name} captured nothing in {self.capture}; command: {self.launcher}")
+            fail(f"proxy {self.name} captured nothing in {self.capture}; command: {self.launcher}")
 
     def empty_capture(self) -> None:
         """Takes what was captured out of the file, where there is one."""
@@ -184,6 +186,12 @@ class Proxy:
             os.close(helper)
 
 
+def fail(message: str) -> NoReturn:
+    """Ends this program with a message and the exit code ``CANNOT_MEASURE``."""
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    raise SystemExit(CANNOT_MEASURE)
+
+
 def own_environment() -> dict[str, str]:
     """The variables of this process, without those that change where Python imports from.
 
@@ -198,7 +206,7 @@ def run_environment(python: str, settings: Mapping[str, str]) -> dict[str, str]:
     command = [*wirecap(python), "run", *options, "--", "env", "-0"]
     done = subprocess.run(command, env=own_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
+        fail(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
     return dict(line.split("=", 1) for line in done.stdout.split("\0") if "=" in line)
 
 
@@ -267,13 +275,12 @@ def running(proxies: Sequence[Proxy]) -> Iterator[None]:
 def serving_backend() -> Iterator[str]:
     """Runs a backend and gives its address."""
     command = [sys.executable, str(HERE / "backend.py")]
-    backend = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=own_environment())
-    try:
-        assert backend.stdout is not None
-        yield f"http://127.0.0.1:{backend.stdout.readline().strip()}"
-    finally:
-        backend.terminate()
-        backend.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=own_environment()) as backend:
+        try:
+            assert backend.stdout is not None
+            yield f"http://127.0.0.1:{backend.stdout.readline().strip()}"
+        finally:
+            backend.terminate()
 
 
 @contextlib.contextmanager

@@ -31,8 +31,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from against import Installation, Measure, add_options, compare, parsed
-from measuring import fail
-from processes import OTHERS, Proxy, Usage, in_front_of, running, serving_backend
+from processes import OTHERS, Proxy, Usage, fail, in_front_of, running, serving_backend
 
 T = TypeVar("T")
 PROMPT = [{"role": "user", "content": "Tell me a story. " * 110}]
@@ -61,7 +60,7 @@ async def load(port: int, body: bytes, connections: int, requests: int) -> list[
             writer.write(request)
             answer = (await reader.readuntil(b"\r\n\r\n")).lower()
             if not answer.startswith(b"http/1.1 200"):
-                raise SystemExit(f"the proxy answered {answer[:60]!r}")
+                fail(f"the proxy answered {answer[:60]!r}")
             if b"content-length:" in answer:
                 await reader.readexactly(int(answer.split(b"content-length:")[1].split(b"\r\n")[0]))
             else:

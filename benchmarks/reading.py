@@ -31,8 +31,7 @@ from typing import NamedTuple
 
 import orjson
 from against import Installation, Measure, add_options, compare, parsed
-from measuring import fail
-from processes import HERE, own_environment, wirecap
+from processes import HERE, fail, own_environment, wirecap
 
 BASE = "orjson.loads on every line"
 INDEXED = "ls, from the index"

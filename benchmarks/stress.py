@@ -21,7 +21,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from against import Installation, Measure, add_options, compare, parsed
-from measuring import MeasuringProcess, fail
+from measuring import MeasuringProcess
+from processes import fail
 
 PROGRAM = "stress_parts.py"
 FAULTS = ("lost", "torn", "doubled", "disordered", "passed")

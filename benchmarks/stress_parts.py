@@ -16,6 +16,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +112,14 @@ def writers(processes: int, count: int, caps: dict[str, int], *, kills: bool) ->
         rng = random.Random(3)
         told, spent = (fork.Array(kind, processes + MAX_KILLED, lock=False) for kind in "qd")
         began = time.monotonic()
-        running = [fork.Process(target=write, args=(folder, caps, n, count, told, spent)) for n in range(processes)]
-        for process in running:
-            process.start()
+        process = partial(fork.Process, target=write, daemon=True)  # none outlives this process
+        running = [process(args=(folder, caps, n, count, told, spent)) for n in range(processes)]
+        for each in running:
+            each.start()
         looks = passed = victims = 0
-        while any(process.is_alive() for process in running):
+        while any(each.is_alive() for each in running):
             if kills and victims < MAX_KILLED:
-                victim = fork.Process(target=write, args=(folder, caps, processes + victims, 10**9, told, spent))
+                victim = process(args=(folder, caps, processes + victims, 10**9, told, spent))
                 victim.start()
                 time.sleep(rng.uniform(0, 0.05))
                 os.kill(victim.pid or 0, signal.SIGKILL)
@@ -127,7 +129,7 @@ def writers(processes: int, count: int, caps: dict[str, int], *, kills: bool) ->
             looks += counts
             passed += beyond
         seconds = time.monotonic() - began
-        if any(process.exitcode for process in running):
+        if any(each.exitcode for each in running):
             raise SystemExit("a writer failed")
         capture_file(folder, caps).append([record(999_999, 0)])  # repairs what the last victim left
         found, torn = numbers(folder)
