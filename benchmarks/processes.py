@@ -24,6 +24,7 @@ MARK = "BENCHMARK_PROXY"
 IMPORT_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH")
 OTHERS = "httpx,asgi,fastapi,starlette,aiohttp-client,requests,urllib,urllib3"
 """The instrumentors that OpenTelemetry has for what we hook."""
+START_SECONDS = 180
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -84,13 +85,13 @@ class Proxy:
         command = [*self.launcher, str(HERE / self.program[0]), *self.program[1:], "--port", str(self.port)]
         command += ["--backend", backend, "--client", self.client]
         self.process = subprocess.Popen(command, env=self.environment)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.1)
-        fail(f"proxy {self.name} did not start")
+        fail(f"proxy {self.name} did not start in {START_SECONDS} seconds; command: {' '.join(command)}")
 
     @property
     def pid(self) -> int:

@@ -7,6 +7,7 @@ by a next start.
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import random
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,10 @@ SCHEDULING = 0.4
 """Seconds that a thread may have to wait on a busy machine, beside the flush interval."""
 
 
-def capture_file(folder: Path, caps: dict[str, int]) -> Any:
-    """A capture file as storage has it: ``append()`` takes lines, and tells how many are written, or why not."""
-    return internal("otel_wirecap.storage.capture_file:CaptureFile")(folder / NAME, **caps)
+@functools.cache
+def capture_files() -> Callable[..., Any]:
+    """Makes a capture file as storage has it: ``append()`` takes lines, and tells how many are written, or why not."""
+    return internal("otel_wirecap.storage.capture_file:CaptureFile")
 
 
 def records_of(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -50,7 +52,7 @@ def record(writer: int, number: int) -> bytes:
 
 def write(folder: Path, caps: dict[str, int], writer: int, count: int, told: Any, spent: Any) -> None:
     began = time.process_time()
-    file = capture_file(folder, caps)
+    file = capture_files()(folder / NAME, **caps)
     rng = random.Random(writer)
     number = 0
     while number < count:
@@ -107,12 +109,13 @@ def look(folder: Path, caps: dict[str, int]) -> tuple[bool, bool]:
 
 def writers(processes: int, count: int, caps: dict[str, int], *, kills: bool) -> dict[str, float]:
     """Has processes write so many records each, and looks at the caps meanwhile; what it took and what went wrong."""
+    capture_files()  # what is imported here, no writer imports in the time that is measured
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rng = random.Random(3)
         told, spent = (fork.Array(kind, processes + MAX_KILLED, lock=False) for kind in "qd")
         began = time.monotonic()
-        process = partial(fork.Process, target=write, daemon=True)  # none outlives this process
+        process = functools.partial(fork.Process, target=write, daemon=True)  # none outlives this process
         running = [process(args=(folder, caps, n, count, told, spent)) for n in range(processes)]
         for each in running:
             each.start()
@@ -131,7 +134,7 @@ def writers(processes: int, count: int, caps: dict[str, int], *, kills: bool) ->
         seconds = time.monotonic() - began
         if any(each.exitcode for each in running):
             raise SystemExit("a writer failed")
-        capture_file(folder, caps).append([record(999_999, 0)])  # repairs what the last victim left
+        capture_files()(folder / NAME, **caps).append([record(999_999, 0)])  # repairs what the last victim left
         found, torn = numbers(folder)
         lost = doubled = disordered = 0
         for writer in range(processes + victims):
