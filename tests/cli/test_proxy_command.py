@@ -118,8 +118,8 @@ def test_one_line_says_where_it_is_which_backend_is_the_default_and_what_has_cha
     with running(tmp_path, *options) as (url, said):
         pass
     assert said == [
-        f"otel-wirecap proxy on {url} → {default}; capture: wire_capture.log; "
-        "other backends at /to/NAME/… (before: /NAME/…)\n"
+        f"otel-wirecap proxy on {url} → {default}; other backends at /to/NAME/… (before: /NAME/…); "
+        "capture: wire_capture.log\n"
     ]
 
 
