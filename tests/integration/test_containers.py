@@ -257,15 +257,12 @@ class Container:
         """Those that the first process has not waited for."""
         return [process for process in self.children() if process.state == "Z"]
 
-    def is_clean(self) -> bool:
-        """Whether there are neither zombies nor writers of applications that have ended."""
-        return not self.zombies() and self.is_tidy()
-
     def wait_until_it_is_clean(self) -> None:
+        """Waits until there are neither zombies nor writers of applications that have ended."""
         deadline = time.monotonic() + CLEAN_SECONDS
-        while not self.is_clean() and time.monotonic() < deadline:
+        while (found := (self.zombies(), self.is_tidy())) != ([], True) and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert (self.zombies(), self.is_tidy()) == ([], True)
+        assert found == ([], True)
 
     def is_tidy(self) -> bool:
         """Whether there are no writers of applications that have ended."""
@@ -476,8 +473,9 @@ def test_a_server_whose_workers_are_killed_keeps_no_zombies(server: str, start: 
     command = [*INSTRUMENT, *(part.replace("{port}", str(port)) for part in SERVERS[server])]
     container = start.command([str(BIN / part) if part == server else part for part in command])
     for _ in range(2):
-        worker = wait_until(lambda: worker_that_answers(port))
-        os.kill(container.child_of_inner_id(worker), signal.SIGKILL)
+        worker = container.child_of_inner_id(wait_until(lambda: worker_that_answers(port)))
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda worker=worker: not command_of(worker))  # a zombie has no command line any more
         container.wait_until_it_is_clean()
     wait_until(lambda: worker_that_answers(port))
     os.kill(container.first, signal.SIGTERM)
@@ -487,7 +485,7 @@ def test_a_server_whose_workers_are_killed_keeps_no_zombies(server: str, start: 
 
 def worker_that_answers(port: int) -> int:
     """Its process id, as it sees that itself; 0 where there is no answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)  # one that is killed may have taken it
     with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
         connection.request("GET", "/")
         return int(connection.getresponse().read())
