@@ -91,7 +91,7 @@ class Access:
     """The rules in force.
 
     Attributes:
-        client_token: what a client shows to use the environment's keys; None: ``Host`` and ``Origin`` decide.
+        client_token: what a client must show to use the environment's keys; None: it need show nothing.
         allowed_hosts: what ``Host`` may be beside the address that is listened on; without a port: with any.
         allowed_origins: the origins of pages that may use the keys beside the proxy's own.
         any_host: whether ``Host`` may be anything: a proxy that listens on all addresses does not know its names.
