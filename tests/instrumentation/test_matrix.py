@@ -167,7 +167,7 @@ def run_wsgi(command: Sequence[str], folder: Path, writer: str) -> int:
 
     def ask(mark: str, number: int, path: str) -> None:
         answer = httpx.post(f"{url}/{number}/{path}", json={"model": "m", "mark": mark}, timeout=90)
-        assert answer.status_code == 200, answer.text
+        assert answer.status_code == 200, (folder / "server.log").read_text()[-2000:]
         assert answer.content.count(b"data: ") == (len(EVENTS) if path == "stream" else 0)
 
     # So that what is in the file at the end was written at the end.
