@@ -20,12 +20,12 @@ def without_secrets(message: object, environ: Mapping[str, str] | None = None) -
         environ: environment variables whose values may be secrets; default: this process's.
     """
     from otel_wirecap.capture.identity import credential_variables
-    from otel_wirecap.capture.redaction.redactor import Redactor
+    from otel_wirecap.capture.redaction.gate import Gate
 
     environ = os.environ if environ is None else environ
     try:
         known = [*credential_variables(environ).values(), *environ.get("WIRE_CAPTURE_REDACT_VALUES", "").split(",")]
         quoted = [repr(value)[1:-1] for value in known]  # as messages quote them
-        return Redactor(known_values=[*known, *quoted]).text_with_urls(str(message), {})
+        return Gate(known_values=[*known, *quoted]).message(str(message))
     except Exception:  # noqa: BLE001  # fail closed
         return FAILED

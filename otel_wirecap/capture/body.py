@@ -1,23 +1,26 @@
-"""A body as it is collected and as it is recorded: capped, decoded, classified, redacted."""
+"""A body as it is collected and as it is recorded: capped, decoded, classified, and through the gate."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
+from otel_wirecap.capture.decoding import (
+    NOT_JSON,
+    ContentDecoder,
+    UndecodableError,
+    cut_text,
+    needs_decoding,
+    parse_json,
+)
 
-from otel_wirecap.capture.decoding import ContentDecoder, UndecodableError, cut_text, needs_decoding, text_or_bytes
-from otel_wirecap.capture.record import Payload, RawJSON
-from otel_wirecap.capture.redaction.prompts import without_prompts
-from otel_wirecap.capture.redaction.redactor import Redactor
+if TYPE_CHECKING:
+    from otel_wirecap.capture.record import Payload
+    from otel_wirecap.capture.redaction.gate import Gate
 
 LOOK_AHEAD = 4096
 """Bytes that are kept beyond the limit for the redactor: it must see a secret whole that the limit cuts."""
-
-NOT_JSON = object()
-"""The value of a body that is no JSON (JSON's null is None)."""
 
 
 class BodyCollector:
@@ -109,30 +112,45 @@ class BodyCollector:
 
 
 class RecordedBody(NamedTuple):
-    """A body ready for a record: its payload, true length and part of the metadata; its JSON value or NOT_JSON."""
+    """A body ready for a record.
+
+    Attributes:
+        payload: what is left of it.
+        length: its true length, in bytes.
+        metadata: its part of the metadata.
+        value: its JSON value, as it came, or NOT_JSON; never to be written.
+        counts: rule to number of markers, for ``metadata.redactions``.
+    """
 
     payload: Payload
     length: int
     metadata: dict[str, Any]
-    value: Any
+    value: Any = NOT_JSON
+    counts: Mapping[str, int] = {}
 
 
 def record_body(
     body: BodyCollector,
+    gate: Gate,
+    credentials: Sequence[str] = (),
     *,
     content_type: str,
-    content_encoding: str,
-    incomplete: str | None,
-    redactor: Redactor,
-    counts: dict[str, int],
-    credentials: tuple[str, ...],
+    content_encoding: str = "",
+    incomplete: str | None = None,
     as_text: bool = False,
     pause: Callable[[], None] = lambda: None,
 ) -> RecordedBody:
     """Classifies a collected body and redacts it.
 
-    ``counts`` is ``metadata.redactions`` and is added to; ``as_text``: JSON too is recorded as the text it is;
-    ``pause`` is called when it is parsed.
+    Args:
+        body: the body.
+        gate: what it leaves through.
+        credentials: the values that the request was sent with.
+        content_type: the body's.
+        content_encoding: as in its header.
+        incomplete: why it is not all there; None where it is.
+        as_text: JSON too is recorded as the text it is.
+        pause: is called when it is parsed.
     """
     metadata: dict[str, Any] = {}
     if body.decoded:
@@ -140,121 +158,25 @@ def record_body(
         metadata["wire_length"] = body.wire_length
     if body.undecodable:
         if not body.wire_length:
-            return RecordedBody(None, 0, {}, NOT_JSON)
-        return RecordedBody(
-            None,
-            body.wire_length,
-            metadata | body.undecodable_facts() | {"incomplete": "undecodable"},
-            NOT_JSON,
-        )
+            return RecordedBody(None, 0, {})
+        metadata |= body.undecodable_facts() | {"incomplete": "undecodable"}
+        return RecordedBody(None, body.wire_length, metadata)
     if incomplete is not None:
         metadata["incomplete"] = incomplete
     content = body.content()
     if not content:
-        return RecordedBody(None, 0, metadata, NOT_JSON)
+        return RecordedBody(None, 0, metadata)
     truncated = body.truncated
     if truncated is not None:
         metadata["truncated"] = truncated
     is_whole = truncated is None and incomplete is None
     value = parse_json(content, content_type) if is_whole and not as_text else NOT_JSON
     pause()
-    try:
-        kept = content if truncated is None else cut_text(content)
-        beyond = 0 if truncated is None else body.beyond_limit(kept)
-        if redactor.masks_prompts:  # what is beyond the limit is content, whatever secret goes on there
-            kept, beyond = without_end(kept, beyond), 0
-        payload = redact_content(
-            kept, content_type, redactor, counts, credentials, is_json=value is not NOT_JSON, is_whole=is_whole
-        )
-        if beyond and not isinstance(payload, RawJSON):
-            payload = without_end(payload, beyond)
-    except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not written
-        counts["withheld"] = counts.get("withheld", 0) + 1
-        return RecordedBody(None, body.length, metadata | {"incomplete": "withheld"}, value)
-    return RecordedBody(payload, body.length, metadata, value)
-
-
-def parse_json(content: bytes, content_type: str) -> Any:
-    """The JSON value of a body, NOT_JSON where it is none: said by its type, or an object or array by its looks."""
-    if "json" not in content_type and content.lstrip(b" \t\r\n")[:1] not in (b"{", b"["):
-        return NOT_JSON
-    try:
-        # Within something, as it stands in a record: a parser's limit of nesting must hold for the record, too.
-        values = orjson.loads(b"[%b]" % content)
-    except orjson.JSONDecodeError:
-        return NOT_JSON
-    return values[0] if len(values) == 1 else NOT_JSON
-
-
-def without_end(content: str | bytes, size: int) -> str | bytes:
-    """The content less ``size`` bytes at its end, and less the rest of a character that this cuts."""
-    if not size:
-        return content
-    if isinstance(content, bytes):
-        return content[:-size]
-    return cut_text(content.encode()[:-size])
-
-
-def redact_content(
-    content: str | bytes,
-    content_type: str,
-    redactor: Redactor,
-    counts: dict[str, int],
-    credentials: tuple[str, ...],
-    *,
-    is_json: bool,
-    is_whole: bool,
-) -> RawJSON | str | bytes:
-    """A body that is collected, or that a record has already, redacted: prompts where they are masked, and secrets.
-
-    Args:
-        content: the body.
-        content_type: its type, with parameters or without; "" where none is told.
-        redactor: masks it.
-        counts: rule to number of markers; added to.
-        credentials: the values that the request was sent with.
-        is_json: it is one valid JSON document, and stays one, unless its type says that it is a text.
-        is_whole: nothing of it is missing.
-    """
-    if redactor.masks_prompts:
-        data = content.encode() if isinstance(content, str) else content
-        content = without_prompts(data, content_type, counts, is_whole=is_whole)
-        is_json = is_json and parse_json(content, content_type) is not NOT_JSON
-    if is_json:
-        return redact_json(content.encode() if isinstance(content, str) else content, redactor, counts, credentials)
-    text = text_or_bytes(content) if isinstance(content, bytes) else content
-    return redact_body(text, content_type, redactor, counts, credentials)
-
-
-def redact_body(
-    content: str | bytes, content_type: str, redactor: Redactor, counts: dict[str, int], credentials: tuple[str, ...]
-) -> str | bytes:
-    """A body that is not JSON, redacted: a form by its fields too."""
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "application/x-www-form-urlencoded" and isinstance(content, str):
-        return redactor.form(content, counts, credentials)
-    if kind == "multipart/form-data":
-        data = content.encode() if isinstance(content, str) else content
-        clean = redactor.multipart(data, counts, credentials)
-        return content if clean is data else text_or_bytes(clean)
-    return redact_text(content, redactor, counts, credentials)
-
-
-def redact_text(
-    content: str | bytes, redactor: Redactor, counts: dict[str, int], credentials: tuple[str, ...]
-) -> str | bytes:
-    """The redacted text or bytes."""
-    if isinstance(content, str):
-        return redactor.text(content, counts, credentials)
-    return redactor.bytes_(content, counts, credentials)
-
-
-def redact_json(content: bytes, redactor: Redactor, counts: dict[str, int], credentials: tuple[str, ...]) -> RawJSON:
-    """A valid JSON document as it stands, redacted, less the newlines between its tokens.
-
-    Inside a string a raw newline is no JSON, so every one that is here may go.
-    """
-    document = redactor.json(content, counts, credentials)
-    if b"\n" in document or b"\r" in document:
-        document = document.translate(None, b"\r\n")
-    return RawJSON(document)
+    kept = content if truncated is None else cut_text(content)
+    beyond = 0 if truncated is None else body.beyond_limit(kept)
+    passed = gate.body(
+        kept, content_type, credentials, is_json=value is not NOT_JSON, is_whole=is_whole, beyond=beyond
+    )  # fmt: skip
+    if passed.withheld:
+        metadata |= passed.facts
+    return RecordedBody(passed.payload, body.length, metadata, value, passed.counts)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Final, Protocol
+
+import orjson
 
 MAX_LAYERS = 5
 """Content codings one on another; RFC 9110 sets no limit, nobody sends more than two."""
@@ -18,6 +20,10 @@ MOST_DECODED = 128 << 20
 
 _SLICE = 8192
 """Bytes that a decoder gets at once: it copies what follows the end of a member, and many may end in one chunk."""
+
+
+NOT_JSON: Final = object()
+"""The value of a body that is no JSON (JSON's null is None)."""
 
 
 class UndecodableError(Exception):
@@ -263,3 +269,24 @@ def text_or_bytes(content: bytes) -> str | bytes:
 def cut_text(data: bytes) -> str | bytes:
     """The beginning of a truncated body: text, less a character cut at the end; bytes where it is no text."""
     return TextSplitter().feed(data)
+
+
+def parse_json(content: bytes, content_type: str) -> Any:
+    """The JSON value of a body, NOT_JSON where it is none: said by its type, or an object or array by its looks."""
+    if "json" not in content_type and content.lstrip(b" \t\r\n")[:1] not in (b"{", b"["):
+        return NOT_JSON
+    try:
+        # Within something, as it stands in a record: a parser's limit of nesting must hold for the record, too.
+        values = orjson.loads(b"[%b]" % content)
+    except orjson.JSONDecodeError:
+        return NOT_JSON
+    return values[0] if len(values) == 1 else NOT_JSON
+
+
+def without_end(content: str | bytes, size: int) -> str | bytes:
+    """The content less ``size`` bytes at its end, and less the rest of a character that this cuts."""
+    if not size:
+        return content
+    if isinstance(content, bytes):
+        return content[:-size]
+    return cut_text(content.encode()[:-size])

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
-
-from otel_wirecap.llm.operations import Answer
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Outcome
-    from otel_wirecap.capture.redaction.redactor import Redactor
-    from otel_wirecap.llm.operations import Parameters
+    from otel_wirecap.llm.operations import Answer, Parameters
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ExchangeFacts:
-    """What was learned of one exchange; None for what is not known. All strings have been through the redactor.
+    """What was learned of one exchange; None for what is not known. All strings have been through the gate.
 
     Attributes:
         outcome: how it ended.
@@ -55,27 +52,3 @@ class ExchangeFacts:
     wants_stream: bool = False
     answer: Answer | None = None
     first_chunk_ns: int | None = None
-
-
-_TEXTS = (
-    "error", "method", "http_version", "user_agent", "client_host", "backend", "key_name", "session_id",
-    "requested_model", "answered_model",
-)  # fmt: skip
-
-
-def masked(facts: ExchangeFacts, redactor: Redactor, credentials: tuple[str, ...]) -> ExchangeFacts:
-    """The facts without the secrets that the capture itself may hold; nearly none of them where that fails."""
-
-    def clean(text: str | None) -> str | None:
-        return None if text is None else redactor.text_with_urls(text, {}, credentials)
-
-    try:
-        answer = facts.answer
-        if answer is not None:
-            reasons = tuple(clean(reason) or "" for reason in answer.finish_reasons)
-            answer = Answer(clean(answer.id), reasons, answer.usage)
-        told: dict[str, Any] = {name: clean(getattr(facts, name)) for name in _TEXTS}
-        url = None if facts.url is None else redactor.url(facts.url, {}, credentials)
-        return dataclasses.replace(facts, url=url, answer=answer, **told)
-    except Exception:  # noqa: BLE001  # fail closed
-        return ExchangeFacts(outcome=facts.outcome, status_code=facts.status_code)

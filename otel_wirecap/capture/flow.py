@@ -13,11 +13,10 @@ IDENTITY_ANNOTATIONS = ("session_id", "backend", "model", "key_name")
 
 
 class KeptBody(NamedTuple):
-    """A body that was recorded: what that depended on, its content last; what became of it; what was masked in it."""
+    """A body that was recorded: what that depended on, its content last; what became of it."""
 
     made_of: tuple[str, tuple[str, ...], int, bytes]
     recorded: RecordedBody
-    counts: dict[str, int]
 
 
 class FlowRecording:

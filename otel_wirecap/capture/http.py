@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from otel_wirecap.capture.body import NOT_JSON, BodyCollector, RecordedBody, redact_content
+from otel_wirecap.capture.body import BodyCollector, RecordedBody
+from otel_wirecap.capture.decoding import NOT_JSON
 from otel_wirecap.capture.flow import KeptBody
 from otel_wirecap.capture.record import Payload, RawJSON
 from otel_wirecap.capture.recording import ExchangeRecording, Recording, header
-from otel_wirecap.capture.redaction.streams import stream_redaction
+from otel_wirecap.capture.redaction.gate import Passed, add_counts, withheld
 from otel_wirecap.capture.response_stream import ResponseStream
 from otel_wirecap.capture.streams import STREAM_TYPES, StreamReader
 from otel_wirecap.llm.providers import answered_model
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.events import End, RequestHead, ResponseHead
     from otel_wirecap.capture.exchange import Exchange
     from otel_wirecap.capture.flow import FlowRecording
-    from otel_wirecap.capture.redaction.stream import Released
+    from otel_wirecap.capture.redaction.gate import Released
     from otel_wirecap.capture.response_stream import WaitingChunk
     from otel_wirecap.llm.assembly import ProviderError
 
@@ -151,7 +152,7 @@ class HTTPRecording(ExchangeRecording):
         stream = self._stream = ResponseStream(
             self._response_type,
             self._response_encoding,
-            stream_redaction(self._shared.redactor, self._response_type, settings.most_held_bytes),
+            self._shared.gate.stream(self._response_type, settings.most_held_bytes),
             StreamReader(
                 self._response_type,
                 assemble=settings.assemble_streams and not self.is_client,
@@ -186,17 +187,12 @@ class HTTPRecording(ExchangeRecording):
             self._write_taken_up(self._stream)
 
     def _write_taken_up(self, stream: ResponseStream) -> None:
-        self._learn_model(stream.reader.model)
+        if self.answered_model is None:
+            self._learn_model(stream.reader.model)
         if self._first_chunk_ns is None and stream.first_chunk_ns is not None:
             self._first_chunk_ns = stream.first_chunk_ns - self._exchange.began_ns
         for released in stream.released():
             self._write_released(stream, released)
-        if stream.withholds:
-            while stream.waiting:
-                chunk = stream.waiting.popleft()
-                has_payload = chunk[2] > 0
-                withheld = {"incomplete": "withheld"} if has_payload else {}
-                self._write_chunk(stream, chunk, None, withheld, {"withheld": 1} if has_payload else {})
 
     def _write_released(self, stream: ResponseStream, released: Released) -> None:
         times: list[int] = []
@@ -215,6 +211,14 @@ class HTTPRecording(ExchangeRecording):
             payload = data.decode("utf-8", "replace") if kind is str else data if kind is bytes else None
             self._write_chunk(stream, chunk, payload, {}, masked.get(number, {}))
         self._write_plain(stream, times, payloads, lengths)
+        if released.withheld:
+            self._write_withheld(stream, released.withheld)
+
+    def _write_withheld(self, stream: ResponseStream, count: int) -> None:
+        for _ in range(count):
+            chunk = stream.waiting.popleft()
+            passed = withheld() if chunk[2] else Passed(None, {})  # no byte of an empty one is missing
+            self._write_chunk(stream, chunk, None, passed.facts, passed.counts)
 
     def _write_plain(self, stream: ResponseStream, times: list[int], payloads: list[str], lengths: list[int]) -> None:
         """Writes chunks that are text of which there is nothing special to tell."""
@@ -307,19 +311,10 @@ class HTTPRecording(ExchangeRecording):
             content = orjson.dumps(message)
         except orjson.JSONEncodeError:  # it nests deeper than can be written; the chunks have it
             return
-        counts: dict[str, int] = {}
         status_code = self._response.status_code if self._response is not None else None
-        metadata = {**self._base, "status_code": status_code, **facts, "assembled": True}
-        payload: Payload
-        try:
-            payload = redact_content(
-                content, "application/json", self._shared.redactor, counts, self.flow.credentials,
-                is_json=True, is_whole=True,
-            )  # fmt: skip
-        except Exception:  # noqa: BLE001  # fail closed
-            payload, counts = None, {"withheld": 1}
-            metadata["incomplete"] = "withheld"
-        self._write("inbound_response", now_ns, len(content), payload, metadata, counts)
+        passed = self._shared.gate.body(content, "application/json", self.flow.credentials, is_json=True)
+        metadata = {**self._base, "status_code": status_code, **facts, "assembled": True, **passed.facts}
+        self._write("inbound_response", now_ns, len(content), passed.payload, metadata, passed.counts)
 
     def _missing(self, end: End) -> str | None:
         """Why the collected response body is not all there; None when it is."""
@@ -345,15 +340,14 @@ class HTTPRecording(ExchangeRecording):
         """As ``_recorded``, once for what a proxy hands on as it came; ``is_first``: it comes on this leg first."""
         flow = self.flow
         kept, flow.body = flow.body, None
-        made_of = content_type, flow.credentials, self._shared.redactor.generation, body.content()
+        made_of = content_type, flow.credentials, self._shared.gate.generation, body.content()
         is_plain = incomplete is None and body.is_as_it_came
         if kept is None or is_first or not is_plain or kept.made_of != made_of:
-            found: dict[str, int] = {}
-            recorded = self._recorded(body, content_type, content_encoding, incomplete, found)
-            kept = KeptBody(made_of, recorded, found)
+            kept = KeptBody(made_of, self._recorded(body, content_type, content_encoding, incomplete))
             if is_first and is_plain and flow.client_recording is not None and body.length <= _LONGEST_KEPT_BODY:
                 flow.body = kept
-        counts |= {rule: counts.get(rule, 0) + count for rule, count in kept.counts.items()}
+        if kept.recorded.counts:
+            add_counts(counts, kept.recorded.counts)
         return kept.recorded
 
     def _provider_error(self, error: ProviderError, counts: dict[str, int]) -> dict[str, str]:

@@ -7,15 +7,13 @@ from typing import Any
 
 import orjson
 
-from otel_wirecap.capture.body import redact_json
 from otel_wirecap.capture.record import Payload, RawJSON, Record
-from otel_wirecap.capture.recorded import redact_facts, redact_payload
-from otel_wirecap.capture.redaction.redactor import Redactor
+from otel_wirecap.capture.redaction.gate import Gate
 
 _NUMBERS = ("process", "pid", "seq")
 
 
-def record_of(document: str, redactor: Redactor) -> Record:
+def record_of(document: str, gate: Gate) -> Record:
     """The record that a JSON object of the schema describes, redacted anew.
 
     Its numbers were another process's: they are kept as ``metadata.imported``, and it gets new ones.
@@ -24,8 +22,7 @@ def record_of(document: str, redactor: Redactor) -> Record:
         ValueError: it is no record.
     """
     try:
-        counts: dict[str, int] = {}
-        told = redact_json(document.encode(), redactor, counts, ()).value()
+        told = orjson.loads(document)
         metadata = dict(told["metadata"])
         numbers = {name: metadata.pop(name) for name in _NUMBERS if name in metadata}
         record = Record(
@@ -41,12 +38,9 @@ def record_of(document: str, redactor: Redactor) -> Record:
             payload=_payload(told),
             metadata=metadata,
         )
-        record.payload = redact_payload(record, redactor, counts)
-        redact_facts(record, redactor, counts)
         if numbers:
-            record.metadata["imported"] = numbers
-        if counts:
-            record.metadata["redactions"] = counts | record.metadata.get("redactions", {})
+            metadata["imported"] = numbers
+        gate.record(record)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no capture record: {type(error).__name__}") from None
     return record

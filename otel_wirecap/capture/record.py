@@ -54,6 +54,13 @@ def content_type_of(payload: Payload) -> str:
     return "empty" if payload is None else "json"
 
 
+def body_type(metadata: Mapping[str, Any], of: str = "headers") -> str:
+    """What the headers in ``metadata`` under ``of`` say of a body's type; "" where they say nothing."""
+    headers = metadata.get(of)
+    pairs = headers.items() if isinstance(headers, dict) else headers if isinstance(headers, list) else ()
+    return next((str(value) for name, value in pairs if str(name).lower() == "content-type"), "")
+
+
 @dataclasses.dataclass(slots=True)
 class Record:
     """One record. Fields are those of the capture's schema, in its order.

@@ -16,7 +16,6 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from otel_wirecap.capture.body import redact_json
 from otel_wirecap.capture.events import End, Event, EventKind, RequestHead, ResponseHead, WebsocketMessage
 from otel_wirecap.capture.exchange import end_span
 from otel_wirecap.capture.facts import ExchangeFacts
@@ -114,7 +113,7 @@ class Recorder:
             self._annotate(cast("Flow", subject), cast("bytes", value))
             return
         if kind is EventKind.DOCUMENT:
-            self._shared.write(record_of(cast("str", value), self._shared.redactor))
+            self._shared.write(record_of(cast("str", value), self._shared.gate))
             return
         exchange = cast("Exchange", subject)
         if kind is EventKind.BEGIN:
@@ -233,7 +232,7 @@ class Recorder:
 
     def _annotate(self, subject: Flow, document: bytes) -> None:
         flow = self._flow(subject)
-        annotations = redact_json(document, self._shared.redactor, {}, flow.credentials).value()
+        annotations = self._shared.gate.annotations(document, flow.credentials)
         for name, value in annotations.items():
             if name in IDENTITY_ANNOTATIONS:
                 flow.identity[name] = str(value)

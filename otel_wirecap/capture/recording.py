@@ -1,7 +1,7 @@
 """What the records of every exchange have in common, whatever its protocol.
 
 Invariants: the request's record comes before every other, and the end's last; nothing goes into a record that has not
-been through the redactor.
+been through the gate.
 """
 
 from __future__ import annotations
@@ -13,12 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from otel_wirecap.capture.body import BodyCollector, RecordedBody, record_body
 from otel_wirecap.capture.events import CAPTURE_FAILURE
-from otel_wirecap.capture.facts import ExchangeFacts, masked
+from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.identity import KeyNames, credentials, session_of
-from otel_wirecap.capture.metadata import redact_headers, redact_message, redact_name, redact_reason, redact_url
 from otel_wirecap.capture.record import ChunkRun, Payload, Record
-from otel_wirecap.capture.redaction.names import named_secrets
-from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.llm.operations import Answer, Parameters, answer_of, operation_of, parameters_of
 from otel_wirecap.llm.providers import asks_for_stream, backend_name, requested_model
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.events import End, ErrorInfo, RequestHead, ResponseHead, WebsocketMessage
     from otel_wirecap.capture.exchange import Exchange
     from otel_wirecap.capture.flow import FlowRecording
-    from otel_wirecap.capture.redaction.redactor import Redactor
+    from otel_wirecap.capture.redaction.gate import Gate
 
 PROXY = "proxy"
 UNKNOWN_BACKEND = "client"
@@ -53,17 +50,16 @@ class Recording:
     """What all recordings of a process share.
 
     Attributes:
-        outside: masks what is told elsewhere than in the capture; None where the capture's own redactor masks all.
+        gate: what everything that leaves goes through.
     """
 
     settings: RecordingSettings
-    redactor: Redactor
+    gate: Gate
     key_names: KeyNames
     salt: bytes
     write: Callable[[Record], None]
     write_run: Callable[[ChunkRun], None]
     pause: Callable[[], None]
-    outside: Redactor | None = None
 
 
 class ExchangeRecording(ABC):
@@ -116,11 +112,9 @@ class ExchangeRecording(ABC):
         sent = credentials(self._headers, self._url.query)
         self._credential = sent[0] if sent else None
         self._fingerprint = shared.key_names.fingerprint(self._credential) if self._credential else ""
-        shared.redactor.learn(sent)
-        if shared.outside is not None:
-            shared.outside.learn(sent)
+        shared.gate.learn(sent)
         flow.add_credentials(sent)
-        flow.add_credentials(named_secrets(self._headers, self._url.query))
+        flow.add_credentials(shared.gate.named_secrets(self._headers, self._url.query))
         self.backend = UNKNOWN_BACKEND
         self.key_name: str | None = None
         self._requested_model: str | None = None
@@ -225,8 +219,7 @@ class ExchangeRecording(ABC):
             answer=self._answer,
             first_chunk_ns=self._first_chunk_ns,
         )
-        outside = self._shared.outside
-        return facts if outside is None else masked(facts, outside, self.flow.credentials)
+        return self._shared.gate.facts(facts, self.flow.credentials)
 
     def record_failure(self) -> None:
         """The capture of this exchange failed: its end is told, nothing of its content."""
@@ -392,63 +385,48 @@ class ExchangeRecording(ABC):
         return round((now_ns - self._exchange.began_ns) / 1e6, 3)
 
     def _clean(self, text: str | None) -> str | None:
-        """A short text that a client or a provider gave, fit to stand in an envelope; the marker where that fails."""
+        """A short text that a client or a provider gave, fit to stand in an envelope."""
         if text is None:
             return None
-        try:
-            return self._shared.redactor.text(text, {}, self.flow.credentials)[:MAX_IDENTITY_TEXT]
-        except Exception:  # noqa: BLE001  # fail closed
-            return MARKER
+        return self._shared.gate.label(text, {}, self.flow.credentials)[:MAX_IDENTITY_TEXT]
 
     def _error(self, error: ErrorInfo, counts: dict[str, int]) -> dict[str, str]:
         return {"type": error.type, "message": self._told_text(error.message, counts)}
 
     def _told_text(self, text: str, counts: dict[str, int]) -> str:
         text = text.encode("utf-8", "replace").decode()
-        return redact_message(text, self._shared.redactor, counts, self.flow.credentials)[:MAX_ERROR_TEXT]
+        return self._shared.gate.error_text(text, counts, self.flow.credentials)[:MAX_ERROR_TEXT]
+
+    def _told_close_reason(self, reason: str, counts: dict[str, int]) -> str:
+        reason = reason.encode("utf-8", "replace").decode()
+        return self._shared.gate.close_reason(reason, counts, self.flow.credentials)[:MAX_IDENTITY_TEXT]
 
     def _told_name(self, name: str, counts: dict[str, int]) -> str:
-        return redact_name(name, self._shared.redactor, counts, self.flow.credentials)[:MAX_ERROR_TEXT]
+        return self._shared.gate.name(name, counts, self.flow.credentials)[:MAX_ERROR_TEXT]
 
     def _told_reason(self, status_code: int, reason: str, counts: dict[str, int]) -> str:
-        try:
-            told = redact_reason(status_code, reason, self._shared.redactor, counts, self.flow.credentials)
-        except Exception:  # noqa: BLE001  # fail closed
-            return MARKER
-        return told[:MAX_IDENTITY_TEXT]
+        return self._shared.gate.reason(status_code, reason, counts, self.flow.credentials)[:MAX_IDENTITY_TEXT]
 
     def _told_identifier(self, text: str | None) -> str | None:
-        if not text:
-            return text
-        try:
-            return redact_name(text, self._shared.redactor, {}, self.flow.credentials)[:MAX_IDENTITY_TEXT]
-        except Exception:  # noqa: BLE001  # fail closed
-            return MARKER
+        return self._shared.gate.identifier(text, self.flow.credentials)[:MAX_IDENTITY_TEXT] if text else text
 
     def _told_url(self, url: str, counts: dict[str, int]) -> str:
-        return redact_url(url, self._shared.redactor, counts, self.flow.credentials)
+        return self._shared.gate.url(url, counts, self.flow.credentials)
 
     def _told_headers(self, headers: list[tuple[str, str]], counts: dict[str, int]) -> list[list[str]]:
-        return redact_headers(headers, self._shared.redactor, counts, self.flow.credentials)
+        return self._shared.gate.headers(headers, counts, self.flow.credentials)
 
     def _recorded(
-        self,
-        body: BodyCollector,
-        content_type: str,
-        content_encoding: str,
-        incomplete: str | None,
-        counts: dict[str, int],
-        *,
+        self, body: BodyCollector, content_type: str, content_encoding: str, incomplete: str | None, *,
         as_text: bool = False,
-    ) -> RecordedBody:
+    ) -> RecordedBody:  # fmt: skip
         return record_body(
             body,
+            self._shared.gate,
+            self.flow.credentials,
             content_type=content_type,
             content_encoding=content_encoding,
             incomplete=incomplete,
-            redactor=self._shared.redactor,
-            counts=counts,
-            credentials=self.flow.credentials,
             as_text=as_text,
             pause=self._shared.pause,
         )

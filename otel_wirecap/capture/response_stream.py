@@ -16,17 +16,15 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from otel_wirecap.capture.redaction.stream import Released
 from otel_wirecap.capture.streams import BINARY_TYPES, StreamDecoder, StreamReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otel_wirecap.capture.redaction.streams import StreamRedaction
+    from otel_wirecap.capture.redaction.gate import Released, StreamRedaction
 
 WaitingChunk: TypeAlias = tuple[int, type[str] | type[bytes] | type[None], int, dict[str, Any] | None]
 """A chunk that is not told yet: when it came, what its payload is, the length of that in bytes, and what is told of
@@ -72,7 +70,7 @@ class ResponseStream:
     ) -> None:
         self._content = content_type, content_encoding
         self.decoder = StreamDecoder(binary=content_type in BINARY_TYPES, content_encoding=content_encoding)
-        self._redaction: StreamRedaction | None = redaction
+        self._redaction = redaction
         self._reader = reader
         self._came: list[tuple[int, bytes]] = []
         self._released: list[Released] = []
@@ -114,11 +112,7 @@ class ResponseStream:
         rest = self.decoder.rest()
         if rest:
             self._read_and_redact([self._wait(now_ns, rest, {"chunk_bytes": 0})], credentials)
-        if self._redaction is not None:
-            try:
-                self._released.append(self._redaction.close(credentials))
-            except Exception:  # noqa: BLE001  # fail closed
-                self._redaction = None
+        self._released.append(self._redaction.close(credentials))
 
     def leave(self) -> None:
         """The recording of this stream has failed: the other one goes on by itself."""
@@ -128,11 +122,6 @@ class ResponseStream:
         """What can be told, of the chunks that wait longest; once."""
         released, self._released = self._released, []
         return released
-
-    @property
-    def withholds(self) -> bool:
-        """Whether the rest of the stream cannot be told."""
-        return self._redaction is None and self._leader is None
 
     # -- two streams -------------------------------------------------------------------------------------------------
 
@@ -146,7 +135,7 @@ class ResponseStream:
         follower._decoded(alike)
         self._read_and_redact(pieces, credentials)
         came = self._came
-        if follower._came or len(came) > _MOST_AHEAD or (came and came[0][0] <= since_ns) or self._redaction is None:
+        if follower._came or len(came) > _MOST_AHEAD or (came and came[0][0] <= since_ns):
             self._part()
             self._take_up(credentials, since_ns)
             follower._take_up(credentials, since_ns)
@@ -157,12 +146,11 @@ class ResponseStream:
         if follower is None:
             return
         follower._leader = None
-        if self.first_chunk_ns is None and self._redaction is not None:  # its own are as good
+        if self.first_chunk_ns is None:  # its own are as good
             return
-        follower._redaction = None
-        with contextlib.suppress(Exception):  # fail closed: the rest of the one that followed is withheld
+        follower._redaction = self._redaction.fork()
+        with contextlib.suppress(Exception):  # its own reads the rest
             follower._reader = self._reader.fork()
-            follower._redaction = copy.deepcopy(self._redaction)
 
     # -- what is done with chunks ------------------------------------------------------------------------------------
 
@@ -198,18 +186,11 @@ class ResponseStream:
     def _read_and_redact(self, pieces: list[bytes], credentials: Sequence[str]) -> None:
         if not pieces:
             return
-        redaction, self._redaction = self._redaction, None  # as long as it may fail
-        self._reader.feed(b"".join(pieces))
-        if redaction is None:
-            return
-        try:
-            released = redaction.feed(pieces, credentials)
-        except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not told
-            return
-        self._redaction = redaction
+        released = self._redaction.feed(pieces, credentials)
         self._released.append(released)
         if self._follower is not None:
             self._follower._released.append(released)
+        self._reader.feed(b"".join(pieces))
 
 
 def _alike(these: list[tuple[int, bytes]], those: list[tuple[int, bytes]]) -> int:

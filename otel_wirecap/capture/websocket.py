@@ -14,12 +14,13 @@ from otel_wirecap.capture.body import BodyCollector, RecordedBody
 from otel_wirecap.capture.decoding import text_or_bytes
 from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.recording import PROXY, ExchangeRecording, Recording, header
-from otel_wirecap.capture.redaction.streams import StreamRedaction, message_redaction
+from otel_wirecap.capture.redaction.gate import Passed, add_counts, withheld
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import End, RequestHead, ResponseHead, WebsocketMessage
     from otel_wirecap.capture.exchange import Exchange
     from otel_wirecap.capture.flow import FlowRecording
+    from otel_wirecap.capture.redaction.gate import StreamRedaction
 
 SWITCHING_PROTOCOLS = 101
 START, MESSAGE, END = "websocket_start", "websocket_message", "websocket_end"
@@ -58,7 +59,6 @@ class _Ready(NamedTuple):
 
     message: _Waiting
     recorded: RecordedBody
-    counts: dict[str, int]
     asker: bool
 
 
@@ -66,7 +66,7 @@ class _Side:
     """The messages of one side that are whole and not written yet."""
 
     def __init__(self, redaction: StreamRedaction) -> None:
-        self.redaction: StreamRedaction | None = redaction
+        self.redaction = redaction
         self.waiting: deque[_Waiting] = deque()
         self.unredacted: list[bytes] = []
 
@@ -152,16 +152,15 @@ class WebsocketRecording(ExchangeRecording):
         if incomplete is None and body.truncated is None:
             side = self._sides.get(message.asker)
             if side is None:
-                redaction = message_redaction(self._shared.redactor, self._shared.settings.most_held_bytes)
+                redaction = self._shared.gate.messages(self._shared.settings.most_held_bytes)
                 side = self._sides[message.asker] = _Side(redaction)
             side.waiting.append(waiting)
             side.unredacted.append(body.content())
             return
         # What is not whole says nothing to go on with.
         self._settle(message.asker)
-        counts: dict[str, int] = {}
-        recorded = self._recorded(body, "", "", incomplete, counts, as_text=True)
-        self._write_message(waiting, recorded, counts, asker=message.asker)
+        recorded = self._recorded(body, "", "", incomplete, as_text=True)
+        self._write_message(waiting, recorded, asker=message.asker)
 
     def write_chunks(self, *, now_ns: int = 0, since_ns: int = 0) -> None:
         """Writes the messages that came, but for those in which a secret may begin whose rest is still to come.
@@ -185,32 +184,27 @@ class WebsocketRecording(ExchangeRecording):
     def _redact(self, side: _Side, asker: bool, messages: list[bytes] | None) -> None:  # noqa: FBT001  # a side's name
         """Writes what the next messages decide; without any, all that wait."""
         redaction, credentials = side.redaction, self.flow.credentials
-        if redaction is not None:
-            try:
-                released = redaction.close(credentials) if messages is None else redaction.feed(messages, credentials)
-            except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not written
-                side.redaction = None
-            else:
-                for number, piece in enumerate(released.pieces):
-                    message = side.waiting.popleft()
-                    payload = text_or_bytes(piece) if message.length else None
-                    recorded = RecordedBody(payload, message.length, {}, None)
-                    self._write_message(message, recorded, released.counts.get(number, {}), asker=asker)
-                return
-        for message in side.waiting:
-            withheld = {"incomplete": "withheld"} if message.length else {}
-            counts = {"withheld": 1} if message.length else {}
-            self._write_message(message, RecordedBody(None, message.length, withheld, None), counts, asker=asker)
-        side.waiting.clear()
+        released = redaction.close(credentials) if messages is None else redaction.feed(messages, credentials)
+        for number, piece in enumerate(released.pieces):
+            message = side.waiting.popleft()
+            payload = text_or_bytes(piece) if message.length else None
+            recorded = RecordedBody(payload, message.length, {}, counts=released.counts.get(number, {}))
+            self._write_message(message, recorded, asker=asker)
+        for _ in range(released.withheld):
+            message = side.waiting.popleft()
+            passed = withheld() if message.length else Passed(None, {})  # no byte of an empty one is missing
+            recorded = RecordedBody(None, message.length, dict(passed.facts), counts=passed.counts)
+            self._write_message(message, recorded, asker=asker)
 
-    def _write_message(self, message: _Waiting, recorded: RecordedBody, counts: dict[str, int], *, asker: bool) -> None:
+    def _write_message(self, message: _Waiting, recorded: RecordedBody, *, asker: bool) -> None:
         """Writes a message when those before it are written."""
-        self._ready[message.number] = _Ready(message, recorded, counts, asker)
+        self._ready[message.number] = _Ready(message, recorded, asker)
         while (ready := self._ready.pop(self._written + 1, None)) is not None:
             self._written += 1
-            message, recorded, counts, asker = ready
+            message, recorded, asker = ready
             facts = {"from": self._side(asker=asker), "opcode": message.opcode}
             metadata = {**self._base, "message_number": message.number, "websocket": facts, **recorded.metadata}
+            counts = dict(recorded.counts)
             self._write(MESSAGE, message.now_ns, recorded.length, recorded.payload, metadata, counts, asking=asker)
 
     def _side(self, *, asker: bool) -> str:
@@ -235,7 +229,8 @@ class WebsocketRecording(ExchangeRecording):
             content_type, encoding = (
                 header(self._response_headers, name) for name in ("content-type", "content-encoding")
             )
-            body = self._recorded(self._refusal, content_type, encoding, None, counts)
+            body = self._recorded(self._refusal, content_type, encoding, None)
+            add_counts(counts, body.counts)
             payload, length, metadata = body.payload, body.length, metadata | body.metadata
             self._refusal = None
         self._write(START, self._exchange.began_ns, length, payload, metadata, counts, asking=True)
@@ -251,7 +246,7 @@ class WebsocketRecording(ExchangeRecording):
             facts["status_code"] = self._response.status_code
         facts |= metadata
         if end.close is not None:
-            reason = self._told_text(self._clean(end.close.reason) or "", counts)
+            reason = self._told_close_reason(end.close.reason, counts)
             closed: dict[str, Any] = {"close_code": end.close.code, "close_reason": reason}
             if end.close.asker is not None:
                 closed = {"from": self._side(asker=end.close.asker), **closed}

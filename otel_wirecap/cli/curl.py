@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from otel_wirecap.capture.redaction.spans import MARKER
+from otel_wirecap.capture.redaction.gate import MARKER
 
 if TYPE_CHECKING:
     from otel_wirecap.reading.legs import Leg

@@ -15,7 +15,7 @@ from otel_wirecap.cli.choosing import add_flow_choice, chosen_flows, is_chosen
 from otel_wirecap.config import load_config
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
 from otel_wirecap.reading.export import KINDS, PARQUET, Exporter
-from otel_wirecap.storage.recording import redactor_of
+from otel_wirecap.storage.recording import gate_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,10 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
     if out is None and arguments.to == PARQUET:
         raise ConfigurationError("parquet is no stream; name the file to write with -o")
     given = {"capture_redaction": "on"} | ({"config": arguments.config} if arguments.config else {})
-    redactor = redactor_of(load_config(given))
+    gate = gate_of(load_config(given))
     with opened(arguments) as captures:
         flows = _chosen(arguments, captures)
-        exporter = Exporter(captures, redactor, flows)
+        exporter = Exporter(captures, gate, flows)
         if flows is not None and not flows:
             tell("no flow is chosen: nothing is written")
             return 1

@@ -9,7 +9,7 @@ import sys
 from otel_wirecap.cli.options import add_capture_options, capture_settings
 from otel_wirecap.config import load_config
 from otel_wirecap.reading.scan import Finding, scan
-from otel_wirecap.storage.recording import redactor_of
+from otel_wirecap.storage.recording import gate_of
 
 PROBLEM, UNREADABLE = 1, 2
 
@@ -30,10 +30,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
-    redactor = redactor_of(load_config(capture_settings(arguments)))
+    gate = gate_of(load_config(capture_settings(arguments)))
     found, unread = 0, 0
     for name in arguments.files:
-        for finding in scan(name, redactor):
+        for finding in scan(name, gate):
             if isinstance(finding, Finding):
                 found += finding.times
                 _tell(finding, as_json=arguments.json)

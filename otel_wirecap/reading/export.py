@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from otel_wirecap.capture.record import Record
-    from otel_wirecap.capture.redaction.redactor import Redactor
+    from otel_wirecap.capture.redaction.gate import Gate
     from otel_wirecap.reading.captures import Captures
     from otel_wirecap.reading.flows import Flow
 
@@ -37,13 +37,13 @@ class Exporter:
 
     Args:
         captures: the captures.
-        redactor: what masks the secrets.
+        gate: what they leave through.
         flows: what was chosen; None for all records, those about the captures themselves included.
     """
 
-    def __init__(self, captures: Captures, redactor: Redactor, flows: Sequence[Flow] | None) -> None:
+    def __init__(self, captures: Captures, gate: Gate, flows: Sequence[Flow] | None) -> None:
         self._captures = captures
-        self._redactor = redactor
+        self._gate = gate
         self._flows = flows
         self._json = JSONLines()
 
@@ -68,7 +68,7 @@ class Exporter:
         if self._flows is not None:
             names = {flow.request_id for flow in self._flows}
             lines = (line for line in lines if _flow_of(line) in names)
-        return Outgoing(self._redactor).records(lines)
+        return Outgoing(self._gate).records(lines)
 
     def _format(self, kind: str) -> Iterator[bytes]:
         form = FORMATS[kind]()
@@ -79,7 +79,7 @@ class Exporter:
     def _lines_of(self, flow: Flow) -> list[bytes]:
         """The lines of a flow, redacted."""
         lines = (line for _, line in self._captures.lines_of(flow))
-        return [self._json.encode(record) for record in Outgoing(self._redactor).records(lines)]
+        return [self._json.encode(record) for record in Outgoing(self._gate).records(lines)]
 
     def _har(self) -> Iterator[bytes]:
         yield b'{"log":{"version":"1.2","creator":' + orjson.dumps({"name": "otel-wirecap", "version": __version__})
@@ -126,7 +126,7 @@ class Exporter:
                 if b'"system_start"' in line and orjson.loads(line)["metadata"].get("process") in processes:
                     yield line
 
-        return map(self._json.encode, Outgoing(self._redactor).records(starts()))
+        return map(self._json.encode, Outgoing(self._gate).records(starts()))
 
 
 def _flow_of(line: bytes) -> object:

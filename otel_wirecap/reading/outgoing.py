@@ -20,9 +20,8 @@ import orjson
 from otel_wirecap.capture.decoding import text_or_bytes
 from otel_wirecap.capture.formats import JSONLines
 from otel_wirecap.capture.formats.timestamps import Timestamps
-from otel_wirecap.capture.recorded import content_type_of, redact_facts, redact_payload
-from otel_wirecap.capture.redaction.names import named_secrets
-from otel_wirecap.capture.redaction.streams import message_redaction, stream_redaction
+from otel_wirecap.capture.record import body_type
+from otel_wirecap.capture.redaction.gate import add_redactions, withhold_record
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.reading.flows import (
     REQUESTS,
@@ -37,13 +36,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from otel_wirecap.capture.record import Record
-    from otel_wirecap.capture.redaction.redactor import Redactor
-    from otel_wirecap.capture.redaction.streams import StreamRedaction
+    from otel_wirecap.capture.redaction.gate import Gate, Released, StreamRedaction
 
 MOST_HELD: Final = 64 * 1024 * 1024
 _MOST_OF_A_STREAM: Final = 1024 * 1024
 
-_NAMES: Final = ("source", "destination", "session_id", "backend", "model", "key_name")
 _FIELDS: Final = (
     "timestamp_iso", "timestamp_unix", "direction", "source", "destination", "session_id", "backend", "model",
     "key_name", "content_type", "content_length", "payload", "metadata",
@@ -59,12 +56,14 @@ class _Waiting:
         size: of its line, in bytes.
         key: its stream's, where it waits for what that says next.
         content: its payload, which its stream has until then.
+        is_withheld: it does not get that back.
     """
 
     record: Record
     size: int
     key: str | None = None
     content: str | bytes = b""
+    is_withheld: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -79,12 +78,12 @@ class Outgoing:
     """Redacts the records of one capture.
 
     Args:
-        redactor: what finds the secrets.
+        gate: what they leave through.
         most_held: bytes of records that may wait for what a stream says next.
     """
 
-    def __init__(self, redactor: Redactor, most_held: int = MOST_HELD) -> None:
-        self._redactor = redactor
+    def __init__(self, gate: Gate, most_held: int = MOST_HELD) -> None:
+        self._gate = gate
         self._most_held = most_held
         self._decode = JSONLines().decode
         self._queue: deque[_Waiting] = deque()
@@ -121,54 +120,49 @@ class Outgoing:
         self._held += size
         metadata = record.metadata
         exchange = str(metadata.get("exchange_id"))
-        counts: dict[str, int] = {}
-        try:
-            if record.direction in REQUESTS:
-                self._learn(metadata)
-            if record.direction in STREAM_STARTS:
-                self._types[exchange] = content_type_of(metadata)
-            if record.direction in STREAM_ENDS or record.direction == WEBSOCKET_END:
-                self._end(exchange)
-            key, payload = _stream_of(record), record.payload
-            if record.direction == WEBSOCKET_MESSAGE and _is_part(metadata):  # it says nothing to go on with
-                if key in self._streams:
-                    self._close(key)
-                key = None
-            if key is not None and isinstance(payload, str | bytes):
-                item.content, record.payload = payload, None  # until its stream gives it back
-                redact_facts(record, self._redactor, counts)
-                self._feed(key, exchange, item)
-            else:
-                record.payload = redact_payload(record, self._redactor, counts)
-                redact_facts(record, self._redactor, counts)
-        except Exception:  # noqa: BLE001  # fail closed: what could not be redacted does not go out
-            _withhold(record)
-        else:
-            _count(record, counts)
+        if record.direction in REQUESTS:
+            self._learn(metadata)
+        if record.direction in STREAM_STARTS:
+            self._types[exchange] = body_type(metadata)
+        if record.direction in STREAM_ENDS or record.direction == WEBSOCKET_END:
+            self._end(exchange)
+        key, payload = _stream_of(record), record.payload
+        if record.direction == WEBSOCKET_MESSAGE and _is_part(metadata):  # it says nothing to go on with
+            if key in self._streams:
+                self._close(key)
+            key = None
+        if key is None or not isinstance(payload, str | bytes):
+            self._gate.record(record)
+            return
+        stream = self._stream(key, exchange, record)
+        item.key, item.content, record.payload = key, payload, None  # until its stream gives it back
+        item.is_withheld = not self._gate.record(record)
+        stream.waiting.append(item)
+        _release(stream, stream.redaction.feed([payload.encode() if isinstance(payload, str) else payload]))
 
     def _learn(self, metadata: dict[str, Any]) -> None:
         """Has the credentials of a request masked wherever they turn up later."""
-        headers = [(str(name), str(value)) for name, value in metadata.get("headers") or ()]
-        self._redactor.learn(named_secrets(headers, url_parts(str(metadata.get("url", ""))).query))
+        told = metadata.get("headers")
+        pairs = told.items() if isinstance(told, dict) else told if isinstance(told, list) else ()
+        headers = [(str(pair[0]), str(pair[1])) for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2]
+        self._gate.learn(self._gate.named_secrets(headers, url_parts(str(metadata.get("url", ""))).query))
 
     # -- streams -----------------------------------------------------------------------------------------------------
 
-    def _feed(self, key: str, exchange: str, item: _Waiting) -> None:
+    def _stream(self, key: str, exchange: str, record: Record) -> _Stream:
+        """The stream that ``record`` is of, or begins."""
         stream = self._streams.get(key)
         if stream is None:
-            stream = self._streams[key] = _Stream(self._redaction(exchange, item.record))
-        item.key = key
-        stream.waiting.append(item)
-        content = item.content
-        self._release(key, [content.encode() if isinstance(content, str) else content], is_end=False)
+            stream = self._streams[key] = _Stream(self._redaction(exchange, record))
+        return stream
 
     def _redaction(self, exchange: str, first: Record) -> StreamRedaction:
         """The redaction of a stream whose next record is ``first``."""
         if first.direction == WEBSOCKET_MESSAGE:
-            return message_redaction(self._redactor, _MOST_OF_A_STREAM)
+            return self._gate.messages(_MOST_OF_A_STREAM)
         is_from_start = exchange in self._types or first.metadata.get("chunk_number") == 1
         kind = self._types.pop(exchange, "").partition(";")[0].strip().lower()
-        return stream_redaction(self._redactor, kind, _MOST_OF_A_STREAM, is_from_start=is_from_start)
+        return self._gate.stream(kind, _MOST_OF_A_STREAM, is_from_start=is_from_start)
 
     def _end(self, exchange: str) -> None:
         for key in [key for key in self._streams if key.partition(" ")[0] == exchange]:
@@ -176,27 +170,24 @@ class Outgoing:
         self._types.pop(exchange, None)
 
     def _close(self, key: str) -> None:
-        self._release(key, [], is_end=True)
+        stream = self._streams.pop(key)
+        _release(stream, stream.redaction.close())
 
-    def _release(self, key: str, pieces: list[bytes], *, is_end: bool) -> None:
-        """Gives the pieces that a stream lets go of to their records."""
-        stream = self._streams[key]
-        try:
-            released = stream.redaction.close() if is_end else stream.redaction.feed(pieces)
-        except Exception:  # noqa: BLE001  # fail closed: all that it holds is lost
-            for item in stream.waiting:
-                _withhold(item.record)
-                item.key = None
-            del self._streams[key]
-            return
-        for number, piece in enumerate(released.pieces):
-            item = stream.waiting.popleft()
-            item.record.payload = _payload(item, piece)
-            item.key = None
-            if item.record.payload != item.content:
-                _count(item.record, released.counts.get(number, {}))
-        if is_end:
-            del self._streams[key]
+
+def _release(stream: _Stream, released: Released) -> None:
+    """Gives the pieces that a stream lets go of to their records."""
+    for number, piece in enumerate(released.pieces):
+        item = stream.waiting.popleft()
+        item.key = None
+        if item.is_withheld:
+            continue
+        item.record.payload = _payload(item, piece)
+        if item.record.payload != item.content:
+            add_redactions(item.record, released.counts.get(number, {}))
+    for _ in range(released.withheld):
+        item = stream.waiting.popleft()
+        item.key = None
+        withhold_record(item.record)
 
 
 def _completed(told: dict[str, Any]) -> dict[str, Any]:
@@ -227,29 +218,11 @@ def _stream_of(record: Record) -> str | None:
     """The key of the stream that a record is of: an exchange's chunks, or the messages of one side of a websocket."""
     exchange = str(record.metadata.get("exchange_id"))
     if record.direction == WEBSOCKET_MESSAGE:
-        return f"{exchange} {record.metadata.get('websocket', {}).get('from')}"
+        websocket = record.metadata.get("websocket")
+        return f"{exchange} {websocket.get('from') if isinstance(websocket, dict) else None}"
     return exchange if record.direction in STREAM_CHUNKS else None
 
 
 def _is_part(metadata: dict[str, Any]) -> bool:
     """Whether the rest of a record's payload is missing."""
     return not metadata.keys().isdisjoint({"truncated", "incomplete"})
-
-
-def _withhold(record: Record) -> None:
-    """Leaves nothing of a record that came from outside but what it was and when."""
-    known = ("leg", "request_id", "exchange_id", "attempt", "process", "pid", "seq", "chunk_number", "chunk_bytes")
-    record.payload = None
-    for name in _NAMES:
-        setattr(record, name, None if name in {"session_id", "model", "key_name"} else "")
-    kept = {name: record.metadata[name] for name in known if name in record.metadata}
-    record.metadata = {**kept, "incomplete": "withheld", "redactions": {"withheld": 1}}
-
-
-def _count(record: Record, counts: dict[str, int]) -> None:
-    if counts:
-        before = record.metadata.get("redactions")
-        told = dict(before) if isinstance(before, dict) else {}
-        for rule, count in counts.items():
-            told[rule] = told.get(rule, 0) + count
-        record.metadata["redactions"] = told

@@ -18,8 +18,7 @@ from otel_wirecap import config as configuration
 from otel_wirecap.capture.identity import KeyNames
 from otel_wirecap.capture.recorder import Recorder
 from otel_wirecap.capture.recording import Recording, RecordingSettings
-from otel_wirecap.capture.redaction.redactor import Redactor
-from otel_wirecap.capture.redaction.rules import Pattern, Rules
+from otel_wirecap.capture.redaction.gate import Gate, Pattern, Rules
 from otel_wirecap.environment import environment
 from otel_wirecap.storage.known_secrets import KnownSecrets
 from otel_wirecap.version import __version__
@@ -27,7 +26,7 @@ from otel_wirecap.version import __version__
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange
     from otel_wirecap.capture.record import ChunkRun, Record
-    from otel_wirecap.capture.redaction.rules import Mode, Place
+    from otel_wirecap.capture.redaction.gate import Mode, Place
 
 NS = 1_000_000_000
 MOST_HELD_BYTES = 1 << 20
@@ -83,14 +82,12 @@ class ProcessRecording:
                 session_headers=config.capture_session_headers,
                 backends=config.capture_backends,
             ),
-            redactor=Redactor(rules=_rules(config), pause=pause),
+            gate=Gate(_rules(config), pause=pause),
             key_names=KeyNames({}, self._salt),
             salt=self._salt,
             write=write,
             write_run=write_run,
             pause=pause,
-            # Whoever lets the capture hold secrets does not let collectors have them.
-            outside=None if config.capture_redaction == "on" else Redactor(rules=_rules(config, mode="on")),
         )
         self.refresh_secrets()
         self.hold_ns = int(min(config.capture_flush_interval, 1.0) * NS / 2)
@@ -109,9 +106,7 @@ class ProcessRecording:
         if variables == self._secrets:
             return
         self._secrets = variables
-        for redactor in (self._shared.redactor, self._shared.outside):
-            if redactor is not None:
-                redactor.replace_known_values([*variables.values(), *self._config.capture_redact_values])
+        self._shared.gate.replace_known_values([*variables.values(), *self._config.capture_redact_values])
         self._shared.key_names = KeyNames(variables, self._salt)
 
     def system_start(self, process: str) -> dict[str, object]:
@@ -125,16 +120,16 @@ class ProcessRecording:
         }
 
 
-def redactor_of(config: configuration.CaptureConfig) -> Redactor:
-    """What masks secrets by these settings, those of the environment as it is now included."""
+def gate_of(config: configuration.CaptureConfig) -> Gate:
+    """The gate of these settings, which knows the secrets of the environment as it is now."""
     known = KnownSecrets(config.capture_redact_env, config.capture_redact_env_files)
     values = [*known.variables(environment()).values(), *config.capture_redact_values]
-    return Redactor(known_values=values, rules=_rules(config))
+    return Gate(_rules(config), known_values=values)
 
 
-def _rules(config: configuration.CaptureConfig, mode: Mode | None = None) -> Rules:
+def _rules(config: configuration.CaptureConfig) -> Rules:
     return Rules(
-        mode=mode or cast("Mode", config.capture_redaction),
+        mode=cast("Mode", config.capture_redaction),
         headers=frozenset(map(str.lower, config.capture_redact_headers)),
         fields=frozenset(map(str.lower, config.capture_redact_fields)),
         patterns=tuple(

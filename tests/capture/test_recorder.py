@@ -315,7 +315,7 @@ def test_a_failing_redactor_withholds_the_payload(monkeypatch: pytest.MonkeyPatc
     def fail(*_arguments: Any, **_options: Any) -> Any:
         raise ValueError("broken")
 
-    for method in ("json", "text", "bytes_"):
+    for method in ("json", "text", "bytes_", "stream"):
         monkeypatch.setattr(Redactor, method, fail)
     desk = Desk()
     whole(desk, post(b'{"prompt": "private"}'), b'{"answer": "private"}')

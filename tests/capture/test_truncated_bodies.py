@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_wirecap.capture.body import LOOK_AHEAD, BodyCollector, record_body
-from otel_wirecap.capture.redaction.redactor import Redactor
+from otel_wirecap.capture.redaction.gate import Gate
 
 LIMIT = 100
 SECRET = secrets.token_hex(20)
-REDACTOR = Redactor(known_values=[SECRET])
+GATE = Gate(known_values=[SECRET])
 
 
 def recorded(body: bytes, cuts: list[int]):
@@ -23,11 +23,7 @@ def recorded(body: bytes, cuts: list[int]):
     places = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
     for start, end in itertools.pairwise(places):
         collector.add(body[start:end])
-    counts: dict[str, int] = {}
-    return collector, record_body(
-        collector, content_type="text/plain", content_encoding="", incomplete=None, redactor=REDACTOR, counts=counts,
-        credentials=(),
-    )  # fmt: skip
+    return collector, record_body(collector, GATE, content_type="text/plain")
 
 
 @given(st.binary(max_size=2 * LIMIT) | st.text(max_size=LIMIT).map(str.encode), st.lists(st.integers(0, 999)))

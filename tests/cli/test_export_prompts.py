@@ -31,7 +31,7 @@ from otel_wirecap.cli import main
 from otel_wirecap.config import load_config
 from otel_wirecap.reading.export import BUNDLE, KINDS, PARQUET
 from otel_wirecap.reading.outgoing import Outgoing
-from otel_wirecap.storage.recording import redactor_of
+from otel_wirecap.storage.recording import gate_of
 from otel_wirecap.storage.writer import CaptureWriter
 
 BEGAN_UNIX_NS, MS = 1_767_225_600_000_000_000, 1_000_000
@@ -437,9 +437,9 @@ def test_a_stream_that_nothing_waits_for_any_longer_tells_nothing_of_what_follow
     start, first, second = map(json.loads, streamed[:3])
     others = lines_of(recorded.plain.read_bytes(), "json_bodies")
     lines = [json.dumps(start), json.dumps(first | {"payload": pieces[0]}), json.dumps(second | {"payload": pieces[1]})]
-    redactor = redactor_of(load_config({"capture_redact_prompts": True}, {}))
+    gate = gate_of(load_config({"capture_redact_prompts": True}, {}))
     told = list(
-        Outgoing(redactor, most_held=1).records([line.encode() for line in lines[:2]] + others + [lines[2].encode()])
+        Outgoing(gate, most_held=1).records([line.encode() for line in lines[:2]] + others + [lines[2].encode()])
     )
     assert [record.payload for record in told if record.direction == "stream_chunk"][-1] == "[REDACTED]"
     assert not any(marker in repr(told) for marker in said.markers.values())

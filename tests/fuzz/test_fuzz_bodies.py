@@ -16,9 +16,10 @@ from damage import assert_linear, cuts, damaged, fuzz, in_pieces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_wirecap.capture.body import LOOK_AHEAD, NOT_JSON, BodyCollector, parse_json, record_body
-from otel_wirecap.capture.decoding import ContentDecoder, UndecodableError
+from otel_wirecap.capture.body import LOOK_AHEAD, BodyCollector, record_body
+from otel_wirecap.capture.decoding import NOT_JSON, ContentDecoder, UndecodableError, parse_json
 from otel_wirecap.capture.record import RawJSON
+from otel_wirecap.capture.redaction.gate import Gate
 from otel_wirecap.capture.redaction.redactor import Redactor
 
 TEXTS = (
@@ -100,11 +101,8 @@ def test_a_body_is_recorded_and_never_withheld(
 ) -> None:
     body = BodyCollector(limit)
     body.add(content)
-    counts: dict[str, int] = {}
-    recorded = record_body(
-        body, content_type=content_type, content_encoding="", incomplete=incomplete, redactor=Redactor(), counts=counts,
-        credentials=(), as_text=as_text,
-    )  # fmt: skip
+    recorded = record_body(body, Gate(), content_type=content_type, incomplete=incomplete, as_text=as_text)
+    counts = recorded.counts
     assert "withheld" not in counts
     assert recorded.length == len(content)
     if isinstance(recorded.payload, RawJSON):
@@ -136,15 +134,12 @@ def test_what_is_taken_for_json_is_json(content: bytes, content_type: str) -> No
 )
 @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"])
 def test_a_body_takes_work_in_proportion_to_its_length(piece: bytes, content_type: str) -> None:
-    redactor = Redactor()
+    gate = Gate()
 
     def run(count: int) -> Any:
         body = BodyCollector(1 << 20)
         body.add(piece * count)
-        return lambda: record_body(
-            body, content_type=content_type, content_encoding="", incomplete=None, redactor=redactor, counts={},
-            credentials=(),
-        )  # fmt: skip
+        return lambda: record_body(body, gate, content_type=content_type)
 
     assert_linear(run)
 

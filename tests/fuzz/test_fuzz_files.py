@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from otel_wirecap.capture.formats import CBOR, JSONLines, Structured
 from otel_wirecap.capture.record import RawJSON, Record
-from otel_wirecap.capture.redaction.redactor import Redactor
+from otel_wirecap.capture.redaction.gate import Gate
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.reader import read_lines, read_records
 from otel_wirecap.reading.scan import scan
@@ -135,7 +135,7 @@ LINES = (
 @given(st.lists(st.sampled_from(LINES + NASTY) | damaged(st.sampled_from(LINES)), max_size=8).map(b"\n".join))
 def test_any_file_can_be_scanned_and_only_places_and_rules_are_told(content: bytes) -> None:
     with file_of(content) as path:
-        for found in scan(path, Redactor()):
+        for found in scan(path, Gate()):
             assert found.file == path
             assert 0 <= found.line <= content.count(b"\n") + 1
 
@@ -149,12 +149,12 @@ def test_a_file_that_is_no_capture_is_read_or_refused(content: bytes) -> None:
 
 @pytest.mark.parametrize("line", [*LINES[:6], LINES[8], b'"'])
 def test_scanning_takes_work_in_proportion_to_the_lines(line: bytes, tmp_path: Path) -> None:
-    redactor = Redactor()
+    gate = Gate()
 
     def run(count: int) -> Any:
         path = tmp_path / f"{count}.log"
         path.write_bytes((line + b"\n") * count)
-        return lambda: list(scan(path, redactor))
+        return lambda: list(scan(path, gate))
 
     assert_linear(run, 40)
 
@@ -166,4 +166,4 @@ def test_lines_that_nest_deep_are_read_or_told(depth: int) -> None:
         damages: list[int] = []
         records = list(read_records(path, on_damage=lambda _file, number: damages.append(number)))
         assert len(records) + len(damages) == 2
-        list(scan(path, Redactor()))
+        list(scan(path, Gate()))

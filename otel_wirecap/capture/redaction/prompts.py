@@ -19,7 +19,7 @@ import re
 import struct
 import zlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, unquote_plus
 
 from otel_wirecap.capture.redaction.documents import parsed
@@ -28,7 +28,7 @@ from otel_wirecap.capture.redaction.json_masking import JSONMasking
 from otel_wirecap.capture.redaction.names import segments_of
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.redaction.stream import Released
-from otel_wirecap.capture.redaction.structure import VALUE, is_structure_of_urls
+from otel_wirecap.capture.redaction.structure import NAME, VALUE, is_structure_of_urls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -445,6 +445,21 @@ def name_without_prompts(text: str, counts: dict[str, int]) -> str:
 def text_without_prompts(text: str, counts: dict[str, int]) -> str:
     """The marker, for any text."""
     return _marked(text, counts)
+
+
+def texts_masked(value: Any, counts: dict[str, int]) -> Any:
+    """A JSON value with every string masked, and every name of a member that is none; numbers stay."""
+    if isinstance(value, str):
+        return _marked(value, counts)
+    if isinstance(value, list):
+        return [texts_masked(one, counts) for one in value]
+    if isinstance(value, dict):
+        return {_name_masked(name, counts): texts_masked(one, counts) for name, one in value.items()}
+    return value
+
+
+def _name_masked(name: str, counts: dict[str, int]) -> str:
+    return name if NAME.fullmatch(name.encode("utf-8", "surrogatepass")) else _marked(name, counts)
 
 
 def _marked(text: str, counts: dict[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""The gate: texts, JSON documents, bytes, headers and URLs go in, the same without secrets comes out.
+"""The search: texts, JSON documents, bytes, headers and URLs go in, the same without secrets comes out.
 
 Invariants:
 

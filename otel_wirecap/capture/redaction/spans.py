@@ -1,5 +1,6 @@
 """What a finding is, and how findings become markers."""
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 MARKER: Final = "[REDACTED]"
@@ -45,3 +46,9 @@ def merged(spans: list[Span]) -> list[Span]:
         else:
             found.append(span)
     return found
+
+
+def add_counts(counts: dict[str, int], more: Mapping[str, int]) -> None:
+    """Adds rules' numbers of markers to others."""
+    for rule, count in more.items():
+        counts[rule] = counts.get(rule, 0) + count

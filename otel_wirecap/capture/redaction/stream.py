@@ -66,10 +66,12 @@ class Released(NamedTuple):
     Attributes:
         pieces: in order.
         counts: rule to number of markers, by the number of the piece, for those that markers were put into.
+        withheld: so many pieces follow that could not be redacted.
     """
 
     pieces: list[bytes]
     counts: dict[int, dict[str, int]]
+    withheld: int = 0
 
 
 class _Fragment(NamedTuple):

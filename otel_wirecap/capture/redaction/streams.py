@@ -1,7 +1,13 @@
-"""What streams and messages go through: the masking of prompts, if that is on, and that of secrets in what is left."""
+"""What streams and messages go through: the masking of prompts, if that is on, and that of secrets in what is left.
+
+Invariant: every piece that went in comes out once, in order, or is counted as withheld. Where anything fails, all that
+is held is withheld, and all that follows: what was held may go on there.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,45 +21,83 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.redaction.redactor import Redactor
 
 
-class StreamRedaction(Protocol):
-    """Takes the pieces of a stream and gives them back redacted, in order."""
+class _Masking(Protocol):
+    """Takes the pieces of a stream and gives them back masked, in order; raises where it cannot."""
 
-    def feed(self, pieces: Sequence[bytes], credentials: Sequence[str] = ()) -> Released:
-        """Takes the next pieces; returns those, in order, that can be told now."""
-
-    def close(self, credentials: Sequence[str] = ()) -> Released:
-        """Returns the pieces that are left: nothing follows."""
+    def feed(self, pieces: Sequence[bytes], credentials: Sequence[str] = ()) -> Released: ...
+    def close(self, credentials: Sequence[str] = ()) -> Released: ...
 
 
 class _PromptMasking(Protocol):
-    """Masks the content of pieces; ``feed`` and ``close`` as in ``StreamRedaction``."""
+    """Masks the content of pieces; ``feed`` and ``close`` as in ``_Masking``."""
 
     def feed(self, pieces: Sequence[bytes]) -> Released: ...
     def close(self) -> Released: ...
 
 
+class StreamRedaction:
+    """The pieces of one stream, or the messages of one side of a websocket, on their way through the gate."""
+
+    __slots__ = ("_held", "_masking")
+
+    def __init__(self, masking: _Masking | None, held: int = 0) -> None:
+        self._masking = masking
+        self._held = held
+
+    def feed(self, pieces: Sequence[bytes], credentials: Sequence[str] = ()) -> Released:
+        """Takes the next pieces; returns those, in order, that may leave now, or are withheld."""
+        self._held += len(pieces)
+        masking, self._masking = self._masking, None  # as long as it may fail
+        if masking is None:
+            return self._withheld()
+        try:
+            released = masking.feed(pieces, credentials)
+        except Exception:  # noqa: BLE001  # fail closed
+            return self._withheld()
+        self._masking = masking
+        self._held -= len(released.pieces)
+        return released
+
+    def close(self, credentials: Sequence[str] = ()) -> Released:
+        """Returns the pieces that are left: nothing follows, but for messages."""
+        masking, self._masking = self._masking, None
+        if masking is None:
+            return self._withheld()
+        try:
+            released = masking.close(credentials)
+        except Exception:  # noqa: BLE001  # fail closed
+            return self._withheld()
+        self._masking = masking
+        self._held -= len(released.pieces)
+        return released
+
+    def fork(self) -> StreamRedaction:
+        """One that goes on by itself from here, with what is held; all is withheld of it where that fails."""
+        masking = None
+        with contextlib.suppress(Exception):
+            masking = copy.deepcopy(self._masking)
+        return StreamRedaction(masking, self._held)
+
+    def _withheld(self) -> Released:
+        held, self._held = self._held, 0
+        return Released([], {}, held)
+
+
 def stream_redaction(
     redactor: Redactor, content_type: str, most_held_bytes: int, *, is_from_start: bool = True
 ) -> StreamRedaction:
-    """The redaction of a stream.
-
-    Args:
-        redactor: finds secrets, and says whether prompts are masked.
-        content_type: the stream's, in lower case, without parameters.
-        most_held_bytes: what waits for the rest of a secret has no more bytes than that.
-        is_from_start: the first piece is the stream's first. Else it may begin within a text that looks like
-            structure: where prompts are masked, all is then taken for content.
-    """
+    """The redaction of a stream; for the arguments see ``Gate.stream``."""
     secrets = StreamRedactor(redactor, content_type, most_held_bytes)
     if not redactor.masks_prompts:
-        return secrets
-    return _WithoutPrompts(PromptMasking(content_type if is_from_start else "text/plain", most_held_bytes), secrets)
+        return StreamRedaction(secrets)
+    prompts = PromptMasking(content_type if is_from_start else "text/plain", most_held_bytes)
+    return StreamRedaction(_WithoutPrompts(prompts, secrets))
 
 
 def message_redaction(redactor: Redactor, most_held_bytes: int) -> StreamRedaction:
-    """The redaction of the whole messages of one side of a websocket; after ``close`` more may come."""
+    """The redaction of messages; see ``Gate.messages``."""
     secrets = MessageRedactor(redactor, most_held_bytes)
-    return _WithoutPrompts(_MessageMasking(), secrets) if redactor.masks_prompts else secrets
+    return StreamRedaction(_WithoutPrompts(_MessageMasking(), secrets) if redactor.masks_prompts else secrets)
 
 
 class _MessageMasking:
@@ -70,17 +114,17 @@ class _MessageMasking:
 class _WithoutPrompts:
     """Masks prompts, and secrets in what is left."""
 
-    def __init__(self, prompts: _PromptMasking, secrets: StreamRedaction) -> None:
+    def __init__(self, prompts: _PromptMasking, secrets: _Masking) -> None:
         self._prompts = prompts
         self._secrets = secrets
         self._counts: deque[dict[str, int]] = deque()
 
     def feed(self, pieces: Sequence[bytes], credentials: Sequence[str] = ()) -> Released:
-        """See ``StreamRedaction``."""
+        """See ``_Masking``."""
         return self._counted(self._secrets.feed(self._masked(self._prompts.feed(pieces)), credentials))
 
     def close(self, credentials: Sequence[str] = ()) -> Released:
-        """See ``StreamRedaction``."""
+        """See ``_Masking``."""
         first = self._counted(self._secrets.feed(self._masked(self._prompts.close()), credentials))
         last = self._counted(self._secrets.close(credentials))
         counts = first.counts | {len(first.pieces) + number: rules for number, rules in last.counts.items()}

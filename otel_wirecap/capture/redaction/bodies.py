@@ -1,0 +1,49 @@
+"""The secrets in bodies, by what they are: JSON, forms, texts, bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_wirecap.capture.decoding import text_or_bytes
+from otel_wirecap.capture.record import RawJSON
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otel_wirecap.capture.redaction.redactor import Redactor
+
+
+def redact_body(
+    content: str | bytes, content_type: str, redactor: Redactor, counts: dict[str, int], credentials: Sequence[str]
+) -> str | bytes:
+    """A body that is not JSON: a form by its fields, too; bytes that are text as text."""
+    if isinstance(content, bytes):
+        content = text_or_bytes(content)
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "application/x-www-form-urlencoded" and isinstance(content, str):
+        return redactor.form(content, counts, credentials)
+    if kind == "multipart/form-data":
+        data = content.encode() if isinstance(content, str) else content
+        clean = redactor.multipart(data, counts, credentials)
+        return content if clean is data else text_or_bytes(clean)
+    return redact_text(content, redactor, counts, credentials)
+
+
+def redact_text(
+    content: str | bytes, redactor: Redactor, counts: dict[str, int], credentials: Sequence[str]
+) -> str | bytes:
+    """The redacted text or bytes."""
+    if isinstance(content, str):
+        return redactor.text(content, counts, credentials)
+    return redactor.bytes_(content, counts, credentials)
+
+
+def redact_json(content: bytes, redactor: Redactor, counts: dict[str, int], credentials: Sequence[str]) -> RawJSON:
+    """A valid JSON document as it stands, redacted, less the newlines between its tokens.
+
+    Inside a string a raw newline is no JSON, so every one that is here may go.
+    """
+    document = redactor.json(content, counts, credentials)
+    if b"\n" in document or b"\r" in document:
+        document = document.translate(None, b"\r\n")
+    return RawJSON(document)
