@@ -285,6 +285,8 @@ RECIPIENT = Kind(
     is_secret=True,
 )  # fmt: skip
 NAMES = Kind(_parse_names, "a list of names (in an environment variable: separated by commas)")
+# What stands there by mistake is the secret itself, as a rule.
+NAMES_OF_SECRETS = NAMES._replace(is_secret=True)
 LEG_NAMES = Kind(_parse_legs, "a list of: " + ", ".join(LEGS))
 EXPRESSIONS = Kind(_parse_expressions, "a list of regular expressions (in an environment variable: between commas)")
 SIGNAL = Kind(_parse_signal, "one of: " + ", ".join(PAUSE_SIGNALS))
@@ -390,16 +392,16 @@ class CaptureConfig:
         (), SECRETS, "further literal secrets, of 8 characters or more, that are never written"
     )
     capture_redact_env: tuple[str, ...] = _setting(
-        (), NAMES, "globs of environment variables whose values are secrets, whatever they are named like"
+        (), NAMES_OF_SECRETS, "globs of environment variables whose values are secrets, whatever they are named like"
     )
     capture_redact_env_files: tuple[str, ...] = _setting(
         (),
-        NAMES,
+        NAMES_OF_SECRETS,
         "files like .env: what is named like a credential in them, or matches capture_redact_env, is a secret",
     )
-    capture_redact_headers: tuple[str, ...] = _setting((), NAMES, "further headers that are masked whole")
+    capture_redact_headers: tuple[str, ...] = _setting((), NAMES_OF_SECRETS, "further headers that are masked whole")
     capture_redact_fields: tuple[str, ...] = _setting(
-        (), NAMES, "further fields of JSON and forms, and parameters of URLs, whose text is masked whole"
+        (), NAMES_OF_SECRETS, "further fields of JSON and forms, and parameters of URLs, whose text is masked whole"
     )
     capture_redact_patterns: tuple[SecretPattern, ...] = _setting(
         (), PATTERNS, "further secrets: a name and a regular expression or a text, and where they are looked for"
@@ -409,7 +411,9 @@ class CaptureConfig:
         SWITCH,
         "whether the text of messages and answers is masked too, and their structure kept",
     )
-    capture_redact_allow: tuple[str, ...] = _setting((), NAMES, "what is no secret although it looks like one")
+    capture_redact_allow: tuple[str, ...] = _setting(
+        (), NAMES_OF_SECRETS, "what is no secret although it looks like one"
+    )
 
     def public(self) -> dict[str, object]:
         """The settings as a JSON object for ``system_start``; literal secrets are only counted, patterns only named."""
@@ -440,15 +444,17 @@ def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | No
         ConfigurationError: a setting is unknown or has a value that cannot be used, or the file cannot be read.
     """
     environ = os.environ if environ is None else environ
+    known = _secrets_given(arguments)
     try:
-        return _load(arguments, environ)
+        return _load(arguments, environ, known)
     except ConfigurationError as error:
-        message = without_secrets(error, environ)
+        message = without_secrets(error, environ, known)
     # Outside of the handler, so that nothing comes along with it that quotes the value as it is.
     raise ConfigurationError(message)
 
 
-def _load(arguments: Mapping[str, object], environ: Mapping[str, str]) -> CaptureConfig:
+def _load(arguments: Mapping[str, object], environ: Mapping[str, str], known: list[str]) -> CaptureConfig:
+    """As ``load_config``; secrets that the file names are added to ``known``, usable or not."""
     kinds = {field.name: field.metadata["kind"] for field in setting_fields()}
     given = {name: value for name, value in arguments.items() if value is not None}
     file = given.pop("config", None) or environ.get(CONFIG_FILE_VARIABLE) or None
@@ -457,6 +463,7 @@ def _load(arguments: Mapping[str, object], environ: Mapping[str, str]) -> Captur
     values: dict[str, Any] = {}
     if file is not None:
         section = _read_file(file)
+        known += _secrets_given(section)
         for name, value in section.items():
             values[name] = _parse(kinds[name], name, value, f"in {file}")
     for name, kind in kinds.items():
@@ -530,6 +537,22 @@ def _parse(kind: Kind, name: str, value: object, origin: str) -> Any:
     except (ValueError, TypeError, AttributeError, OverflowError, RuntimeError):
         shown = "a value" if kind.is_secret else repr(value)
         raise ConfigurationError(f"{name}: {shown} ({origin}) cannot be used; expected {kind.expected}") from None
+
+
+def _secrets_given(settings: Mapping[str, object]) -> list[str]:
+    """What settings whose values are secrets were given: it may be in another one, too, and has no shape."""
+    return [text for name in ("capture_redact_values", "capture_encrypt_to") for text in _texts_of(settings.get(name))]
+
+
+def _texts_of(value: object) -> list[str]:
+    """The texts in what a setting was given, however it is made up; those between commas each by itself, too."""
+    if isinstance(value, str):
+        return [value, *map(str.strip, value.split(","))]
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple | set | frozenset):
+        return [text for one in value for text in _texts_of(one)]
+    return [] if value is None else [str(value)]
 
 
 def _refuse_unknown(given: Mapping[str, object], known: Mapping[str, object], what: str) -> None:

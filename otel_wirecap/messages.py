@@ -7,25 +7,37 @@ imported only when there is something to say: most processes have no error to te
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 FAILED = "a message that could not be redacted"
 
 
-def without_secrets(message: object, environ: Mapping[str, str] | None = None) -> str:
+class Told(str):
+    """A message that has no secrets in it any more: it is not searched again, wherever else it is told."""
+
+    __slots__ = ()
+
+
+def without_secrets(message: object, environ: Mapping[str, str] | None = None, known: Iterable[str] = ()) -> Told:
     """A message, or an error's, with the secrets in it masked.
 
     Args:
         message: a text, or what has one as ``str``.
         environ: environment variables whose values may be secrets; default: this process's.
+        known: further values that are secrets.
     """
+    text = message.args[0] if isinstance(message, BaseException) and len(message.args) == 1 else message
+    if isinstance(text, Told):
+        return text
+
     from otel_wirecap.capture.identity import credential_variables
     from otel_wirecap.capture.redaction.gate import Gate
 
     environ = os.environ if environ is None else environ
     try:
-        known = [*credential_variables(environ).values(), *environ.get("WIRE_CAPTURE_REDACT_VALUES", "").split(",")]
-        quoted = [repr(value)[1:-1] for value in known]  # as messages quote them
-        return Gate(known_values=[*known, *quoted]).message(str(message))
+        named = environ.get("WIRE_CAPTURE_REDACT_VALUES", "").split(",")
+        values = [*credential_variables(environ).values(), *named, *known]
+        quoted = [repr(value)[1:-1] for value in values]  # as messages quote them
+        return Told(Gate(known_values=[*values, *quoted]).message(str(message)))
     except Exception:  # noqa: BLE001  # fail closed
-        return FAILED
+        return Told(FAILED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 import os
 import secrets
@@ -251,3 +252,86 @@ def test_a_process_prints_no_secret_key_that_its_environment_gives_for_a_public_
     )
     assert "capture_encrypt_to" in done.stderr
     assert hides(done.stdout + done.stderr, secret)
+
+
+# -- secrets of no shape: only the settings or options that they were given to tell of them -----------------------------
+
+NAMING = (
+    "capture_redact_values", "capture_redact_env", "capture_redact_env_files", "capture_redact_headers",
+    "capture_redact_fields", "capture_redact_patterns", "capture_redact_allow", "capture_encrypt_to",
+)  # fmt: skip
+
+
+def shapeless(length: int = 20) -> str:
+    return "".join(secrets.choice("bdfghjkmpqvwxz") for _ in range(length))
+
+
+@pytest.mark.parametrize("given", ["as_argument", "in_file"])
+@pytest.mark.parametrize("name", NAMING)
+def test_a_setting_that_names_secrets_is_never_quoted(name: str, given: str, tmp_path: Path) -> None:
+    word = shapeless(7)  # too short to be searched for
+    with pytest.raises(ConfigurationError, match=rf"{name}: a value \(") as told:
+        load_config(GIVEN[given](tmp_path, name, [[word]]))  # type: ignore[arg-type]
+    assert_untold(told.value, Secret(word, (word,)))
+
+
+@pytest.mark.parametrize("given", ["as_argument", "in_file"])
+def test_what_one_setting_names_as_secret_is_quoted_in_no_error_of_another(given: str, tmp_path: Path) -> None:
+    word = shapeless()
+    settings = GIVEN[given](tmp_path, "capture_redact_values", [word, shapeless()])  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="capture_format") as told:
+        load_config({**settings, "capture_format": f"the {word}"})
+    assert_untold(told.value, Secret(word, (word,)))
+
+
+@pytest.mark.parametrize("length", [5, 20])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ls", "--capture-redact-values={}"),
+        ("ls", "--capture-redact-values", "{}"),
+        ("run", "--capture-redactvalues={}", "--", "true"),
+        ("show", "--client-token", "{}", "--", "x"),
+        ("proxy", "--api-key={}"),
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_names_a_secret_is_never_quoted(
+    words: tuple[str, ...], length: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    word = shapeless(length)
+    with pytest.raises(SystemExit):
+        main([one.replace("{}", word) for one in words])
+    told = capfd.readouterr().err
+    assert "error:" in told
+    assert words[1].partition("=")[0] in told  # what is wrong is told all the same
+    assert word not in told
+
+
+@pytest.mark.parametrize("option", ["--capture-redact-values={0},x", "--capture-redact-v={0}"])
+def test_what_one_option_names_as_secret_is_quoted_in_no_error_of_another(
+    option: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    word = shapeless()
+    for command in (("run", "--capture-format={0}", option, "--", "true"), ("ls", option, "--status={0}", "x")):
+        with contextlib.suppress(SystemExit):
+            assert main([one.format(word) for one in command]) == 2
+        told = capfd.readouterr().err
+        assert told
+        assert word not in told
+
+
+def test_a_message_is_searched_once(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    from otel_wirecap.capture.redaction.gate import Gate
+
+    searched: list[str] = []
+    message = Gate.message
+
+    def counted(self: Gate, text: str) -> str:
+        searched.append(text)
+        return message(self, text)
+
+    monkeypatch.setattr(Gate, "message", counted)
+    assert main(["run", "--capture-format=yaml", "--", "true"]) == 2
+    assert "'yaml'" in capfd.readouterr().err
+    assert len(searched) == 1

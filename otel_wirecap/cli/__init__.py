@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import itertools
 import keyword
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -41,6 +43,15 @@ COMMANDS = (
 """The commands, each a module of this package with ``add_parser``; ``import_`` for the name that Python keeps."""
 
 
+_SECRET_SETTINGS = re.compile(r"--capture-(?:redact-v|encrypt)")
+"""The options whose values are secrets, shortened or not."""
+
+_LIKE_SECRETS = re.compile(
+    r"--.*(?:redact(?!ion|-prompt)|(?<!allow-)secret|token|key(?!s)|passw|encrypt)", re.IGNORECASE
+)
+"""The same of a command that has them not, or misspelled."""
+
+
 class CommandParser(argparse.ArgumentParser):
     """The parser of one command: options may stand before, between and behind its arguments; errors quote no secret.
 
@@ -49,6 +60,7 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     _is_within = False
+    _given: Sequence[str] = ()
 
     def _get_formatter(self) -> argparse.HelpFormatter:
         # Python's own asks shutil how wide the terminal is, which is more to import than a short command's own modules.
@@ -58,6 +70,7 @@ class CommandParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
         """As the base class, with arguments and options in any order."""
+        self._given = sys.argv[1:] if args is None else args
         hands_on = any(action.nargs in {argparse.PARSER, argparse.REMAINDER} for action in self._actions)
         if hands_on or self._is_within:
             return super().parse_known_args(args, namespace)
@@ -69,7 +82,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """As the base class, without secrets: it quotes what was given."""
-        super().error(without_secrets(message))
+        super().error(_told(message, self._given, _LIKE_SECRETS))
 
 
 def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
@@ -102,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(parsed)
     except WireCaptureError as error:
-        print(f"otel-wirecap: {without_secrets(error)}", file=sys.stderr)  # noqa: T201  # this is the command line
+        print(f"otel-wirecap: {_told(error, given, _SECRET_SETTINGS)}", file=sys.stderr)  # noqa: T201  # this is the command line
         return 2
     except KeyboardInterrupt:
         return 130
@@ -110,6 +123,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever reads has seen enough; what is still buffered must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _told(message: object, given: Sequence[str], secret: re.Pattern[str]) -> str:
+    """A message without secrets, those included that were given to an option of such a name: they have no shape."""
+    text, known = str(message), []
+    for word, following in itertools.zip_longest(given, given[1:], fillvalue=""):
+        name, equals, value = word.partition("=")
+        value = value if equals else following
+        if secret.match(name) and value and not value.startswith("-"):
+            text = text.replace(f"{name}{equals or ' '}{value}", f"{name}{equals or ' '}…")
+            known += [value, *value.split(",")]
+    return without_secrets(text if known else message, known=known)
 
 
 def _run(parsed: argparse.Namespace) -> int:

@@ -273,7 +273,7 @@ class Gate:
         return self.name(text, {}, credentials)
 
     def label(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
-        """What tells who it was (addresses, agents, sessions), how it was asked (methods): prompts are not said there."""
+        """What tells who it was (an address, an agent, a session) or how it was asked (a method): no prompt."""
         try:
             return self._redactor.text(text, counts, credentials)
         except Exception:  # noqa: BLE001  # fail closed
