@@ -254,7 +254,7 @@ def test_a_process_prints_no_secret_key_that_its_environment_gives_for_a_public_
     assert hides(done.stdout + done.stderr, secret)
 
 
-# -- secrets of no shape: only the settings or options that they were given to tell of them -----------------------------
+# -- secrets of no shape: only the settings or options that they were given to tell of them --------------------------
 
 NAMING = (
     "capture_redact_values", "capture_redact_env", "capture_redact_env_files", "capture_redact_headers",
