@@ -8,13 +8,12 @@ from typing import Any
 import orjson
 
 from otel_wirecap.capture.record import Payload, RawJSON, Record
-from otel_wirecap.capture.redaction.gate import Gate
 
 _NUMBERS = ("process", "pid", "seq")
 
 
-def record_of(document: str, gate: Gate) -> Record:
-    """The record that a JSON object of the schema describes, redacted anew.
+def record_of(document: str) -> Record:
+    """The record that a JSON object of the schema describes, as it came: it has not been through the gate.
 
     Its numbers were another process's: they are kept as ``metadata.imported``, and it gets new ones.
 
@@ -25,7 +24,9 @@ def record_of(document: str, gate: Gate) -> Record:
         told = orjson.loads(document)
         metadata = dict(told["metadata"])
         numbers = {name: metadata.pop(name) for name in _NUMBERS if name in metadata}
-        record = Record(
+        if numbers:
+            metadata["imported"] = numbers
+        return Record(
             time_ns=round(told["timestamp_unix"] * 1_000_000) * 1000,
             direction=str(told["direction"]),
             source=str(told["source"]),
@@ -38,12 +39,8 @@ def record_of(document: str, gate: Gate) -> Record:
             payload=_payload(told),
             metadata=metadata,
         )
-        if numbers:
-            metadata["imported"] = numbers
-        gate.record(record)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no capture record: {type(error).__name__}") from None
-    return record
 
 
 def _payload(told: dict[str, Any]) -> Payload:

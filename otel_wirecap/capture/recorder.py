@@ -28,6 +28,11 @@ from otel_wirecap.capture.websocket import WebsocketRecording
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange, Flow
+    from otel_wirecap.capture.record import Record
+
+
+_MOST_IMPORT_WAIT_NS = 5_000_000_000
+"""Since the last record that came from elsewhere: a stream of theirs whose end is missing is taken for over."""
 
 
 class Recorder:
@@ -62,6 +67,8 @@ class Recorder:
         self._with_chunks: set[str] = set()
         self._unredacted_bytes = 0
         self._chunks_due_ns = 0
+        self._imported = shared.gate.records()
+        self._imported_ns = 0
         self._most_chunks = most_chunks
         self._most_unredacted_bytes = most_unredacted_bytes
         self._pause = pause
@@ -113,7 +120,9 @@ class Recorder:
             self._annotate(cast("Flow", subject), cast("bytes", value))
             return
         if kind is EventKind.DOCUMENT:
-            self._shared.write(record_of(cast("str", value), self._shared.gate))
+            document = cast("str", value)
+            self._imported_ns = now_ns
+            self._write_all(self._imported.feed(record_of(document), len(document)))
             return
         exchange = cast("Exchange", subject)
         if kind is EventKind.BEGIN:
@@ -135,6 +144,9 @@ class Recorder:
             if entry is not None:
                 self._release(entry[1].flow)
             self._held.pop(key, None)
+        if self._imported_ns and now_ns - self._imported_ns >= _MOST_IMPORT_WAIT_NS:
+            self._imported_ns = 0
+            self._write_all(self._imported.close())
         if everything or now_ns >= self._chunks_due_ns:
             self._write_chunks(now_ns, since_ns=now_ns if everything else now_ns - self._hold_ns)
 
@@ -157,8 +169,13 @@ class Recorder:
             if recording.flow.held is not None:
                 self._release(recording.flow)
             self._end(exchange, recording, now_ns, End("abandoned"))
+        self._write_all(self._imported.close())
         while self._failed:
             end_span(self._failed.popitem()[1], now_ns, ExchangeFacts(outcome="abandoned"))
+
+    def _write_all(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self._shared.write(record)
 
     # -- events --------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from otel_wirecap.capture.formats import FORMATS, JSONLines
 from otel_wirecap.reading.flows import FlowCollector
 from otel_wirecap.reading.har import entry
 from otel_wirecap.reading.legs import legs_from
-from otel_wirecap.reading.outgoing import Outgoing
+from otel_wirecap.reading.outgoing import outgoing
 from otel_wirecap.reading.sources import BUNDLE_BEGINNING
 from otel_wirecap.reading.summaries import document
 from otel_wirecap.version import __version__
@@ -68,7 +68,7 @@ class Exporter:
         if self._flows is not None:
             names = {flow.request_id for flow in self._flows}
             lines = (line for line in lines if _flow_of(line) in names)
-        return Outgoing(self._gate).records(lines)
+        return outgoing(lines, self._gate)
 
     def _format(self, kind: str) -> Iterator[bytes]:
         form = FORMATS[kind]()
@@ -79,7 +79,7 @@ class Exporter:
     def _lines_of(self, flow: Flow) -> list[bytes]:
         """The lines of a flow, redacted."""
         lines = (line for _, line in self._captures.lines_of(flow))
-        return [self._json.encode(record) for record in Outgoing(self._gate).records(lines)]
+        return [self._json.encode(record) for record in outgoing(lines, self._gate)]
 
     def _har(self) -> Iterator[bytes]:
         yield b'{"log":{"version":"1.2","creator":' + orjson.dumps({"name": "otel-wirecap", "version": __version__})
@@ -126,7 +126,7 @@ class Exporter:
                 if b'"system_start"' in line and orjson.loads(line)["metadata"].get("process") in processes:
                     yield line
 
-        return map(self._json.encode, Outgoing(self._gate).records(starts()))
+        return map(self._json.encode, outgoing(starts(), self._gate))
 
 
 def _flow_of(line: bytes) -> object:

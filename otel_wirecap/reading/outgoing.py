@@ -1,45 +1,19 @@
-"""Records on their way out of a capture: redacted, whoever wrote them and whatever they were redacted by.
-
-Invariants:
-
-- Records come out in the order they went in; those in which nothing is secret as they were.
-- The pieces of a stream are searched as the recorder does: a secret that is split over them is found.
-- Where prompts are masked, nothing goes out that the recorder would not have written.
-- What cannot be redacted is withheld, and says so.
-- Bounded: at most ``MOST_HELD`` bytes of records wait for what a stream says next; then it is taken for over.
-"""
+"""Records on their way out of a capture: redacted, whoever wrote them and whatever they were redacted by."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from otel_wirecap.capture.decoding import text_or_bytes
 from otel_wirecap.capture.formats import JSONLines
 from otel_wirecap.capture.formats.timestamps import Timestamps
-from otel_wirecap.capture.record import body_type
-from otel_wirecap.capture.redaction.gate import add_redactions, withhold_record
-from otel_wirecap.capture.url import url_parts
-from otel_wirecap.reading.flows import (
-    REQUESTS,
-    STREAM_CHUNKS,
-    STREAM_ENDS,
-    STREAM_STARTS,
-    WEBSOCKET_END,
-    WEBSOCKET_MESSAGE,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from otel_wirecap.capture.record import Record
-    from otel_wirecap.capture.redaction.gate import Gate, Released, StreamRedaction
-
-MOST_HELD: Final = 64 * 1024 * 1024
-_MOST_OF_A_STREAM: Final = 1024 * 1024
+    from otel_wirecap.capture.redaction.gate import Gate
 
 _FIELDS: Final = (
     "timestamp_iso", "timestamp_unix", "direction", "source", "destination", "session_id", "backend", "model",
@@ -47,147 +21,16 @@ _FIELDS: Final = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(slots=True)
-class _Waiting:
-    """A record that is about to go out.
-
-    Attributes:
-        record: the record.
-        size: of its line, in bytes.
-        key: its stream's, where it waits for what that says next.
-        content: its payload, which its stream has until then.
-        is_withheld: it does not get that back.
-    """
-
-    record: Record
-    size: int
-    key: str | None = None
-    content: str | bytes = b""
-    is_withheld: bool = False
-
-
-@dataclasses.dataclass(slots=True)
-class _Stream:
-    """A stream, and those of its records whose pieces it still holds."""
-
-    redaction: StreamRedaction
-    waiting: deque[_Waiting] = dataclasses.field(default_factory=deque)
-
-
-class Outgoing:
-    """Redacts the records of one capture.
-
-    Args:
-        gate: what they leave through.
-        most_held: bytes of records that may wait for what a stream says next.
-    """
-
-    def __init__(self, gate: Gate, most_held: int = MOST_HELD) -> None:
-        self._gate = gate
-        self._most_held = most_held
-        self._decode = JSONLines().decode
-        self._queue: deque[_Waiting] = deque()
-        self._held = 0
-        self._streams: dict[str, _Stream] = {}
-        self._types: dict[str, str] = {}
-
-    def records(self, lines: Iterable[bytes]) -> Iterator[Record]:
-        """The records of lines in the schema's shape, redacted."""
-        for line in lines:
-            self._take(self._record(line), len(line))
-            while self._held > self._most_held and self._queue and self._queue[0].key is not None:
-                self._close(self._queue[0].key)
-            yield from self._ready()
-        for key in list(self._streams):
-            self._close(key)
-        yield from self._ready()
-
-    def _ready(self) -> Iterator[Record]:
-        while self._queue and self._queue[0].key is None:
-            item = self._queue.popleft()
-            self._held -= item.size
-            yield item.record
-
-    def _record(self, line: bytes) -> Record:
+def outgoing(lines: Iterable[bytes], gate: Gate) -> Iterator[Record]:
+    """The records of a capture's lines, in the schema's shape, in order and through the gate."""
+    decode, redaction = JSONLines().decode, gate.records()
+    for line in lines:
         try:
-            return self._decode(line)
+            record = decode(line)
         except ValueError:  # another tool's: not all fields are there, or they are in another order
-            return self._decode(orjson.dumps(_completed(orjson.loads(line))))
-
-    def _take(self, record: Record, size: int) -> None:
-        item = _Waiting(record, size)
-        self._queue.append(item)
-        self._held += size
-        metadata = record.metadata
-        exchange = str(metadata.get("exchange_id"))
-        if record.direction in REQUESTS:
-            self._learn(metadata)
-        if record.direction in STREAM_STARTS:
-            self._types[exchange] = body_type(metadata)
-        if record.direction in STREAM_ENDS or record.direction == WEBSOCKET_END:
-            self._end(exchange)
-        key, payload = _stream_of(record), record.payload
-        if record.direction == WEBSOCKET_MESSAGE and _is_part(metadata):  # it says nothing to go on with
-            if key in self._streams:
-                self._close(key)
-            key = None
-        if key is None or not isinstance(payload, str | bytes):
-            self._gate.record(record)
-            return
-        stream = self._stream(key, exchange, record)
-        item.key, item.content, record.payload = key, payload, None  # until its stream gives it back
-        item.is_withheld = not self._gate.record(record)
-        stream.waiting.append(item)
-        _release(stream, stream.redaction.feed([payload.encode() if isinstance(payload, str) else payload]))
-
-    def _learn(self, metadata: dict[str, Any]) -> None:
-        """Has the credentials of a request masked wherever they turn up later."""
-        told = metadata.get("headers")
-        pairs = told.items() if isinstance(told, dict) else told if isinstance(told, list) else ()
-        headers = [(str(pair[0]), str(pair[1])) for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2]
-        self._gate.learn(self._gate.named_secrets(headers, url_parts(str(metadata.get("url", ""))).query))
-
-    # -- streams -----------------------------------------------------------------------------------------------------
-
-    def _stream(self, key: str, exchange: str, record: Record) -> _Stream:
-        """The stream that ``record`` is of, or begins."""
-        stream = self._streams.get(key)
-        if stream is None:
-            stream = self._streams[key] = _Stream(self._redaction(exchange, record))
-        return stream
-
-    def _redaction(self, exchange: str, first: Record) -> StreamRedaction:
-        """The redaction of a stream whose next record is ``first``."""
-        if first.direction == WEBSOCKET_MESSAGE:
-            return self._gate.messages(_MOST_OF_A_STREAM)
-        is_from_start = exchange in self._types or first.metadata.get("chunk_number") == 1
-        kind = self._types.pop(exchange, "").partition(";")[0].strip().lower()
-        return self._gate.stream(kind, _MOST_OF_A_STREAM, is_from_start=is_from_start)
-
-    def _end(self, exchange: str) -> None:
-        for key in [key for key in self._streams if key.partition(" ")[0] == exchange]:
-            self._close(key)
-        self._types.pop(exchange, None)
-
-    def _close(self, key: str) -> None:
-        stream = self._streams.pop(key)
-        _release(stream, stream.redaction.close())
-
-
-def _release(stream: _Stream, released: Released) -> None:
-    """Gives the pieces that a stream lets go of to their records."""
-    for number, piece in enumerate(released.pieces):
-        item = stream.waiting.popleft()
-        item.key = None
-        if item.is_withheld:
-            continue
-        item.record.payload = _payload(item, piece)
-        if item.record.payload != item.content:
-            add_redactions(item.record, released.counts.get(number, {}))
-    for _ in range(released.withheld):
-        item = stream.waiting.popleft()
-        item.key = None
-        withhold_record(item.record)
+            record = decode(orjson.dumps(_completed(orjson.loads(line))))
+        yield from redaction.feed(record, len(line))
+    yield from redaction.close()
 
 
 def _completed(told: dict[str, Any]) -> dict[str, Any]:
@@ -205,24 +48,3 @@ def _completed(told: dict[str, Any]) -> dict[str, Any]:
         "content_length": length if isinstance(length, int) else len(orjson.dumps(payload)),
     }  # fmt: skip
     return {name: known[name] for name in _FIELDS}
-
-
-def _payload(item: _Waiting, piece: bytes) -> str | bytes:
-    """What a stream gives back as the recorder has it: a chunk stays text or bytes."""
-    if item.record.direction == WEBSOCKET_MESSAGE:
-        return text_or_bytes(piece)
-    return piece.decode("utf-8", "replace") if isinstance(item.content, str) else piece
-
-
-def _stream_of(record: Record) -> str | None:
-    """The key of the stream that a record is of: an exchange's chunks, or the messages of one side of a websocket."""
-    exchange = str(record.metadata.get("exchange_id"))
-    if record.direction == WEBSOCKET_MESSAGE:
-        websocket = record.metadata.get("websocket")
-        return f"{exchange} {websocket.get('from') if isinstance(websocket, dict) else None}"
-    return exchange if record.direction in STREAM_CHUNKS else None
-
-
-def _is_part(metadata: dict[str, Any]) -> bool:
-    """Whether the rest of a record's payload is missing."""
-    return not metadata.keys().isdisjoint({"truncated", "incomplete"})

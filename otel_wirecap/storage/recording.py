@@ -14,8 +14,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import orjson
+
 from otel_wirecap import config as configuration
 from otel_wirecap.capture.identity import KeyNames
+from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.recorder import Recorder
 from otel_wirecap.capture.recording import Recording, RecordingSettings
 from otel_wirecap.capture.redaction.gate import Gate, Pattern, Rules
@@ -111,13 +114,15 @@ class ProcessRecording:
 
     def system_start(self, process: str) -> dict[str, object]:
         """The payload of ``system_start``: settings in force, versions, host and service name."""
-        return {
+        told = {
             "settings": self._config.public(),
             "versions": self._versions,
             "host": socket.gethostname(),
             "service_name": configuration.service_name(),
             "process": process,
         }
+        passed = self._shared.gate.system(RawJSON(orjson.dumps(told, default=str)))
+        return passed.payload.value() if isinstance(passed.payload, RawJSON) else {"process": process}
 
 
 def gate_of(config: configuration.CaptureConfig) -> Gate:

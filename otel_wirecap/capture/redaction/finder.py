@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.capture.redaction.names import header_rule, reads_like_a_secret
 from otel_wirecap.capture.redaction.online import OnlineSearch
+from otel_wirecap.capture.redaction.records import fingerprint_in
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.redaction.stream import StreamRedactor
 
@@ -31,6 +32,10 @@ class Finder:
     def in_document(self, line: bytes, document: Any) -> Counter[str]:
         """Rule to number of secrets in a JSON document; ``line`` is how it is spelled."""
         counts: dict[str, int] = {}
+        metadata = document.get("metadata") if isinstance(document, dict) else None
+        fingerprint = fingerprint_in(metadata) if isinstance(metadata, dict) else None
+        if fingerprint is not None:
+            line = line.replace(b'"%b"' % fingerprint.encode(), b'""')
         self._redactor.json(line, counts)
         found = Counter(counts)
         found.update(self.in_named_headers(document))

@@ -27,6 +27,7 @@ from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.redaction.bodies import redact_body, redact_json, redact_text
 from otel_wirecap.capture.redaction.finder import Finder, FoundInStream
 from otel_wirecap.capture.redaction.names import named_secrets
+from otel_wirecap.capture.redaction.passing import MOST_HELD, RecordRedaction
 from otel_wirecap.capture.redaction.prompts import (
     headers_without_prompts,
     name_without_prompts,
@@ -58,13 +59,12 @@ __all__ = [
     "Passed",
     "Pattern",
     "Place",
+    "RecordRedaction",
     "Released",
     "Rules",
     "StreamRedaction",
     "add_counts",
-    "add_redactions",
     "withheld",
-    "withhold_record",
 ]
 
 FAILED: Final = "a message that could not be redacted"
@@ -328,6 +328,14 @@ class Gate:
             return False
         add_redactions(record, counts)
         return True
+
+    def records(self, most_held: int = MOST_HELD) -> RecordRedaction:
+        """What the records of a capture, or of telemetry, go through one after another: each as a whole, streams too.
+
+        Args:
+            most_held: bytes of records that may wait for what a stream says next.
+        """
+        return RecordRedaction(self, most_held)
 
     def system(self, content: RawJSON | str | bytes) -> Passed:
         """What a capture says of itself: secrets go, such as one in a backend's name; prompts are not said there."""

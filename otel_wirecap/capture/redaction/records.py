@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
@@ -46,6 +47,8 @@ _IDS: Final[tuple[str, ...]] = (
     "chunk_number",
     "chunk_bytes",
 )
+
+_FINGERPRINT: Final = re.compile(r"[a-z2-7]{16}")
 
 Redacted = TypeVar("Redacted")
 
@@ -125,9 +128,20 @@ def _metadata(metadata: Mapping[str, Any], gate: Gate, counts: dict[str, int]) -
         # What another tool added is no annotation of the application's: it may repeat a body.
         added = {name: value for name, value in told.items() if name not in METADATA_KEYS and name != INFERRED}
         told |= _again(lambda found: gate.added(added, found), added, counts)
-    document = orjson.dumps(told)
+    fingerprint = fingerprint_in(told)
+    document = orjson.dumps({**told, "credential": None} if fingerprint else told)
     redacted = gate.metadata(document, counts)
-    return told if redacted is document else orjson.loads(redacted)
+    if redacted is document:
+        return told
+    clean: dict[str, Any] = orjson.loads(redacted)
+    return {**clean, "credential": fingerprint} if fingerprint else clean
+
+
+def fingerprint_in(metadata: Mapping[str, Any]) -> str | None:
+    """The fingerprint of a credential that one of our records has, which looks like one; None where there is none."""
+    value = metadata.get("credential")
+    is_ours = "exchange_id" in metadata and metadata.get(INFERRED) is not True
+    return value if is_ours and isinstance(value, str) and _FINGERPRINT.fullmatch(value) else None
 
 
 def _member(name: str, value: Any, metadata: Mapping[str, Any], gate: Gate, counts: dict[str, int]) -> Any:
