@@ -408,7 +408,7 @@ class ExchangeRecording(ABC):
         return self._shared.gate.reason(status_code, reason, counts, self.flow.credentials)[:MAX_IDENTITY_TEXT]
 
     def _told_identifier(self, text: str | None) -> str | None:
-        return self._shared.gate.identifier(text, self.flow.credentials)[:MAX_IDENTITY_TEXT] if text else text
+        return self._shared.gate.name(text, {}, self.flow.credentials)[:MAX_IDENTITY_TEXT] if text else text
 
     def _told_url(self, url: str, counts: dict[str, int]) -> str:
         return self._shared.gate.url(url, counts, self.flow.credentials)

@@ -552,3 +552,19 @@ def test_an_exception_of_aws_within_a_stream_is_told_on_both_legs() -> None:
     ends = [record for record in desk.records() if record["direction"].endswith("stream_end")]
     told = {"type": "provider", "message": "no", "provider_type": "throttlingException"}
     assert [end["metadata"]["error"] for end in ends] == [told, told]
+
+
+def test_a_stream_from_elsewhere_is_written_though_its_end_is_missing() -> None:
+    desk = Desk()
+    recorder = desk.process.recorder
+    whole(desk, post(b"{}"), b"{}")
+    told = desk.records()[0]
+    desk.lines.clear()
+    for number, text in enumerate(("sk-", "proj-" + "Ab1" * 12)):
+        metadata = {"leg": "backend", "exchange_id": "ex_9", "chunk_number": number + 1}
+        chunk = {"direction": "stream_chunk", "content_type": "text", "payload": text, "metadata": metadata}
+        recorder.feed((EventKind.DOCUMENT, None, 10 * NS, json.dumps(told | chunk)))
+    recorder.tick(11 * NS, everything=True)
+    assert desk.lines == []  # what is flushed is what may leave
+    recorder.tick(15 * NS)
+    assert [json.loads(line)["payload"] for line in desk.lines] == ["[REDACTED]", ""]

@@ -248,7 +248,7 @@ class Gate:
         return self.error_text(text, counts, credentials)
 
     def name(self, name: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
-        """A name or code, such as an error's: where prompts are masked it is one only as long as it has no spaces."""
+        """What names a model, an answer, an error, why it ended: where prompts are masked, one without spaces."""
         try:
             told = self._redactor.text_with_urls(name, counts, credentials)
             return name_without_prompts(told, counts) if self._masks_prompts else told
@@ -267,10 +267,6 @@ class Gate:
             return self._redactor.text(reason, counts, credentials)
         except Exception:  # noqa: BLE001  # fail closed
             return _failed(counts)
-
-    def identifier(self, text: str, credentials: Sequence[str] = ()) -> str:
-        """What names a model, an answer, why it ended: as ``name``; it stands in many records, and is not counted."""
-        return self.name(text, {}, credentials)
 
     def label(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """What tells who it was (an address, an agent, a session) or how it was asked (a method): no prompt."""
