@@ -119,6 +119,20 @@ def test_a_fork_holds_what_is_held() -> None:
         assert b"".join(pieces) == b'data: {"a": "[REDACTED]"}\n\n'
 
 
+def test_a_chunk_whose_metadata_cannot_be_redacted_does_not_get_its_payload_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chunk = record("data: x\n\n", chunk_number=1)
+    chunk.direction = "stream_chunk"
+    records = Gate().records()
+    with monkeypatch.context() as patch:
+        patch.setattr(Gate, "metadata", None)
+        left = records.feed(chunk, 9)
+    (one,) = [*left, *records.close()]
+    assert one.payload is None
+    assert one.metadata["incomplete"] == "withheld"
+
+
 def test_an_exchange_goes_on_without_the_url_that_cannot_be_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: Any) -> Any:
         raise ValueError(SECRET)

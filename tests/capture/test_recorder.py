@@ -554,7 +554,8 @@ def test_an_exception_of_aws_within_a_stream_is_told_on_both_legs() -> None:
     assert [end["metadata"]["error"] for end in ends] == [told, told]
 
 
-def test_a_stream_from_elsewhere_is_written_though_its_end_is_missing() -> None:
+@pytest.mark.parametrize("is_over", [False, True])
+def test_a_stream_from_elsewhere_is_written_though_its_end_is_missing(is_over: bool) -> None:
     desk = Desk()
     recorder = desk.process.recorder
     whole(desk, post(b"{}"), b"{}")
@@ -566,5 +567,8 @@ def test_a_stream_from_elsewhere_is_written_though_its_end_is_missing() -> None:
         recorder.feed((EventKind.DOCUMENT, None, 10 * NS, json.dumps(told | chunk)))
     recorder.tick(11 * NS, everything=True)
     assert desk.lines == []  # what is flushed is what may leave
-    recorder.tick(15 * NS)
+    if is_over:
+        recorder.close(11 * NS)
+    else:
+        recorder.tick(15 * NS)
     assert [json.loads(line)["payload"] for line in desk.lines] == ["[REDACTED]", ""]
