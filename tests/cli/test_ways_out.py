@@ -824,3 +824,15 @@ def test_the_fingerprint_of_a_credential_is_no_secret(
     capfd.readouterr()
     main(["scan", "--json", str(capture)])
     assert "field" not in {json.loads(line)["rule"] for line in capfd.readouterr().out.splitlines()}
+
+
+def test_what_another_tool_has_under_the_name_of_the_fingerprint_is_a_secret(
+    recorded: Recorded, tmp_path: Path
+) -> None:
+    secret = "a2" + "".join(secrets.choice("abcdefghijkmnpq234567") for _ in range(14))
+    record = json.loads(lines_of(recorded.plain.read_bytes(), "json_bodies")[0])
+    record["metadata"] = {"method": "POST", "credential": secret}
+    capture, out = tmp_path / "capture.log", tmp_path / "out"
+    capture.write_text(json.dumps(record) + "\n")
+    assert main(["export", "--to", "jsonl", "--no-index", str(capture), "-o", str(out)]) == 0
+    assert json.loads(out.read_bytes())["metadata"]["credential"] == "[REDACTED]"
