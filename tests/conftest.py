@@ -17,6 +17,8 @@ from otel_wirecap.instrumentation.runtime import active
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("untimed")
 
+pytest_plugins = ["leftovers"]
+
 Records = list[dict[str, Any]]
 
 

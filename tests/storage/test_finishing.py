@@ -420,7 +420,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     return iter([seen])
 
 
-@pytest.mark.meddles_with_this_process
+@pytest.mark.in_process_only
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
@@ -439,7 +439,7 @@ def test_the_file_is_brought_to_the_disk_when_it_is_asked_for(
     assert expected(seen, tmp_path.name), seen
 
 
-@pytest.mark.meddles_with_this_process
+@pytest.mark.in_process_only
 def test_a_disk_that_does_not_sync_is_told_and_the_capture_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
