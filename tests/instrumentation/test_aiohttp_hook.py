@@ -188,13 +188,13 @@ async def poll(session: ClientSession, url: str) -> None:
 
 async def time_out(session: ClientSession, url: str) -> None:
     with pytest.raises(TimeoutError):
-        async with session.get(url + "/stall/20", timeout=aiohttp.ClientTimeout(sock_read=0.5)) as response:
+        async with session.get(url + "/stall/20", timeout=aiohttp.ClientTimeout(sock_read=2)) as response:
             await response.read()
 
 
 async def time_out_in_all(session: ClientSession, url: str) -> None:
     with pytest.raises(TimeoutError):
-        async with session.get(url + "/stall/20", timeout=aiohttp.ClientTimeout(total=0.5)) as response:
+        async with session.get(url + "/stall/20", timeout=aiohttp.ClientTimeout(total=2)) as response:
             await response.read()
 
 
@@ -205,12 +205,15 @@ async def be_reset(session: ClientSession, url: str) -> None:
 
 
 async def be_cancelled(session: ClientSession, url: str) -> None:
+    is_reading = asyncio.Event()
+
     async def read() -> None:
         async with session.get(url + "/stall/20") as response:
+            is_reading.set()
             await response.read()
 
     task = asyncio.create_task(read())
-    await asyncio.sleep(0.3)
+    await is_reading.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -301,7 +304,7 @@ def test_what_the_application_sees_is_the_same_with_and_without_capture(server: 
     async def see(session: ClientSession, url: str) -> list[Any]:
         seen: list[Any] = []
         for path in ("/document", "/stream", "/encoded/gzip", "/redirect/1", "/reset", "/stall/20"):
-            timeout = aiohttp.ClientTimeout(sock_read=0.5)
+            timeout = aiohttp.ClientTimeout(sock_read=2)
             try:
                 async with session.post(url + path, json={"a": 1}, timeout=timeout) as response:
                     chunks = [chunk async for chunk, _ in response.content.iter_chunks()]

@@ -198,7 +198,7 @@ def leave_in_a_generator(http: ModuleType, url: str) -> None:
             await anext(cycle[0])
             del response, cycle
             gc.collect()
-            await asyncio.wait_for(closed.wait(), 10)
+            await asyncio.wait_for(closed.wait(), 60)
 
     asyncio.run(go())
 
@@ -212,7 +212,7 @@ def leave_to_the_collector_in_a_cycle(http: ModuleType, url: str) -> None:
 
 
 def time_out(http: ModuleType, url: str) -> None:
-    with http.Client(timeout=1) as client, pytest.raises(http.ReadTimeout):
+    with http.Client(timeout=2) as client, pytest.raises(http.ReadTimeout):
         client.get(url + "/stall/20")
 
 
@@ -223,9 +223,18 @@ def be_reset(http: ModuleType, url: str) -> None:
 
 def be_cancelled(http: ModuleType, url: str) -> None:
     async def go() -> None:
-        async with http.AsyncClient() as client:
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(client.get(url + "/stall/20"), 1)
+        is_reading = asyncio.Event()
+
+        async def read() -> None:
+            async with http.AsyncClient() as client, client.stream("GET", url + "/stall/20") as response:
+                is_reading.set()
+                await response.aread()
+
+        task = asyncio.create_task(read())
+        await is_reading.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
     asyncio.run(go())
 

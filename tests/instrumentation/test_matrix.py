@@ -20,6 +20,7 @@ from typing import Any
 import gateway_app
 import httpx
 import pytest
+from waiting import MAX_SECONDS, wait_until
 from wire import DOCUMENT, EVENTS, Received, Server, serving
 
 HERE = Path(__file__).parent
@@ -82,7 +83,7 @@ def served(command: Sequence[str], name: str, backend: Server, folder: Path) -> 
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(MAX_SECONDS)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -120,7 +121,9 @@ def run_all(command: Sequence[str], name: str, folder: Path) -> int:
             for number, client in enumerate(gateway_app.CLIENTS):
                 for path, sent in (("document", DOCUMENT), ("stream", STREAM)):
                     mark = f"<{client} {path}>"
-                    answer = httpx.post(f"{url}/{number}/{path}", json={"model": "m", "mark": mark}, timeout=30)
+                    answer = httpx.post(
+                        f"{url}/{number}/{path}", json={"model": "m", "mark": mark}, timeout=MAX_SECONDS
+                    )
                     assert answer.status_code == 200, answer.text
                     seen.append((mark, answer.content, sent))
         records = read(folder)
@@ -149,9 +152,9 @@ def test_a_server_with_every_client(server: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("server", ["uvicorn, h11", "uvicorn, httptools", "hypercorn", "gunicorn -k asgi"])
 def test_a_client_that_leaves_is_noticed_even_where_the_application_never_asks(server: str, tmp_path: Path) -> None:
     with serving() as backend, served(SERVERS[server], "raw", backend, tmp_path) as url:
-        with httpx.stream("POST", url + "/endless", content=b"{}") as response:
+        with httpx.stream("POST", url + "/endless", content=b"{}", timeout=MAX_SECONDS) as response:
             next(response.iter_raw())
-        time.sleep(3)
+        wait_until(lambda: b'"outbound_stream_end"' in (tmp_path / "capture.jsonl").read_bytes())
     ends = [r["metadata"]["outcome"] for r in read(tmp_path) if r["direction"] == "outbound_stream_end"]
     assert ends == ["client_disconnect"]
 

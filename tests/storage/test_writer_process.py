@@ -227,9 +227,8 @@ def test_what_a_killed_application_has_sent_is_written(path: Path) -> None:
         assert application.stdout is not None
         assert application.stdout.readline() == "put\n"
         assert application.stdout.readline() == "sent\n"
-        (pid,) = writers_of(application.pid)
         application.kill()
-    wait_until(lambda: is_gone(pid))
+    wait_until(lambda: not writers_of(application.pid))
     found = records(path)
     check_numbers(found)
     assert found[-1]["direction"] == "stream_end"
