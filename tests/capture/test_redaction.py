@@ -690,9 +690,9 @@ def test_looking_for_urls_takes_time_in_proportion(piece):
 
     def seconds(count):
         text = piece * count
-        began = time.perf_counter()
+        began = time.thread_time()  # what others take of the processor does not count
         redactor.text_with_urls(text, {})
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
     seconds(1000)
     assert min(seconds(60_000) for _ in range(3)) < 60 * max(min(seconds(6_000) for _ in range(3)), 1e-4)

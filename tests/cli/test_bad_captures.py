@@ -49,7 +49,7 @@ def test_every_command_is_one_that_reads_captures_or_one_that_does_not():
 def run(command: str, path: Path, *more: str) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
     line = [sys.executable, "-m", "otel_wirecap", command, *READING[command], *more, str(path)]
-    return subprocess.run(line, env=environ, capture_output=True, text=True, timeout=60)
+    return subprocess.run(line, env=environ, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize("kind", BAD)

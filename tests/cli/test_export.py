@@ -31,7 +31,7 @@ def demo(tmp_path_factory) -> Path:
 def run(*arguments: str | Path, check: bool = False, **how: Any) -> subprocess.CompletedProcess[bytes]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
     command = [sys.executable, "-m", "otel_wirecap", *map(str, arguments)]
-    return subprocess.run(command, env=environ, check=check, capture_output=True, timeout=60, **how)
+    return subprocess.run(command, env=environ, check=check, capture_output=True, timeout=120, **how)
 
 
 def export(kind: str, *arguments: str | Path) -> bytes:
@@ -315,6 +315,6 @@ def test_an_export_that_fails_leaves_nothing_and_says_why(demo, tmp_path):
 
 def test_a_pipe_that_closes_ends_it_quietly(demo):
     command = f"{sys.executable} -m otel_wirecap export --to har {demo} | head -c 10"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=120)
     assert done.stdout == b'{"log":{"v'
     assert done.stderr == b""

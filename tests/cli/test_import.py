@@ -68,7 +68,7 @@ def send(folder: Path, *, wanted: str, answer: bytes) -> Sent:
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
     command = [sys.executable, "-m", "otel_wirecap", *map(str, arguments)]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
 
 
 def exchanges(path: Path) -> list[dict[str, Any]]:

@@ -42,7 +42,12 @@ def run(made, tmp_path):
         base = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"}}
         known = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONUTF8": "1"}
         return subprocess.run(
-            [*COMMAND, *arguments], cwd=tmp_path, env=base | known | environ, capture_output=True, text=True, timeout=60
+            [*COMMAND, *arguments],
+            cwd=tmp_path,
+            env=base | known | environ,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
 
     return call
@@ -202,7 +207,7 @@ def test_a_closed_pipe_is_no_error(run, tmp_path):
     ):
         # The reader is gone before the first byte.
         command = f"(sleep 0.3; {sys.executable} -m otel_wirecap {what}; echo $? > code) | true"
-        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert done.stderr.startswith("otel-wirecap: ") or done.stderr == ""
         assert "Traceback" not in done.stderr
         assert "BrokenPipe" not in done.stderr
@@ -237,7 +242,7 @@ print("genai_prices" in sys.modules, file=sys.stderr)
 """
     known = {"COLUMNS": columns, "PYTHONPATH": str(Path(__file__).parents[2]), "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | known, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program], env=os.environ | known, capture_output=True, text=True, timeout=120
     )
     assert done.stderr.splitlines()[-1] == str(is_loaded)
 

@@ -92,7 +92,7 @@ def run(origin, tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
         base = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
         known = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONUTF8": "1"}
         line = [sys.executable, "-m", "otel_wirecap", command, *arguments, str(origin)]
-        done = subprocess.run(line, env=base | known, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(line, env=base | known, capture_output=True, text=True, timeout=120)
         assert "Traceback" not in done.stderr
         return done
 
@@ -174,7 +174,7 @@ def test_verify_finds_it_whole_and_says_that_it_has_no_numbers(run, origin, tmp_
     (tmp_path / "less.log").write_bytes(b"".join([*lines[:chunk], *lines[chunk + 1 :]]))
     less = subprocess.run(
         [sys.executable, "-m", "otel_wirecap", "verify", str(tmp_path / "less.log")],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert less.returncode == 1
     assert "chunk" in less.stdout
@@ -194,7 +194,7 @@ def test_export_makes_an_archive_and_a_capture_of_our_own_shape_of_it(run, tmp_p
     (tmp_path / "ours.log").write_text(run("export", "--to", "jsonl").stdout)
     again = subprocess.run(
         [sys.executable, "-m", "otel_wirecap", "ls", "--json", str(tmp_path / "ours.log")],
-        check=True, capture_output=True, text=True, timeout=60,
+        check=True, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     told = [(flow["request_id"], flow["error"], flow["usage"]) for flow in documents(again)]
     assert told == [(flow["request_id"], flow["error"], flow["usage"]) for flow in documents(run("ls", "--json"))]

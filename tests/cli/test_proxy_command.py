@@ -10,7 +10,7 @@ from pathlib import Path
 
 def start(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "otel_wirecap", "proxy", "--port", "0", *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_a_port_in_use_is_told(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def folder(tmp_path_factory) -> Path:
 
 def shell(folder: Path, *command: str) -> str:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
-    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120)
     assert done.returncode in {0, 5}, done.stderr  # 5: jq met a payload that is no object
     return done.stdout
 

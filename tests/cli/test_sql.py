@@ -33,7 +33,7 @@ def made(tmp_path_factory) -> Path:
 def sql(directory: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     environ = os.environ | {"XDG_CACHE_HOME": str(directory / "cache"), "PYTHONUTF8": "1"}
     return subprocess.run(
-        [*COMMAND, "sql", *arguments], cwd=directory, env=environ, input=stdin, capture_output=True, timeout=60
+        [*COMMAND, "sql", *arguments], cwd=directory, env=environ, input=stdin, capture_output=True, timeout=120
     )
 
 
@@ -66,7 +66,7 @@ def test_payloads_and_metadata_are_reached_with_json_functions(made, tmp_path):
 
 
 def test_flows_and_exchanges_say_what_ls_says(made, tmp_path):
-    listed = subprocess.run([*COMMAND, "ls", "--json", str(made)], capture_output=True, check=True, timeout=60)
+    listed = subprocess.run([*COMMAND, "ls", "--json", str(made)], capture_output=True, check=True, timeout=120)
     flows = [json.loads(line) for line in listed.stdout.splitlines()]
     told = answer(tmp_path, "SELECT * FROM flows ORDER BY started, request_id", str(made))
     for row, flow in zip(told, flows, strict=True):
@@ -165,7 +165,7 @@ def test_without_duckdb_the_extra_is_named(made, tmp_path):
         "import sys; sys.modules['duckdb'] = None\n"
         f"from otel_wirecap.cli import main; sys.exit(main(['sql', 'SELECT 1', {str(made)!r}]))"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr == "otel-wirecap: sql needs DuckDB; install the extra: otel-wirecap[sql]\n"
 

@@ -44,8 +44,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 BIN = Path(sys.executable).parent
 CAPTURE = "logs/wire_capture.log"
-SECONDS = 60
-FLUSH_SECONDS = 10.0
+SECONDS = 120
+FLUSH_SECONDS = 60.0
 PROVIDERS = ("openai", "anthropic", "gemini")
 BLOCK = re.compile(
     r"(?:<!-- (?P<how>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -81,7 +81,7 @@ def running(command: list[str], cwd: Path, env: dict[str, str]) -> Iterator[subp
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(15)
+            process.wait(60)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

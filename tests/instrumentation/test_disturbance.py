@@ -104,7 +104,7 @@ def backend() -> Iterator[Backend]:
         thread.start()
         yield server
         server.shutdown()
-        thread.join(5)
+        thread.join(60)
 
 
 class Ours(Exception):  # noqa: N818  # the application's own

@@ -111,7 +111,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         assert done.returncode == 0, done.stderr[-3000:]
         for form, proxy in proxies.items():
             proxy.send_signal(signal.SIGTERM)
-            told[form] += proxy.communicate(timeout=20)[1]
+            told[form] += proxy.communicate(timeout=60)[1]
         told |= {"spans": (folder / "spans").read_text(), "log": (folder / "log").read_text()}
         yield Run(planted, captures, told, json.loads((folder / "received").read_text()), words, backend.requests)
     finally:

@@ -82,7 +82,7 @@ def process(command: list[str], port: int, environment: dict[str, str], log: Pat
     with log.open("wb") as output:
         running = subprocess.Popen(command, env=CLEAN | environment, stdout=output, stderr=output, cwd=PROJECT)
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while time.monotonic() < deadline:
                 assert running.poll() is None, log.read_text()
                 with socket.socket() as probe:
@@ -95,7 +95,7 @@ def process(command: list[str], port: int, environment: dict[str, str], log: Pat
         finally:
             running.send_signal(signal.SIGTERM)
             try:
-                running.wait(20)
+                running.wait(60)
             except subprocess.TimeoutExpired:
                 running.kill()
                 running.wait()

@@ -112,7 +112,7 @@ def backend() -> Iterator[str]:
         line = process.stderr.readline()
         yield next(word for word in line.split() if word.startswith("http://"))
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(60)
 
 
 def events_of(stream: bytes) -> int:

@@ -167,7 +167,7 @@ async def test_an_upload_streams_to_the_backend_before_any_response(socket_backe
     client.send(b"POST /v1/files HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n")
     for part in (b"first", b"\x00\xff second", b"third"):
         client.send(b"%x\r\n%b\r\n" % (len(part), part))
-        assert await asyncio.wait_for(arrived.get(), 5) == part
+        assert await asyncio.wait_for(arrived.get(), 60) == part
     client.send(b"0\r\n\r\n")
     assert (await client.head())[0] == b"HTTP/1.1 200 OK"
     assert [line for line in backend.head_lines if line.lower().startswith((b"content-", b"transfer-"))] == [
@@ -196,20 +196,22 @@ async def test_a_body_of_known_length_keeps_its_length_and_its_bytes(socket_back
 
 
 async def test_a_client_that_leaves_in_mid_upload_breaks_the_upload_off(socket_backend, serve_proxy, connect):
-    ended = asyncio.Event()
+    begun, ended = asyncio.Event(), asyncio.Event()
     rest = bytearray()
 
     async def handler(backend, reader, writer):
         await backend.head(reader)
+        rest.extend(await reader.readuntil(b"half\r\n"))
+        begun.set()
         rest.extend(await reader.read())
         ended.set()
 
     backend = await socket_backend(handler)
     client = await connect(await serve_proxy(backend.url))
     client.send(b"POST / HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(begun.wait(), 60)
     client.writer.close()
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), 60)
     assert bytes(rest) == b"4\r\nhalf\r\n"  # no last chunk: the backend cannot take it for a whole request
 
 
@@ -272,7 +274,7 @@ async def test_each_chunk_of_a_stream_arrives_as_it_was_and_when_it_was_sent(soc
     await client.head()
     for chunk in chunks:
         # The backend holds the next chunk back until this one has arrived.
-        assert await asyncio.wait_for(client.chunk(), 5) == chunk
+        assert await asyncio.wait_for(client.chunk(), 60) == chunk
         release.set()
     assert await client.chunk() == b""
 
@@ -328,23 +330,29 @@ async def test_a_client_that_leaves_in_mid_stream_closes_the_backends_connection
     await client.head()
     assert await client.chunk() == b"x"
     client.writer.close()
-    await asyncio.wait_for(backend.client_left.wait(), 2)
+    await asyncio.wait_for(backend.client_left.wait(), 60)
 
 
 async def test_a_client_that_leaves_before_the_response_closes_the_backends_connection_at_once(
     socket_backend, serve_proxy, connect
 ):
+    asked = asyncio.Event()
+
     async def handler(backend, reader, writer):
         await backend.head(reader)
-        await reader.read()
+        assert await reader.readexactly(2) == b"{}"
+        asked.set()
+        assert await reader.read() == b""
         backend.client_left.set()
 
     backend = await socket_backend(handler)
     client = await connect(await serve_proxy(backend.url))
     client.send(b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 2\r\n\r\n{}")
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(asked.wait(), 60)
+    assert not backend.client_left.is_set()
     client.writer.close()
-    await asyncio.wait_for(backend.client_left.wait(), 2)
+    await asyncio.wait_for(backend.client_left.wait(), 60)
+    assert backend.client_left.is_set()
 
 
 # -- failures --------------------------------------------------------------------------------------
@@ -571,7 +579,7 @@ async def test_the_server_says_where_it_is_and_a_broken_stream_costs_one_line(so
     )
     try:
         assert process.stderr is not None
-        line = (await asyncio.wait_for(process.stderr.readline(), 20)).decode()
+        line = (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
         prefix, _, rest = line.partition("http://127.0.0.1:")
         port, _, note = rest.partition(" ")
         assert (prefix, note) == ("a proxy on ", "for b\n")
@@ -579,7 +587,7 @@ async def test_the_server_says_where_it_is_and_a_broken_stream_costs_one_line(so
             with pytest.raises(httpx2.RemoteProtocolError):
                 await client.get(f"http://127.0.0.1:{port}/x")
         process.send_signal(signal.SIGTERM)
-        errors = (await asyncio.wait_for(process.stderr.read(), 10)).decode()
+        errors = (await asyncio.wait_for(process.stderr.read(), 60)).decode()
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -602,13 +610,13 @@ async def test_a_stream_that_runs_when_the_server_is_stopped_costs_no_traceback(
     )
     try:
         assert process.stderr is not None
-        line = (await asyncio.wait_for(process.stderr.readline(), 20)).decode()
+        line = (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
         url = line.split()[3]
         async with httpx2.AsyncClient() as client, client.stream("GET", url) as response:
             chunks = response.aiter_raw()
             assert await anext(chunks) == b"abc"
             process.send_signal(signal.SIGTERM)
-            errors = (await asyncio.wait_for(process.stderr.read(), 30)).decode()
+            errors = (await asyncio.wait_for(process.stderr.read(), 60)).decode()
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

@@ -23,7 +23,7 @@ def demo_lines(tmp_path_factory) -> Lines:
     path = tmp_path_factory.mktemp("demo") / "demo.log"
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
     command = [sys.executable, "-m", "otel_wirecap", "demo", "--capture-file", str(path)]
-    subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, env=environ, check=True, capture_output=True, timeout=120)
     return Lines(path.read_bytes().splitlines(keepends=True))
 
 

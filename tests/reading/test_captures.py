@@ -487,4 +487,4 @@ def test_a_capture_is_found_while_its_only_file_is_being_renamed(tmp_path: Path)
                 assert len(open_capture(live, stack)) == 1
     finally:
         renaming.kill()
-        renaming.wait(10)
+        renaming.wait(60)

@@ -57,7 +57,7 @@ def run_show(flow: str, path: Path, *more: str) -> str:
     """What ``show`` prints, with a mark on stderr where the table was loaded."""
     code = "import sys; from otel_wirecap.cli import main; main(sys.argv[1:]); print('genai_prices' in sys.modules)"
     command = [sys.executable, "-c", code, "show", flow, str(path), *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 @needs_table

@@ -187,7 +187,7 @@ def stats(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess
     kept = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"}}
     command = [sys.executable, "-m", "otel_wirecap", "stats", *map(str, arguments)]
     base = {"PYTHONUTF8": "1", **kept, **environ}
-    return subprocess.run(command, env=base, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=base, capture_output=True, text=True, timeout=120)
 
 
 def test_the_command_shows_counts_percentiles_histograms_and_groups(demo):

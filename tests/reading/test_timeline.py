@@ -41,7 +41,7 @@ def run(made, tmp_path):
         base = {name: value for name, value in os.environ.items() if name not in dropped}
         known = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONUTF8": "1"}
         command = [sys.executable, "-m", "otel_wirecap", "timeline", *arguments]
-        return subprocess.run(command, env=base | known | environ, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env=base | known | environ, capture_output=True, text=True, timeout=120)
 
     return call
 

@@ -142,6 +142,6 @@ def test_a_forked_child_hands_over_what_is_its_own(capture_file: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "WIRE_CAPTURE"))}
     environ |= {"WIRE_CAPTURE_FILE": str(capture_file)}
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORKING)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.split("\n")) == ["", "chat child", "chat parent", "chat parent"]

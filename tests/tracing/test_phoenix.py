@@ -34,7 +34,7 @@ class Phoenix(NamedTuple):
     endpoints: dict[str, str]
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return json.load(answer)
 
     def spans(self, project: str, count: int) -> list[dict[str, Any]]:
@@ -86,7 +86,7 @@ def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
     finally:
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(60)
         finally:
             process.kill()
             process.wait()

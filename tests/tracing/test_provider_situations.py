@@ -297,7 +297,7 @@ PROGRAM = """
 def test_a_provider_that_is_set_later_or_never(when: str, told: int, capture_file: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(capture_file), when]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count('"trace_id"') == told
     directions = Counter(record["direction"] for record in records_of(capture_file))

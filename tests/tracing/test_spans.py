@@ -165,7 +165,7 @@ def run(code: str, *command: str, **environ: str) -> subprocess.CompletedProcess
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "WIRE_CAPTURE"))}
     return subprocess.run(
         [*command, sys.executable, "-c", textwrap.dedent(code)],
-        env=clean | environ, capture_output=True, text=True, timeout=60,
+        env=clean | environ, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
 
