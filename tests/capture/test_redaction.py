@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from secrets_corpus import strange_json
+from selection import examples
 
 from otel_wirecap.capture.body import BodyCollector, record_body
 from otel_wirecap.capture.identity import credentials
@@ -549,7 +550,7 @@ def escaped_at_random(raw: str, data: st.DataObject) -> str:
     return re.sub(r'"(?:[^"\\]|\\.)*"', rewrite, raw) if share else raw
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(DOCUMENTS, st.booleans(), st.booleans(), st.sampled_from(["shape", "known", "credential"]), st.data())
 def test_a_secret_planted_in_a_document_never_survives_and_the_rest_stays(document, ascii_only, compact, how, data):
     secret = {

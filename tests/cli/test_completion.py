@@ -74,6 +74,7 @@ def test_bash_offers_every_command(scripts: Path) -> None:
     assert offered >= set(COMMANDS)
 
 
+@pytest.mark.tools
 @needs("zsh")
 @pytest.mark.parametrize(("line", "wanted"), CASES)
 def test_zsh_completes_when_tab_is_pressed(scripts: Path, line: str, wanted: str) -> None:
@@ -84,6 +85,7 @@ def test_zsh_completes_when_tab_is_pressed(scripts: Path, line: str, wanted: str
     assert wanted in typed(["zsh", "-f", "-i"], begin, f"{line}\t", wanted)
 
 
+@pytest.mark.tools
 @needs("fish")
 @pytest.mark.parametrize(("line", "wanted"), CASES)
 def test_fish_completes(scripts: Path, line: str, wanted: str) -> None:

@@ -21,11 +21,9 @@ START = 1_767_225_600.0
 LOSSLESS = ("jsonl", "cbor")
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("demo") / "demo.log"
-    run("demo", "--capture-file", path, check=True)
-    return path
+@pytest.fixture
+def demo(demo_capture) -> Path:
+    return demo_capture
 
 
 def run(*arguments: str | Path, check: bool = False, **how: Any) -> subprocess.CompletedProcess[bytes]:

@@ -24,13 +24,10 @@ COMMAND = [sys.executable, "-m", "otel_wirecap"]
 HEAVY = ("opentelemetry", "httpx", "httpx2", "rich", "yaml", "wrapt", "asyncio")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
+@pytest.fixture
+def made(demo_capture) -> Path:
     """The demonstration's capture."""
-    path = tmp_path_factory.mktemp("demo") / "demo.log"
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
-    subprocess.run([*COMMAND, "demo", "--capture-file", str(path)], env=environ, check=True, capture_output=True)
-    return path
+    return demo_capture
 
 
 @pytest.fixture

@@ -88,11 +88,11 @@ print(json.dumps([directions, slow_requests]))
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory, demo_capture) -> Path:
     """Where the demonstration's capture is ``logs/wire_capture.log``."""
     path = tmp_path_factory.mktemp("recipes")
     (path / "logs").mkdir()
-    shell(path, sys.executable, "-m", "otel_wirecap", "demo", "--capture-file", "logs/wire_capture.log")
+    shutil.copy(demo_capture, path / "logs" / "wire_capture.log")
     return path
 
 

@@ -15,12 +15,10 @@ import pytest
 COMMAND = [sys.executable, "-m", "otel_wirecap"]
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def made(demo_capture: Path) -> Path:
     """The demonstration's capture."""
-    path = tmp_path_factory.mktemp("demo") / "demo.log"
-    subprocess.run([*COMMAND, "demo", "--capture-file", str(path)], check=True, capture_output=True, env=clean())
-    return path
+    return demo_capture
 
 
 def clean() -> dict[str, str]:

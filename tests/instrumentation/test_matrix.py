@@ -20,6 +20,7 @@ from typing import Any
 import gateway_app
 import httpx
 import pytest
+from selection import mostly
 from waiting import MAX_SECONDS, wait_until
 from wire import DOCUMENT, EVENTS, Received, Server, serving
 
@@ -143,12 +144,13 @@ def show(server: str, application: str, exact: int) -> None:
     assert row in (ROOT / "docs" / "coverage.md").read_text(encoding="utf-8").splitlines()
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", mostly(pytest.mark.servers, SERVERS, "gunicorn, uvicorn worker"))
 def test_a_server_with_every_client(server: str, tmp_path: Path) -> None:
     show(server, "raw ASGI", run_all(SERVERS[server], "raw", tmp_path))
 
 
 # Not granian: it tells nobody but who asks.
+@pytest.mark.servers
 @pytest.mark.parametrize("server", ["uvicorn, h11", "uvicorn, httptools", "hypercorn", "gunicorn -k asgi"])
 def test_a_client_that_leaves_is_noticed_even_where_the_application_never_asks(server: str, tmp_path: Path) -> None:
     with serving() as backend, served(SERVERS[server], "raw", backend, tmp_path) as url:
@@ -159,6 +161,7 @@ def test_a_client_that_leaves_is_noticed_even_where_the_application_never_asks(s
     assert ends == ["client_disconnect"]
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_framework_with_every_client(framework: str, tmp_path: Path) -> None:
     show("uvicorn, h11", framework, run_all(SERVERS["uvicorn, h11"], framework, tmp_path))

@@ -25,6 +25,8 @@ SECONDS = 120
 
 SCRIPT = """
 import os, httpx
+
+pytestmark = pytest.mark.telemetry
 url = os.environ["BACKEND"] + "/v1/chat/completions"
 def ask(model, messages, stream=False):
     body = {"model": model, "messages": messages, "stream": stream}

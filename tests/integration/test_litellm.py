@@ -23,7 +23,10 @@ from starlette.routing import Mount, Route
 
 from otel_wirecap.proxy.demo_backend import create_demo_backend
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("litellm") is None, reason="litellm is not installed")
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("litellm") is None, reason="litellm is not installed"),
+    pytest.mark.servers,
+]
 
 PROJECT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

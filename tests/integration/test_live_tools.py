@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from waiting import wait_until
 
+pytestmark = pytest.mark.tools
+
 ROOT = Path(__file__).resolve().parents[2]
 FORMAT = ROOT / "examples" / "lnav" / "otel_wirecap.json"
 

@@ -20,6 +20,8 @@ from redaction_backend import NAMES, Backend, Words
 from otel_wirecap.llm.sse import SSEParser
 from otel_wirecap.reading.reader import read_records
 
+pytestmark = pytest.mark.sdks
+
 ALNUM = string.ascii_letters + string.digits
 FORMATS = ("jsonl", "text", "structured", "cbor")
 MARKER = "[REDACTED]"

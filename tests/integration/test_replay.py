@@ -26,7 +26,10 @@ SHARED = PROJECT.parent / "shared"
 TOOLS, TRAFFIC = SHARED / "tools", SHARED / "traffic" / "public.jsonl"
 BIN = Path(sys.executable).parent
 
-pytestmark = pytest.mark.skipif(not TRAFFIC.exists(), reason="the recorded traffic is not beside the checkout")
+pytestmark = [
+    pytest.mark.skipif(not TRAFFIC.exists(), reason="the recorded traffic is not beside the checkout"),
+    pytest.mark.servers,
+]
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
 LARGE = {"WIRE_CAPTURE_MAX_BYTES": "1GB", "WIRE_CAPTURE_TOTAL_MAX_BYTES": "2GB"}

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from selection import mostly
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,7 +93,7 @@ def load(url: str, finished: list[str], stop: threading.Event, name: str) -> Non
                 time.sleep(0.01)
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", mostly(pytest.mark.servers, SERVERS, "uvicorn --workers 2"))
 def test_what_was_finished_when_the_signal_came_is_in_the_file(server: str, tmp_path: Path) -> None:
     (tmp_path / "application.py").write_text(APPLICATION)
     port = free_port()

@@ -15,6 +15,7 @@ import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from selection import examples
 
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.proxy.backends import Backend, backends_from
@@ -279,7 +280,7 @@ async def test_each_chunk_of_a_stream_arrives_as_it_was_and_when_it_was_sent(soc
     assert await client.chunk() == b""
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chunks=st.lists(st.binary(min_size=1, max_size=200), max_size=6))
 async def test_any_bytes_pass_unchanged(chunks, socket_backend, serve_proxy, connect):
     backend = await socket_backend(streaming(*chunks))

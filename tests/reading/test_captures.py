@@ -19,6 +19,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from selection import examples
 
 from otel_wirecap.capture.formats import CBOR, JSONLines, Structured, Text
 from otel_wirecap.errors import CaptureFileError, CaptureFormatError, FlowNotFoundError
@@ -69,7 +70,7 @@ def converted(lines, form):
 
 
 @given(cuts=st.lists(st.integers(0, 400), max_size=4))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(30), deadline=None)
 def test_parts_of_a_capture_tell_together_what_parsing_every_line_tells(cuts, demo_lines):
     places = [0, *sorted(min(cut, len(demo_lines)) for cut in cuts), len(demo_lines)]
     blocks = [b"".join(demo_lines[a:b]) for a, b in itertools.pairwise(places)]
@@ -79,7 +80,7 @@ def test_parts_of_a_capture_tell_together_what_parsing_every_line_tells(cuts, de
 
 
 @given(kept=st.sets(st.integers(0, 400)))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(30), deadline=None)
 def test_the_quick_pass_tells_the_same_where_records_are_missing(kept, demo_lines):
     lines = [line for number, line in enumerate(demo_lines) if number in kept]
     assert told(quick(b"".join(lines)).flows) == slow(lines)

@@ -15,6 +15,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from selection import examples
 
 from otel_wirecap.capture.formats import CBOR, JSONLines
 from otel_wirecap.reading import captures as captures_module
@@ -97,7 +98,7 @@ def test_the_gaps_are_those_between_the_records_of_chunks(demo, demo_lines):
         assert distribution.percentile(50) == pytest.approx(statistics.median_low(exact[direction]), rel=0.03)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 @given(st.lists(st.integers(0, 320_000), max_size=5))
 def test_the_gaps_of_parts_make_those_of_the_whole(demo_lines, tmp_path_factory, cuts):
     path = tmp_path_factory.mktemp("parts") / "demo.log"

@@ -15,7 +15,7 @@ from driving import check_numbers, open_writer, wait_until, writers_of
 
 from otel_wirecap.reading.reader import read_records
 
-pytestmark = pytest.mark.usefixtures("writer_home")
+pytestmark = [pytest.mark.usefixtures("writer_home"), pytest.mark.faults]
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -34,6 +34,7 @@ from driving import (
     stream,
     wait_until,
 )
+from selection import mostly
 
 from otel_wirecap.capture.events import ResponseHead
 from otel_wirecap.capture.record import Record
@@ -446,7 +447,7 @@ CHILDREN = """
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("method", mostly(pytest.mark.faults, ["fork", "forkserver", "spawn"], "fork"))
 def test_children_of_multiprocessing_write_everything(method: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(CHILDREN))
@@ -461,6 +462,7 @@ def test_children_of_multiprocessing_write_everything(method: str, tmp_path: Pat
     show(f"multiprocessing by {method}", 100, *account(path))
 
 
+@pytest.mark.faults
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_forks_in_the_middle_of_writes_lose_and_double_nothing(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"

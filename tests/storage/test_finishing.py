@@ -276,6 +276,7 @@ POLLED = """
 """
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("what", ["zstd", "gzip", "age"])
 def test_processes_that_finish_and_die_keep_the_caps_at_every_moment(what: str, tmp_path: Path, identity: Any) -> None:
     path = tmp_path / NAME
@@ -375,6 +376,7 @@ def feed(writer: Any, count: int) -> None:
     exchange.end(time.monotonic_ns(), "complete")
 
 
+@pytest.mark.faults
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_leaves_the_parent_s_files_in_the_making_alone(tmp_path: Path) -> None:
     writer = open_writer(tmp_path / NAME, capture_compression="gzip", capture_max_bytes=200_000, capture_max_files=100)

@@ -33,6 +33,8 @@ from redaction_backend import Backend, Words
 from otel_wirecap.config import EXCLUDED_URLS_VARIABLES
 from otel_wirecap.instrumentation import environment_variables
 
+pytestmark = pytest.mark.telemetry
+
 ANSWERS_SECONDS = 60
 """What a client waits for an answer: far less than ``EXPORTER_SECONDS``."""
 

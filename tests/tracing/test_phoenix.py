@@ -24,7 +24,10 @@ from redaction_backend import Backend, Words
 PHOENIX_PYTHON = os.environ.get("PHOENIX_PYTHON")
 SECONDS = 90
 
-pytestmark = pytest.mark.skipif(PHOENIX_PYTHON is None, reason="PHOENIX_PYTHON names no interpreter that has Phoenix")
+pytestmark = [
+    pytest.mark.skipif(PHOENIX_PYTHON is None, reason="PHOENIX_PYTHON names no interpreter that has Phoenix"),
+    pytest.mark.telemetry,
+]
 
 
 class Phoenix(NamedTuple):
