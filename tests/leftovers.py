@@ -30,7 +30,7 @@ from otel_wirecap.storage import writer as capture_writer
 RUN_ID = "TEST_RUN_ID"
 """The variable of the environment that says which run a process belongs to."""
 
-MAX_ENDING_SECONDS = 5.0
+MAX_ENDING_SECONDS = 20.0
 """How long what is about to end may take; waited for only where something is left."""
 
 _IS_FAILED = pytest.StashKey[bool]()
@@ -71,7 +71,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if _is_worker(session.config):
         return
     run = os.environ[RUN_ID]
-    processes = _lasting(lambda: [f"process {pid}: {command_of(pid)}" for pid in processes_of(run)])
+    was_interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED
+    processes = _lasting(
+        lambda: [f"process {pid}: {command_of(pid)}" for pid in processes_of(run)], 0 if was_interrupted else None
+    )
     for pid in processes_of(run):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -137,9 +140,9 @@ def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def _lasting(find: Callable[[], list[str]]) -> list[str]:
-    """What is still found after the time that is given to it to end."""
-    deadline = time.monotonic() + MAX_ENDING_SECONDS
+def _lasting(find: Callable[[], list[str]], seconds: float | None = None) -> list[str]:
+    """What is still found after so many seconds, else after the time that is given to it to end."""
+    deadline = time.monotonic() + (MAX_ENDING_SECONDS if seconds is None else seconds)
     while (found := find()) and time.monotonic() < deadline:
         time.sleep(0.01)
     return found
