@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socketserver
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,9 @@ from otel_wirecap.instrumentation.runtime import active
 hypothesis.settings.load_profile("quick")
 
 pytest_plugins = ["leftovers"]
+
+# Not 5: the kernel may reset a connection that finds no place in the queue of a backend.
+socketserver.TCPServer.request_queue_size = 128
 
 Records = list[dict[str, Any]]
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Collection
 from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # a namespace package
 
+from otel_wirecap import native
 from otel_wirecap.config import load_config, option_names, unknown_variables
 from otel_wirecap.environment import is_switched_off
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
 from otel_wirecap.instrumentation import aiohttp, asgi_hooks, httpx, pause_signal, websockets
 from otel_wirecap.instrumentation.patching import LazyHooks
 from otel_wirecap.instrumentation.runtime import Runtime, active, set_active
+from otel_wirecap.messages import without_secrets
 
 logger = logging.getLogger("otel_wirecap")
 
 PROVIDERS = ("tracer_provider", "meter_provider", "logger_provider")
 
-_lock = threading.RLock()
+_lock = native.RLock()
 _hooks = LazyHooks((*httpx.HOOKS, *aiohttp.HOOKS, *websockets.HOOKS, *asgi_hooks.HOOKS))
 
 
@@ -77,6 +78,8 @@ class AutoInstrumentor(WireCaptureInstrumentor):
 
     was_asked = False
 
+    _instance = None  # of this class: the base class makes one of a family, whose instrument() may raise
+
     def instrument(self, **options: Any) -> None:
         """Starts the capture that the environment (or declarative configuration) describes; never raises."""
         AutoInstrumentor.was_asked = True
@@ -89,7 +92,7 @@ class AutoInstrumentor(WireCaptureInstrumentor):
         except Exception as error:  # noqa: BLE001  # the application runs on
             # One clear line, no traceback.
             reason = error if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
-            logger.error("otel-wirecap: capture is off: %s", reason)  # noqa: TRY400
+            logger.error("otel-wirecap: capture is off: %s", without_secrets(reason))  # noqa: TRY400
 
     def uninstrument(self, **options: Any) -> None:
         """Stops the capture."""
@@ -151,7 +154,8 @@ def start(settings: dict[str, Any]) -> None:
         try:
             set_active(Runtime(config, **providers))
         except CaptureFileError as error:
-            logger.error("otel-wirecap: capture is off: %s", error)  # noqa: TRY400  # one clear line, no traceback
+            told = without_secrets(error)
+            logger.error("otel-wirecap: capture is off: %s", told)  # noqa: TRY400  # one clear line, no traceback
             return
         if config.capture_pause_signal is not None:
             pause_signal.install(config.capture_pause_signal)

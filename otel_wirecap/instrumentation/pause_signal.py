@@ -6,13 +6,14 @@ somebody has replaced ours meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
-import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, NamedTuple
 
+from otel_wirecap import native
 from otel_wirecap.instrumentation.runtime import active
 
 logger = logging.getLogger("otel_wirecap")
@@ -30,20 +31,22 @@ _installed: list[_Installed] = []
 def install(name: str) -> None:
     """Lets the signal called ``name`` pause a capture that runs, and resume one that is paused."""
     number = getattr(signal, name)
-    if threading.current_thread() is not threading.main_thread():
-        logger.warning("otel-wirecap: capture_pause_signal: %s is not heeded: not started in the main thread", name)
-        return
     before = signal.getsignal(number)
 
     def toggle(received: int, frame: FrameType | None) -> None:
         runtime = active()
         if runtime is not None:
             # Not in here: the handler may have interrupted the very code whose locks this needs.
-            threading.Thread(target=runtime.toggle, name="otel-wirecap-pause", daemon=True).start()
+            with contextlib.suppress(RuntimeError):  # there can be no thread at the moment
+                native.start_thread("otel-wirecap-pause", runtime.toggle)
         if callable(before):
             before(received, frame)
 
-    signal.signal(number, toggle)
+    try:
+        signal.signal(number, toggle)
+    except ValueError:  # Python lets the main thread alone set handlers
+        logger.warning("otel-wirecap: capture_pause_signal: %s is not heeded: not started in the main thread", name)
+        return
     _installed.append(_Installed(number, toggle, before))
 
 
@@ -51,5 +54,6 @@ def remove() -> None:
     """Puts back what handled the signal before."""
     while _installed:
         number, handler, before = _installed.pop()
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is handler:
-            signal.signal(number, signal.SIG_DFL if before is None else before)
+        if signal.getsignal(number) is handler:
+            with contextlib.suppress(ValueError):  # not in the main thread
+                signal.signal(number, signal.SIG_DFL if before is None else before)

@@ -40,6 +40,7 @@ from otel_wirecap.capture.events import (
 from otel_wirecap.capture.exchange import HEAD_SIZE, Exchange, Flow
 from otel_wirecap.config import known_methods
 from otel_wirecap.instrumentation.choice import Choice
+from otel_wirecap.log import warn
 from otel_wirecap.storage.registry import close_first_at_exit
 from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
@@ -229,7 +230,7 @@ class Runtime:
             self.resume()
         else:
             self.pause()
-        logger.warning("otel-wirecap: capture is %s", "paused" if self.choice.paused else "resumed")
+        warn("capture is %s", "paused" if self.choice.paused else "resumed")
 
     def _tell(self, told: SystemTold) -> None:
         self.exporter.emit(EventKind.SYSTEM, None, now_ns(), told, HEAD_SIZE)

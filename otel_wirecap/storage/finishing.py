@@ -16,14 +16,15 @@ import errno
 import io
 import os
 import shutil
-import threading
 import time
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from otel_wirecap import native
 from otel_wirecap.capture.naming import COMPRESSION_SUFFIXES, ENCRYPTION_SUFFIX
 from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.messages import without_secrets
 
 if TYPE_CHECKING:
     from otel_wirecap.storage.capture_file import CaptureFile
@@ -101,9 +102,9 @@ class Finisher:
         self._begin()
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = native.Lock()
         self._current: Unfinished | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: native.Thread | None = None
         self._stopped = False
         self._failing = False
 
@@ -121,15 +122,15 @@ class Finisher:
             self._waiting.append(unfinished)
             if self._thread is not None:
                 return
-            thread = threading.Thread(target=self._run, name="otel-wirecap-finisher", daemon=True)
             try:
-                thread.start()
+                self._thread = native.start_thread("otel-wirecap-finisher", self._run)
             except RuntimeError as error:  # no more threads
                 self._waiting.remove(unfinished)
-                unfinished.discard()
-                self._tell_failure(error)
+                failure = error
             else:
-                self._thread = thread
+                return
+        unfinished.discard()
+        self._tell_failure(failure)
 
     def close(self, timeout: float) -> None:
         """Waits for the files that were taken, up to ``timeout`` seconds; gives up on what is left then."""
@@ -190,7 +191,7 @@ class _Source(io.RawIOBase):
         if self._stopped():
             raise InterruptedError
         if time.monotonic_ns() >= self._slice_end:
-            time.sleep(PAUSE_SECONDS)
+            native.sleep(PAUSE_SECONDS)
             self._slice_end = time.monotonic_ns() + WORK_SLICE_NS
         data = os.pread(self._descriptor, BLOCK_SIZE if size is None or size < 0 else size, self._offset)
         self._offset += len(data)
@@ -270,8 +271,9 @@ def _encryption(recipient: str) -> Callable[[Any, Any], None]:
     try:
         recipients = [kind.from_str(recipient)]
     except pyrage.RecipientError:
+        shown = without_secrets(repr(recipient))
         raise ConfigurationError(
-            f"capture_encrypt_to: {recipient!r} cannot be used; expected an age public key (age1…), "
-            "as age-keygen prints it, or an SSH public key"
+            f"capture_encrypt_to: {shown} cannot be used; expected an age public key (age1…), "
+            "as age-keygen -y prints it, or an SSH public key (ssh-ed25519 …, ssh-rsa …)"
         ) from None
     return lambda reader, writer: pyrage.encrypt_io(reader, writer, recipients)

@@ -16,11 +16,11 @@ from __future__ import annotations
 import collections
 import contextlib
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from otel_wirecap import native
 from otel_wirecap.capture.events import Event, EventKind, Value
 from otel_wirecap.capture.exchange import Exchange, Flow
 
@@ -65,7 +65,7 @@ class Request:
     def __init__(self, *, stop: bool) -> None:
         self.stop = stop
         self._written = False
-        self._finished = threading.Event()
+        self._finished = native.Event()
 
     def finish(self, *, written: bool) -> None:
         """It is done; ``written``: and all is in the file."""
@@ -105,7 +105,7 @@ class EventQueue:
             on_first_put: called once, after the next event has been put.
         """
         self._events: collections.deque[tuple[Event, int]] = collections.deque()
-        self._lock = threading.RLock()
+        self._lock = native.RLock()
         self._put_bytes = 0  # under the lock
         self._taken_bytes = 0  # under the lock, too
         self._refused: Refused | None = None
@@ -119,7 +119,7 @@ class EventQueue:
         self._held_bytes = 0
         self._got_bytes = 0  # whoever calls ``get`` alone
         self._is_idle = False
-        self._wake = threading.Event()
+        self._wake = native.Event()
 
     def put(self, kind: EventKind, subject: Exchange | Flow | None, now_ns: int, value: Value, size: int) -> bool:
         """Adds an event that holds ``size`` bytes; False where there is no room for it."""
@@ -134,13 +134,13 @@ class EventQueue:
                 self._refuse(kind, now_ns, size)
                 return False
             if self._blocks:
-                self._inside = threading.get_ident()
+                self._inside = native.get_ident()
             self._put_bytes += size
             self._events.append(((kind, subject, now_ns, value), size))
             self._inside = None
         if self._is_idle or (
             (self._put_bytes - self._got_bytes >= self._wake_bytes or len(self._events) >= self._wake_events)
-            and not self._wake.is_set()
+            and not self._wake.is_set
         ):
             self._is_idle = False
             self._wake.set()
@@ -246,7 +246,7 @@ class EventQueue:
         return self.waiting_bytes + size <= self._max_bytes
 
     def _wait_for_room(self, size: int) -> None:
-        thread = threading.get_ident()
+        thread = native.get_ident()
         if size > self._max_bytes or _runs_an_event_loop():
             return
         if self._inside == thread or thread in self._waiting_threads:  # a signal handler
@@ -262,7 +262,7 @@ class EventQueue:
         # Once stuck is stuck for all, until the writer gets on: else every event would wait.
         while not self.closed and taken != self._taken_when_stuck:
             self._wake.set()
-            time.sleep(1 / ROOM_TRIES_PER_SECOND)
+            native.sleep(1 / ROOM_TRIES_PER_SECOND)
             if self._has_room(size):
                 return
             if self._taken != taken:
@@ -281,7 +281,9 @@ class EventQueue:
 
 
 def _runs_an_event_loop() -> bool:
-    """Whether an event loop runs in this thread, of asyncio (or uvloop) or trio; none does that was not imported."""
+    """Whether one runs in this thread, of asyncio (or uvloop), trio or gevent; none does that was not imported."""
+    if native.runs_greenlets():
+        return True
     events, trio = sys.modules.get("asyncio.events"), sys.modules.get("trio")
     if events is not None:
         with contextlib.suppress(RuntimeError):

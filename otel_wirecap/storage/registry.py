@@ -6,9 +6,9 @@ import atexit
 import dataclasses
 import logging
 import os
-import threading
 from typing import TYPE_CHECKING
 
+from otel_wirecap import native
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.storage.writer import CaptureWriter
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("otel_wirecap")
 
-_lock = threading.Lock()
+_lock = native.RLock()
 _writers: dict[str, CaptureWriter] = {}
 _users: dict[str, int] = {}
 _ended: dict[str, set[str]] = {}
@@ -41,10 +41,10 @@ def open_writer(config: CaptureConfig) -> CaptureWriter:
             writer = CaptureWriter(config, path)
             writer.open()
             _writers[path] = writer
-        elif dataclasses.replace(writer.config, capture_file=config.capture_file) != config:
-            logger.warning("otel-wirecap: the capture %s is open already, with other settings, which it keeps", path)
         _users[path] = _users.get(path, 0) + 1
-        return writer
+    if dataclasses.replace(writer.config, capture_file=config.capture_file) != config:
+        logger.warning("otel-wirecap: the capture %s is open already, with other settings, which it keeps", path)
+    return writer
 
 
 def release_writer(writer: CaptureWriter, timeout: float = 5.0) -> None:
@@ -95,7 +95,7 @@ def _close_all() -> None:
 
 def _begin_child() -> None:
     global _lock  # another thread of the parent may have held the old one
-    _lock = threading.Lock()
+    _lock = native.RLock()
 
 
 atexit.register(_close_all)

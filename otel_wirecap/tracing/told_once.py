@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import logging
 
-logger = logging.getLogger("otel_wirecap")
+from otel_wirecap.log import warn
 
 
 @functools.cache
 def tell_once(message: str, detail: str) -> None:
     """Warns with ``message`` and ``detail``, the first time that these come together."""
-    with contextlib.suppress(Exception):  # the application's log handlers must not reach it through us
-        logger.warning("otel-wirecap: %s: %s", message, detail)
+    warn("%s: %s", message, detail)
