@@ -14,7 +14,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import threading
 import time
 import uuid
 from collections.abc import Callable, Container, Generator, Iterator
@@ -24,6 +23,7 @@ from typing import Any
 import pytest
 
 import otel_wirecap
+from otel_wirecap import native
 from otel_wirecap.instrumentation.runtime import active
 from otel_wirecap.storage import writer as capture_writer
 
@@ -96,22 +96,32 @@ def has_failed(item: pytest.Item) -> bool:
     return item.stash.get(_IS_FAILED, False)
 
 
-def running() -> dict[int | threading.Thread, str]:
+def running() -> dict[int | native.Thread, str]:
     """The child processes of this process, and the threads of its writers, with what a person calls them."""
-    found: dict[int | threading.Thread, str] = {
-        thread: f"thread {thread.name}" for thread in threading.enumerate() if thread.name in _WRITER_THREADS
+    found: dict[int | native.Thread, str] = {
+        thread: f"thread {thread.name}"
+        for thread in list(native._threads.values())
+        if thread.name in _WRITER_THREADS and thread.is_alive()
     }
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):  # the thread has ended
             for pid in map(int, (task / "children").read_text().split()):
                 command = command_of(pid)
-                if command and not any(kept in command for kept in _KEPT_BY_PYTHON):
+                if _runs(pid) and not any(kept in command for kept in _KEPT_BY_PYTHON):
                     found[pid] = f"process {pid}: {command}"
     return found
 
 
+def _runs(pid: int) -> bool:
+    """Whether a process has not ended; one that has only just begun has no command line yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "XZ"
+    except OSError:
+        return False
+
+
 def command_of(pid: int) -> str:
-    """The command line of a process; empty where it has ended."""
+    """The command line of a process; empty where it has ended, or has only just begun."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
@@ -148,7 +158,7 @@ def _lasting(find: Callable[[], list[str]], seconds: float | None = None) -> lis
     return found
 
 
-def _end_what_a_test_left(before: Container[int | threading.Thread]) -> None:
+def _end_what_a_test_left(before: Container[int | native.Thread]) -> None:
     for pid in [what for what in running() if isinstance(what, int) and what not in before]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -230,7 +230,7 @@ def test_no_greenlet_waits_for_room_since_all_of_them_would(tmp_path: Path) -> N
         print(max(seconds) < 3)  # a thread waits for five
     """
     finding = f"""
-        sys.path.insert(0, {str(HERE.parent / "storage")!r})
+        sys.path[:0] = {[str(HERE.parent), str(HERE.parent / "storage")]!r}
         from driving import writers_of
     """
     settings = {"WIRE_CAPTURE_OVERFLOW": "block", "WIRE_CAPTURE_MAX_QUEUE_BYTES": "16MB"}

@@ -23,10 +23,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "fleet.md"
 CHDB_PYTHON = os.environ.get("CHDB_PYTHON")
 SECONDS = 120
 
+pytestmark = pytest.mark.telemetry
+
 SCRIPT = """
 import os, httpx
-
-pytestmark = pytest.mark.telemetry
 url = os.environ["BACKEND"] + "/v1/chat/completions"
 def ask(model, messages, stream=False):
     body = {"model": model, "messages": messages, "stream": stream}

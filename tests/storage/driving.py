@@ -20,6 +20,9 @@ from otel_wirecap.storage.writer import CaptureWriter
 from otel_wirecap.storage.writer_process import WriterProcess
 from otel_wirecap.storage.writer_thread import WriterThread
 
+HERE = Path(__file__).parent
+CHILD_PATH = os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[1])))
+"""PYTHONPATH of a program of a test that imports the tests' modules."""
 SSE = [(b"content-type", b"text/event-stream")]
 
 

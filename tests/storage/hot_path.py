@@ -27,6 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+sys.path.append(str(Path(__file__).parents[1]))  # what all tests share, which pytest finds by itself
+
 from driving import record_writer_of
 
 import otel_wirecap

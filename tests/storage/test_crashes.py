@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from driving import check_numbers, open_writer, wait_until, writers_of
+from driving import CHILD_PATH, check_numbers, open_writer, wait_until, writers_of
 
 from otel_wirecap.reading.reader import read_records
 
@@ -53,7 +53,7 @@ def test_kills_at_random_moments(tmp_path: Path, writer_home: str) -> None:
         with subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(PROGRAM), str(path), rng.choice(("none", "zstd")), f"victim{kill}",
              *rng.choice((("300", "0.0002"), ("30000", "0.002")))],
-            stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"},
+            stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": CHILD_PATH},
         ) as victim:  # fmt: skip
             assert victim.stdout is not None
             put, safe, end = 0, 0, float("inf")

@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 from driving import (
+    CHILD_PATH,
     SSE,
     account,
     check_numbers,
@@ -248,7 +249,7 @@ def run_as_nobody(program: str, path: Path) -> str:
     become = f"os.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid})\n"
     done = subprocess.run(
         [sys.executable, "-c", imports + become + rest, str(path)], cwd="/", capture_output=True, text=True,
-        check=False, env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"}, timeout=100,
+        check=False, env=os.environ | {"PYTHONPATH": CHILD_PATH}, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -419,7 +420,7 @@ def test_a_process_that_ends_by_itself_writes_everything(how: str, code: int, tm
     path = tmp_path / "capture.log"
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(ENDING).format(how=how), str(path)], capture_output=True, check=False,
-        env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"}, timeout=100,
+        env=os.environ | {"PYTHONPATH": CHILD_PATH}, timeout=100,
     )  # fmt: skip
     assert done.returncode == code
     show(f"ended by {how}", 100, *account(path))
@@ -454,7 +455,7 @@ def test_children_of_multiprocessing_write_everything(method: str, tmp_path: Pat
     path = tmp_path / "capture.log"
     subprocess.run(
         [sys.executable, program, str(path), method], check=True, timeout=110,
-        env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"},
+        env=os.environ | {"PYTHONPATH": CHILD_PATH},
     )  # fmt: skip
     found = records(path)
     assert len({record["metadata"]["process"] for record in found}) == 4

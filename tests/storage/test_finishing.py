@@ -19,7 +19,7 @@ from typing import Any
 
 import pyrage
 import pytest
-from driving import exchange_on, open_writer
+from driving import CHILD_PATH, exchange_on, open_writer
 from waiting import MAX_SECONDS, wait_until
 
 from otel_wirecap.capture.events import ResponseHead
@@ -286,7 +286,7 @@ def test_processes_that_finish_and_die_keep_the_caps_at_every_moment(what: str, 
     def start() -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(POLLED), str(path), *arguments], stdout=subprocess.PIPE, text=True,
-            env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"},
+            env=os.environ | {"PYTHONPATH": CHILD_PATH},
         )  # fmt: skip
         started.append(process)
         return process

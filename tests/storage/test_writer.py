@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from driving import SSE, check_numbers, exchange_on, open_writer, records, stream, wait_until, writers_of
+from driving import CHILD_PATH, SSE, check_numbers, exchange_on, open_writer, records, stream, wait_until, writers_of
 from waiting import MAX_SECONDS
 
 from otel_wirecap.capture.events import End, EventKind, ResponseHead, WebsocketMessage
@@ -297,7 +297,7 @@ def test_a_killed_process_loses_only_what_was_put_last(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     code = f"""
         import sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path[:0] = {CHILD_PATH!r}.split({os.pathsep!r})
         from pathlib import Path
         from driving import open_writer, stream
         writer = open_writer(Path({str(path)!r}), capture_flush_interval=0.2)

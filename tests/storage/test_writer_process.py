@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 from driving import (
+    CHILD_PATH,
     SSE,
     account,
     check_numbers,
@@ -219,7 +220,7 @@ def gaps(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def start(program: str, path: Path, stdin: int | None = None, **environ: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program), str(path)], stdout=subprocess.PIPE, text=True,
-        stdin=stdin, env={**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}", **environ},
+        stdin=stdin, env={**os.environ, "PYTHONPATH": CHILD_PATH, **environ},
     )  # fmt: skip
 
 
@@ -393,7 +394,7 @@ def test_a_module_that_instruments_applications_does_not_instrument_the_writer(p
     (site / "sitecustomize.py").write_text(
         f"import os\nopen({str(tmp_path / 'started')!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
     )
-    paths = f"{site}{os.pathsep}{HERE}{os.pathsep}{ROOT}"
+    paths = f"{site}{os.pathsep}{CHILD_PATH}"
     with start(APPLICATION + "    assert writer.close()\n", path, PYTHONPATH=paths) as application:
         application.communicate()
     assert application.returncode == 0
