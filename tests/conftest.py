@@ -12,16 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
-import selection  # noqa: F401  # the profiles
 
 import otel_wirecap
 from otel_wirecap.instrumentation.runtime import active
 
-hypothesis.settings.load_profile("quick")
-
-pytest_plugins = ["leftovers"]
+pytest_plugins = ["leftovers", "selection"]
 
 # Not 5: the kernel may reset a connection that finds no place in the queue of a backend.
 socketserver.TCPServer.request_queue_size = 128

@@ -1,5 +1,8 @@
 """What the default run takes of many: one parameter or a few of each kind, and a part of the examples.
 
+A plugin of pytest, loaded by ``conftest.py``. A test that is marked ``sampled(count, rest=MARKER)`` runs by default
+with so many of its parameters, evenly spread; with the others it has the marker that keeps it out.
+
 Continuous integration takes all: ``pytest -m "" --hypothesis-profile=ci``.
 """
 
@@ -17,6 +20,23 @@ ALL_EXAMPLES = 100
 # No deadlines: a busy machine is no failure.
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=ALL_EXAMPLES)
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=ALL_EXAMPLES // 5)
+hypothesis.settings.load_profile("quick")  # --hypothesis-profile names another one
+
+
+@pytest.hookimpl(tryfirst=True)  # before those with some markers are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    sampled: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            sampled.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for several in sampled.values():
+        mark = several[0].get_closest_marker("sampled")
+        assert mark is not None
+        count = mark.args[0]
+        taken = {number * len(several) // count for number in range(count)}
+        for number, item in enumerate(several):
+            if number not in taken:
+                item.add_marker(mark.kwargs["rest"])
 
 
 def examples(most: int) -> int:

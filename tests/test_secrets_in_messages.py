@@ -241,6 +241,7 @@ def test_no_log_line_has_a_secret_that_a_file_was_named_by(
     ],
     ids=["instrument", "opentelemetry-instrument", "run"],
 )
+@pytest.mark.sampled(1, rest="telemetry")
 def test_a_process_prints_no_secret_key_that_its_environment_gives_for_a_public_one(
     command: list[str], secret: Secret, tmp_path: Path
 ) -> None:

@@ -193,6 +193,7 @@ ADVERSARIAL = [
 
 
 @pytest.mark.parametrize("piece", ADVERSARIAL)
+@pytest.mark.sampled(4, rest="thorough")
 def test_time_grows_with_the_length_and_not_with_its_square(piece):
     redactor = Redactor(known_values=["a" * 8, "-" * 9 + "x"])
 
@@ -240,6 +241,7 @@ def test_credentials_that_were_seen_are_masked_everywhere_and_words_are_not():
     assert redactor.json(b"[1234567890]", counts) == b'["[REDACTED]"]'
 
 
+@pytest.mark.thorough
 def test_the_credentials_that_were_seen_first_are_forgotten_when_there_are_too_many():
     redactor = Redactor()
     values = [secrets.token_hex(16) for _ in range(6 * MAX_LITERALS)]

@@ -54,6 +54,7 @@ def run(command: str, path: Path, *more: str) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("command", READING)
+@pytest.mark.sampled(14, rest="thorough")
 def test_what_is_no_capture_is_told_in_one_sentence(command, kind, tmp_path):
     path, (content, told) = tmp_path / "capture.log", BAD[kind]
     if content is ...:

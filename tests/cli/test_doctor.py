@@ -89,6 +89,7 @@ def test_a_command_whose_interpreter_cannot_be_told_is_told(words, state, told):
         ),
     ],
 )  # fmt: skip
+@pytest.mark.sampled(5, rest="thorough")
 def test_what_the_environment_says_is_looked_at(environ, name, state, told):
     check = doctor(**environ)[name]
     assert (check["state"], told in check["told"]) == (state, True), check

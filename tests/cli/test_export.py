@@ -240,6 +240,7 @@ def unredacted(secret: dict[str, str], *, ours: bool) -> bytes:
 
 @pytest.mark.parametrize("ours", [True, False])
 @pytest.mark.parametrize("kind", ["jsonl", "cbor", "structured", "text", "har", "bundle", "parquet"])
+@pytest.mark.sampled(4, rest="thorough")
 def test_no_secret_goes_out_of_a_capture_that_has_them_all(kind, ours, tmp_path):
     shaped = ("split", "body", "bytes")
     secret = {name: "sk-proj-" + secrets.token_hex(24) for name in shaped}

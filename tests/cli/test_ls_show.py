@@ -96,6 +96,7 @@ def test_ls_json_has_one_object_a_flow_with_its_exchanges_and_tokens(run):
         (["--failed", "--backend", "anthropic"], lambda flow: flow["error"] == "overloaded_error", 1),
     ],
 )
+@pytest.mark.sampled(3, rest="thorough")
 def test_ls_chooses(run, options, holds, count):
     everything = listed(run("ls", "--json", "demo.log"))
     chosen = listed(run("ls", "--json", "demo.log", *options))
@@ -107,6 +108,7 @@ def test_ls_chooses(run, options, holds, count):
 
 
 @pytest.mark.parametrize("by", ["session", "backend", "model", "error", "key_name"])
+@pytest.mark.sampled(2, rest="thorough")
 def test_ls_adds_flows_up_by_what_they_have_in_common(run, by):
     groups = listed(run("ls", "--json", "--by", by, "demo.log"))
     flows = listed(run("ls", "--json", "demo.log"))
@@ -188,12 +190,14 @@ def test_colours_are_as_the_environment_wants_them(run):
 
 
 @pytest.mark.parametrize("columns", [50, 80, 120, 200])
+@pytest.mark.sampled(1, rest="thorough")
 def test_no_line_is_wider_than_the_terminal_and_ids_stay_whole(run, columns):
     lines = run("ls", "demo.log", COLUMNS=str(columns)).stdout.splitlines()
     assert max(map(len, lines)) <= columns
     assert all(re.match(r"req_[0-9a-f]{8}", line) for line in lines[1:])
 
 
+@pytest.mark.tools
 def test_a_closed_pipe_is_no_error(run, tmp_path):
     name = listed(run("ls", "--json", "demo.log"))[1]["request_id"]
     for what in (
@@ -229,6 +233,7 @@ print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
 
 
 @pytest.mark.parametrize(("columns", "is_loaded"), [("80", False), ("400", True)])
+@pytest.mark.sampled(1, rest="thorough")
 def test_the_table_of_prices_is_loaded_only_where_costs_have_room(made, columns, is_loaded, tmp_path):
     pytest.importorskip("genai_prices")
     program = f"""

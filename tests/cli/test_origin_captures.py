@@ -132,6 +132,7 @@ def test_diff_tells_what_the_proxy_put_in(run):
     assert "messages" not in told.replace("/v1/messages", "")
 
 
+@pytest.mark.thorough
 def test_tail_gives_its_last_events_and_its_flows(run):
     assert [one["direction"] for one in documents(run("tail", "--json", "-n", "2"))] == [
         "inbound_response", "outbound_response",
@@ -180,6 +181,7 @@ def test_verify_finds_it_whole_and_says_that_it_has_no_numbers(run, origin, tmp_
     assert "chunk" in less.stdout
 
 
+@pytest.mark.thorough
 def test_export_makes_an_archive_and_a_capture_of_our_own_shape_of_it(run, tmp_path):
     archive = orjson.loads(run("export", "--to", "har").stdout)
     statuses = [entry["response"]["status"] for entry in archive["log"]["entries"]]

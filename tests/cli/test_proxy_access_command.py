@@ -45,6 +45,7 @@ def refused(folder: Path, *options: str, **variables: str) -> str:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "0"])
+@pytest.mark.sampled(1, rest="thorough")
 def test_other_machines_are_not_let_in_without_a_token(host: str, tmp_path: Path) -> None:
     told = refused(tmp_path, "--host", host)
     assert f"--host: '{host}'" in told
@@ -91,6 +92,7 @@ def test_two_tokens_are_told_and_none_of_them_quoted(tmp_path: Path) -> None:
         (["--no-environment-keys"], IN_VARIABLE, f"{TOKEN_VARIABLE}: has no use with --no-environment-keys"),
     ],
 )  # fmt: skip
+@pytest.mark.sampled(3, rest="thorough")
 def test_options_that_cannot_be_used_are_told(
     options: list[str], variables: dict[str, str], told: str, tmp_path: Path
 ) -> None:
@@ -168,6 +170,7 @@ def records(folder: Path, leg: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("place", ["file", "variable", "both"])
+@pytest.mark.sampled(1, rest="thorough")
 def test_a_token_opens_the_proxy_to_other_machines_and_is_in_no_capture(
     place: str, tmp_path: Path, backend: Backend
 ) -> None:

@@ -110,6 +110,7 @@ def query(folder: Path, text: str) -> list[list[object]]:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=range(len(RECIPES)))
+@pytest.mark.sampled(4, rest="thorough")
 def test_the_command_answers_what_the_recipe_does(recipe, folder):
     if shutil.which("jq") is None:
         pytest.skip("jq is not here")

@@ -86,6 +86,7 @@ def seen(settings: dict[str, Any], capture_file: Path, read_capture: Read, url: 
         ({"capture_excluded_urls": r"127\.0\.0\.1:\d+/doc"}, ["client"]),
     ],
 )
+@pytest.mark.sampled(5, rest="thorough")
 def test_legs_and_urls_are_chosen_and_what_is_left_stays_one_flow(
     settings: dict[str, Any], legs: list[str], server: Server, capture_file: Path, read_capture: Read
 ) -> None:

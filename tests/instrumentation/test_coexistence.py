@@ -146,6 +146,7 @@ def server() -> Iterator[Server]:
 )
 @pytest.mark.parametrize("put_first", mostly(pytest.mark.thorough, ["ours", "others"], "others"))
 @pytest.mark.parametrize("taken_first", ["ours", "others"])
+@pytest.mark.telemetry
 def test_both_work_nothing_is_doubled_and_parents_are_right(
     other: str, put_first: str, taken_first: str, server: Server, tmp_path: Path
 ) -> None:

@@ -170,6 +170,7 @@ def body_of(records: list[dict[str, Any]], direction: str) -> bytes:
 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("fault", ["before", "reset", "close", "malformed", "stall"])
+@pytest.mark.sampled(5, rest="thorough")
 def test_a_backend_that_fails_is_an_error_on_both_legs(
     client: str, fault: str, breaking: BreakingServer, captured: Finish
 ) -> None:
@@ -267,6 +268,7 @@ PROGRAM = """
 
 @pytest.mark.parametrize("client", ["httpx", "aiohttp"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.sampled(1, rest="faults")
 def test_a_process_that_ends_in_mid_stream_leaves_nothing_open(
     client: str, number: signal.Signals, breaking: BreakingServer, tmp_path: Path
 ) -> None:

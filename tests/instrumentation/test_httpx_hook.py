@@ -82,6 +82,7 @@ def test_an_exchange_is_one_request_and_one_response(server: Server, captured: F
 
 @pytest.mark.parametrize("as_type", [bytes, str])
 @pytest.mark.parametrize("target", ["/a/../b%2Fc//d?x='1'&", "/x?", "//y", "/\\|"])
+@pytest.mark.sampled(8, rest="thorough")
 def test_a_target_that_stands_for_the_urls_own_path_is_what_is_recorded(
     target: str, as_type: type, server: Server, captured: Finish, call: Any
 ) -> None:
@@ -269,6 +270,7 @@ def be_cancelled(http: ModuleType, url: str) -> None:
         (be_cancelled, "cancelled", ()),
     ],
 )
+@pytest.mark.sampled(6, rest="thorough")
 def test_every_stream_ends_once_however_it_is_left(
     leave: Any, outcome: str, errors: tuple[str, ...], server: Server, captured: Finish, http: ModuleType
 ) -> None:
@@ -339,6 +341,7 @@ def test_one_client_can_be_captured_alone_and_is_never_recorded_twice(
 @pytest.mark.parametrize(
     ("owner", "name"), [(Runtime, "begin_backend"), (Exchange, "begin"), (Exchange, "chunk"), (Exchange, "response")]
 )
+@pytest.mark.sampled(4, rest="thorough")
 def test_a_hook_that_fails_harms_nobody_and_is_told_once(
     owner: type, name: str, server: Server, captured: Finish, call: Any, monkeypatch: Any, caplog: Any
 ) -> None:

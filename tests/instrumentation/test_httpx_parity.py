@@ -96,6 +96,7 @@ def normal(seen: dict[str, Any], port: int) -> Any:
 @pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize("how", ["raw", "decoded", "break"])
 @pytest.mark.parametrize("path", [*PATHS, pytest.param("/stall/20", marks=pytest.mark.thorough)])
+@pytest.mark.sampled(17, rest="thorough")
 def test_a_client_sees_the_same_with_and_without_capture(
     name: str, kind: str, how: str, path: str, capture_file: Path
 ) -> None:

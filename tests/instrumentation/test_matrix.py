@@ -231,6 +231,7 @@ def test_a_framework_with_every_client(framework: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(300)  # two dozen requests at once, each through an SDK that is slow to import
 @pytest.mark.parametrize("writer", ["process", "thread"])
 @pytest.mark.parametrize("server", WSGI_SERVERS)
+@pytest.mark.servers
 def test_a_wsgi_server_with_every_client(server: str, writer: str, tmp_path: Path) -> None:
     exact = run_wsgi(WSGI_SERVERS[server], tmp_path, writer)
     show(server, f"Flask | {writer}", exact, 2 * len(gateway_app.SYNC_CLIENTS) * AT_ONCE)

@@ -94,6 +94,7 @@ def load(url: str, finished: list[str], stop: threading.Event, name: str) -> Non
 
 
 @pytest.mark.parametrize("server", mostly(pytest.mark.servers, SERVERS, "uvicorn --workers 2"))
+@pytest.mark.servers
 def test_what_was_finished_when_the_signal_came_is_in_the_file(server: str, tmp_path: Path) -> None:
     (tmp_path / "application.py").write_text(APPLICATION)
     port = free_port()

@@ -61,6 +61,7 @@ def run_show(flow: str, path: Path, *more: str) -> str:
 
 
 @needs_table
+@pytest.mark.thorough
 def test_what_the_table_said_is_remembered_until_another_table_is_installed(tmp_path, cache_folder, monkeypatch):
     path = tmp_path / "demo.log"
     usage = {"prompt_tokens": 1000, "completion_tokens": 100}
