@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from otel_wirecap.capture.formats import FORMATS, Format, JSONLines
 from otel_wirecap.capture.naming import rotated_name
 from otel_wirecap.errors import ConfigurationError
-from otel_wirecap.storage.capture_file import CaptureFile, RecordTooLongError
+from otel_wirecap.storage.capture_file import CaptureFile
 from otel_wirecap.storage.finishing import Finisher, Finishing
 from otel_wirecap.storage.stats import FileStats
 from otel_wirecap.storage.system_records import shortened, system_record
@@ -201,9 +201,6 @@ class CaptureOutput:
             self._remove_written(result.written)
             if result.torn_bytes:
                 self._gap({"lost_bytes": result.torn_bytes, "reason": "torn_tail"})
-            if isinstance(result.error, RecordTooLongError):
-                self._replace_first()
-                continue
             if result.error is not None:
                 self._write_failed(result.error)
                 return False
@@ -282,13 +279,6 @@ class CaptureOutput:
         if self._left_out:
             (first, last, count), self._left_out = self._left_out, []
             self._gap({"lost_records": count, "first_seq": first, "last_seq": last, "reason": self._left_out_reason})
-
-    def _replace_first(self) -> None:
-        """Another process's settings are stricter than ours, and were not known when the record was made."""
-        length = len(self._waiting[0])
-        gap = self._gap_in_place(self._waiting_numbers[0], {"reason": "too_long", "lost_bytes": length})
-        self._waiting[0] = gap
-        self.waiting_bytes += len(gap) - length
 
     def _gap_in_place(self, number: int, gap: Mapping[str, object]) -> bytes:
         told = system_record("system_gap", {"lost_records": 1, **gap})
