@@ -12,7 +12,7 @@ import dataclasses
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,6 @@ EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_WIRECAP_EXCLUDED_URLS", "OTEL_PYTHON_EXC
 KNOWN_METHODS_VARIABLE = "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS"
 
 FORMATS = ("jsonl", "text", "structured", "cbor")
-OVERFLOWS = ("drop", "block")
 WRITERS = ("process", "thread")
 COMPRESSIONS = ("none", "gzip", "zstd")
 REDACTIONS = ("on", "headers-only", "off")
@@ -57,6 +56,12 @@ DEFAULT_SESSION_HEADERS = (
     "thread-id",
 )
 """The request headers that name a session, in the order they are asked; lower case."""
+
+REMOVED_SETTINGS = {
+    "capture_overflow": "events that find no room are always left out, and counted; "
+    "capture_max_queue_bytes says how much room there is",
+}
+"""Settings of earlier versions, and what to use instead. One that is given is an error, however it is given."""
 
 MIN_SECRET_LENGTH = 8
 """Shorter ones would mangle harmless text."""
@@ -319,11 +324,6 @@ class CaptureConfig:
     )
     capture_max_payload_bytes: int = _setting(10 << 20, SIZE, "bytes of one body; a longer one is truncated")
     capture_max_queue_bytes: int = _setting(64 << 20, SIZE, "bytes that may wait in memory for the writer")
-    capture_overflow: str = _setting(
-        "drop",
-        _one_of(*OVERFLOWS),
-        "what happens to events that find no room in memory: they are left out, or their thread waits",
-    )
     capture_assemble_streams: bool = _setting(
         True,  # noqa: FBT003  # a default is what it is
         SWITCH,
@@ -430,10 +430,7 @@ def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | No
         section = _read_file(file)
         for name, value in section.items():
             values[name] = _parse(kinds[name], name, value, f"in {file}")
-    for name, kind in kinds.items():
-        variable = environment_variable(name)
-        if environ.get(variable):
-            values[name] = _parse(kind, name, environ[variable], f"from {variable}")
+    values |= _from_environment(environ, kinds)
     if "capture_excluded_urls" not in values:
         for variable in EXCLUDED_URLS_VARIABLES:
             if environ.get(variable):
@@ -457,6 +454,17 @@ def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | No
             f"({config.capture_span_payloads!r}) hands them, secrets included; expected capture_span_payloads: off"
         )
     return config
+
+
+def _from_environment(environ: Mapping[str, str], kinds: Mapping[str, Kind]) -> dict[str, Any]:
+    """The settings that environment variables give."""
+    values: dict[str, Any] = {}
+    for name in [*kinds, *REMOVED_SETTINGS]:
+        variable = environment_variable(name)
+        if environ.get(variable):
+            _refuse_unknown([name], kinds, f"from {variable}")
+            values[name] = _parse(kinds[name], name, environ[variable], f"from {variable}")
+    return values
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
@@ -497,8 +505,10 @@ def _parse(kind: Kind, name: str, value: object, origin: str) -> Any:
         raise ConfigurationError(f"{name}: {shown} ({origin}) cannot be used; expected {kind.expected}") from None
 
 
-def _refuse_unknown(given: Mapping[str, object], known: Mapping[str, object], what: str) -> None:
+def _refuse_unknown(given: Iterable[str], known: Collection[str], what: str) -> None:
     for name in given:
+        if name in REMOVED_SETTINGS:
+            raise ConfigurationError(f"{name}: no longer a setting ({what}); {REMOVED_SETTINGS[name]}")
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]}?" if close else "known settings: " + ", ".join(known)
@@ -524,7 +534,7 @@ def _read_file(file: object) -> dict[str, object]:
     # The section may be shared with the application's own logging settings: only capture_* is ours.
     prefixes = ("capture_", "capture-", "cbor_capture_")
     ours = {str(name): value for name, value in section.items() if str(name).startswith(prefixes)}
-    _refuse_unknown(ours, {field.name: None for field in setting_fields()}, f"in {path}")
+    _refuse_unknown(ours, option_names(), f"in {path}")
     return {name: value for name, value in ours.items() if value is not None}
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 import otel_wirecap
+from otel_wirecap.cli import main
 from otel_wirecap.config import (
+    REMOVED_SETTINGS,
     SecretPattern,
     environment_variable,
     load_config,
@@ -36,7 +38,6 @@ GOOD: dict[str, tuple[str, Any]] = {
     "capture_fsync": ("rotate", "rotate"),
     "capture_max_payload_bytes": ("1000", 1000),
     "capture_max_queue_bytes": ("8m", 8 << 20),
-    "capture_overflow": ("block", "block"),
     "capture_writer": ("thread", "thread"),
     "capture_assemble_streams": ("off", False),
     "capture_legs": ("backend", ("backend",)),
@@ -71,7 +72,6 @@ BAD = {
     "capture_compression": "bzip2",
     "capture_encrypt_to": "AGE-SECRET-KEY-1",
     "capture_fsync": "always",
-    "capture_overflow": "wait",
     "capture_writer": "wait",
     "capture_max_payload_bytes": "0",
     "capture_max_queue_bytes": "1e400",
@@ -130,6 +130,26 @@ def test_an_unknown_setting_is_told_with_the_one_that_was_meant(tmp_path: Path) 
     file.write_text("logging: {capture_nonsense: 1}\n")
     with pytest.raises(ConfigurationError, match="capture_nonsense"):
         load_config({"config": file}, {})
+
+
+@pytest.mark.parametrize("name", REMOVED_SETTINGS)
+def test_a_setting_of_an_earlier_version_is_told_with_what_to_use_instead(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"logging: {{{name}: x}}\n")
+    variable = environment_variable(name)
+    expected = rf"{name}: no longer a setting \(.+\); " + re.escape(REMOVED_SETTINGS[name])
+    for arguments, environ in (({name: "x"}, {}), ({"config": file}, {}), ({}, {variable: "x"})):
+        with pytest.raises(ConfigurationError, match=expected):
+            load_config(arguments, environ)
+    monkeypatch.chdir(tmp_path)
+    option = "--" + name.replace("_", "-")
+    assert main(["run", option, "x", "--", "true"]) == 2
+    assert re.search(expected, capsys.readouterr().err)
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    assert option not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", [None, "logging: [1, 2", "logging: text", "- a list", "", "level: INFO"])

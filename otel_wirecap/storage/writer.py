@@ -92,10 +92,7 @@ class CaptureWriter:
     def __init__(self, config: CaptureConfig, path: str) -> None:
         self._config = config
         self.path = path
-        self._queue = EventQueue(
-            max_bytes=config.capture_max_queue_bytes,
-            blocks=config.capture_overflow == "block",
-        )
+        self._queue = EventQueue(max_bytes=config.capture_max_queue_bytes)
         self.put = self._queue.put
         self._observe_write: Callable[[float], None] | None = None
         self._observe_system_record: Callable[[Record], None] | None = None
