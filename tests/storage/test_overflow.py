@@ -87,13 +87,14 @@ def test_a_signal_handler_within_put_can_put(tmp_path: Path) -> None:
     try:
         while inner.count <= 10 and outer.count < 100_000:
             outer.put(300)
+            assert writer.flush(60)  # nothing is to be refused here
     finally:
         is_over.set()
         interrupting.join()
         signal.signal(signal.SIGUSR2, before)
     outer.end()
     inner.end()
-    assert writer.close()
+    assert writer.close(60)
     assert inner.count > 10
     show("a signal handler within put", outer.count + inner.count, *account(path))
 
