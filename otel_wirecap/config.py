@@ -38,8 +38,6 @@ CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 CONTENT_MODES = {"NO_CONTENT": "off", "SPAN_ONLY": "events", "EVENT_ONLY": "logs", "SPAN_AND_EVENT": "both"}
 """OpenTelemetry's way to ask for content, and what it is as ``capture_span_payloads``; our own name wins."""
 
-PAUSE_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGWINCH")
-
 DEFAULT_SESSION_HEADERS = (
     "x-session-id",
     "session-id",
@@ -60,6 +58,7 @@ DEFAULT_SESSION_HEADERS = (
 REMOVED_SETTINGS = {
     "capture_overflow": "events that find no room are always left out, and counted; "
     "capture_max_queue_bytes says how much room there is",
+    "capture_pause_signal": "have the application's own signal handler call otel_wirecap.pause() and resume()",
 }
 """Settings of earlier versions, and what to use instead. One that is given is an error, however it is given."""
 
@@ -225,16 +224,6 @@ def _parse_expressions(value: Any) -> tuple[str, ...]:
     return expressions
 
 
-def _parse_signal(value: Any) -> str | None:
-    if value is None or value == "":
-        return None
-    name = str(value).upper()
-    name = name if name.startswith("SIG") else "SIG" + name
-    if name not in PAUSE_SIGNALS:
-        raise ValueError
-    return name
-
-
 def _parse_patterns(value: Any) -> tuple[SecretPattern, ...]:
     """Reads ``name=expression`` between commas, or a list of maps."""
     if isinstance(value, str):
@@ -272,7 +261,6 @@ RECIPIENT = Kind(_parse_recipient, "an age public key (age1…) or an SSH public
 NAMES = Kind(_parse_names, "a list of names (in an environment variable: separated by commas)")
 LEG_NAMES = Kind(_parse_legs, "a list of: " + ", ".join(LEGS))
 EXPRESSIONS = Kind(_parse_expressions, "a list of regular expressions (in an environment variable: between commas)")
-SIGNAL = Kind(_parse_signal, "one of: " + ", ".join(PAUSE_SIGNALS))
 SECRETS = Kind(
     _parse_secrets,
     f"a list of secrets of {MIN_SECRET_LENGTH} characters or more (in an environment variable: separated by commas)",
@@ -338,9 +326,6 @@ class CaptureConfig:
     )
     capture_excluded_urls: tuple[str, ...] = _setting(
         (), EXPRESSIONS, "regular expressions; a URL that has a match of one in it is not captured"
-    )
-    capture_pause_signal: str | None = _setting(
-        None, SIGNAL, "a signal on which a running process pauses its capture, and resumes it"
     )
     capture_span_payloads: str = _setting(
         "off",

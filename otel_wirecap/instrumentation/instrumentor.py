@@ -12,7 +12,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from otel_wirecap.config import load_config, option_names, unknown_variables
 from otel_wirecap.environment import is_switched_off
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
-from otel_wirecap.instrumentation import aiohttp, asgi_hooks, httpx, pause_signal, websockets
+from otel_wirecap.instrumentation import aiohttp, asgi_hooks, httpx, websockets
 from otel_wirecap.instrumentation.patching import LazyHooks
 from otel_wirecap.instrumentation.runtime import Runtime, active, set_active
 
@@ -152,15 +152,11 @@ def start(settings: dict[str, Any]) -> None:
             set_active(Runtime(config, **providers))
         except CaptureFileError as error:
             logger.error("otel-wirecap: capture is off: %s", error)  # noqa: TRY400  # one clear line, no traceback
-            return
-        if config.capture_pause_signal is not None:
-            pause_signal.install(config.capture_pause_signal)
 
 
 def stop() -> None:
     """Ends the running capture."""
     runtime = active()
-    pause_signal.remove()
     set_active(None)
     if runtime is not None:
         runtime.close()

@@ -223,14 +223,6 @@ class Runtime:
             self.choice.paused = False
             self._tell(SystemTold("system_resume", {"exchanges_passed_over": self.choice.passed_over}))
 
-    def toggle(self) -> None:
-        """Pauses a capture that runs, and resumes one that is paused."""
-        if self.choice.paused:
-            self.resume()
-        else:
-            self.pause()
-        logger.warning("otel-wirecap: capture is %s", "paused" if self.choice.paused else "resumed")
-
     def _tell(self, told: SystemTold) -> None:
         self.exporter.emit(EventKind.SYSTEM, None, now_ns(), told, HEAD_SIZE)
 
@@ -387,13 +379,16 @@ def annotate(
 
 
 def pause() -> None:
-    """Captures no new exchange until ``resume()``; those that run are captured to their end, with what they cause."""
+    """Captures no new exchange until ``resume()``; those that run are captured to their end, with what they cause.
+
+    May be called from any thread, and from a signal handler.
+    """
     if _runtime is not None:
         _runtime.pause()
 
 
 def resume() -> None:
-    """Ends a ``pause()``."""
+    """Ends a ``pause()``; may be called from wherever that may."""
     if _runtime is not None:
         _runtime.resume()
 
