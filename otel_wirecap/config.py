@@ -14,14 +14,14 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from otel_wirecap.environment import environment_variable
 from otel_wirecap.errors import ConfigurationError
 
 CONFIG_FILE_VARIABLE = "WIRE_CAPTURE_CONFIG"
 EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_WIRECAP_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
-"""OpenTelemetry's names for ``capture_excluded_urls``; the first that is set counts, below our own."""
+"""OpenTelemetry's variables for URLs that are not captured, regular expressions; the first that is set counts."""
 
 KNOWN_METHODS_VARIABLE = "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS"
 
@@ -58,6 +58,8 @@ DEFAULT_SESSION_HEADERS = (
 REMOVED_SETTINGS = {
     "capture_overflow": "events that find no room are always left out, and counted; "
     "capture_max_queue_bytes says how much room there is",
+    "capture_excluded_urls": "give globs in capture_exclude, or regular expressions in the environment variable "
+    f"{EXCLUDED_URLS_VARIABLES[0]}",
     "capture_pause_signal": "have the application's own signal handler call otel_wirecap.pause() and resume()",
 }
 """Settings of earlier versions, and what to use instead. One that is given is an error, however it is given."""
@@ -214,14 +216,11 @@ def _parse_legs(value: Any) -> tuple[str, ...]:
     return legs
 
 
-def _parse_expressions(value: Any) -> tuple[str, ...]:
-    expressions = _parse_names(_BETWEEN_EXPRESSIONS.split(value) if isinstance(value, str) else value)
-    for expression in expressions:
-        try:
-            re.compile(expression)
-        except re.error:
-            raise ValueError from None
-    return expressions
+def _parse_expressions(value: str) -> tuple[re.Pattern[str], ...]:
+    try:
+        return tuple(re.compile(expression) for expression in _parse_names(_BETWEEN_EXPRESSIONS.split(value)))
+    except re.error:
+        raise ValueError from None
 
 
 def _parse_patterns(value: Any) -> tuple[SecretPattern, ...]:
@@ -260,7 +259,7 @@ AGE = Kind(_parse_age, "a time of at least 1 second, such as 3600, 90m, 12h, 7d 
 RECIPIENT = Kind(_parse_recipient, "an age public key (age1…) or an SSH public key (ssh-ed25519 …)")
 NAMES = Kind(_parse_names, "a list of names (in an environment variable: separated by commas)")
 LEG_NAMES = Kind(_parse_legs, "a list of: " + ", ".join(LEGS))
-EXPRESSIONS = Kind(_parse_expressions, "a list of regular expressions (in an environment variable: between commas)")
+EXPRESSIONS = Kind(_parse_expressions, "regular expressions between commas")
 SECRETS = Kind(
     _parse_secrets,
     f"a list of secrets of {MIN_SECRET_LENGTH} characters or more (in an environment variable: separated by commas)",
@@ -323,9 +322,6 @@ class CaptureConfig:
     )
     capture_exclude: tuple[str, ...] = _setting(
         (), NAMES, "globs of hosts, paths, or host and path that are not captured"
-    )
-    capture_excluded_urls: tuple[str, ...] = _setting(
-        (), EXPRESSIONS, "regular expressions; a URL that has a match of one in it is not captured"
     )
     capture_span_payloads: str = _setting(
         "off",
@@ -416,13 +412,7 @@ def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | No
         for name, value in section.items():
             values[name] = _parse(kinds[name], name, value, f"in {file}")
     values |= _from_environment(environ, kinds)
-    if "capture_excluded_urls" not in values:
-        for variable in EXCLUDED_URLS_VARIABLES:
-            if environ.get(variable):
-                values["capture_excluded_urls"] = _parse(
-                    EXPRESSIONS, "capture_excluded_urls", environ[variable], f"from {variable}"
-                )
-                break
+    excluded_urls(environ)  # a wrong one is told with the settings
     if "capture_span_payloads" not in values:
         asked = environ.get(CONTENT_VARIABLE, "").strip().upper()  # other words are other instrumentation's
         values["capture_span_payloads"] = CONTENT_MODES.get(asked, "off")
@@ -480,6 +470,21 @@ def known_methods(environ: Mapping[str, str] | None = None) -> frozenset[str]:
     """The HTTP methods that OpenTelemetry's variable names as known; empty where it names none."""
     environ = os.environ if environ is None else environ
     return frozenset(_parse_names(environ.get(KNOWN_METHODS_VARIABLE, "")))
+
+
+def excluded_urls(environ: Mapping[str, str] | None = None) -> tuple[re.Pattern[str], ...]:
+    """What URLs are not captured by OpenTelemetry's variables: those in which one of these finds a match.
+
+    Raises:
+        ConfigurationError: one of them is no regular expression.
+    """
+    environ = os.environ if environ is None else environ
+    for variable in EXCLUDED_URLS_VARIABLES:
+        if environ.get(variable):
+            return cast(
+                "tuple[re.Pattern[str], ...]", _parse(EXPRESSIONS, variable, environ[variable], "in the environment")
+            )
+    return ()
 
 
 def _parse(kind: Kind, name: str, value: object, origin: str) -> Any:

@@ -12,9 +12,11 @@ import pytest
 import otel_wirecap
 from otel_wirecap.cli import main
 from otel_wirecap.config import (
+    EXCLUDED_URLS_VARIABLES,
     REMOVED_SETTINGS,
     SecretPattern,
     environment_variable,
+    excluded_urls,
     load_config,
     service_name,
     setting_fields,
@@ -43,7 +45,6 @@ GOOD: dict[str, tuple[str, Any]] = {
     "capture_legs": ("backend", ("backend",)),
     "capture_include": ("api.example, */v1/*", ("api.example", "*/v1/*")),
     "capture_exclude": ("/healthz", ("/healthz",)),
-    "capture_excluded_urls": ("/metrics$,^http://internal", ("/metrics$", "^http://internal")),
     "capture_span_payloads": ("events", "events"),
     "capture_propagate": ("never", "never"),
     "capture_session_headers": ("x-a, x-b", ("x-a", "x-b")),
@@ -76,7 +77,6 @@ BAD = {
     "capture_max_queue_bytes": "1e400",
     "capture_assemble_streams": "perhaps",
     "capture_legs": "middle",
-    "capture_excluded_urls": "([",
     "capture_span_payloads": "all",
     "capture_propagate": "sometimes",
     "capture_backends": "nameless",
@@ -202,9 +202,13 @@ def test_a_number_can_be_a_secret() -> None:
     assert load_config({"capture_redact_values": [1234567890]}, {}).capture_redact_values == ("1234567890",)
 
 
-def test_the_commas_of_a_regular_expression_do_not_cut_it() -> None:
-    config = load_config({}, {"WIRE_CAPTURE_EXCLUDED_URLS": "/v[0-9]{2,3}/,health,x{1,}"})
-    assert config.capture_excluded_urls == ("/v[0-9]{2,3}/", "health", "x{1,}")
+def expressions_of(environ: dict[str, str]) -> list[str]:
+    return [expression.pattern for expression in excluded_urls(environ)]
+
+
+@pytest.mark.parametrize("variable", EXCLUDED_URLS_VARIABLES)
+def test_the_commas_of_a_regular_expression_do_not_cut_it(variable: str) -> None:
+    assert expressions_of({variable: "/v[0-9]{2,3}/, health,x{1,}"}) == ["/v[0-9]{2,3}/", "health", "x{1,}"]
 
 
 def test_the_service_name_is_opentelemetrys() -> None:
@@ -219,13 +223,18 @@ def test_instrument_raises_on_a_wrong_setting_and_captures_nothing(tmp_path: Pat
     assert not (tmp_path / "capture.log").exists()
 
 
-def test_excluded_urls_fall_back_to_opentelemetrys_variables(tmp_path: Path) -> None:
+def test_of_opentelemetrys_variables_for_urls_the_one_for_us_counts() -> None:
     general = {"OTEL_PYTHON_EXCLUDED_URLS": "general"}
     own = general | {"OTEL_PYTHON_WIRECAP_EXCLUDED_URLS": "own"}
-    assert load_config({}, general).capture_excluded_urls == ("general",)
-    assert load_config({}, own).capture_excluded_urls == ("own",)
-    assert load_config({}, own | {"WIRE_CAPTURE_EXCLUDED_URLS": "nearest"}).capture_excluded_urls == ("nearest",)
-    assert load_config({"capture_excluded_urls": ["given"]}, own).capture_excluded_urls == ("given",)
+    assert expressions_of({}) == []
+    assert expressions_of(general) == ["general"]
+    assert expressions_of(own) == ["own"]
+
+
+@pytest.mark.parametrize("variable", EXCLUDED_URLS_VARIABLES)
+def test_a_wrong_expression_in_opentelemetrys_variable_is_told_with_the_settings(variable: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(f"{variable}: '([' (in the environment) cannot be used")):
+        load_config({}, {variable: "(["})
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from otel_wirecap.capture.events import (
     WebsocketClose,
 )
 from otel_wirecap.capture.exchange import HEAD_SIZE, Exchange, Flow
-from otel_wirecap.config import known_methods
+from otel_wirecap.config import excluded_urls, known_methods
 from otel_wirecap.instrumentation.choice import Choice
 from otel_wirecap.storage.registry import close_first_at_exit
 from otel_wirecap.tracing import attributes as names
@@ -165,7 +165,7 @@ class Runtime:
         if self._payloads is not None:
             self.exporter.observe_system_records(self._payloads.tell_system_record)
         self._metrics = report_metrics(meter_provider)
-        self.choice = Choice(config)
+        self.choice = Choice(config, excluded_urls())
         self._methods = known_methods() or METHODS
         self._tracer = trace.get_tracer("otel_wirecap", __version__, tracer_provider, names.SCHEMA_URL)
         self._told: set[str] = set()

@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from wire import Server, serving
 
 import otel_wirecap
+from otel_wirecap.config import EXCLUDED_URLS_VARIABLES
 from otel_wirecap.instrumentation.runtime import active
 
 Read = Callable[[], list[dict[str, Any]]]
@@ -82,8 +83,6 @@ def seen(settings: dict[str, Any], capture_file: Path, read_capture: Read, url: 
         ({"capture_include": "proxy.example"}, ["client"]),
         ({"capture_include": "127.0.0.1"}, ["backend", "backend"]),
         ({"capture_include": "*", "capture_exclude": "*/document"}, ["client"]),
-        ({"capture_excluded_urls": "example/chat$"}, ["backend", "backend"]),
-        ({"capture_excluded_urls": r"127\.0\.0\.1:\d+/doc"}, ["client"]),
     ],
 )
 def test_legs_and_urls_are_chosen_and_what_is_left_stays_one_flow(
@@ -95,11 +94,23 @@ def test_legs_and_urls_are_chosen_and_what_is_left_stays_one_flow(
     assert len(server.received) == 2
 
 
-def test_opentelemetrys_variable_is_heeded(
-    server: Server, capture_file: Path, read_capture: Read, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OTEL_PYTHON_EXCLUDED_URLS", "/chat,unheard-of")
-    assert seen({}, capture_file, read_capture, server.url + "/document")[0] == ["backend", "backend"]
+@pytest.mark.parametrize(
+    ("expressions", "settings", "legs"),
+    [
+        ("/chat,unheard-of", {}, ["backend", "backend"]),
+        ("example/chat$", {}, ["backend", "backend"]),
+        (r"127\.0\.0\.1:\d+/doc", {}, ["client"]),
+        ("/cha[t]{1,2}$", {"capture_include": "*"}, ["backend", "backend"]),
+        ("/chat$", {"capture_exclude": "127.0.0.1:*"}, []),
+    ],
+)
+@pytest.mark.parametrize("variable", EXCLUDED_URLS_VARIABLES)
+def test_opentelemetrys_variables_count_beside_the_globs(
+    variable: str, expressions: str, settings: dict[str, Any], legs: list[str],
+    server: Server, capture_file: Path, read_capture: Read, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv(variable, expressions)
+    assert seen(settings, capture_file, read_capture, server.url + "/document")[0] == legs
 
 
 def test_a_pause_leaves_out_what_begins_in_it_and_says_so(
