@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Collection
 from typing import Any
@@ -15,8 +14,7 @@ from otel_wirecap.errors import CaptureFileError, ConfigurationError
 from otel_wirecap.instrumentation import aiohttp, asgi_hooks, httpx, websockets
 from otel_wirecap.instrumentation.patching import LazyHooks
 from otel_wirecap.instrumentation.runtime import Runtime, active, set_active
-
-logger = logging.getLogger("otel_wirecap")
+from otel_wirecap.log import log_error, warn
 
 PROVIDERS = ("tracer_provider", "meter_provider", "logger_provider")
 
@@ -45,8 +43,8 @@ class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the ba
             runtime = active()
             if runtime is not None and _hooks.installed:
                 if options:
-                    told = "otel-wirecap: capture runs already, into %s; it keeps its settings"
-                    logger.warning(told, runtime.capture_file)
+                    told = "capture runs already, into %s; it keeps its settings"
+                    warn(told, runtime.capture_file)
                 return
             # What is so, not what was asked for: capture may have stayed off for want of a file.
             self._is_instrumented_by_opentelemetry = False
@@ -89,7 +87,7 @@ class AutoInstrumentor(WireCaptureInstrumentor):
         except Exception as error:  # noqa: BLE001  # the application runs on
             # One clear line, no traceback.
             reason = error if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
-            logger.error("otel-wirecap: capture is off: %s", reason)  # noqa: TRY400
+            log_error("capture is off: %s", reason)
 
     def uninstrument(self, **options: Any) -> None:
         """Stops the capture."""
@@ -104,10 +102,10 @@ def start_where_passed_over() -> None:
     runtime = active()
     if runtime is not None and not is_switched_off():
         told = (
-            "otel-wirecap: OpenTelemetry's set-up gave up (see above), and sends nothing; the capture runs, into %s; "
+            "OpenTelemetry's set-up gave up (see above), and sends nothing; the capture runs, into %s; "
             "otel-wirecap doctor tells what is missing"
         )
-        logger.warning(told, runtime.capture_file)
+        warn(told, runtime.capture_file)
 
 
 def instrument(**settings: Any) -> None:
@@ -144,14 +142,14 @@ def start(settings: dict[str, Any]) -> None:
         providers = {name: settings.pop(name, None) for name in PROVIDERS}
         config = load_config(settings)
         if config.capture_file is None:
-            logger.warning("otel-wirecap: capture is off: neither capture_file nor WIRE_CAPTURE_FILE is set")
+            warn("capture is off: neither capture_file nor WIRE_CAPTURE_FILE is set")
             return
         for told in unknown_variables():
-            logger.warning("otel-wirecap: %s", told)
+            warn("%s", told)
         try:
             set_active(Runtime(config, **providers))
         except CaptureFileError as error:
-            logger.error("otel-wirecap: capture is off: %s", error)  # noqa: TRY400  # one clear line, no traceback
+            log_error("capture is off: %s", error)
 
 
 def stop() -> None:

@@ -11,7 +11,6 @@ Invariants:
 from __future__ import annotations
 
 import collections
-import contextlib
 import errno
 import io
 import os
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from otel_wirecap.capture.naming import COMPRESSION_SUFFIXES, ENCRYPTION_SUFFIX
 from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.log import WarnOnce
 
 if TYPE_CHECKING:
     from otel_wirecap.storage.capture_file import CaptureFile
@@ -84,19 +84,19 @@ class Finisher:
     Args:
         finishing: how.
         open_file: makes an object of the capture's file for this thread alone.
-        tell: is told, with a reason, of a file that could not be finished.
+        tell: is told, with a reason, of a file that could not be finished, and returns whether the log took that.
 
     Attributes:
         encrypts: whether the files are encrypted.
         room: tells what room a file needs; see ``Finishing.room``.
     """
 
-    def __init__(self, finishing: Finishing, open_file: Callable[[], CaptureFile], tell: Callable[[str], None]) -> None:
+    def __init__(self, finishing: Finishing, open_file: Callable[[], CaptureFile], tell: Callable[[str], bool]) -> None:
         self._finishing = finishing
         self.encrypts = finishing.encrypts
         self.room = finishing.room
         self._open_file = open_file
-        self._tell = tell
+        self._warn_once = WarnOnce(tell)
         self._waiting: collections.deque[Unfinished] = collections.deque()
         self._begin()
 
@@ -105,7 +105,7 @@ class Finisher:
         self._current: Unfinished | None = None
         self._thread: threading.Thread | None = None
         self._stopped = False
-        self._failing = False
+        self._warn_once.forget()
 
     def begin_child(self) -> None:
         """In a forked child: the parent's files are the parent's."""
@@ -126,10 +126,12 @@ class Finisher:
                 thread.start()
             except RuntimeError as error:  # no more threads
                 self._waiting.remove(unfinished)
-                unfinished.discard()
-                self._tell_failure(error)
+                failure = error
             else:
                 self._thread = thread
+                return
+        unfinished.discard()
+        self._tell_failure(failure)
 
     def close(self, timeout: float) -> None:
         """Waits for the files that were taken, up to ``timeout`` seconds; gives up on what is left then."""
@@ -155,7 +157,7 @@ class Finisher:
                     self._tell_failure(error)
                 following = None
             else:
-                self._failing = False
+                self._warn_once.forget()
             unfinished.discard()
             if following is not None:
                 self._waiting.appendleft(following)
@@ -168,10 +170,7 @@ class Finisher:
         return file.settle(unfinished, self._finishing.suffix)
 
     def _tell_failure(self, error: BaseException) -> None:
-        if not self._failing:
-            self._failing = True
-            with contextlib.suppress(Exception):
-                self._tell(getattr(error, "strerror", None) or type(error).__name__)
+        self._warn_once(getattr(error, "strerror", None) or type(error).__name__)
 
 
 class _Source(io.RawIOBase):

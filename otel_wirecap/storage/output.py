@@ -41,7 +41,7 @@ class CaptureOutput:
         config: the settings in force.
         path: the file, absolute.
         format_name: one of ``FORMATS``.
-        tell: takes a message for the log and its arguments.
+        tell: takes a message for the log and its arguments, and returns whether the log took them.
         on_gap: takes the payload of a ``system_gap`` that is to be recorded.
         max_waiting_bytes: bytes that may wait while the file cannot be written; further records are left out then,
             and counted. None: whoever calls takes care of that.
@@ -63,7 +63,7 @@ class CaptureOutput:
         path: str,
         format_name: str,
         *,
-        tell: Callable[..., None],
+        tell: Callable[..., bool],
         on_gap: Callable[[Mapping[str, object]], None],
         max_waiting_bytes: int | None = None,
     ) -> None:
@@ -265,8 +265,9 @@ class CaptureOutput:
                 self._max_waiting_bytes or self._config.capture_max_queue_bytes,
             )
 
-    def _finishing_failed(self, reason: str) -> None:
-        self._tell("%s: a rotated file stays as it is for now, neither compressed nor encrypted: %s", self.path, reason)
+    def _finishing_failed(self, reason: str) -> bool:
+        told = "%s: a rotated file stays as it is for now, neither compressed nor encrypted: %s"
+        return self._tell(told, self.path, reason)
 
     def _gap(self, gap: Mapping[str, object]) -> None:
         named = {} if self._max_waiting_bytes is None else {"capture_file": self.path}
@@ -287,7 +288,7 @@ class CaptureOutput:
 
 
 def make_outputs(
-    config: CaptureConfig, path: str, *, log: Callable[..., None], on_gap: Callable[[Mapping[str, object]], None]
+    config: CaptureConfig, path: str, *, log: Callable[..., bool], on_gap: Callable[[Mapping[str, object]], None]
 ) -> list[CaptureOutput]:
     """The files of a capture, none of them open yet.
 

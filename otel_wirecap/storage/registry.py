@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
-import logging
 import os
 import threading
 from typing import TYPE_CHECKING
 
 from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.log import warn
 from otel_wirecap.storage.writer import CaptureWriter
 
 if TYPE_CHECKING:
     from otel_wirecap.config import CaptureConfig
-
-logger = logging.getLogger("otel_wirecap")
 
 _lock = threading.Lock()
 _writers: dict[str, CaptureWriter] = {}
@@ -41,10 +39,10 @@ def open_writer(config: CaptureConfig) -> CaptureWriter:
             writer = CaptureWriter(config, path)
             writer.open()
             _writers[path] = writer
-        elif dataclasses.replace(writer.config, capture_file=config.capture_file) != config:
-            logger.warning("otel-wirecap: the capture %s is open already, with other settings, which it keeps", path)
         _users[path] = _users.get(path, 0) + 1
-        return writer
+    if dataclasses.replace(writer.config, capture_file=config.capture_file) != config:
+        warn("the capture %s is open already, with other settings, which it keeps", path)
+    return writer
 
 
 def release_writer(writer: CaptureWriter, timeout: float = 5.0) -> None:

@@ -14,20 +14,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-import logging
 import os
 import secrets
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from otel_wirecap.capture.events import EventKind, SystemTold
 from otel_wirecap.capture.exchange import end_span
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.errors import CaptureFileError
+from otel_wirecap.log import WarnOnce, warn
 from otel_wirecap.storage.output import make_outputs
 from otel_wirecap.storage.queue import EventQueue, Request
 from otel_wirecap.storage.stats import CaptureStats
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.record import Record
     from otel_wirecap.config import CaptureConfig
     from otel_wirecap.storage.writer_process import Death
-
-logger = logging.getLogger("otel_wirecap")
 
 _MOST_UNTOLD = 8
 """Records about the capture that are kept for who asks for them later; the beginning is among them."""
@@ -96,6 +94,7 @@ class CaptureWriter:
         self.put = self._queue.put
         self._observe_write: Callable[[float], None] | None = None
         self._observe_system_record: Callable[[Record], None] | None = None
+        self._warn_once = WarnOnce()
         self._outputs = make_outputs(config, path, log=self.log, on_gap=lambda _gap: None)
         self._begin_process()
         _writers.add(self)
@@ -263,10 +262,13 @@ class CaptureWriter:
 
     # -- what the writer tells -----------------------------------------------------------------------------------
 
-    def log(self, message: str, *arguments: object) -> None:
-        """Logs a warning."""
-        with contextlib.suppress(Exception):  # a log handler's trouble must not end the writer
-            logger.warning("otel-wirecap: " + message, *arguments)
+    def log(self, message: str, *arguments: object) -> bool:
+        """Logs a warning; whether the log took it. Never raises."""
+        return warn(message, *arguments)
+
+    def log_once(self, message: str, *arguments: Hashable) -> None:
+        """Logs a warning where the same was not logged yet."""
+        self._warn_once(message, *arguments)
 
     def system_record(self, record: Record) -> None:
         """Tells a record about the capture to who observes them, or keeps it for them."""

@@ -42,9 +42,14 @@ class Captured:
         self.path = folder / NAME
         self.caps = {"max_bytes": 20_000, "max_files": 9, "total_max_bytes": 10**9} | caps
         self.told: list[str] = []
+        self.log_refuses = False
         how = Finishing(compression, encrypt_to)
-        self.finisher = Finisher(how, self.open, self.told.append)
+        self.finisher = Finisher(how, self.open, self.tell)
         self.file = self.open()
+
+    def tell(self, reason: str) -> bool:
+        self.told.append(reason)
+        return not self.log_refuses
 
     def open(self) -> CaptureFile:
         return CaptureFile(self.path, finisher=self.finisher, **self.caps)
@@ -242,6 +247,24 @@ def test_a_failure_is_told_once_and_costs_nothing(tmp_path: Path, monkeypatch: p
     assert captured.told == ["No space left on device"]
     assert numbers(captured.path) == list(range(200))
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_failure_that_the_log_refused_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = Captured(tmp_path)
+
+    def full(self: Any, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(finishing._Target, "write", full)
+    captured.log_refuses = True
+    captured.append(*range(200))
+    captured.settle()
+    assert len(captured.told) > 1
+    captured.log_refuses = False
+    captured.told.clear()
+    captured.append(*range(200))
+    captured.settle()
+    assert captured.told == ["No space left on device"]
 
 
 POLLED = """
