@@ -109,7 +109,7 @@ def start_where_passed_over() -> None:
 
 
 def instrument(**settings: Any) -> None:
-    """Starts to capture this process's LLM traffic: its httpx and httpx2 clients, its ASGI applications.
+    """Starts to capture this process's LLM traffic: its clients (httpx, httpx2, aiohttp, websockets), its servers.
 
     Call it before clients or applications are used; those made before are captured too. Without a capture file
     (argument, ``WIRE_CAPTURE_FILE`` or configuration file) capture is off and nothing is hooked. This, and a capture

@@ -1,8 +1,9 @@
 """Groups a capture's records into flows: one client exchange with the backend exchanges it caused.
 
 Records are taken one at a time and let go again; what stays is a summary of each exchange, never a payload.
-The order of records does not matter (several processes may write one capture), and any may be missing: what
-began in a file that has been rotated away, or has not ended yet, is told as far as it is known.
+The order of records does not matter (several processes may write one capture), but for the gaps between a stream's
+chunks; and any may be missing: what began in a file that has been rotated away, or has not ended yet, is told as far as
+it is known.
 
 Invariant: a collector of some records, merged with one of the records after them, is a collector of all of them. So
 parts of a capture can be read by several processes, and remembered between two runs.
@@ -18,7 +19,7 @@ from otel_wirecap.llm.usage import Usage, usage_of
 from otel_wirecap.reading.chunk_gaps import ChunkGaps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from otel_wirecap.reading.reader import Record
 
@@ -445,14 +446,6 @@ class FlowCollector:
         else:
             flow.attempts.append(exchange)
         return flow, exchange
-
-
-def group_flows(records: Iterable[Record]) -> list[Flow]:
-    """The flows that records tell of, in the order they began."""
-    collector = FlowCollector()
-    for record in records:
-        collector.add(record)
-    return collector.flows
 
 
 def _widen(flow: Flow, key: str, start: int, end: int) -> None:

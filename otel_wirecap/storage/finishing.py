@@ -16,7 +16,6 @@ import io
 import os
 import shutil
 import threading
-import time
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from otel_wirecap.capture.naming import COMPRESSION_SUFFIXES, ENCRYPTION_SUFFIX
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.log import WarnOnce
+from otel_wirecap.storage.pauses import Pauses
 
 if TYPE_CHECKING:
     from otel_wirecap.storage.capture_file import CaptureFile
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 BLOCK_SIZE = 256 * 1024
 GZIP_LEVEL = 6
 ZSTD_LEVEL = 3
-WORK_SLICE_NS = 500_000
-PAUSE_SECONDS = 0.0001
 
 
 class _Compressor(Protocol):
@@ -180,7 +178,7 @@ class _Source(io.RawIOBase):
         self._descriptor = unfinished.source
         self._stopped = stopped
         self._offset = 0
-        self._slice_end = 0
+        self._pauses = Pauses()
 
     def readable(self) -> bool:
         return True
@@ -188,9 +186,7 @@ class _Source(io.RawIOBase):
     def read(self, size: int | None = -1, /) -> bytes:
         if self._stopped():
             raise InterruptedError
-        if time.monotonic_ns() >= self._slice_end:
-            time.sleep(PAUSE_SECONDS)
-            self._slice_end = time.monotonic_ns() + WORK_SLICE_NS
+        self._pauses.pause_if_due()
         data = os.pread(self._descriptor, BLOCK_SIZE if size is None or size < 0 else size, self._offset)
         self._offset += len(data)
         return data

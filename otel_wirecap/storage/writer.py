@@ -29,10 +29,11 @@ from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.log import WarnOnce, warn
 from otel_wirecap.storage.output import make_outputs
+from otel_wirecap.storage.pauses import Pauses
 from otel_wirecap.storage.queue import EventQueue, Request
 from otel_wirecap.storage.stats import CaptureStats
 from otel_wirecap.storage.writer_process import WriterProcess
-from otel_wirecap.storage.writer_thread import Pauses, WriterThread
+from otel_wirecap.storage.writer_thread import WriterThread
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange

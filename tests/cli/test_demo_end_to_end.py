@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from otel_wirecap.cli import demo, main
-from otel_wirecap.reading.flows import group_flows
-from otel_wirecap.reading.reader import read_records
+from otel_wirecap.reading.captures import Captures
 
 PINNED = Path(__file__).parents[1] / "reading" / "pinned"
 
@@ -30,7 +29,8 @@ def test_the_demonstration_captures_every_exchange_on_both_legs_and_shows_it(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    flows = group_flows(read_records(capture))
+    with Captures([capture], use_index=False) as captures:
+        flows = captures.flows()
     assert len(flows) == 13
     assert all(flow.client is not None and len(flow.attempts) == 1 for flow in flows)
     assert {flow.attempts[0].backend for flow in flows} == {"openai", "anthropic", "gemini"}
