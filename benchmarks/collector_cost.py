@@ -53,12 +53,12 @@ def proxies(folder: Path, endpoint: str) -> list[Proxy]:
 
     def one(name: str, launcher: list[str], environment: dict[str, str]) -> Proxy:
         known = {"WIRE_CAPTURE_FILE": str(folder / f"{name}.log")} if "WIRE_CAPTURE_MAX_BYTES" in environment else {}
-        return Proxy(name, "httpx", folder, captured=False, launcher=launcher, environment=environment | known)
+        return Proxy(name, "httpx", folder, launcher=launcher, environment=environment | known)
 
     instrument = [INSTRUMENT, sys.executable]
     return [
-        Proxy("bare", "httpx", folder, captured=False),
-        Proxy("captured, no collector", "httpx", folder, captured=True),
+        Proxy("bare", "httpx", folder),
+        Proxy("captured, no collector", "httpx", folder, settings={}),
         one("captured, spans", instrument, ours),
         one("captured, spans and payloads as logs", instrument, ours | {"WIRE_CAPTURE_SPAN_PAYLOADS": "logs"}),
         one("captured, spans and payloads as events", instrument, ours | {"WIRE_CAPTURE_SPAN_PAYLOADS": "events"}),

@@ -63,7 +63,7 @@ def by_hand(recorder: str) -> Callable[[str, str, Path], Proxy]:
 
     def make(name: str, client: str, folder: Path) -> Proxy:
         program = ["peer_proxy.py", "--recorder", recorder, "--capture", str(folder / f"{name}.log")]
-        return Proxy(name, client, folder, captured=False, environment=BATCHES, program=program)
+        return Proxy(name, client, folder, environment=BATCHES, program=program)
 
     return make
 
@@ -72,7 +72,7 @@ def with_logfire(name: str, client: str, folder: Path) -> Proxy:
     """A proxy under logfire, its spans into a file."""
     environment = BATCHES | {"WITH_PAYLOADS": "1", "SPANS_FILE": str(folder / f"{name}.log")}
     launcher = [sys.executable, str(HERE / "with_logfire.py")]
-    return Proxy(name, client, folder, captured=False, launcher=launcher, environment=environment)
+    return Proxy(name, client, folder, launcher=launcher, environment=environment)
 
 
 class Peer(NamedTuple):
@@ -94,14 +94,14 @@ class Peer(NamedTuple):
 
 CONTRIB = ("opentelemetry.instrumentation.httpx", "opentelemetry.instrumentation.fastapi")
 PEERS = (
-    Peer(BARE, "nothing", lambda name, client, folder: Proxy(name, client, folder, captured=False)),
+    Peer(BARE, "nothing", lambda name, client, folder: Proxy(name, client, folder)),
     Peer(LIMIT, "all", by_hand("limit")),
     Peer("logging, RotatingFileHandler", "all", by_hand("logging")),
     Peer("loguru", "all", by_hand("loguru"), ("loguru",)),
     Peer("OpenTelemetry SDK, an event a chunk", "all", by_hand("spans")),
     Peer("OpenTelemetry contrib, httpx and FastAPI", "times", by_hand("contrib"), CONTRIB),
     Peer("logfire, capture_all", "bodies, none of streams", with_logfire, ("logfire", *CONTRIB), ("httpx",)),
-    Peer("otel-wirecap run", "all", lambda name, client, folder: Proxy(name, client, folder, captured=True)),
+    Peer("otel-wirecap run", "all", lambda name, client, folder: Proxy(name, client, folder, settings={})),
     Peer(OURS, "all, and spans", lambda name, client, folder: instrumented(name, client, folder, without=OTHERS)),
 )  # fmt: skip
 

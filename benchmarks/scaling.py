@@ -105,7 +105,7 @@ def memory(queues_mb: Sequence[int], chunks: int) -> None:
     print("|---|---|---|---|---|")
     for held in (False, True):
         with tempfile.TemporaryDirectory() as folder:
-            proxies = [Proxy("bare", "httpx", Path(folder), captured=False)]
+            proxies = [Proxy("bare", "httpx", Path(folder))]
             proxies += [
                 captured_with("httpx", Path(folder), f"capture_max_queue_bytes={size * MB}") for size in queues_mb
             ]

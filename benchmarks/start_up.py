@@ -30,7 +30,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from processes import HERE, INSTRUMENT, OTHERS, cpu_clock, descendants
+from processes import HERE, INSTRUMENT, OTHERS, cpu_clock, descendants, own_environment
 
 IMPORTS = "import sys, time, httpx, fastapi, uvicorn\n"
 READY = "print(time.monotonic(), time.process_time(), flush=True)\n"
@@ -99,8 +99,8 @@ def left_behind() -> float:
 
 def environment_of(extra: Mapping[str, str]) -> dict[str, str]:
     """The variables of this process, without those of captures and telemetry, and others."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("WIRE_CAPTURE_", "OTEL_"))}
-    return kept | {"PYTHONPATH": str(HERE.parent), **extra}  # what stands here is measured
+    kept = {key: value for key, value in own_environment().items() if not key.startswith(("WIRE_CAPTURE_", "OTEL_"))}
+    return kept | extra
 
 
 def programs(capture: str) -> dict[str, tuple[list[str], dict[str, str]]]:

@@ -4,6 +4,12 @@ Every setting has one name, the same everywhere: a keyword argument of ``otel_wi
 the ``logging:`` section of a YAML file, a command-line option (dashes for underscores) and an environment variable
 (``WIRE_CAPTURE_`` and the name without its ``capture_``). Arguments win over the environment, the environment over
 the file, the file over the defaults.
+
+Invariants:
+
+- Every error leaves through ``load_config``, which masks the secrets in it: any value may be a key that was pasted into
+  the wrong place.
+- A secret key that is given for a public one is not quoted at all.
 """
 
 from __future__ import annotations
@@ -18,8 +24,12 @@ from typing import Any, NamedTuple, cast
 
 from otel_wirecap.environment import environment_variable
 from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.messages import without_secrets
 
 CONFIG_FILE_VARIABLE = "WIRE_CAPTURE_CONFIG"
+PROXY_TOKEN_VARIABLE = "WIRE_CAPTURE_PROXY_TOKEN"  # noqa: S105  # a name
+"""The client token of the ready-made proxy: no setting of a capture, and masked as what is named so."""
+
 EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_WIRECAP_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
 """OpenTelemetry's variables for URLs that are not captured, regular expressions; the first that is set counts."""
 
@@ -67,6 +77,7 @@ REMOVED_SETTINGS = {
 MIN_SECRET_LENGTH = 8
 """Shorter ones would mangle harmless text."""
 
+_QUOTED_WORD = re.compile(r"'[^'\s]{2,}'|\"[^\"]{2,}\"")
 _BETWEEN_EXPRESSIONS = re.compile(r",(?![0-9]*\})")  # not the comma in "a{1,3}"
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", re.IGNORECASE)
 _AGE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smhdw]?)\s*", re.IGNORECASE)
@@ -80,6 +91,10 @@ class SecretPattern(NamedTuple):
     name: str
     expression: re.Pattern[bytes]
     where: tuple[str, ...]
+
+
+class _SecretKeyError(ValueError):
+    """A secret key is given where its public one is expected."""
 
 
 class Kind(NamedTuple):
@@ -177,6 +192,8 @@ def _parse_recipient(value: Any) -> str | None:
     if value is None or value == "":
         return None
     recipient = str(value).strip()
+    if "AGE-SECRET-KEY-" in recipient.upper() or "PRIVATE KEY" in recipient:
+        raise _SecretKeyError
     if not recipient.startswith(("age1", "ssh-")) or "\n" in recipient:
         raise ValueError
     return recipient
@@ -256,7 +273,10 @@ POSITIVE_COUNT = Kind(_parse_positive_count, "a whole number, 1 or more")
 SECONDS = Kind(_parse_seconds, "a number of seconds from 0.001 to 3600")
 SWITCH = Kind(_parse_switch, "true or false")
 AGE = Kind(_parse_age, "a time of at least 1 second, such as 3600, 90m, 12h, 7d or 2w")
-RECIPIENT = Kind(_parse_recipient, "an age public key (age1…) or an SSH public key (ssh-ed25519 …)")
+RECIPIENT = Kind(
+    _parse_recipient, "an age public key (age1…) or an SSH public key (ssh-ed25519 …), itself and no file's name",
+    is_secret=True,
+)  # fmt: skip
 NAMES = Kind(_parse_names, "a list of names (in an environment variable: separated by commas)")
 LEG_NAMES = Kind(_parse_legs, "a list of: " + ", ".join(LEGS))
 EXPRESSIONS = Kind(_parse_expressions, "regular expressions between commas")
@@ -401,6 +421,15 @@ def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | No
         ConfigurationError: a setting is unknown or has a value that cannot be used, or the file cannot be read.
     """
     environ = os.environ if environ is None else environ
+    try:
+        return _load(arguments, environ)
+    except ConfigurationError as error:
+        message = without_secrets(error, environ)
+    # Outside of the handler, so that nothing comes along with it that quotes the value as it is.
+    raise ConfigurationError(message)
+
+
+def _load(arguments: Mapping[str, object], environ: Mapping[str, str]) -> CaptureConfig:
     kinds = {field.name: field.metadata["kind"] for field in setting_fields()}
     given = {name: value for name, value in arguments.items() if value is not None}
     file = given.pop("config", None) or environ.get(CONFIG_FILE_VARIABLE) or None
@@ -445,7 +474,7 @@ def _from_environment(environ: Mapping[str, str], kinds: Mapping[str, Kind]) -> 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     """What is to be said of ``WIRE_CAPTURE_*`` variables that are no setting's: probably a slip of the pen."""
     environ = os.environ if environ is None else environ
-    known = [CONFIG_FILE_VARIABLE, *(environment_variable(name) for name in option_names())]
+    known = [CONFIG_FILE_VARIABLE, PROXY_TOKEN_VARIABLE, *(environment_variable(name) for name in option_names())]
     told = []
     for name in sorted(environ):
         if name.startswith("WIRE_CAPTURE_") and name not in known:
@@ -490,7 +519,13 @@ def excluded_urls(environ: Mapping[str, str] | None = None) -> tuple[re.Pattern[
 def _parse(kind: Kind, name: str, value: object, origin: str) -> Any:
     try:
         return kind.parse(value)
-    except (ValueError, TypeError, AttributeError, OverflowError):
+    except _SecretKeyError:
+        raise ConfigurationError(
+            f"{name}: a secret key ({origin}) cannot be used, and should not have been given: with it all can be read "
+            "that is encrypted to its public key; expected the public key: age1…, which age-keygen -y prints, or "
+            "ssh-ed25519 …, which is in the file that ends in .pub"
+        ) from None
+    except (ValueError, TypeError, AttributeError, OverflowError, RuntimeError):
         shown = "a value" if kind.is_secret else repr(value)
         raise ConfigurationError(f"{name}: {shown} ({origin}) cannot be used; expected {kind.expected}") from None
 
@@ -512,8 +547,8 @@ def _read_file(file: object) -> dict[str, object]:
         import yaml  # where there is a file only: no command that reads captures needs it
 
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(_reason(error).split())
         raise ConfigurationError(f"config: {str(path)!r} cannot be read: {reason}; expected a YAML file") from None
     section = document.get("logging") if isinstance(document, dict) else None
     if not isinstance(section, dict):
@@ -526,6 +561,15 @@ def _read_file(file: object) -> dict[str, object]:
     ours = {str(name): value for name, value in section.items() if str(name).startswith(prefixes)}
     _refuse_unknown(ours, option_names(), f"in {path}")
     return {name: value for name, value in ours.items() if value is not None}
+
+
+def _reason(error: Exception) -> str:
+    """Why a YAML file cannot be read, without what errors quote of it: any word of it may be a secret."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        problem = _QUOTED_WORD.sub("…", str(getattr(error, "problem", "")))
+        return f"{problem} in line {mark.line + 1}, column {mark.column + 1}"
+    return type(error).__name__ if type(error) in {ValueError, RecursionError} else str(error)
 
 
 def option_names() -> Sequence[str]:

@@ -4,14 +4,21 @@ Invariants:
 
 - Nothing here raises, whatever the application's log handlers do.
 - No lock of ours is held while they run.
+- Under gevent no thread of ours enters a log handler: its lock is gevent's, and one that a thread of the operating
+  system waits for can be lost to a greenlet or to that thread for good (seen with gevent 26.9). The line goes to the
+  standard error stream instead.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Hashable
 
+from otel_wirecap import native
+
 _logger = logging.getLogger("otel_wirecap")
+_STANDARD_ERROR = 2
 
 
 def warn(message: str, *arguments: object) -> bool:
@@ -26,7 +33,11 @@ def log_error(message: str, *arguments: object) -> bool:
 
 def _log(level: int, message: str, arguments: tuple[object, ...]) -> bool:
     try:
-        _logger.log(level, f"otel-wirecap: {message}", *arguments)
+        if native.current_thread() is not None and native.has_gevent():
+            os.write(_STANDARD_ERROR, f"otel-wirecap: {message % arguments}\n".encode(errors="backslashreplace"))
+        else:
+            with native.known_to_threading():
+                _logger.log(level, f"otel-wirecap: {message}", *arguments)
     except Exception:  # noqa: BLE001  # it must not reach the application through us
         return False
     return True
@@ -46,7 +57,7 @@ class WarnOnce:
     def __call__(self, message: str, *arguments: Hashable) -> None:
         """Warns, unless the same message was given with the same arguments."""
         mine = object()
-        # In place of a lock, which a signal handler or the garbage collector might wait for in vain.
+        # In place of a lock, which a signal handler, the garbage collector or a forked child might wait for in vain.
         if self._given.setdefault((message, *arguments), mine) is mine and not self._give(message, *arguments):
             self._given.pop((message, *arguments), None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socketserver
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from otel_wirecap.instrumentation.runtime import active
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("untimed")
+
+# Not 5: the kernel may reset a connection that finds no place in the queue of a backend.
+socketserver.TCPServer.request_queue_size = 128
 
 Records = list[dict[str, Any]]
 

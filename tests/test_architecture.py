@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,3 +49,84 @@ def test_the_architecture_names_every_package():
     assert len(packages) > 6
     for package in packages:
         assert f"\n  {package}/ " in text, package
+
+
+REPLACED = {
+    "_queue": r".*",
+    "_socket": r".*",
+    "_thread": r".*",
+    "concurrent.futures": r".*",
+    "multiprocessing": r".*",
+    "os": r"fork.*|posix_spawn.*|popen|spawn.*|system|wait.*(?<!waitstatus_to_exitcode)",
+    "queue": r".*",
+    "select": r"[a-z]+",
+    "selectors": r".*",
+    "socket": r"(?!gethostname$)[a-z_]+",
+    "subprocess": r".*",
+    "threading": r".*",
+    "time": r"sleep",
+}
+"""Modules whose names of these patterns gevent replaces, or which are made of such names."""
+
+RUN_APART = {"in_writer_process.py", "writer_process_start.py"}
+"""What no application's process runs."""
+
+
+def in_applications() -> Iterator[Path]:
+    package = ROOT / "otel_wirecap"
+    yield from (module for module in package.glob("*.py") if module.name != "native.py")
+    for name in ("instrumentation", "storage", "tracing"):
+        yield from (module for module in (package / name).rglob("*.py") if module.name not in RUN_APART)
+
+
+def replaced_names(source: str) -> list[str]:
+    """The names in a module that gevent may have replaced; those of annotations are never looked up."""
+    found = []
+
+    def look(node: ast.AST) -> None:
+        names: list[tuple[str, str]] = []
+        match node:
+            case ast.ImportFrom(module=str(module), names=imported):
+                names = [(module, alias.name) for alias in imported]
+            case ast.Attribute(value=ast.Name(id=module), attr=name):
+                names = [(module, name)]
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                return
+        found.extend(f"{m}.{n}" for m, n in names if m in REPLACED and re.fullmatch(REPLACED[m], n))
+        for field, value in ast.iter_fields(node):
+            if field not in {"annotation", "returns"}:
+                for child in value if isinstance(value, list) else [value]:
+                    if isinstance(child, ast.AST):
+                        look(child)
+
+    look(ast.parse(source))
+    return found
+
+
+def test_what_an_application_runs_of_ours_is_made_of_nothing_that_gevent_replaces():
+    looked_at = 0
+    for module in in_applications():
+        looked_at += 1
+        found = replaced_names(module.read_text(encoding="utf-8"))
+        assert not found, f"{module.relative_to(ROOT)}: {found}: take them from otel_wirecap.native"
+    assert looked_at > 40
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import threading\nlock = threading.Lock()", ["threading.Lock"]),
+        ("def wait():\n    import time\n    time.sleep(1)", ["time.sleep"]),
+        ("from queue import SimpleQueue", ["queue.SimpleQueue"]),
+        ("import socket\nclass Own(socket.socket): ...", ["socket.socket"]),
+        (
+            "import socket\ndef use(it: socket.socket) -> socket.socket: print(socket.SHUT_RDWR, socket.gethostname())",
+            [],
+        ),
+        ("import os, time\nos.waitpid(time.monotonic())", ["os.waitpid"]),
+        ("import os\nos.waitstatus_to_exitcode(0)", []),
+        ("if TYPE_CHECKING:\n    from threading import Lock", []),
+    ],
+)
+def test_that_is_found(source: str, found: list[str]) -> None:
+    assert replaced_names(source) == found

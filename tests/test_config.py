@@ -23,6 +23,7 @@ from otel_wirecap.config import (
     unknown_variables,
 )
 from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.instrumentation.instrumentor import AutoInstrumentor
 
 GOOD: dict[str, tuple[str, Any]] = {
     "capture_file": ("logs/a.log", Path("logs/a.log")),
@@ -70,7 +71,6 @@ BAD = {
     "capture_total_max_bytes": "12x",
     "capture_max_age": "soon",
     "capture_compression": "bzip2",
-    "capture_encrypt_to": "AGE-SECRET-KEY-1",
     "capture_fsync": "always",
     "capture_writer": "wait",
     "capture_max_payload_bytes": "0",
@@ -176,6 +176,7 @@ def test_a_dash_in_a_file_is_told_with_the_name_that_was_meant(tmp_path: Path) -
 
 def test_a_variable_that_is_no_setting_s_is_told_with_the_one_that_was_meant() -> None:
     environ = {"WIRE_CAPTURE_FLIE": "x", "WIRE_CAPTURE_FILE": "y", "WIRE_CAPTURE_CONFIG": "z", "OTHER": "1"}
+    environ["WIRE_CAPTURE_PROXY_TOKEN"] = "t"  # no setting of a capture, and known all the same
     assert unknown_variables(environ) == ["WIRE_CAPTURE_FLIE: no such setting; did you mean WIRE_CAPTURE_FILE?"]
 
 
@@ -221,6 +222,16 @@ def test_instrument_raises_on_a_wrong_setting_and_captures_nothing(tmp_path: Pat
     with pytest.raises(ConfigurationError, match="capture_max_files"):
         otel_wirecap.instrument(capture_file=tmp_path / "capture.log", capture_max_files="x")
     assert not (tmp_path / "capture.log").exists()
+
+
+def test_what_opentelemetry_calls_raises_nothing_whatever_the_application_called_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"capture_file": tmp_path / "capture.log", "capture_max_files": "x"}
+    with pytest.raises(ConfigurationError):
+        otel_wirecap.instrument(**settings)
+    AutoInstrumentor().instrument(skip_dep_check=True, **settings)
+    assert "capture is off: capture_max_files" in caplog.text
 
 
 def test_of_opentelemetrys_variables_for_urls_the_one_for_us_counts() -> None:

@@ -155,26 +155,19 @@ def record_body(
     truncated = body.truncated
     if truncated is not None:
         metadata["truncated"] = truncated
-    whole = truncated is None and incomplete is None and not as_text
-    value = parse_json(content, content_type) if whole else NOT_JSON
+    is_whole = truncated is None and incomplete is None
+    value = parse_json(content, content_type) if is_whole and not as_text else NOT_JSON
     pause()
     try:
-        is_json = value is not NOT_JSON
-        if redactor.masks_prompts:
-            content = without_prompts(
-                content[: len(content) - body.beyond_limit(content)],
-                content_type,
-                counts,
-                is_whole=truncated is None and incomplete is None,
-            )
-            is_json = is_json and parse_json(content, content_type) is not NOT_JSON
-        if is_json:
-            payload: Payload = redact_json(content, redactor, counts, credentials)
-        else:
-            text = cut_text(content) if truncated is not None else text_or_bytes(content)
-            payload = redact_body(text, content_type, redactor, counts, credentials)
-            if truncated is not None:
-                payload = without_end(payload, body.beyond_limit(text))
+        kept = content if truncated is None else cut_text(content)
+        beyond = 0 if truncated is None else body.beyond_limit(kept)
+        if redactor.masks_prompts:  # what is beyond the limit is content, whatever secret goes on there
+            kept, beyond = without_end(kept, beyond), 0
+        payload = redact_content(
+            kept, content_type, redactor, counts, credentials, is_json=value is not NOT_JSON, is_whole=is_whole
+        )
+        if beyond and not isinstance(payload, RawJSON):
+            payload = without_end(payload, beyond)
     except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not written
         counts["withheld"] = counts.get("withheld", 0) + 1
         return RecordedBody(None, body.length, metadata | {"incomplete": "withheld"}, value)
@@ -200,6 +193,37 @@ def without_end(content: str | bytes, size: int) -> str | bytes:
     if isinstance(content, bytes):
         return content[:-size]
     return cut_text(content.encode()[:-size])
+
+
+def redact_content(
+    content: str | bytes,
+    content_type: str,
+    redactor: Redactor,
+    counts: dict[str, int],
+    credentials: tuple[str, ...],
+    *,
+    is_json: bool,
+    is_whole: bool,
+) -> RawJSON | str | bytes:
+    """A body that is collected, or that a record has already, redacted: prompts where they are masked, and secrets.
+
+    Args:
+        content: the body.
+        content_type: its type, with parameters or without; "" where none is told.
+        redactor: masks it.
+        counts: rule to number of markers; added to.
+        credentials: the values that the request was sent with.
+        is_json: it is one valid JSON document, and stays one, unless its type says that it is a text.
+        is_whole: nothing of it is missing.
+    """
+    if redactor.masks_prompts:
+        data = content.encode() if isinstance(content, str) else content
+        content = without_prompts(data, content_type, counts, is_whole=is_whole)
+        is_json = is_json and parse_json(content, content_type) is not NOT_JSON
+    if is_json:
+        return redact_json(content.encode() if isinstance(content, str) else content, redactor, counts, credentials)
+    text = text_or_bytes(content) if isinstance(content, bytes) else content
+    return redact_body(text, content_type, redactor, counts, credentials)
 
 
 def redact_body(

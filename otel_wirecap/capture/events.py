@@ -76,6 +76,10 @@ class ErrorInfo(NamedTuple):
     message: str
 
 
+CAPTURE_FAILURE = ErrorInfo("CaptureFailure", "the capture of this exchange failed and was turned off")
+"""What is said of an exchange in whose capture something of ours went wrong."""
+
+
 class WebsocketMessage(NamedTuple):
     """A message of a websocket, or a part of one.
 

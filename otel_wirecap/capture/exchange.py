@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from otel_wirecap.capture.events import (
+    CAPTURE_FAILURE,
     End,
     ErrorInfo,
     EventKind,
@@ -251,8 +252,7 @@ class Exchange:
         self._off = True
         self._ends.clear()
         with contextlib.suppress(Exception):
-            failure = ErrorInfo("CaptureFailure", "the capture of this exchange failed and was turned off")
-            self._emit(_END, self, self.began_ns, End("error", failure), HEAD_SIZE)
+            self._emit(_END, self, self.began_ns, End("error", CAPTURE_FAILURE), HEAD_SIZE)
         self._on_failure(error)
 
 

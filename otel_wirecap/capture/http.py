@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from otel_wirecap.capture.body import NOT_JSON, BodyCollector, RecordedBody, redact_json
+from otel_wirecap.capture.body import NOT_JSON, BodyCollector, RecordedBody, redact_content
 from otel_wirecap.capture.flow import KeptBody
 from otel_wirecap.capture.record import Payload, RawJSON
 from otel_wirecap.capture.recording import ExchangeRecording, Recording, header
-from otel_wirecap.capture.redaction.prompts import without_prompts
 from otel_wirecap.capture.redaction.streams import stream_redaction
 from otel_wirecap.capture.response_stream import ResponseStream
 from otel_wirecap.capture.streams import STREAM_TYPES, StreamReader
@@ -312,10 +311,11 @@ class HTTPRecording(ExchangeRecording):
         status_code = self._response.status_code if self._response is not None else None
         metadata = {**self._base, "status_code": status_code, **facts, "assembled": True}
         payload: Payload
-        redactor = self._shared.redactor
         try:
-            clean = without_prompts(content, "application/json", counts) if redactor.masks_prompts else content
-            payload = redact_json(clean, redactor, counts, self.flow.credentials)
+            payload = redact_content(
+                content, "application/json", self._shared.redactor, counts, self.flow.credentials,
+                is_json=True, is_whole=True,
+            )  # fmt: skip
         except Exception:  # noqa: BLE001  # fail closed
             payload, counts = None, {"withheld": 1}
             metadata["incomplete"] = "withheld"

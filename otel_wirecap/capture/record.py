@@ -17,6 +17,12 @@ class RawJSON:
     def __init__(self, data: bytes) -> None:
         self.data = data
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RawJSON) and other.data == self.data
+
+    def __hash__(self) -> int:
+        return hash(self.data)
+
     def __repr__(self) -> str:
         return f"RawJSON({len(self.data)} bytes)"
 

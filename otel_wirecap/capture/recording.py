@@ -9,20 +9,15 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from http.client import responses
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from otel_wirecap.capture.body import BodyCollector, RecordedBody, record_body
+from otel_wirecap.capture.events import CAPTURE_FAILURE
 from otel_wirecap.capture.facts import ExchangeFacts, masked
 from otel_wirecap.capture.identity import KeyNames, credentials, session_of
+from otel_wirecap.capture.metadata import redact_headers, redact_message, redact_name, redact_reason, redact_url
 from otel_wirecap.capture.record import ChunkRun, Payload, Record
 from otel_wirecap.capture.redaction.names import named_secrets
-from otel_wirecap.capture.redaction.prompts import (
-    headers_without_prompts,
-    name_without_prompts,
-    text_without_prompts,
-    url_without_prompts,
-)
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.llm.operations import Answer, Parameters, answer_of, operation_of, parameters_of
@@ -238,10 +233,7 @@ class ExchangeRecording(ABC):
         if not self._base:
             self._base = self._base_metadata()
         self.flow.session_id = self.flow.session_id or self.flow.id
-        failure = {
-            "type": "CaptureFailure",
-            "message": "the capture of this exchange failed and was turned off",
-        }
+        failure = CAPTURE_FAILURE._asdict()
         self._record_failure({**self._base, "outcome": "error", "error": failure, "incomplete": "withheld"})
 
     def write_chunks(self, *, now_ns: int = 0, since_ns: int = 0) -> None:  # noqa: B027  # most have none
@@ -277,7 +269,7 @@ class ExchangeRecording(ABC):
 
     def _request_metadata(self, counts: dict[str, int]) -> dict[str, Any]:
         facts: dict[str, Any] = {
-            "method": self._head.method,
+            "method": self._clean(self._head.method),
             "url": self._told_url(self._head.url, counts),
         }
         if self._head.http_version is not None:
@@ -373,7 +365,7 @@ class ExchangeRecording(ABC):
             return {}
         facts: dict[str, Any] = {"status_code": response.status_code}
         if response.reason:
-            facts["reason"] = self._told_reason(response.status_code, response.reason)
+            facts["reason"] = self._told_reason(response.status_code, response.reason, counts)
         if response.http_version is not None and not self.is_client:
             facts["http_version"] = response.http_version
         facts["headers"] = self._told_headers(self._response_headers, counts)
@@ -412,38 +404,32 @@ class ExchangeRecording(ABC):
         return {"type": error.type, "message": self._told_text(error.message, counts)}
 
     def _told_text(self, text: str, counts: dict[str, int]) -> str:
-        """A text that may say anything, such as an error's: it may quote what was sent."""
-        redactor = self._shared.redactor
-        if redactor.masks_prompts:
-            return text_without_prompts(text, counts)
         text = text.encode("utf-8", "replace").decode()
-        return redactor.text_with_urls(text, counts, self.flow.credentials)[:MAX_ERROR_TEXT]
+        return redact_message(text, self._shared.redactor, counts, self.flow.credentials)[:MAX_ERROR_TEXT]
 
     def _told_name(self, name: str, counts: dict[str, int]) -> str:
-        """The name or code of something."""
-        redactor = self._shared.redactor
-        told = redactor.text_with_urls(name, counts, self.flow.credentials)[:MAX_ERROR_TEXT]
-        return name_without_prompts(told, counts) if redactor.masks_prompts else told
+        return redact_name(name, self._shared.redactor, counts, self.flow.credentials)[:MAX_ERROR_TEXT]
 
-    def _told_reason(self, status_code: int, reason: str) -> str | None:
-        """The phrase after a status code: a server may write there what it likes."""
-        if self._shared.redactor.masks_prompts and reason.lower() != responses.get(status_code, "OK").lower():
+    def _told_reason(self, status_code: int, reason: str, counts: dict[str, int]) -> str:
+        try:
+            told = redact_reason(status_code, reason, self._shared.redactor, counts, self.flow.credentials)
+        except Exception:  # noqa: BLE001  # fail closed
             return MARKER
-        return self._clean(reason)
+        return told[:MAX_IDENTITY_TEXT]
 
     def _told_identifier(self, text: str | None) -> str | None:
-        told = self._clean(text)
-        return name_without_prompts(told, {}) if told and self._shared.redactor.masks_prompts else told
+        if not text:
+            return text
+        try:
+            return redact_name(text, self._shared.redactor, {}, self.flow.credentials)[:MAX_IDENTITY_TEXT]
+        except Exception:  # noqa: BLE001  # fail closed
+            return MARKER
 
     def _told_url(self, url: str, counts: dict[str, int]) -> str:
-        redactor = self._shared.redactor
-        told = redactor.url(url, counts, self.flow.credentials)
-        return url_without_prompts(told, counts) if redactor.masks_prompts else told
+        return redact_url(url, self._shared.redactor, counts, self.flow.credentials)
 
     def _told_headers(self, headers: list[tuple[str, str]], counts: dict[str, int]) -> list[list[str]]:
-        redactor = self._shared.redactor
-        told = redactor.headers(headers, counts, self.flow.credentials)
-        return headers_without_prompts(told, counts) if redactor.masks_prompts else told
+        return redact_headers(headers, self._shared.redactor, counts, self.flow.credentials)
 
     def _recorded(
         self,

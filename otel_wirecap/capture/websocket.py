@@ -14,8 +14,7 @@ from otel_wirecap.capture.body import BodyCollector, RecordedBody
 from otel_wirecap.capture.decoding import text_or_bytes
 from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.recording import PROXY, ExchangeRecording, Recording, header
-from otel_wirecap.capture.redaction.messages import MessageRedactor
-from otel_wirecap.capture.redaction.prompts import text_without_prompts, without_prompts
+from otel_wirecap.capture.redaction.streams import StreamRedaction, message_redaction
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import End, RequestHead, ResponseHead, WebsocketMessage
@@ -46,13 +45,12 @@ class _Message:
 
 
 class _Waiting(NamedTuple):
-    """A whole message that is not written yet: when it came, its number, its kind, its length, what was masked."""
+    """A whole message that is not written yet: when it came, its number, its kind, its length."""
 
     now_ns: int
     number: int
     opcode: int
     length: int
-    counts: dict[str, int]
 
 
 class _Ready(NamedTuple):
@@ -67,8 +65,8 @@ class _Ready(NamedTuple):
 class _Side:
     """The messages of one side that are whole and not written yet."""
 
-    def __init__(self, redaction: MessageRedactor) -> None:
-        self.redaction: MessageRedactor | None = redaction
+    def __init__(self, redaction: StreamRedaction) -> None:
+        self.redaction: StreamRedaction | None = redaction
         self.waiting: deque[_Waiting] = deque()
         self.unredacted: list[bytes] = []
 
@@ -149,18 +147,15 @@ class WebsocketRecording(ExchangeRecording):
         self._messages += 1
         body = message.body
         self._total_bytes += body.length
-        waiting = _Waiting(now_ns, self._messages, message.opcode, body.length, {})
+        waiting = _Waiting(now_ns, self._messages, message.opcode, body.length)
         incomplete = "dropped" if message.holes else incomplete
         if incomplete is None and body.truncated is None:
             side = self._sides.get(message.asker)
             if side is None:
-                redaction = MessageRedactor(self._shared.redactor, self._shared.settings.most_held_bytes)
+                redaction = message_redaction(self._shared.redactor, self._shared.settings.most_held_bytes)
                 side = self._sides[message.asker] = _Side(redaction)
-            content = body.content()
-            if self._shared.redactor.masks_prompts:
-                content = without_prompts(content, "", waiting.counts)
             side.waiting.append(waiting)
-            side.unredacted.append(content)
+            side.unredacted.append(body.content())
             return
         # What is not whole says nothing to go on with.
         self._settle(message.asker)
@@ -192,7 +187,7 @@ class WebsocketRecording(ExchangeRecording):
         redaction, credentials = side.redaction, self.flow.credentials
         if redaction is not None:
             try:
-                released = redaction.settle(credentials) if messages is None else redaction.feed(messages, credentials)
+                released = redaction.close(credentials) if messages is None else redaction.feed(messages, credentials)
             except Exception:  # noqa: BLE001  # fail closed: what could not be redacted is not written
                 side.redaction = None
             else:
@@ -200,8 +195,7 @@ class WebsocketRecording(ExchangeRecording):
                     message = side.waiting.popleft()
                     payload = text_or_bytes(piece) if message.length else None
                     recorded = RecordedBody(payload, message.length, {}, None)
-                    counts = message.counts | released.counts.get(number, {})
-                    self._write_message(message, recorded, counts, asker=asker)
+                    self._write_message(message, recorded, released.counts.get(number, {}), asker=asker)
                 return
         for message in side.waiting:
             withheld = {"incomplete": "withheld"} if message.length else {}
@@ -257,9 +251,7 @@ class WebsocketRecording(ExchangeRecording):
             facts["status_code"] = self._response.status_code
         facts |= metadata
         if end.close is not None:
-            reason = self._clean(end.close.reason) or ""
-            if self._shared.redactor.masks_prompts:
-                reason = text_without_prompts(reason, counts)
+            reason = self._told_text(self._clean(end.close.reason) or "", counts)
             closed: dict[str, Any] = {"close_code": end.close.code, "close_reason": reason}
             if end.close.asker is not None:
                 closed = {"from": self._side(asker=end.close.asker), **closed}

@@ -12,10 +12,11 @@ import keyword
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from otel_wirecap.cli.text import columns_of
 from otel_wirecap.errors import WireCaptureError
+from otel_wirecap.messages import without_secrets
 from otel_wirecap.version import __version__
 
 COMMANDS = (
@@ -41,7 +42,7 @@ COMMANDS = (
 
 
 class CommandParser(argparse.ArgumentParser):
-    """The parser of one command: options may stand before, between and behind its arguments.
+    """The parser of one command: options may stand before, between and behind its arguments; errors quote no secret.
 
     Python's own takes arguments in one run only, and gives an optional one that comes later to nobody. A command that
     hands what follows on to another one (``run -- COMMAND …``) keeps the order.
@@ -65,6 +66,10 @@ class CommandParser(argparse.ArgumentParser):
             return self.parse_known_intermixed_args(args, namespace)
         finally:
             self._is_within = False
+
+    def error(self, message: str) -> NoReturn:
+        """As the base class, without secrets: it quotes what was given."""
+        super().error(without_secrets(message))
 
 
 def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
@@ -97,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(parsed)
     except WireCaptureError as error:
-        print(f"otel-wirecap: {error}", file=sys.stderr)  # noqa: T201  # this is the command line
+        print(f"otel-wirecap: {without_secrets(error)}", file=sys.stderr)  # noqa: T201  # this is the command line
         return 2
     except KeyboardInterrupt:
         return 130

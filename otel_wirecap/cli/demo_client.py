@@ -25,7 +25,7 @@ class Step(NamedTuple):
 
     Attributes:
         what: what it shows.
-        path: at the proxy; its first segment may name a backend.
+        path: at the proxy; it may begin with ``/to/`` and a backend's name.
         body: JSON.
         hangs_up: whether the client leaves in the middle of the response.
     """
@@ -69,7 +69,7 @@ async def _take(client: httpx2.AsyncClient, step: Step) -> str:
 
 def _rounds() -> tuple[tuple[Step, ...], ...]:
     """The requests; those of one round are sent at once."""
-    chat, messages, gemini = "/v1/chat/completions", "/anthropic/v1/messages", "/gemini/v1beta/models/"
+    chat, messages, gemini = "/v1/chat/completions", "/to/anthropic/v1/messages", "/to/gemini/v1beta/models/"
     contents = {"contents": [{"role": "user", "parts": [{"text": QUESTION}]}]}
     usage = {"stream_options": {"include_usage": True}}
     chat_tool = {"type": "function", "function": {"name": "get_weather", "parameters": PARAMETERS}}

@@ -25,6 +25,7 @@ from otel_wirecap.cli.text import Style, printable
 from otel_wirecap.config import CaptureConfig, load_config, unknown_variables
 from otel_wirecap.environment import environment, environment_variable, is_switched_off
 from otel_wirecap.errors import WireCaptureError
+from otel_wirecap.messages import without_secrets
 from otel_wirecap.version import __version__
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -99,7 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     style, failed = Style(sys.stdout), False
-    for check in _checks(command, capture_settings(arguments)):
+    for found in _checks(command, capture_settings(arguments)):
+        check = found._replace(told=without_secrets(found.told), fix=without_secrets(found.fix))
         failed |= check.state == FAIL
         if arguments.json:
             write_json({name: value for name, value in check._asdict().items() if value})

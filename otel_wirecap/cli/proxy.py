@@ -6,6 +6,7 @@ import argparse
 
 import otel_wirecap
 from otel_wirecap.cli.options import add_capture_options, capture_settings
+from otel_wirecap.cli.proxy_access import access_from, access_note, add_access_options, listening_address
 from otel_wirecap.config import load_config
 from otel_wirecap.environment import DEFAULT_CAPTURE_FILE, environment
 from otel_wirecap.errors import ConfigurationError
@@ -14,21 +15,23 @@ from otel_wirecap.proxy.backends import backends_from
 
 MAX_PORT = 65535
 
+OTHER_BACKENDS = "other backends at /to/NAME/… (before: /NAME/…)"
+"""What is in brackets is for those who come from a version without ``/to/``, and goes in the one after the next."""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the command."""
     parser = subparsers.add_parser(
         "proxy",
         help="run a capturing proxy",
-        description="Runs a transparent proxy in front of LLM backends and captures what passes. A path that "
-        "begins with a backend's name (/anthropic/v1/messages) goes there, every other one to the default "
-        "backend. Requests without a credential get the backend's key from the environment.",
+        description="Runs a transparent proxy in front of LLM backends and captures what passes. "
+        "/to/NAME/... (/to/anthropic/v1/messages) goes to the backend NAME, without that prefix; every other path goes "
+        "whole to the default backend. Requests without a credential get the backend's key from the environment.",
     )
     parser.add_argument(
         "--default-backend",
-        default="openai",
         metavar="NAME",
-        help="the backend for paths that begin with no backend's name (default: %(default)s)",
+        help="the backend for paths outside /to/ (default: the one --backend; without any, openai; with several, none)",
     )
     parser.add_argument(
         "--backend",
@@ -44,6 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=_port,
         help="the port to listen on; 0 takes a free one (default: %(default)s)",
     )
+    add_access_options(parser)
     add_capture_options(parser)
     parser.set_defaults(func=run)
 
@@ -55,9 +59,14 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigurationError: an option or a setting cannot be used, or the proxy's libraries are not installed.
     """
     backends = backends_from(arguments.backend, arguments.default_backend)
+    address = listening_address(arguments.host)
+    access = access_from(arguments, address, environment())
     settings = capture_settings(arguments)
-    if load_config(settings).capture_file is None:
+    config = load_config(settings)
+    if config.capture_file is None:
         settings["capture_file"] = DEFAULT_CAPTURE_FILE
+    if access.client_token is not None:  # one that comes from a file is masked, too
+        settings["capture_redact_values"] = [*config.capture_redact_values, access.client_token.decode("ascii")]
     otel_wirecap.instrument(**settings)
     runtime = active()
     if runtime is None:  # it has said why; a capturing proxy that captures nothing is of no use to anybody
@@ -70,9 +79,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigurationError(
             f"proxy: {error.name} is not installed; install it with: pip install 'otel-wirecap[proxy]'"
         ) from None
-    app = create_app(backends, arguments.default_backend, environ=environment())
-    note = f" → {arguments.default_backend}; capture: {runtime.capture_file}"
-    serve(app, arguments.host, arguments.port, what="otel-wirecap proxy", note=note)
+    keys = {} if arguments.no_environment_keys else environment()
+    app = create_app(backends.by_name, backends.default, environ=keys, access=access)
+    note = (
+        f" → {backends.default or 'no default backend'}; {OTHER_BACKENDS}; capture: {runtime.capture_file}"
+        f"{access_note(arguments, access)}"
+    )
+    serve(app, address, arguments.port, what="otel-wirecap proxy", note=note)
     return 0
 
 

@@ -3,11 +3,15 @@
 The command gets the settings through the environment and our start-up module through ``PYTHONPATH``, so that child
 processes of its own (workers, reloaders) are captured too. No OpenTelemetry SDK set-up is involved: whatever exporters
 are installed or missing, the command starts.
+
+As the first process of a container it does what is expected of one: signals reach the command, orphans that have ended
+are waited for, and it does not end, which would kill them, before the writers of processes that have ended.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -19,6 +23,8 @@ from otel_wirecap.cli.options import add_capture_options, capture_settings
 from otel_wirecap.config import CONFIG_FILE_VARIABLE, load_config
 from otel_wirecap.environment import DEFAULT_CAPTURE_FILE, environment, environment_variable
 from otel_wirecap.instrumentation.environment_variables import ATTACH
+from otel_wirecap.messages import without_secrets
+from otel_wirecap.storage import adopted_writers
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
@@ -76,6 +82,7 @@ def _as_text(name: str, value: object) -> str:
 
 
 def _call(command: list[str], environ: dict[str, str]) -> int:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody learns how a child has ended
     try:
         process = subprocess.Popen(command, env=environ)  # noqa: S603  # running it is what was asked for
     except FileNotFoundError:
@@ -86,15 +93,26 @@ def _call(command: list[str], environ: dict[str, str]) -> int:
         return NOT_EXECUTABLE
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        process.send_signal(number)
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended this moment
+                os.kill(process.pid, number)  # not process.send_signal, which would wait for it in here
 
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, pass_on)
     # A terminal sends these to the command as well: it decides what becomes of them.
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN if _in_a_terminal_s_foreground() else pass_on)
-    code = process.wait()
-    return code if code >= 0 else 128 - code
+    process.returncode = _exit_code_of(process.pid)
+    adopted_writers.let_finish()
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def _exit_code_of(command: int) -> int:
+    """Waits for the command's end, and for all that the system has given to this process and that ends before it."""
+    pid, status = os.wait()
+    while pid != command:
+        pid, status = os.wait()
+    return os.waitstatus_to_exitcode(status)
 
 
 def _in_a_terminal_s_foreground() -> bool:
@@ -117,4 +135,4 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _say(message: str) -> None:
-    print(f"otel-wirecap: {message}", file=sys.stderr)  # noqa: T201  # this is the command line
+    print(f"otel-wirecap: {without_secrets(message)}", file=sys.stderr)  # noqa: T201  # this is the command line

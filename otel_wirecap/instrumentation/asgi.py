@@ -394,7 +394,11 @@ def _client_host(scope: Scope) -> str | None:
 
 
 def _url(scope: Scope, sent_host: bytes | None) -> str:
-    """The URL that was asked for: the path as it was sent, where the server tells it."""
+    """The URL that was asked for: the path as it was sent, where the server tells it.
+
+    A target that is no path (RFC 9112, section 3.2) is a whole URL, or stands behind a slash, so that it is not taken
+    for a part of the host; ``*`` is the URL without a path (section 3.3).
+    """
     raw_path = scope.get("raw_path")
     path = raw_path.partition(b"?")[0].decode("latin-1") if raw_path else scope.get("path", "/")
     query = scope.get("query_string", b"")
@@ -403,7 +407,9 @@ def _url(scope: Scope, sent_host: bytes | None) -> str:
     else:
         server = scope.get("server") or ("localhost", None)
         host = f"{server[0]}:{server[1]}" if server[1] else str(server[0])
-    url = f"{scope.get('scheme', 'http')}://{host}{path}"
+    if not path.startswith("/"):
+        path = "/" if path == "*" else path if "://" in path else f"/{path}"
+    url = f"{scope.get('scheme', 'http')}://{host}{path}" if path.startswith("/") else path
     return f"{url}?{query.decode('latin-1')}" if query else url
 
 

@@ -142,7 +142,7 @@ def _begin(instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) 
         request = arguments[0] if arguments else keywords["request"]
         if current_request() is request:
             return None
-        url = str(request.url)
+        url = _sent_url(request)
         if not runtime.wants("backend", url):
             return None
         sending = _Sending(runtime, _tees_of(instance.__class__), request, url)
@@ -151,6 +151,19 @@ def _begin(instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) 
         return None
     guarded(sending.exchange, sending.begun)
     return sending
+
+
+def _sent_url(request: Any) -> str:
+    """The URL as it goes out: a path in the extension ``target`` is sent in the place of the URL's own.
+
+    Source: https://www.python-httpx.org/advanced/extensions/#target
+    """
+    url, target = request.url, request.extensions.get("target")
+    if isinstance(target, bytes):
+        target = target.decode("latin-1")
+    if not target or not target.startswith("/"):
+        return str(url)
+    return f"{url.scheme}://{url.netloc.decode('ascii')}{target}"
 
 
 def _send(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:

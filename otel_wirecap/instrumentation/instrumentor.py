@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection
 from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # a namespace package
 
+from otel_wirecap import native
 from otel_wirecap.config import load_config, option_names, unknown_variables
 from otel_wirecap.environment import is_switched_off
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
@@ -15,10 +15,11 @@ from otel_wirecap.instrumentation import aiohttp, asgi_hooks, httpx, websockets
 from otel_wirecap.instrumentation.patching import LazyHooks
 from otel_wirecap.instrumentation.runtime import Runtime, active, set_active
 from otel_wirecap.log import log_error, warn
+from otel_wirecap.messages import without_secrets
 
 PROVIDERS = ("tracer_provider", "meter_provider", "logger_provider")
 
-_lock = threading.RLock()
+_lock = native.RLock()
 _hooks = LazyHooks((*httpx.HOOKS, *aiohttp.HOOKS, *websockets.HOOKS, *asgi_hooks.HOOKS))
 
 
@@ -75,6 +76,8 @@ class AutoInstrumentor(WireCaptureInstrumentor):
 
     was_asked = False
 
+    _instance = None  # of this class: the base class makes one of a family, whose instrument() may raise
+
     def instrument(self, **options: Any) -> None:
         """Starts the capture that the environment (or declarative configuration) describes; never raises."""
         AutoInstrumentor.was_asked = True
@@ -87,7 +90,7 @@ class AutoInstrumentor(WireCaptureInstrumentor):
         except Exception as error:  # noqa: BLE001  # the application runs on
             # One clear line, no traceback.
             reason = error if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
-            log_error("capture is off: %s", reason)
+            log_error("capture is off: %s", without_secrets(reason))
 
     def uninstrument(self, **options: Any) -> None:
         """Stops the capture."""
@@ -149,7 +152,7 @@ def start(settings: dict[str, Any]) -> None:
         try:
             set_active(Runtime(config, **providers))
         except CaptureFileError as error:
-            log_error("capture is off: %s", error)
+            log_error("capture is off: %s", without_secrets(error))
 
 
 def stop() -> None:

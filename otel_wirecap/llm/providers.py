@@ -259,9 +259,9 @@ def _known(name: str, address: str) -> str | None:
 _MODEL_PATHS: Final = (
     # Gemini and Vertex: models/{model}:verb, tunedModels/{model}:verb, endpoints/{id}:verb
     re.compile(r"/(?:models|tunedModels|endpoints)/([^/]+?)(?::|%3A)[A-Za-z]+$"),
-    # Bedrock: model/{id}/operation; gateways put a name of theirs in front
+    # Bedrock: model/{id}/operation; gateways put a name of theirs in front, our proxy /to/NAME
     re.compile(
-        r"^(?:/[^/]+)?/model/(.+)/(?:invoke|invoke-with-response-stream|invoke-with-bidirectional-stream"
+        r"^(?:/to/[^/]+)?(?:/[^/]+)?/model/(.+)/(?:invoke|invoke-with-response-stream|invoke-with-bidirectional-stream"
         r"|converse|converse-stream|count-tokens)$"
     ),
     # Azure OpenAI, and the older engines of OpenAI
@@ -272,7 +272,7 @@ _MODEL_PATHS: Final = (
     # Hugging Face: models/{org}/{name}; the listing's entry of an OpenAI-like API: v1/models/{id};
     # Replicate: v1/models/{owner}/{name}/predictions
     re.compile(
-        r"^(?:/hf-inference|.*/v\d[a-z0-9]*)?/models/([^/:]+(?:/[^/:]+)?)(?:/(?:predictions|pipeline|endpoints|v1)(?:/.*)?)?$"
+        r"^(?:/to/[^/]+)?(?:/hf-inference|.*/v\d[a-z0-9]*)?/models/([^/:]+(?:/[^/:]+)?)(?:/(?:predictions|pipeline|endpoints|v1)(?:/.*)?)?$"
     ),
 )
 

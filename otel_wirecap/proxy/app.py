@@ -2,11 +2,11 @@
 
 Invariants:
 
-- A request whose first path segment is a backend's name goes there, without that segment; every other one
-  goes to the default backend. The shape of a path is never interpreted.
-- Nothing is buffered, decoded or rewritten: method, path, query, end-to-end headers and both bodies pass as
-  received, chunk by chunk. What may change: ``Host``, hop-by-hop headers, and a key where the client sent no
-  credential.
+- Connections go to the backends' own origins and nowhere else: nothing that a client sends becomes part of a URL.
+  A key is added to a request for its backend's origin only.
+- Nothing is buffered, decoded or rewritten: method, target (but for ``/to/NAME``), end-to-end headers and both
+  bodies pass as received, chunk by chunk. What may change: ``Host``, hop-by-hop headers, a key where the client sent
+  no credential and may use it (see ``access``), and the client token, which is taken out.
 - A response that breaks off on the backend's side breaks off on the client's side; it never ends cleanly.
 - When the client leaves, the backend's connection is closed at once.
 """
@@ -14,37 +14,47 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import anyio
 import httpx2
-from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.routing import Router as StarletteRouter
 
 from otel_wirecap import annotate
-from otel_wirecap.proxy.headers import brings_credential, request_headers, response_headers
+from otel_wirecap.proxy.access import Access, Arrival, Passage, Refusal
+from otel_wirecap.proxy.authority import Origin
+from otel_wirecap.proxy.headers import request_headers, response_headers
+from otel_wirecap.proxy.provider_errors import refusal_body
+from otel_wirecap.proxy.routing import Route, Router, RoutingError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from otel_wirecap.proxy.backends import Backend
+    from otel_wirecap.proxy.headers import HeaderList
 
 logger = logging.getLogger("otel_wirecap.proxy")
 
 RAW_HEADERS = "otel_wirecap.raw_headers"
 """The scope extension with the request's headers as the client spelt them; ASGI has them in lower case."""
 
+RAW_TARGET = "otel_wirecap.raw_target"
+"""The scope extension with the request's target as received; ASGI's parts leave out the ``?`` of an empty query."""
+
 CONNECT_SECONDS = 10.0
 DRAIN_SECONDS = 5.0
 DRAIN_BYTES = 64 << 20
 READ_SECONDS = 600.0
 """A model may think for minutes before its first byte, and between two of them."""
+
+MAX_STATUS = 599
+"""RFC 9110, section 15; servers know no other."""
 
 IDLE_SECONDS = 4.0
 """Common servers close idle connections after 5 s; to reuse one at that moment would lose the request."""
@@ -56,18 +66,20 @@ class BackendBrokeOff(Exception):  # noqa: N818  # what happened, not a defect o
 
 def create_app(
     backends: Mapping[str, Backend],
-    default_backend: str,
+    default_backend: str | None,
     *,
     environ: Mapping[str, str],
+    access: Access = Access(),  # noqa: B008  # frozen
     connect_timeout: float | None = CONNECT_SECONDS,
     read_timeout: float | None = READ_SECONDS,
-) -> Starlette:
+) -> ASGIApp:
     """The proxy as an ASGI application.
 
     Args:
         backends: by name.
-        default_backend: the name of the backend for every path that begins with no backend's name.
+        default_backend: the name of the backend for every path outside ``/to/``; None: those paths get a 404.
         environ: where keys are looked up for requests that bring no credential.
+        access: who may use those keys.
         connect_timeout: seconds, None for no limit.
         read_timeout: seconds without a byte from the backend, None for no limit.
     """
@@ -82,53 +94,60 @@ def create_app(
     )
 
     @contextlib.asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_app: StarletteRouter) -> AsyncIterator[None]:
         async with client:
             yield
 
-    relay = _Relay(client, backends, backends[default_backend], environ)
-    return Starlette(routes=[Route("/{path:path}", relay)], lifespan=lifespan)
+    relay = _Relay(client, Router(backends, default_backend), environ, access)
+    # Without routes: Starlette's patterns know no target but a path, and look at it percent-decoded.
+    return StarletteRouter(default=relay, lifespan=lifespan)
 
 
 class _Relay:
     """Hands requests on to backends, and their responses back."""
 
-    def __init__(
-        self,
-        client: httpx2.AsyncClient,
-        backends: Mapping[str, Backend],
-        default: Backend,
-        environ: Mapping[str, str],
-    ) -> None:
+    def __init__(self, client: httpx2.AsyncClient, router: Router, environ: Mapping[str, str], access: Access) -> None:
         self._client = client
-        self._backends = {name.encode("ascii"): backend for name, backend in backends.items()}
-        self._default = default
+        self._router = router
         self._environ = environ
+        self._access = access
+        self._mentioned: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        backend, target = self._route(scope)
-        annotate(backend=backend.name)
+        try:
+            route = self._router.route(scope["method"], _target(scope))
+        except RoutingError as error:
+            await _take_body(receive)
+            await _send_error(send, error.status, error.kind, str(error))
+            return
+        annotate(backend=route.backend.name)
+        self._mention_namesake(route)
+        decision = self._decide(scope, route)
+        if isinstance(decision, Refusal):
+            await _refuse(receive, send, route.backend, decision)
+            return
         failure: BackendBrokeOff | None = None
         # A client that leaves cancels this group. The exchange with the backend runs in the caller's task,
         # so that it belongs to the caller's context.
         async with anyio.create_task_group() as group:
             upload = _Upload(receive, group.cancel_scope)
             try:
-                request = self._request(scope, backend, target, upload)
+                request = self._request(scope, route, decision, upload)
                 group.start_soon(upload.watch)
                 response = await self._client.send(request, stream=True, follow_redirects=False)
-            except httpx2.InvalidURL:
-                await _send_error(send, 400, "invalid_path", "the request's path cannot be sent on")
+                if response.status_code > MAX_STATUS:
+                    await response.aclose()
+                    raise httpx2.RemoteProtocolError("no status of HTTP", request=request)
             except httpx2.HTTPError as error:
                 await upload.drain()
-                await _send_failure(send, backend, error)
+                await _send_failure(send, route.backend, error)
             else:
                 upload.finished.set()
                 try:
                     await _hand_back(response, send)
                 except httpx2.HTTPError as error:
                     # The text of the error may quote what was sent or received; its type is enough.
-                    failure = BackendBrokeOff(f"backend {backend.name!r} broke off: {type(error).__name__}")
+                    failure = BackendBrokeOff(f"backend {route.backend.name!r} broke off: {type(error).__name__}")
                 finally:
                     with anyio.CancelScope(shield=True):
                         await response.aclose()
@@ -136,35 +155,65 @@ class _Relay:
         if failure is not None:
             raise failure
 
-    def _route(self, scope: Scope) -> tuple[Backend, bytes]:
-        """The backend, and the path (percent-encoded, as received) that it is asked for."""
-        path: bytes = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
-        path = path.removeprefix(scope.get("root_path", "").encode("utf-8"))
-        first, _, rest = path.removeprefix(b"/").partition(b"/")
-        backend = self._backends.get(first)
-        return (self._default, path) if backend is None else (backend, b"/" + rest)
+    def _mention_namesake(self, route: Route) -> None:
+        """Says in the log, once for each name, that ``/NAME/…`` no longer leads to the backend NAME."""
+        if route.namesake is not None and route.namesake.name not in self._mentioned:
+            name, default = route.namesake.name, route.backend.name
+            self._mentioned.add(name)
+            logger.warning(
+                "a request for /%s/... went to the default backend %s; for the backend %s write /to/%s/...",
+                name, default, name, name,
+            )  # fmt: skip
 
-    def _request(self, scope: Scope, backend: Backend, path: bytes, upload: _Upload) -> httpx2.Request:
-        query: bytes = scope["query_string"]
+    def _decide(self, scope: Scope, route: Route) -> Passage | Refusal:
+        """Whether the request may pass, and with the backend's key or without."""
         received = (scope.get("extensions") or {}).get(RAW_HEADERS) or scope["headers"]
-        base = httpx2.URL(backend.base_url)
-        headers, has_body = request_headers(received, base.netloc, http_version=scope["http_version"])
-        if not brings_credential(received, query, backend.credential_header):
-            added = backend.credential(self._environ)
-            if added is not None:
-                headers.append((added[0].encode("ascii"), added[1].encode("utf-8")))
-        target = base.raw_path.removesuffix(b"/") + path + (b"?" + query if query else b"")
+        arrival = Arrival(scope.get("server"), scope["method"], route.path, route.query, received)
+        has_key = route.backend.credential(self._environ) is not None
+        return self._access.decide(arrival, route.backend.credential_header, has_key=has_key)
+
+    def _request(self, scope: Scope, route: Route, passage: Passage, upload: _Upload) -> httpx2.Request:
+        url = origin_url(route.backend)
+        headers, has_body = request_headers(passage.headers, url.netloc, http_version=scope["http_version"])
+        if passage.adds_key:
+            headers += added_key(url, route.backend, self._environ)
         request = httpx2.Request(
             scope["method"],
-            backend.base_url + (path + (b"?" + query if query else b"")).decode("latin-1"),
-            # A URL object normalises; the wire gets the bytes as they came.
-            extensions={"target": target},
+            url,
+            # The connection goes where the URL says; what it asks for there are these bytes.
+            extensions={"target": route._replace(query=passage.query).target},
             **({"stream": upload} if has_body else {"content": b""}),
         )
+        request.method = scope["method"]  # the constructor writes it in upper case
         request.headers = httpx2.Headers(headers)  # in place of all that the constructor adds
         if not has_body:
             upload.finished.set()
         return request
+
+
+def _target(scope: Scope) -> bytes:
+    target: bytes | None = (scope.get("extensions") or {}).get(RAW_TARGET)
+    if target is not None:
+        return target
+    path: bytes = scope["raw_path"]
+    query: bytes = scope["query_string"]
+    return path + b"?" + query if query else path
+
+
+@functools.lru_cache(maxsize=256)
+def origin_url(backend: Backend) -> httpx2.URL:
+    """The URL of a backend's origin, with the path ``/``."""
+    origin = backend.origin
+    return httpx2.URL(scheme=origin.scheme, host=origin.host, port=origin.port, path="/")
+
+
+def added_key(url: httpx2.URL, backend: Backend, environ: Mapping[str, str]) -> HeaderList:
+    """The header with the environment's key for a request to ``url``: none but for the backend's own origin."""
+    # The last look before a key leaves, at the very URL that is connected to.
+    if Origin.of(url.scheme, url.raw_host.decode("ascii"), url.port) != backend.origin:
+        return []
+    added = backend.credential(environ)
+    return [] if added is None else [(added[0].encode("ascii"), added[1].encode("utf-8"))]
 
 
 class _Upload(httpx2.AsyncByteStream):
@@ -206,6 +255,12 @@ class _Upload(httpx2.AsyncByteStream):
         self._scope.cancel()
 
 
+async def _take_body(receive: Receive) -> None:
+    """Takes a body that goes nowhere: a client that is cut off while it sends never reads the answer."""
+    with anyio.CancelScope() as client_left:
+        await _Upload(receive, client_left).drain()
+
+
 async def _hand_back(response: httpx2.Response, send: Send) -> None:
     await send(
         {
@@ -219,6 +274,12 @@ async def _hand_back(response: httpx2.Response, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+async def _refuse(receive: Receive, send: Send, backend: Backend, refusal: Refusal) -> None:
+    await _take_body(receive)
+    headers = [(b"www-authenticate", b"Bearer")] if refusal.status == 401 else []
+    await _send_json(send, refusal.status, refusal_body(backend.name, refusal), headers)
+
+
 async def _send_failure(send: Send, backend: Backend, error: httpx2.HTTPError) -> None:
     if isinstance(error, httpx2.TimeoutException):
         status, kind, what = 504, "backend_timeout", "did not answer in time"
@@ -228,15 +289,22 @@ async def _send_failure(send: Send, backend: Backend, error: httpx2.HTTPError) -
         status, kind, what = 502, "backend_failed", "broke off before it answered"
     # No more of the error than its type: its text may quote headers.
     message = f"backend {backend.name!r} {what} ({type(error).__name__})"
-    logger.warning("%s", message)
+    logger.warning("%s: %s", message, backend.base_url)
     await _send_error(send, status, kind, message)
 
 
 async def _send_error(send: Send, status: int, kind: str, message: str) -> None:
-    body = json.dumps({"error": {"type": kind, "message": message}}).encode()
+    await _send_json(send, status, {"error": {"type": kind, "message": message}})
+
+
+async def _send_json(
+    send: Send, status: int, document: object, further_headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    body = json.dumps(document).encode()
     headers: list[Any] = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode("ascii")),
+        *further_headers,
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.llm.providers import PROVIDERS, Provider
+from otel_wirecap.proxy.authority import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,12 +26,15 @@ _NOT_A_KEY = frozenset({"AWS_ACCESS_KEY_ID"})
 """Names a key that signs requests; it is no credential by itself."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+_DEFAULT_NAME: Final = "openai"
+
+
+@dataclasses.dataclass(frozen=True)
 class Backend:
     """One backend of the proxy.
 
     Attributes:
-        name: the first path segment that leads to it, and its name in the capture.
+        name: what ``/to/NAME/…`` calls it, and its name in the capture.
         base_url: scheme, host, port and a path that every request's path is put behind; no slash at the end.
         credential_header: the lower-case header that a key travels in.
         credential_prefix: what stands before the key in that header: ``"Bearer "`` or nothing.
@@ -41,6 +46,17 @@ class Backend:
     credential_header: str = AUTHORIZATION
     credential_prefix: str = BEARER
     key_variables: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def origin(self) -> Origin:
+        """Where its requests, and with them its key, are sent."""
+        parts = urlsplit(self.base_url)
+        return Origin.of(parts.scheme, parts.hostname or "", parts.port)
+
+    @functools.cached_property
+    def base_path(self) -> bytes:
+        """The path of the base URL as it was given, without a slash at its end."""
+        return urlsplit(self.base_url).path.rstrip("/").encode("ascii")
 
     def credential(self, environ: Mapping[str, str]) -> tuple[str, str] | None:
         """The header, name and value, that carries the environment's key; None when there is no key."""
@@ -55,13 +71,26 @@ class Backend:
         return None
 
 
-def backends_from(options: Sequence[str], default: str) -> dict[str, Backend]:
+class Backends(NamedTuple):
+    """The backends of a proxy.
+
+    Attributes:
+        by_name: all of them.
+        default: the name of the one for paths outside ``/to/``; None: there is none.
+    """
+
+    by_name: dict[str, Backend]
+    default: str | None
+
+
+def backends_from(options: Sequence[str], default: str | None = None) -> Backends:
     """The known providers with the user's own backends added or put in their place.
 
     Args:
         options: ``NAME=URL``, each the value of one ``--backend``. A known provider's name keeps that
             provider's way to send a key; any other takes ``<NAME>_API_KEY`` as a bearer token.
-        default: the name of the backend for paths that begin with no backend's name.
+        default: the name of the default backend. None: the only backend in ``options``; ``openai`` where there is
+            no option; no default where there are several.
 
     Raises:
         ConfigurationError: an option is no ``NAME=URL``, or ``default`` is not among the backends.
@@ -71,6 +100,7 @@ def backends_from(options: Sequence[str], default: str) -> dict[str, Backend]:
         for provider in PROVIDERS.values()
         if provider.base_url is not None
     }
+    own = []
     for option in options:
         name, separator, url = option.partition("=")
         if not separator or not _NAME.fullmatch(name):
@@ -78,6 +108,7 @@ def backends_from(options: Sequence[str], default: str) -> dict[str, Backend]:
                 f"--backend: {_without_password(option)!r} cannot be used; expected NAME=URL, NAME of "
                 "letters, digits, '.', '_' and '-', such as local=http://127.0.0.1:8000"
             )
+        own.append(name)
         base_url = _checked_url(url)
         provider = PROVIDERS.get(name)
         backends[name] = (
@@ -85,12 +116,15 @@ def backends_from(options: Sequence[str], default: str) -> dict[str, Backend]:
             if provider is not None
             else Backend(name, base_url, key_variables=(_variable(name),))
         )
-    if default not in backends:
+    if default is None:
+        names = set(own) or {_DEFAULT_NAME}
+        default = names.pop() if len(names) == 1 else None
+    elif default not in backends:
         raise ConfigurationError(
             f"--default-backend: {default!r} is no known backend; expected one of: "
             f"{', '.join(sorted(backends))}; or add it with --backend NAME=URL"
         )
-    return backends
+    return Backends(backends, default)
 
 
 def _of_provider(provider: Provider, base_url: str) -> Backend:

@@ -27,13 +27,16 @@ from starlette.routing import Route
 
 from otel_wirecap.errors import WireCaptureError
 from otel_wirecap.proxy import demo_replies as replies
-from otel_wirecap.proxy.demo_replies import Body, Reply, Tool
+from otel_wirecap.proxy.demo_replies import Reply, Tool
+from otel_wirecap.proxy.provider_errors import anthropic_error, gemini_error, openai_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from starlette.requests import Request
     from starlette.responses import Response
+
+    from otel_wirecap.proxy.provider_errors import Body
 
 MODELS = frozenset({"demo-small", "demo-large", "demo-endless", "demo-overloaded-stream"})
 RATE_LIMITED = "demo-rate-limited"
@@ -109,7 +112,7 @@ class _Backend:
             body, reply = await _asked(request, lambda tool: tool, "input_schema")
         except _Refused as refused:
             kind = "rate_limit_error" if refused.status == 429 else "not_found_error"
-            return _json(replies.anthropic_error(refused.message, kind), refused.status)
+            return _json(anthropic_error(refused.message, kind) | replies.REQUEST_ID, refused.status)
         if not body.get("stream"):
             return _json(replies.message(reply))
         return self._stream(replies.message_events(reply))
@@ -127,7 +130,7 @@ class _Backend:
             )
         except _Refused as refused:
             status = "RESOURCE_EXHAUSTED" if refused.status == 429 else "NOT_FOUND"
-            return _json(replies.gemini_error(refused.status, refused.message, status), refused.status)
+            return _json(gemini_error(refused.status, refused.message, status), refused.status)
         if request.url.path.endswith(":generateContent"):
             return _json(replies.generated_content(reply))
         parts = replies.generated_parts(reply)
@@ -201,9 +204,9 @@ def _first_declaration(tool: Body) -> Body | None:
 
 def _openai_refusal(refused: _Refused) -> Response:
     if refused.status == 429:
-        body = replies.openai_error(refused.message, "requests", "rate_limit_exceeded")
+        body = openai_error(refused.message, "requests", "rate_limit_exceeded")
     else:
-        body = replies.openai_error(refused.message, "invalid_request_error", "model_not_found")
+        body = openai_error(refused.message, "invalid_request_error", "model_not_found")
     return _json(body, refused.status)
 
 

@@ -9,15 +9,20 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
+
+from otel_wirecap.proxy.provider_errors import anthropic_error, gemini_error, openai_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-Body: TypeAlias = dict[str, Any]
+    from otel_wirecap.proxy.provider_errors import Body
 
 CREATED = 1_767_225_600
 """The moment that all replies claim to be made at: 2026-01-01T00:00:00Z."""
+
+REQUEST_ID: Body = {"request_id": "req_demo"}
+"""What Anthropic's errors say beside the error."""
 
 PIECES = (
     *("Zażółć", " gęślą", " jaźń:", " every", " byte", " of", " 漢字", " and", " 🙂"),
@@ -129,11 +134,6 @@ def chat_events(reply: Reply, *, include_usage: bool) -> Iterator[bytes]:
     if include_usage:
         yield _data({**head, "choices": [], "usage": _chat_usage(reply)})
     yield b"data: [DONE]\n\n"
-
-
-def openai_error(message: str, kind: str, code: str | None = None) -> Body:
-    """The body of an error of OpenAI's."""
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
 def _chat_head(reply: Reply, kind: str) -> Body:
@@ -295,7 +295,7 @@ def message_events(reply: Reply) -> Iterator[bytes]:
         for piece in reply.streamed_pieces:
             yield event("content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
     if reply.breaks:
-        yield _event("error", anthropic_error("Overloaded", "overloaded_error"))
+        yield _event("error", anthropic_error("Overloaded", "overloaded_error") | REQUEST_ID)
         return
     yield event("content_block_stop", index=0)
     yield event(
@@ -304,11 +304,6 @@ def message_events(reply: Reply) -> Iterator[bytes]:
         usage={"output_tokens": reply.output_tokens},
     )
     yield event("message_stop")
-
-
-def anthropic_error(text: str, kind: str) -> Body:
-    """The body of an error of Anthropic's."""
-    return {"type": "error", "error": {"type": kind, "message": text}, "request_id": "req_demo"}
 
 
 def _message_head(reply: Reply) -> Body:
@@ -361,11 +356,6 @@ def generated_parts(reply: Reply) -> Iterator[Body]:
         yield _generated(reply, {"text": piece}, finished=number == len(pieces) and not reply.breaks)
     if reply.breaks:
         yield gemini_error(503, "The model is overloaded.", "UNAVAILABLE")
-
-
-def gemini_error(code: int, text: str, status: str) -> Body:
-    """The body of an error of Gemini's."""
-    return {"error": {"code": code, "message": text, "status": status}}
 
 
 def gemini_event(body: Body) -> bytes:

@@ -75,24 +75,32 @@ def request_headers(received: Sequence[tuple[bytes, bytes]], host: bytes, *, htt
 
 
 def response_headers(received: Sequence[tuple[bytes, bytes]]) -> HeaderList:
-    """The headers that a client gets for a backend's response, in the backend's order and spelling."""
+    """The headers that a client gets for a backend's response, in the backend's order and spelling.
+
+    With ``Transfer-Encoding``, which ends a message whatever ``Content-Length`` says, the latter does not pass.
+    """
     dropped = _connection_bound(received)
+    if any(name.lower() == b"transfer-encoding" for name, _ in received):
+        dropped |= {b"content-length"}
     return [(name, value) for name, value in received if name.lower() not in dropped]
 
 
-def brings_credential(headers: Iterable[tuple[bytes, bytes]], query: bytes, header: str) -> bool:
-    """Whether a request carries a credential of the client's own.
+def sent_credentials(headers: Iterable[tuple[bytes, bytes]], query: bytes, header: str) -> list[bytes]:
+    """The credentials of the client's own that a request carries, an empty one included; none: an empty list.
 
     Args:
         headers: the client's headers.
         query: the URL's query, without the question mark.
         header: the header in which the backend expects a key; it counts, too.
+
+    Returns:
+        The values of headers as they came, and of ``key`` in the query decoded.
     """
     known = CREDENTIAL_HEADERS | {header.encode("ascii")}
-    if any(name.lower() in known for name, _ in headers):
-        return True
+    found = [value for name, value in headers if name.lower() in known]
     # As latin-1: clients send bytes that are no ASCII, and parse_qsl refuses them.
-    return any(name == "key" for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+    return found + [value.encode("latin-1") for name, value in parameters if name == "key"]
 
 
 def _connection_bound(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:

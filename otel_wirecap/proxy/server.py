@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from otel_wirecap.errors import WireCaptureError
-from otel_wirecap.proxy.app import RAW_HEADERS, BackendBrokeOff
+from otel_wirecap.proxy.app import RAW_HEADERS, RAW_TARGET, BackendBrokeOff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,21 +115,24 @@ class _Server(uvicorn.Server):
 
 
 class _Connection(h11.Connection):
-    """Remembers the last request's headers as they were spelt."""
+    """Remembers the last request's target as it came, and its headers as they were spelt."""
 
     raw_headers: tuple[tuple[bytes, bytes], ...] = ()
+    raw_target: bytes = b""
 
     def next_event(self) -> Any:
         event = super().next_event()
         if isinstance(event, h11.Request):
             self.raw_headers = tuple(event.headers.raw_items())
+            self.raw_target = bytes(event.target)
         return event
 
 
 class CasePreservingProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 protocol, which also tells the application how the header names were spelt.
+    """uvicorn's HTTP/1.1 protocol, which also tells the application what came, byte for byte.
 
-    They stand in the scope's extension ``otel_wirecap.raw_headers``, in the order of the scope's own list.
+    The headers, names as they were spelt, stand in the scope's extension ``otel_wirecap.raw_headers``, in the order of
+    the scope's own list; the target in ``otel_wirecap.raw_target``.
     """
 
     def __init__(self, config: uvicorn.Config, *arguments: Any, **keywords: Any) -> None:
@@ -144,7 +147,7 @@ class CasePreservingProtocol(H11Protocol):
     @scope.setter
     def scope(self, scope: Any) -> None:
         if scope is not None and isinstance(self.conn, _Connection):
-            scope["extensions"] = {RAW_HEADERS: self.conn.raw_headers}
+            scope["extensions"] = {RAW_HEADERS: self.conn.raw_headers, RAW_TARGET: self.conn.raw_target}
         self._scope = scope
 
 

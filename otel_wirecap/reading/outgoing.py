@@ -4,6 +4,7 @@ Invariants:
 
 - Records come out in the order they went in; those in which nothing is secret as they were.
 - The pieces of a stream are searched as the recorder does: a secret that is split over them is found.
+- Where prompts are masked, nothing goes out that the recorder would not have written.
 - What cannot be redacted is withheld, and says so.
 - Bounded: at most ``MOST_HELD`` bytes of records wait for what a stream says next; then it is taken for over.
 """
@@ -12,17 +13,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from otel_wirecap.capture.body import redact_body, redact_json
 from otel_wirecap.capture.decoding import text_or_bytes
 from otel_wirecap.capture.formats import JSONLines
 from otel_wirecap.capture.formats.timestamps import Timestamps
-from otel_wirecap.capture.record import RawJSON, Record
+from otel_wirecap.capture.recorded import content_type_of, redact_facts, redact_payload
 from otel_wirecap.capture.redaction.names import named_secrets
-from otel_wirecap.capture.redaction.streams import stream_redaction
+from otel_wirecap.capture.redaction.streams import message_redaction, stream_redaction
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.reading.flows import (
     REQUESTS,
@@ -34,18 +34,15 @@ from otel_wirecap.reading.flows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
+    from otel_wirecap.capture.record import Record
     from otel_wirecap.capture.redaction.redactor import Redactor
     from otel_wirecap.capture.redaction.streams import StreamRedaction
-
-Redacted = TypeVar("Redacted")
 
 MOST_HELD: Final = 64 * 1024 * 1024
 _MOST_OF_A_STREAM: Final = 1024 * 1024
 
-_PIECES: Final = STREAM_CHUNKS | {WEBSOCKET_MESSAGE}
-_HEADERS: Final = ("headers", "request_headers", "response_headers")
 _NAMES: Final = ("source", "destination", "session_id", "backend", "model", "key_name")
 _FIELDS: Final = (
     "timestamp_iso", "timestamp_unix", "direction", "source", "destination", "session_id", "backend", "model",
@@ -55,11 +52,19 @@ _FIELDS: Final = (
 
 @dataclasses.dataclass(slots=True)
 class _Waiting:
-    """A record that is about to go out; ``size`` is that of its line, ``key`` its stream's where it waits for that."""
+    """A record that is about to go out.
+
+    Attributes:
+        record: the record.
+        size: of its line, in bytes.
+        key: its stream's, where it waits for what that says next.
+        content: its payload, which its stream has until then.
+    """
 
     record: Record
     size: int
     key: str | None = None
+    content: str | bytes = b""
 
 
 @dataclasses.dataclass(slots=True)
@@ -121,17 +126,21 @@ class Outgoing:
             if record.direction in REQUESTS:
                 self._learn(metadata)
             if record.direction in STREAM_STARTS:
-                self._types[exchange] = _content_type(metadata, _HEADERS[0])
-            content = record.payload
-            if record.direction in _PIECES and isinstance(content, str | bytes):
-                record.payload = None  # until its stream gives it back
-                self._clean_facts(record, counts)
-                self._feed(exchange, item, content.encode() if isinstance(content, str) else content)
+                self._types[exchange] = content_type_of(metadata)
+            if record.direction in STREAM_ENDS or record.direction == WEBSOCKET_END:
+                self._end(exchange)
+            key, payload = _stream_of(record), record.payload
+            if record.direction == WEBSOCKET_MESSAGE and _is_part(metadata):  # it says nothing to go on with
+                if key in self._streams:
+                    self._close(key)
+                key = None
+            if key is not None and isinstance(payload, str | bytes):
+                item.content, record.payload = payload, None  # until its stream gives it back
+                redact_facts(record, self._redactor, counts)
+                self._feed(key, exchange, item)
             else:
-                if record.direction in STREAM_ENDS or record.direction == WEBSOCKET_END:
-                    self._end(exchange)
-                self._clean_payload(record, counts)
-                self._clean_facts(record, counts)
+                record.payload = redact_payload(record, self._redactor, counts)
+                redact_facts(record, self._redactor, counts)
         except Exception:  # noqa: BLE001  # fail closed: what could not be redacted does not go out
             _withhold(record)
         else:
@@ -142,54 +151,29 @@ class Outgoing:
         headers = [(str(name), str(value)) for name, value in metadata.get("headers") or ()]
         self._redactor.learn(named_secrets(headers, url_parts(str(metadata.get("url", ""))).query))
 
-    def _clean_payload(self, record: Record, counts: dict[str, int]) -> None:
-        payload = record.payload
-        if isinstance(payload, RawJSON):
-            record.payload = redact_json(payload.data, self._redactor, counts, ())
-        elif isinstance(payload, str | bytes):
-            kind = _content_type(record.metadata, _HEADERS[0])
-            record.payload = _once(lambda told: redact_body(payload, kind, self._redactor, told, ()), payload, counts)
-
-    def _clean_facts(self, record: Record, counts: dict[str, int]) -> None:
-        """Masks what is not the payload."""
-        redactor, metadata = self._redactor, dict(record.metadata)
-        for name in _HEADERS:
-            if isinstance(headers := metadata.get(name), list):
-                metadata[name] = [self._header([str(part) for part in header], counts) for header in headers]
-        if isinstance(url := metadata.get("url"), str):
-            metadata["url"] = _once(lambda told: redactor.url(url, told), url, counts)
-        error = metadata.get("error")
-        if isinstance(error, dict) and isinstance(message := error.get("message"), str):
-            clean = _once(lambda told: redactor.text_with_urls(message, told), message, counts)
-            metadata["error"] = {**error, "message": clean}
-        document = orjson.dumps(metadata)
-        redacted = redactor.json(document, counts)
-        record.metadata = metadata if redacted is document else orjson.loads(redacted)
-        for name in _NAMES:
-            if isinstance(value := getattr(record, name), str):
-                setattr(record, name, redactor.text(value, counts))
-
-    def _header(self, header: list[str], counts: dict[str, int]) -> list[str]:
-        name, value = header
-        return _once(lambda told: self._redactor.headers([(name, value)], told)[0], header, counts)
-
     # -- streams -----------------------------------------------------------------------------------------------------
 
-    def _feed(self, exchange: str, item: _Waiting, content: bytes) -> None:
-        sender = item.record.metadata.get("websocket", {}).get("from")
-        key = exchange if sender is None else f"{exchange} {sender}"
+    def _feed(self, key: str, exchange: str, item: _Waiting) -> None:
         stream = self._streams.get(key)
         if stream is None:
-            kind = "application/json" if sender is not None else self._types.pop(exchange, "")
-            redaction = stream_redaction(self._redactor, kind.partition(";")[0].strip().lower(), _MOST_OF_A_STREAM)
-            stream = self._streams[key] = _Stream(redaction)
+            stream = self._streams[key] = _Stream(self._redaction(exchange, item.record))
         item.key = key
         stream.waiting.append(item)
-        self._release(key, [content], is_end=False)
+        content = item.content
+        self._release(key, [content.encode() if isinstance(content, str) else content], is_end=False)
+
+    def _redaction(self, exchange: str, first: Record) -> StreamRedaction:
+        """The redaction of a stream whose next record is ``first``."""
+        if first.direction == WEBSOCKET_MESSAGE:
+            return message_redaction(self._redactor, _MOST_OF_A_STREAM)
+        is_from_start = exchange in self._types or first.metadata.get("chunk_number") == 1
+        kind = self._types.pop(exchange, "").partition(";")[0].strip().lower()
+        return stream_redaction(self._redactor, kind, _MOST_OF_A_STREAM, is_from_start=is_from_start)
 
     def _end(self, exchange: str) -> None:
         for key in [key for key in self._streams if key.partition(" ")[0] == exchange]:
             self._close(key)
+        self._types.pop(exchange, None)
 
     def _close(self, key: str) -> None:
         self._release(key, [], is_end=True)
@@ -207,21 +191,12 @@ class Outgoing:
             return
         for number, piece in enumerate(released.pieces):
             item = stream.waiting.popleft()
-            item.record.payload = text_or_bytes(piece)
+            item.record.payload = _payload(item, piece)
             item.key = None
-            _count(item.record, released.counts.get(number, {}))
+            if item.record.payload != item.content:
+                _count(item.record, released.counts.get(number, {}))
         if is_end:
             del self._streams[key]
-
-
-def _once(clean: Callable[[dict[str, int]], Redacted], before: Redacted, counts: dict[str, int]) -> Redacted:
-    """What ``clean`` makes of something; what was masked before is not counted again."""
-    told: dict[str, int] = {}
-    after = clean(told)
-    if after != before:
-        for rule, count in told.items():
-            counts[rule] = counts.get(rule, 0) + count
-    return after
 
 
 def _completed(told: dict[str, Any]) -> dict[str, Any]:
@@ -241,9 +216,24 @@ def _completed(told: dict[str, Any]) -> dict[str, Any]:
     return {name: known[name] for name in _FIELDS}
 
 
-def _content_type(metadata: dict[str, Any], name: str) -> str:
-    pairs = metadata.get(name) or ()
-    return next((str(value) for key, value in pairs if str(key).lower() == "content-type"), "")
+def _payload(item: _Waiting, piece: bytes) -> str | bytes:
+    """What a stream gives back as the recorder has it: a chunk stays text or bytes."""
+    if item.record.direction == WEBSOCKET_MESSAGE:
+        return text_or_bytes(piece)
+    return piece.decode("utf-8", "replace") if isinstance(item.content, str) else piece
+
+
+def _stream_of(record: Record) -> str | None:
+    """The key of the stream that a record is of: an exchange's chunks, or the messages of one side of a websocket."""
+    exchange = str(record.metadata.get("exchange_id"))
+    if record.direction == WEBSOCKET_MESSAGE:
+        return f"{exchange} {record.metadata.get('websocket', {}).get('from')}"
+    return exchange if record.direction in STREAM_CHUNKS else None
+
+
+def _is_part(metadata: dict[str, Any]) -> bool:
+    """Whether the rest of a record's payload is missing."""
+    return not metadata.keys().isdisjoint({"truncated", "incomplete"})
 
 
 def _withhold(record: Record) -> None:

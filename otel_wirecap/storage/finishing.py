@@ -15,14 +15,15 @@ import errno
 import io
 import os
 import shutil
-import threading
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from otel_wirecap import native
 from otel_wirecap.capture.naming import COMPRESSION_SUFFIXES, ENCRYPTION_SUFFIX
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.log import WarnOnce
+from otel_wirecap.messages import without_secrets
 from otel_wirecap.storage.pauses import Pauses
 
 if TYPE_CHECKING:
@@ -99,9 +100,9 @@ class Finisher:
         self._begin()
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = native.Lock()
         self._current: Unfinished | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: native.Thread | None = None
         self._stopped = False
         self._warn_once.forget()
 
@@ -119,14 +120,12 @@ class Finisher:
             self._waiting.append(unfinished)
             if self._thread is not None:
                 return
-            thread = threading.Thread(target=self._run, name="otel-wirecap-finisher", daemon=True)
             try:
-                thread.start()
+                self._thread = native.start_thread("otel-wirecap-finisher", self._run)
             except RuntimeError as error:  # no more threads
                 self._waiting.remove(unfinished)
                 failure = error
             else:
-                self._thread = thread
                 return
         unfinished.discard()
         self._tell_failure(failure)
@@ -265,8 +264,9 @@ def _encryption(recipient: str) -> Callable[[Any, Any], None]:
     try:
         recipients = [kind.from_str(recipient)]
     except pyrage.RecipientError:
+        shown = without_secrets(repr(recipient))
         raise ConfigurationError(
-            f"capture_encrypt_to: {recipient!r} cannot be used; expected an age public key (age1…), "
-            "as age-keygen prints it, or an SSH public key"
+            f"capture_encrypt_to: {shown} cannot be used; expected an age public key (age1…), "
+            "as age-keygen -y prints it, or an SSH public key (ssh-ed25519 …, ssh-rsa …)"
         ) from None
     return lambda reader, writer: pyrage.encrypt_io(reader, writer, recipients)

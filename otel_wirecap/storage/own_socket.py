@@ -14,7 +14,11 @@ import select
 import socket
 from typing import TYPE_CHECKING
 
+from otel_wirecap import native
+
 if TYPE_CHECKING:
+    import _socket
+
     from _typeshed import ReadableBuffer
 
 _FIRST_FREE = 3
@@ -22,14 +26,14 @@ _LOOK_MILLISECONDS = 1000
 """After which is looked whether the descriptor that is waited for is still our own."""
 
 
-class OwnSocket(socket.socket):
+class OwnSocket(native.socket):
     """A connected socket that is used, and closed, only as long as its descriptor is its own.
 
     Args:
         given: the socket whose place it takes.
     """
 
-    def __init__(self, given: socket.socket) -> None:
+    def __init__(self, given: _socket.socket) -> None:
         descriptor = given.fileno()
         if descriptor < _FIRST_FREE:
             descriptor = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
@@ -58,7 +62,7 @@ class OwnSocket(socket.socket):
         """
         while True:
             # Never waits in recv itself: it could be another's descriptor that is waited for, and whose data is taken.
-            poll = select.poll()
+            poll = native.poll()
             poll.register(self.fileno(), select.POLLIN)
             poll.poll(_LOOK_MILLISECONDS)
             self._check()

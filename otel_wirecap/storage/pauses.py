@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from otel_wirecap import native
+
 WORK_SLICE_NS = 500_000
 PAUSE_SECONDS = 0.0001
 
@@ -17,5 +19,5 @@ class Pauses:
     def pause_if_due(self) -> None:
         """Is called after each piece of work."""
         if time.monotonic_ns() >= self._slice_end:
-            time.sleep(PAUSE_SECONDS)
+            native.sleep(PAUSE_SECONDS)
             self._slice_end = time.monotonic_ns() + WORK_SLICE_NS

@@ -12,10 +12,10 @@ Invariants:
 from __future__ import annotations
 
 import collections
-import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from otel_wirecap import native
 from otel_wirecap.capture.events import Event, EventKind, Value
 from otel_wirecap.capture.exchange import Exchange, Flow
 
@@ -55,7 +55,7 @@ class Request:
     def __init__(self, *, stop: bool) -> None:
         self.stop = stop
         self._written = False
-        self._finished = threading.Event()
+        self._finished = native.Event()
 
     def finish(self, *, written: bool) -> None:
         """It is done; ``written``: and all is in the file."""
@@ -93,7 +93,7 @@ class EventQueue:
             on_first_put: called once, after the next event has been put.
         """
         self._events: collections.deque[tuple[Event, int]] = collections.deque()
-        self._lock = threading.RLock()
+        self._lock = native.RLock()
         self._put_bytes = 0  # under the lock
         self._taken_bytes = 0  # under the lock, too
         self._refused: Refused | None = None
@@ -103,7 +103,7 @@ class EventQueue:
         self._held_bytes = 0
         self._got_bytes = 0  # whoever calls ``get`` alone
         self._is_idle = False
-        self._wake = threading.Event()
+        self._wake = native.Event()
 
     def put(self, kind: EventKind, subject: Exchange | Flow | None, now_ns: int, value: Value, size: int) -> bool:
         """Adds an event that holds ``size`` bytes; False where there is no room for it."""
@@ -119,7 +119,7 @@ class EventQueue:
             self._events.append(((kind, subject, now_ns, value), size))
         if self._is_idle or (
             (self._put_bytes - self._got_bytes >= self._wake_bytes or len(self._events) >= self._wake_events)
-            and not self._wake.is_set()
+            and not self._wake.is_set
         ):
             self._is_idle = False
             self._wake.set()

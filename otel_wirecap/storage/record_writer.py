@@ -20,6 +20,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, cast
 
+from otel_wirecap import native
 from otel_wirecap.capture.events import EventKind, SystemTold
 from otel_wirecap.errors import place_of
 from otel_wirecap.storage.output import make_outputs
@@ -189,7 +190,7 @@ class RecordWriter:
                 self._source.wait(self._recording.hold_ns / 1e9)
             else:
                 # No waiting for events: there are some over and over while they cannot be worked off.
-                time.sleep(min(self._config.capture_flush_interval, FAILING_PAUSE_SECONDS))
+                native.sleep(min(self._config.capture_flush_interval, FAILING_PAUSE_SECONDS))
         self._round(last=True)
         self.tell_left("")
         for output in self.outputs:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import os
-import threading
 from typing import TYPE_CHECKING
 
+from otel_wirecap import native
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.log import warn
 from otel_wirecap.storage.writer import CaptureWriter
@@ -15,7 +15,7 @@ from otel_wirecap.storage.writer import CaptureWriter
 if TYPE_CHECKING:
     from otel_wirecap.config import CaptureConfig
 
-_lock = threading.Lock()
+_lock = native.RLock()
 _writers: dict[str, CaptureWriter] = {}
 _users: dict[str, int] = {}
 _ended: dict[str, set[str]] = {}
@@ -93,7 +93,7 @@ def _close_all() -> None:
 
 def _begin_child() -> None:
     global _lock  # another thread of the parent may have held the old one
-    _lock = threading.Lock()
+    _lock = native.RLock()
 
 
 atexit.register(_close_all)

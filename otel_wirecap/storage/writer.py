@@ -17,12 +17,12 @@ import importlib
 import os
 import secrets
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from otel_wirecap import native
 from otel_wirecap.capture.events import EventKind, SystemTold
 from otel_wirecap.capture.exchange import end_span
 from otel_wirecap.capture.facts import ExchangeFacts
@@ -32,7 +32,7 @@ from otel_wirecap.storage.output import make_outputs
 from otel_wirecap.storage.pauses import Pauses
 from otel_wirecap.storage.queue import EventQueue, Request
 from otel_wirecap.storage.stats import CaptureStats
-from otel_wirecap.storage.writer_process import WriterProcess
+from otel_wirecap.storage.writer_process import WriterProcess, interpreter
 from otel_wirecap.storage.writer_thread import WriterThread
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class CaptureWriter:
         self._observe_system_record: Callable[[Record], None] | None = None
         self._warn_once = WarnOnce()
         self._outputs = make_outputs(config, path, log=self.log, on_gap=lambda _gap: None)
+        self._interpreter = interpreter() if config.capture_writer == "process" else None
         self._begin_process()
         _writers.add(self)
 
@@ -109,12 +110,22 @@ class CaptureWriter:
         self.process = secrets.token_hex(8)
         self._earlier_processes: list[str] = []
         self._started = False
-        self._start_lock = threading.Lock()
+        self._start_lock = native.Lock()
         self._untold: list[Record] = []
-        self._home: _Home = self._in_a_process() if self._config.capture_writer == "process" else self._in_a_thread()
+        self._home: _Home = self._in_a_thread() if self._interpreter is None else self._in_a_process(self._interpreter)
 
-    def _in_a_process(self) -> WriterProcess:
-        return WriterProcess(self._config, self.path, self._queue, self, process=self.process, on_death=self._take_over)
+    def _in_a_process(self, interpreter: str) -> WriterProcess:
+        if native.has_gevent():
+            _import_record_writer()
+        return WriterProcess(
+            self._config,
+            self.path,
+            self._queue,
+            self,
+            interpreter=interpreter,
+            process=self.process,
+            on_death=self._take_over,
+        )
 
     def _in_a_thread(
         self,
@@ -154,6 +165,9 @@ class CaptureWriter:
             self._start()
         except RuntimeError as error:  # the limit of threads is reached
             raise CaptureFileError(f"cannot write the capture file {self.path}: {error}") from error
+        if self._config.capture_writer == "process" and self._interpreter is None:
+            reason = f"{sys.executable!r} is no Python interpreter"
+            self.log("%s is written by a thread: no process for it could be started (%s)", self.path, reason)
 
     def put_document(self, document: str) -> bool:
         """Takes a record as a JSON object, from elsewhere; False where there is no room for it."""
@@ -322,11 +336,19 @@ def _begin_child() -> None:
         writer.begin_child()
 
 
+def _import_record_writer() -> None:
+    """Imports what is needed to go on in a thread, as long as this is not such a thread.
+
+    The import machinery takes its locks from where gevent puts its own, which fail it in a thread beside the main one.
+    """
+    with contextlib.suppress(Exception):
+        importlib.import_module("otel_wirecap.storage.record_writer")
+
+
 def _before_fork() -> None:
     """A child that gives up its privileges may no longer be able to read what it needs to go on in a thread."""
     if _writers:
-        with contextlib.suppress(Exception):
-            importlib.import_module("otel_wirecap.storage.record_writer")
+        _import_record_writer()
 
 
 os.register_at_fork(before=_before_fork, after_in_child=_begin_child)

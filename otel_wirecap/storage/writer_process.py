@@ -16,16 +16,16 @@ import marshal
 import os
 import re
 import socket
-import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_wirecap import native
 from otel_wirecap.environment import environment
-from otel_wirecap.storage import writer_process_start
+from otel_wirecap.storage import adopted_writers, writer_process_start
 from otel_wirecap.storage.channel import READ_BYTES, Frames, Sender, message_of, send_message
+from otel_wirecap.storage.child_process import kill_process, start_process, wait_for_process
 from otel_wirecap.storage.own_socket import OwnSocket
 from otel_wirecap.version import __version__
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from otel_wirecap.storage.record_writer import Owner
     from otel_wirecap.storage.stats import CaptureStats
 
-REAP_SECONDS = 1.0
+MAX_REAP_SECONDS = 1.0
 MOST_START_SECONDS = 10.0
 MOST_FORK_WAIT_SECONDS = 1.0
 MOST_FRAME_EVENTS = 512
@@ -55,7 +55,7 @@ MOST_SEND_SECONDS = 0.05
 """What is put waits so long at most for more to be sent with it: a part of the flush interval, which is the promise."""
 
 
-_starting = threading.Lock()
+_starting = native.Lock()
 """Held while a process is started: a child that is forked meanwhile would keep descriptors that nobody else closes, and
 neither side would learn of the other's end."""
 
@@ -94,6 +94,7 @@ class WriterProcess:
         path: the capture file's absolute path.
         queue: where the events are taken from.
         owner: is told what comes of it.
+        interpreter: the program that it is to run in; see ``interpreter``.
         process: the random id of this process's part of the capture.
         on_death: is called, in a thread of ours, when the process ends before its time.
     """
@@ -105,6 +106,7 @@ class WriterProcess:
         queue: EventQueue,
         owner: Owner,
         *,
+        interpreter: str,
         process: str,
         on_death: Callable[[Death], None],
     ) -> None:
@@ -112,9 +114,10 @@ class WriterProcess:
         self._path = path
         self._queue = queue
         self._owner = owner
+        self._interpreter = interpreter
         self._process = process
         self._on_death = on_death
-        self._starter: subprocess.Popen[bytes] | None = None
+        self._starter: int | None = None  # its id, as long as it is to be waited for
         self._writer_pid: int | None = None
         self._connection: socket.socket | None = None
         self._environment: dict[str, str] = {}
@@ -125,16 +128,16 @@ class WriterProcess:
         self._counted_weight = 0
         self._held_bytes = self._held_records = 0
         self._stats: CaptureStats | None = None
-        self._is_ready = threading.Event()
+        self._is_ready = native.Event()
         self._kept: list[list[tuple[Event, int]]] = []  # sent to one that may not come up; given back then
         self._events_on_their_way = 0  # taken from the queue, and not sent as a whole yet
         self._is_dead = False
         self._close_seconds = 0.0
-        self._over = threading.Event()
+        self._over = native.Event()
         self._written = False
         self._is_closed = False
-        self._sending: threading.Thread | None = None
-        self._receiving: threading.Thread | None = None
+        self._sending: native.Thread | None = None
+        self._receiving: native.Thread | None = None
 
     def start(self) -> None:
         """Begins to take events.
@@ -143,17 +146,16 @@ class WriterProcess:
             RuntimeError: the limit of threads is reached.
         """
         self._queue.wake_at(min(WAKE_WEIGHT, self._config.capture_max_queue_bytes // 8), WAKE_EVENTS)
-        sending = threading.Thread(target=self._run, name="otel-wirecap-sender", daemon=True)
-        sending.start()
-        self._sending = sending
+        self._sending = native.start_thread("otel-wirecap-sender", self._run)
 
     def is_alive(self) -> bool:
         """Whether it takes events, or writes those it took."""
-        return self._sending is not None and not self._over.is_set()
+        return self._sending is not None and not self._over.is_set
 
     def is_current_thread(self) -> bool:
         """Whether this is a thread that would be waited for."""
-        return threading.current_thread() in {self._sending, self._receiving}
+        current = native.current_thread()
+        return current is not None and current in {self._sending, self._receiving}
 
     def join(self, seconds: float) -> bool:
         """Waits for the end, after the queue's; whether everything is in the files."""
@@ -191,18 +193,15 @@ class WriterProcess:
         """In a forked child: leaves the process to the parent."""
         if self._connection is not None:
             self._connection.close()
-        if self._starter is not None:
-            self._starter.returncode = 0  # it is no child of this process, who is not to ask for it
+        self._starter = None  # it is no child of this process, who is not to ask for it
 
     # -- the thread that sends -----------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
             connection = self._spawn()
-            self._receiving = threading.Thread(
-                target=self._receive, args=(connection,), name="otel-wirecap-receiver", daemon=True
-            )
-            self._receiving.start()
+            self._receiving = native.start_thread("otel-wirecap-receiver", self._receive, connection)
+            adopted_writers.watch_where_adopted()
         except Exception as error:  # noqa: BLE001  # no process, no thread, no interpreter: it goes on here
             self._stop_starter()
             if self._connection is not None:
@@ -241,7 +240,7 @@ class WriterProcess:
         for request in requests:
             self._requests[id(request)] = request
         while not self._is_dead and (taken := self._queue.take(MOST_FRAME_EVENTS)):
-            if not self._is_ready.is_set():
+            if not self._is_ready.is_set:
                 self._kept.append(taken)
             elif self._kept:
                 self._kept.clear()
@@ -263,9 +262,8 @@ class WriterProcess:
             send_message(connection, ("environment", current))
 
     def _spawn(self) -> socket.socket:
-        interpreter = _interpreter()
         with _starting:
-            ours, theirs = map(OwnSocket, socket.socketpair())
+            ours, theirs = map(OwnSocket, native.socketpair())
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             self._connection = ours
             self._environment = _copied(environment())
@@ -273,14 +271,9 @@ class WriterProcess:
             utf8 = f"utf8={int(sys.getfilesystemencoding() == 'utf-8')}"
             options = ["-I", "-S", "-X", utf8, *(["-B"] if sys.dont_write_bytecode else [])]
             with theirs:
-                self._starter = subprocess.Popen(  # noqa: S603  # our own module, with the interpreter that runs this one
-                    [interpreter, *options, writer_process_start.__file__, str(os.getpid())],  # for lists of processes
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    env=self._environment,
-                    start_new_session=True,  # a terminal's Ctrl-C is the application's
-                )
+                # Our own module, with the interpreter that runs this one; the process's id is for lists of processes.
+                command = [self._interpreter, *options, writer_process_start.__file__, str(os.getpid())]
+                self._starter = start_process(command, stdin=theirs.fileno(), environ=self._environment)
         path = marshal.dumps((__version__, _import_path()))
         ours.sendall(len(path).to_bytes(4, "little") + path)
         send_message(ours, (self._config, self._path, self._process, os.getpid()))
@@ -314,12 +307,13 @@ class WriterProcess:
         self._is_dead = True
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)  # whoever still sends stops
-        was_ready = self._is_ready.is_set()
+        was_ready = self._is_ready.is_set
         self._queue.wake()
         if self._sending is not None:
             self._sending.join()
         connection.close()
-        self._reap()
+        if self._writer_pid is not None:
+            wait_for_process(self._writer_pid, MAX_REAP_SECONDS)  # where the system has made it our child
         if self._is_closed:
             self._over.set()
         else:
@@ -328,6 +322,7 @@ class WriterProcess:
     def _ready(self, pid: int) -> None:
         self._writer_pid = pid
         self._is_ready.set()
+        adopted_writers.watch_where_adopted(pid)
 
     def _count(self, events: int, weight: int, held_bytes: int, held_records: int) -> None:
         self._held_bytes, self._held_records = held_bytes, held_records
@@ -404,38 +399,28 @@ class WriterProcess:
         """Waits until what was started has become a process of nobody's; what is wrong, where that did not happen."""
         if self._starter is None:
             return "unknown"
-        try:
-            status = self._starter.wait(MOST_START_SECONDS)
-        except subprocess.TimeoutExpired:
+        status = wait_for_process(self._starter, MOST_START_SECONDS)
+        if status is None:
             self._stop_starter()
             return "it does not start"
+        self._starter = None
         return f"it ended, exit status {status}" if status else ""
 
     def _stop_starter(self) -> None:
-        if self._starter is not None:
-            self._starter.kill()
-            self._starter.wait()
-
-    def _reap(self) -> None:
-        """Waits for the process where the system has made it our child: we are the first process of a container."""
-        deadline = time.monotonic() + REAP_SECONDS
-        with contextlib.suppress(ChildProcessError):
-            while self._writer_pid is not None and time.monotonic() < deadline:
-                if os.waitpid(self._writer_pid, os.WNOHANG)[0]:
-                    return
-                time.sleep(0.01)
+        starter, self._starter = self._starter, None
+        if starter is not None:
+            kill_process(starter, MOST_START_SECONDS)
 
 
-def _interpreter() -> str:
+def interpreter() -> str | None:
     """The interpreter that runs this process.
 
-    Raises:
-        FileNotFoundError: it is part of a program, or unknown: to start it again would start the program again.
+    Returns:
+        None where it is part of a program, or unknown: to start it again would start the program again.
     """
-    executable = sys.executable
-    if getattr(sys, "frozen", False) or not _INTERPRETER.fullmatch(Path(executable or "").name):
-        raise FileNotFoundError(f"{executable!r} is no Python interpreter")
-    return executable
+    executable = sys.executable or ""
+    is_one = not getattr(sys, "frozen", False) and _INTERPRETER.fullmatch(Path(executable).name)
+    return executable if is_one else None
 
 
 def _import_path() -> list[str]:
@@ -457,7 +442,7 @@ def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-_forking = threading.local()
+_forking = native.local()
 
 
 def _before_fork() -> None:
@@ -471,7 +456,7 @@ def _after_fork() -> None:
 
 def _begin_child() -> None:
     global _starting
-    _starting = threading.Lock()
+    _starting = native.Lock()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_begin_child)

@@ -2,16 +2,21 @@
 
 It is started without ``site`` and without the environment's paths, since a ``sitecustomize`` found there may be the
 very one that instruments applications. It is no child of the application's, who may wait until it has none left, or
-become another program that knows of none.
+become another program that knows of none. So its end is up to whoever adopts it (``adopted_writers.py``), who knows it
+by its name.
 """
 
 import marshal
 import os
 import sys
 
+PROCESS_NAME = b"wirecap-writer"
+"""In lists of processes, and all that can still be read of one that has ended; 15 bytes at most (prctl(2))."""
+
 
 def main() -> None:
     """Leaves its parent, reads the import path of that from the socket, and goes on with its writer."""
+    set_process_name()  # before the fork: where the application is killed now, this one is adopted, too
     if os.fork():
         os._exit(0)
     size = int.from_bytes(os.read(0, 4), "little")
@@ -29,6 +34,16 @@ def main() -> None:
     from otel_wirecap.storage.in_writer_process import run
 
     run(0)
+
+
+def set_process_name() -> None:
+    """Names this process; does nothing where the system has no file for that."""
+    try:
+        descriptor = os.open("/proc/self/comm", os.O_WRONLY)
+        os.write(descriptor, PROCESS_NAME)
+        os.close(descriptor)
+    except OSError:
+        pass
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING
+
+from otel_wirecap import native
 
 if TYPE_CHECKING:
     from otel_wirecap.storage.queue import EventQueue
@@ -31,7 +32,7 @@ class WriterThread:
         self._earlier = earlier
         self._queue = queue
         self._batch = batch
-        self._thread: threading.Thread | None = None
+        self._thread: native.Thread | None = None
 
     def start(self) -> None:
         """Begins to take events.
@@ -40,9 +41,7 @@ class WriterThread:
             RuntimeError: the limit of threads is reached.
         """
         self._queue.wake_at(*self._batch)
-        thread = threading.Thread(target=self._writer.run, name="otel-wirecap-writer", daemon=True)
-        thread.start()
-        self._thread = thread
+        self._thread = native.start_thread("otel-wirecap-writer", self._writer.run)
 
     def is_alive(self) -> bool:
         """Whether it takes events."""
@@ -50,7 +49,7 @@ class WriterThread:
 
     def is_current_thread(self) -> bool:
         """Whether this is it."""
-        return self._thread is threading.current_thread()
+        return self._thread is not None and self._thread is native.current_thread()
 
     def join(self, seconds: float) -> bool:
         """Waits for the end, after the queue's; whether everything is in the files."""

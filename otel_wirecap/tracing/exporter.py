@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from otel_wirecap.config import CaptureConfig, load_config
 from otel_wirecap.errors import WireCaptureError
 from otel_wirecap.log import warn
+from otel_wirecap.messages import without_secrets
 from otel_wirecap.storage.registry import is_written_here, open_writer, release_writer
 from otel_wirecap.tracing import attributes as names
 
@@ -64,7 +65,7 @@ class WireCaptureSpanExporter(SpanExporter):
 
     def _switch_off(self, error: WireCaptureError) -> None:
         self._config = None
-        warn("the span exporter 'wirecap' is off: %s", error)
+        warn("the span exporter 'wirecap' is off: %s", without_secrets(error))
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Makes records of the payload events on finished spans; those that went into this capture live are there."""

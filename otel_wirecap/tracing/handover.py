@@ -11,13 +11,12 @@ Invariants:
 from __future__ import annotations
 
 import os
-import queue
 import sys
-import threading
 import weakref
 from collections.abc import Callable
 from typing import TypeAlias
 
+from otel_wirecap import native
 from otel_wirecap.log import warn_once
 
 MOST_WAITING_BYTES = 1 << 26
@@ -41,11 +40,11 @@ class Handover:
         _handovers.add(self)
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = native.Lock()
         self._waiting_bytes = 0
-        self._items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
-        self._hurry = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._items: native.SimpleQueue[_Item] = native.SimpleQueue()
+        self._hurry = native.Event()
+        self._thread: native.Thread | None = None
 
     def put(self, action: Callable[[], object], size: int = 0) -> None:
         """Has ``action`` called soon, which holds ``size`` bytes of payloads; whatever it raises is told."""
@@ -65,7 +64,7 @@ class Handover:
 
     def close(self) -> None:
         """Waits until all is handed over, for some seconds at most; what then is left is told."""
-        done = threading.Event()
+        done = native.Event()
         with self._lock:
             if self._thread is None:
                 return
@@ -75,20 +74,16 @@ class Handover:
             warn_once("spans or log records are lost at the end: %s", _SLOW)
 
     def _start(self) -> bool:
-        thread = threading.Thread(
-            target=self._run, args=(self._items, self._hurry), name="otel-wirecap-handover", daemon=True
-        )
         try:
-            thread.start()
+            self._thread = native.start_thread("otel-wirecap-handover", self._run, self._items, self._hurry)
         except RuntimeError:  # no more threads, or the interpreter ends
             return False
-        self._thread = thread
         multiprocessing_util = sys.modules.get("multiprocessing.util")
         if multiprocessing_util is not None:  # after the writer; see there
             multiprocessing_util.Finalize(None, _close, args=(weakref.ref(self),), exitpriority=-1)
         return True
 
-    def _run(self, items: queue.SimpleQueue[_Item], hurry: threading.Event) -> None:
+    def _run(self, items: native.SimpleQueue[_Item], hurry: native.Event) -> None:
         while True:
             size, action = items.get()
             _call(action)
@@ -107,8 +102,8 @@ class Handover:
 def _call(action: Callable[[], object]) -> None:
     try:
         action()
-    except BaseException as error:  # a cancellation or an exit, too: this thread is not theirs to end
-        if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
+    except BaseException as error:  # a cancellation or an exit, too: a thread of ours is not theirs to end
+        if not isinstance(error, Exception) and native.current_thread() is None:
             raise
         warn_once("a span or a log record was not handed to OpenTelemetry: %s", type(error).__name__)
 

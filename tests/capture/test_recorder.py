@@ -217,7 +217,7 @@ def test_the_credential_of_a_request_stands_nowhere_in_its_flow() -> None:
     body = orjson.dumps({"model": word, "note": f"my key is {word}"})
     exchange.begin(
         RequestHead(
-            "POST", f"https://u:{word}@host/p?key={word}", [(b"authorization", b"Bearer " + word.encode())], body=body
+            word, f"https://u:{word}@host/p?key={word}", [(b"authorization", b"Bearer " + word.encode())], body=body
         )
     )
     exchange.response(2 * NS, ResponseHead(200, word, [SSE, (b"x-echo", word.encode())]))

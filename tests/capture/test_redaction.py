@@ -661,6 +661,12 @@ def test_harmless_keys_are_kept(name):
     assert not query_is_secret(name)
 
 
+@pytest.mark.parametrize("kind", ["1", "PQ-1"])
+def test_age_secret_keys_are_masked_those_for_post_quantum_recipients_too(kind):
+    key = "AGE-SECRET-" + "KEY-" + kind + "".join(secrets.choice("QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L") for _ in range(58))
+    assert Redactor().text(f"identity {key} here", {}) == "identity [REDACTED] here"
+
+
 def test_urls_within_headers_and_messages_are_masked_as_urls():
     secret = secrets.token_hex(12)
     redactor = Redactor()

@@ -90,6 +90,15 @@ def test_a_signal_reaches_the_command(tmp_path: Path) -> None:
         assert process.wait(20) == 5
 
 
+def test_the_exit_code_is_returned_where_children_that_end_are_ignored(tmp_path: Path) -> None:
+    command = [*RUN, "--", sys.executable, "-c", "raise SystemExit(7)"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=CLEAN, capture_output=True, timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+    )  # fmt: skip
+    assert done.returncode == 7
+
+
 def test_a_wrong_setting_is_told_before_anything_runs(tmp_path: Path) -> None:
     done = run(tmp_path, sys.executable, "-c", "print('ran')", options=("--capture-max-bytes", "12x"))
     assert (done.returncode, done.stdout) == (2, "")

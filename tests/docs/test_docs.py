@@ -130,11 +130,11 @@ class Sandbox:
         self._backend = backend
         self._demo_capture = demo_capture
         self._stack = stack
-        self._ports = {port: str(free_port()) for port in ("4000", "4001")}
+        self._ports = {port: str(free_port()) for port in ("4000", "4001", "4002")}
         self._environ = environ() | {"OPENAI_BASE_URL": f"{backend}/v1", "ANTHROPIC_BASE_URL": backend}
 
     def check(self, block: Block) -> None:
-        text = re.sub(r"\b400[01]\b", lambda found: self._ports[found[0]], block.text)
+        text = re.sub(r"\b400[012]\b", lambda found: self._ports[found[0]], block.text)
         how, _, detail = block.how.partition(" ")
         if block.how.startswith("shown: "):
             if block.language == "bash":
@@ -174,6 +174,10 @@ class Sandbox:
     def _serve(self, text: str) -> None:
         command = text.replace("\\\n", " ").strip()
         if command.startswith("otel-wirecap proxy"):
+            if "--default-backend" not in command:  # there are more backends now than the page shows
+                shown = re.findall(r"--backend (\w+)=", command) or ["openai"]
+                assert len(shown) == 1, "the page's paths outside /to/ lead nowhere"
+                command += f" --default-backend {shown[0]}"
             command += "".join(f" --backend {name}={self._backend}" for name in PROVIDERS)
         process = self._stack.enter_context(running(["bash", "-c", f"exec {command}"], self._directory, self._environ))
         wait_for(int(re.search(r"--port (\d+)", command)[1]), process)

@@ -18,7 +18,7 @@ from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.llm.opening import opening_of, system_prompt
 from otel_wirecap.llm.providers import asks_for_stream, backend_name, requested_model
 from otel_wirecap.proxy.backends import backends_from
-from otel_wirecap.proxy.headers import HOP_BY_HOP, brings_credential, request_headers, response_headers
+from otel_wirecap.proxy.headers import HOP_BY_HOP, request_headers, response_headers, sent_credentials
 
 URLS = (
     b"https://user:pw@api.openai.com:443/v1/chat/completions?key=ab%2Bc&alt=sse#x",
@@ -133,8 +133,8 @@ def test_a_proxy_passes_what_is_end_to_end_and_nothing_of_one_connection(
         assert not {b"content-length", b"transfer-encoding"} <= set(names)
         assert {value for name, value in passed.headers if name.lower() == b"host"} == {b"backend:1"}
     assert not HOP_BY_HOP & {name.lower() for name, _ in response_headers(answered)}
-    assert brings_credential([*sent, (b"X-Api-Key", b"")], query, "authorization")
-    brings_credential(sent, query, "authorization")
+    assert sent_credentials([*sent, (b"X-Api-Key", b"")], query, "authorization")
+    sent_credentials(sent, query, "authorization")
 
 
 @fuzz
@@ -142,8 +142,9 @@ def test_a_proxy_passes_what_is_end_to_end_and_nothing_of_one_connection(
 def test_a_backend_option_is_taken_or_refused_without_the_password_in_it(url: str, name: bytes) -> None:
     said = ""
     try:
-        backends = backends_from([f"{name.decode('latin-1')}={url}"], "openai")
-        assert all(backend.base_url.startswith(("http://", "https://")) for backend in backends.values())
+        backends = backends_from([f"{name.decode('latin-1')}={url}"]).by_name
+        assert all(backend.origin.scheme in {"http", "https"} for backend in backends.values())
+        assert all(backend.base_path[:1] in {b"", b"/"} for backend in backends.values())
     except ConfigurationError as error:
         said = str(error)
     assert "user:pw" not in said or "@" not in url.rpartition("user:pw")[2]

@@ -1,7 +1,8 @@
 """A small gateway to be served for tests: relays a request to the backend with the client that its path names.
 
 ``POST /{client}/{path}`` asks ``$BACKEND/{path}`` by that client and hands the answer on as it comes. The same relay
-stands behind every framework; ``raw`` is the bare ASGI application.
+stands behind every framework; ``raw`` is the bare ASGI application. ``flask`` is a WSGI application, and has clients of
+its own, which do not know of asyncio.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 BACKEND = os.environ.get("BACKEND", "")
 Relay = Callable[[str, bytes], AsyncIterator[bytes]]
+SyncRelay = Callable[[str, bytes], Iterator[bytes]]
 
 
 async def by_httpx(url: str, body: bytes) -> AsyncIterator[bytes]:
@@ -86,6 +88,40 @@ CLIENTS: dict[str, Relay] = {
     "aiohttp": by_aiohttp,
     "httpx over aiohttp": by_httpx_aiohttp,
     "openai SDK": by_openai,
+}
+
+
+def sync_by_httpx(url: str, body: bytes) -> Iterator[bytes]:
+    import httpx
+
+    with httpx.Client() as client, client.stream("POST", url, content=body) as response:
+        yield from response.iter_raw()
+
+
+def sync_by_httpx2(url: str, body: bytes) -> Iterator[bytes]:
+    import httpx2
+
+    with httpx2.Client() as client, client.stream("POST", url, content=body) as response:
+        yield from response.iter_raw()
+
+
+def sync_by_openai(url: str, body: bytes) -> Iterator[bytes]:
+    from openai import OpenAI
+
+    mark = {"mark": json.loads(body)["mark"]}
+    with OpenAI(base_url=url, api_key="unused-in-tests", max_retries=0) as client:
+        if url.endswith("/stream"):
+            for event in client.chat.completions.create(model="m", messages=[], stream=True, extra_body=mark):
+                yield b"data: " + event.model_dump_json().encode() + b"\n\n"
+        else:
+            answer = client.chat.completions.create(model="m", messages=[], extra_body=mark)
+            yield answer.model_dump_json().encode()
+
+
+SYNC_CLIENTS: dict[str, SyncRelay] = {
+    "httpx": sync_by_httpx,
+    "httpx2": sync_by_httpx2,
+    "openai SDK": sync_by_openai,
 }
 
 
@@ -197,6 +233,20 @@ def make_django() -> Any:
     )
     django.setup()
     return get_asgi_application()
+
+
+def make_flask() -> Any:
+    import openai  # noqa: F401  # once, before there are greenlets that would all wait for it
+    from flask import Flask, Response, request
+
+    app = Flask(__name__)
+
+    @app.post("/<int:number>/<path:path>")
+    def endpoint(number: int, path: str) -> Response:
+        chunks = list(SYNC_CLIENTS.values())[number](f"{BACKEND}/{path}", request.get_data())
+        return Response(chunks, content_type="text/event-stream" if path == "stream" else "application/json")
+
+    return app
 
 
 def __getattr__(name: str) -> Any:

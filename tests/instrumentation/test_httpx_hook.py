@@ -80,6 +80,23 @@ def test_an_exchange_is_one_request_and_one_response(server: Server, captured: F
     assert answer["payload"]["text"] == "Zażółć 漢字"
 
 
+@pytest.mark.parametrize("as_type", [bytes, str])
+@pytest.mark.parametrize("target", ["/a/../b%2Fc//d?x='1'&", "/x?", "//y", "/\\|"])
+def test_a_target_that_stands_for_the_urls_own_path_is_what_is_recorded(
+    target: str, as_type: type, server: Server, captured: Finish, call: Any
+) -> None:
+    sent = target.encode() if as_type is bytes else target
+    call("GET", server.url + "/document?of=the+url", extensions={"target": sent})
+    assert server.received[0].target == target
+    assert captured()[0]["metadata"]["url"] == server.url + target
+
+
+def test_a_target_that_is_no_path_leaves_the_url_as_it_is(server: Server, captured: Finish, call: Any) -> None:
+    call("OPTIONS", server.url, extensions={"target": b"*"})
+    assert server.received[0].target == "*"
+    assert captured()[0]["metadata"]["url"] == server.url
+
+
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_generated_bodies_are_recorded_as_they_were_sent(
     kind: str, server: Server, captured: Finish, http: ModuleType

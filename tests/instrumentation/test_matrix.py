@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -27,6 +28,7 @@ ROOT = HERE.parents[1]
 BIN = Path(sys.executable).parent
 STREAM = b"".join(EVENTS)
 
+UNDER = ("opentelemetry-instrument",)
 UVICORN = ("uvicorn", "{app}", "--port", "{port}")
 GUNICORN = ("gunicorn", "-b", "127.0.0.1:{port}", "--no-control-socket", "{app}")
 SERVERS: dict[str, tuple[str, ...]] = {
@@ -43,6 +45,14 @@ SERVERS: dict[str, tuple[str, ...]] = {
     "gunicorn --preload, uvicorn worker": (*GUNICORN, "-k", "uvicorn_worker.UvicornWorker", "--preload"),
     "gunicorn -k asgi": (*GUNICORN, "-k", "asgi"),
 }
+PATIENT = (*GUNICORN, "--timeout", "300")  # an import takes long on a busy machine, and no greenlet runs meanwhile
+WSGI_SERVERS = {
+    "gunicorn -k gevent": (*PATIENT, "-k", "gevent"),
+    "gunicorn -k gevent --workers 2": (*PATIENT, "-k", "gevent", "--workers", "2"),
+}
+AT_ONCE = 4
+"""Requests of each kind that a WSGI server answers at the same time."""
+
 FRAMEWORKS = ("starlette", "fastapi", "litestar", "quart", "django")
 
 
@@ -53,8 +63,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def served(command: Sequence[str], name: str, backend: Server, folder: Path) -> Iterator[str]:
-    """Serves an application of the gateway under ``opentelemetry-instrument``; gives its address."""
+def served(
+    command: Sequence[str], name: str, backend: Server, folder: Path, under: Sequence[str] = UNDER, **settings: str
+) -> Iterator[str]:
+    """Serves an application of the gateway, by default under ``opentelemetry-instrument``; gives its address."""
     port = free_port()
     filled = [part.format(app=f"gateway_app:{name}", name=name, port=port) for part in command]
     environ = os.environ | {
@@ -65,10 +77,11 @@ def served(command: Sequence[str], name: str, backend: Server, folder: Path) -> 
         "OTEL_METRICS_EXPORTER": "none",
         "OTEL_LOGS_EXPORTER": "none",
         "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "asgi,fastapi,starlette,httpx,aiohttp-client,django,logging",
+        **settings,
     }
     log = (folder / "server.log").open("wb")
     process = subprocess.Popen(
-        [BIN / "opentelemetry-instrument", BIN / filled[0], *filled[1:]],
+        [BIN / under[0], *under[1:], BIN / filled[0], *filled[1:]],
         cwd=folder, env=environ, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     try:
@@ -82,7 +95,7 @@ def served(command: Sequence[str], name: str, backend: Server, folder: Path) -> 
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(90)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -96,20 +109,30 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 def check(records: list[dict[str, Any]], mark: str, got: bytes, sent: bytes, received: Received) -> None:
     """One flow: an exchange on each leg, linked, ended, and exactly the bytes that both ends saw."""
-    (request,) = [r for r in records if r["direction"] == "inbound_request" and mark in json.dumps(r["payload"])]
-    flow = [r for r in records if r["metadata"].get("request_id") == request["metadata"]["request_id"]]
+    flow = flow_of(records, "inbound_request", mark)
     (asked,) = [r for r in flow if r["direction"] == "outbound_request"]
     assert asked["payload"] == json.loads(received.body)
     for leg, bytes_seen in (("client", got), ("backend", sent)):
-        exchange = [r for r in flow if r["metadata"]["leg"] == leg and not r["metadata"].get("assembled")]
-        assert len({r["metadata"]["exchange_id"] for r in exchange}) == 1
-        ends = [r["metadata"]["outcome"] for r in exchange if "outcome" in r["metadata"]]
-        assert ends == ["complete"]
-        chunks = [r["payload"] for r in exchange if r["direction"].endswith("stream_chunk")]
-        if chunks:
-            assert "".join(chunks).encode() == bytes_seen
-        else:
-            assert exchange[-1]["payload"] == json.loads(bytes_seen)
+        check_leg(flow, leg, bytes_seen)
+
+
+def flow_of(records: list[dict[str, Any]], direction: str, mark: str) -> list[dict[str, Any]]:
+    """The records of the one flow in which such a request has the mark."""
+    (request,) = [r for r in records if r["direction"] == direction and mark in json.dumps(r["payload"])]
+    return [r for r in records if r["metadata"].get("request_id") == request["metadata"]["request_id"]]
+
+
+def check_leg(flow: list[dict[str, Any]], leg: str, bytes_seen: bytes) -> None:
+    """One exchange on that leg, ended, with exactly these bytes of an answer."""
+    exchange = [r for r in flow if r["metadata"]["leg"] == leg and not r["metadata"].get("assembled")]
+    assert len({r["metadata"]["exchange_id"] for r in exchange}) == 1
+    ends = [r["metadata"]["outcome"] for r in exchange if "outcome" in r["metadata"]]
+    assert ends == ["complete"]
+    chunks = [r["payload"] for r in exchange if r["direction"].endswith("stream_chunk")]
+    if chunks:
+        assert "".join(chunks).encode() == bytes_seen
+    else:
+        assert exchange[-1]["payload"] == json.loads(bytes_seen)
 
 
 def run_all(command: Sequence[str], name: str, folder: Path) -> int:
@@ -134,8 +157,46 @@ def run_all(command: Sequence[str], name: str, folder: Path) -> int:
     return len(seen)
 
 
-def show(server: str, application: str, exact: int) -> None:
-    row = f"| {server} | {application} | {exact} of {2 * len(gateway_app.CLIENTS)} |"
+def run_wsgi(command: Sequence[str], folder: Path, writer: str) -> int:
+    """Sends requests of every kind at once through a served WSGI gateway, and holds the capture against them; how many.
+
+    Such an application has no client leg: what it asks its backend is a flow of its own.
+    """
+    kinds = [(number, path) for number in range(len(gateway_app.SYNC_CLIENTS)) for path in ("document", "stream")]
+    asked = [(f"<{number} {path} {turn}>", number, path) for number, path in kinds for turn in range(AT_ONCE)]
+
+    def ask(mark: str, number: int, path: str) -> None:
+        answer = httpx.post(f"{url}/{number}/{path}", json={"model": "m", "mark": mark}, timeout=90)
+        assert answer.status_code == 200, (folder / "server.log").read_text()[-2000:]
+        assert answer.content.count(b"data: ") == (len(EVENTS) if path == "stream" else 0)
+
+    # So that what is in the file at the end was written at the end.
+    settings = {"WIRE_CAPTURE_WRITER": writer, "WIRE_CAPTURE_FLUSH_INTERVAL": "60"}
+    with serving() as backend:
+        with (
+            served(command, "flask", backend, folder, ("otel-wirecap", "run", "--"), **settings) as url,
+            concurrent.futures.ThreadPoolExecutor(len(asked)) as pool,
+        ):
+            for _ in pool.map(lambda one: ask(*one), asked):
+                pass
+        received = [json.loads(request.body) for request in backend.received]
+    records = read(folder)
+    for mark, _, path in asked:
+        flow = flow_of(records, "outbound_request", mark)
+        assert flow[0]["payload"] in received
+        check_leg(flow, "backend", STREAM if path == "stream" else DOCUMENT)
+    traffic = [r for r in records if not r["direction"].startswith("system_")]
+    assert {r["metadata"]["leg"] for r in traffic} == {"backend"}
+    assert len({r["metadata"]["exchange_id"] for r in traffic}) == len(received) == len(asked)
+    verified = subprocess.run(
+        [BIN / "otel-wirecap", "verify", folder / "capture.jsonl"], capture_output=True, text=True
+    )
+    assert verified.returncode == 0, verified.stdout
+    return len(asked)
+
+
+def show(server: str, application: str, exact: int, of: int = 2 * len(gateway_app.CLIENTS)) -> None:
+    row = f"| {server} | {application} | {exact} of {of} |"
     print("\n" + row, end="")  # noqa: T201  # the table
     assert row in (ROOT / "docs" / "coverage.md").read_text(encoding="utf-8").splitlines()
 
@@ -159,3 +220,11 @@ def test_a_client_that_leaves_is_noticed_even_where_the_application_never_asks(s
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_framework_with_every_client(framework: str, tmp_path: Path) -> None:
     show("uvicorn, h11", framework, run_all(SERVERS["uvicorn, h11"], framework, tmp_path))
+
+
+@pytest.mark.timeout(300)  # two dozen requests at once, each through an SDK that is slow to import
+@pytest.mark.parametrize("writer", ["process", "thread"])
+@pytest.mark.parametrize("server", WSGI_SERVERS)
+def test_a_wsgi_server_with_every_client(server: str, writer: str, tmp_path: Path) -> None:
+    exact = run_wsgi(WSGI_SERVERS[server], tmp_path, writer)
+    show(server, f"Flask | {writer}", exact, 2 * len(gateway_app.SYNC_CLIENTS) * AT_ONCE)

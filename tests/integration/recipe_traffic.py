@@ -163,7 +163,7 @@ def make_traffic(directory: Path) -> Traffic:
         [(chat("broken", "Break", "demo-overloaded-stream", stream=True, **usage), 0)],
         [(chat("tools", parts, tools=[tool]), 0), (chat("tools", parts, stream=True, tools=[tool], **usage), 0)],
         [(chat("secret", f"my key is {secret}, and mine {key}"), 0)],
-        [(chat("gone", "Anybody?", path="/gone"), 0)],
+        [(chat("gone", "Anybody?", path="/to/gone"), 0)],
     ]
     script = f"from {__name__} import slowed_backend; slowed_backend()"
     path = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])  # noqa: PTH120

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import threading
 import zlib
 from collections.abc import Iterator
@@ -217,8 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.requests.append((str(self.headers), body))
         path = self.path.partition("?")[0]
-        first, _, rest = path[1:].partition("/")
-        path = f"/{rest}" if first in NAMES else path
+        path = re.sub(r"^/to/\w+", "", path)  # as proxies send it that do not know /to/NAME
         asked = json.loads(body)
         if path == "/v1/chat/completions":
             whole, stream = chat, chat_stream

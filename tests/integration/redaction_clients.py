@@ -47,7 +47,7 @@ def tool(plan: Plan) -> dict[str, Any]:
 
 
 def openai_options(plan: Plan, url: str) -> dict[str, Any]:
-    return {"api_key": plan["keys"]["openai"], "base_url": f"{url}/openai/v1", "default_headers": plan["headers"]}
+    return {"api_key": plan["keys"]["openai"], "base_url": f"{url}/to/openai/v1", "default_headers": plan["headers"]}
 
 
 def chat_request(plan: Plan) -> dict[str, Any]:
@@ -119,7 +119,7 @@ async def openai_async(plan: Plan, url: str) -> AsyncIterator[tuple[str, Receive
 
 
 def anthropic_options(plan: Plan, url: str) -> dict[str, Any]:
-    return {"api_key": plan["keys"]["anthropic"], "base_url": f"{url}/anthropic", "default_headers": plan["headers"]}
+    return {"api_key": plan["keys"]["anthropic"], "base_url": f"{url}/to/anthropic", "default_headers": plan["headers"]}
 
 
 def messages_request(plan: Plan) -> dict[str, Any]:
@@ -162,7 +162,7 @@ async def anthropic_async(plan: Plan, url: str) -> AsyncIterator[tuple[str, Rece
 def gemini_client(plan: Plan, url: str) -> Any:
     from google import genai
 
-    options = {"base_url": f"{url}/gemini", "headers": plan["headers"]}
+    options = {"base_url": f"{url}/to/gemini", "headers": plan["headers"]}
     return genai.Client(api_key=plan["keys"]["gemini"], http_options=options)
 
 
@@ -208,7 +208,7 @@ async def gemini_async(plan: Plan, url: str) -> AsyncIterator[tuple[str, Receive
 def mistral_client(plan: Plan, url: str) -> Any:
     from mistralai.client import Mistral
 
-    return Mistral(api_key=plan["keys"]["mistral"], server_url=f"{url}/mistral")
+    return Mistral(api_key=plan["keys"]["mistral"], server_url=f"{url}/to/mistral")
 
 
 def of_mistral(events: Any) -> list[tuple[str, str | None]]:
@@ -237,7 +237,7 @@ async def mistral_async(plan: Plan, url: str) -> AsyncIterator[tuple[str, Receiv
 
 
 def cohere_options(plan: Plan, url: str) -> dict[str, Any]:
-    return {"api_key": plan["keys"]["cohere"], "base_url": f"{url}/cohere"}
+    return {"api_key": plan["keys"]["cohere"], "base_url": f"{url}/to/cohere"}
 
 
 def of_cohere(message: Any) -> Received:

@@ -140,7 +140,10 @@ def test_lnav_knows_the_format(tmp_path: Path) -> None:
         "GROUP BY log_level"
     )
     with writing(path, seconds=3) as process:
-        time.sleep(1)
+        deadline = time.monotonic() + 60
+        while not path.exists() or path.read_bytes().count(b'"stream_chunk"') <= 20:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         live = lnav(home, "-n", "-c", query, "-c", ":write-csv-to -", path)
         process.wait(30)
     assert int(dict(row.split(",")[:2] for row in live.splitlines())["debug"]) > 10

@@ -113,7 +113,7 @@ def site(kind: str, folder: Path, environment: dict[str, str] | None = None) -> 
         command += ["--default-backend", "openai", "--port", str(port)]
         for provider in sorted({exchange["provider"] for exchange in exchanges()}):
             command += ["--backend", f"{provider}=http://127.0.0.1:{backend_port}"]
-            options += ["--prefix", f"{provider}=/{provider}"]
+            options += ["--prefix", f"{provider}=/to/{provider}"]
     else:
         command = [str(BIN / "opentelemetry-instrument"), sys.executable, "examples/fastapi_proxy.py"]
         command += ["--port", str(port)]

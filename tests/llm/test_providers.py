@@ -102,6 +102,10 @@ def test_the_table_is_consistent():
             "anthropic.claude-3-haiku-20240307-v1:0",
         ),
         (
+            "/to/bedrock/model/anthropic.claude-3-haiku-20240307-v1:0/converse-stream",
+            "anthropic.claude-3-haiku-20240307-v1:0",
+        ),
+        (
             "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Ainference-profile%2Fus.amazon.nova/converse",
             "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.amazon.nova",
         ),

@@ -11,7 +11,7 @@ import uvicorn
 
 from otel_wirecap.proxy.app import create_app
 from otel_wirecap.proxy.backends import Backend
-from otel_wirecap.proxy.server import transparent_config
+from otel_wirecap.proxy.server import MAX_HEAD_BYTES, transparent_config
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,6 +24,7 @@ class SocketBackend:
         self._handler = handler
         self._tasks: set[asyncio.Task[None]] = set()
         self.heads: list[bytes] = []
+        self.connections = 0
         self.port = 0
         self.client_left = asyncio.Event()
 
@@ -45,6 +46,7 @@ class SocketBackend:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.connections += 1
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 await self._handler(self, reader, writer)
@@ -68,7 +70,7 @@ async def servers() -> AsyncIterator[contextlib.AsyncExitStack]:
 def socket_backend(servers):
     async def start(handler) -> SocketBackend:
         backend = SocketBackend(handler)
-        server = await asyncio.start_server(backend.serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(backend.serve, "127.0.0.1", 0, limit=MAX_HEAD_BYTES)
         backend.port = server.sockets[0].getsockname()[1]
         servers.callback(server.close)
         servers.push_async_callback(backend.stop)
@@ -104,9 +106,9 @@ def serve_app(servers):
 
 @pytest.fixture
 def serve_proxy(serve_app):
-    async def start(url: str, *, environ=None, name="openai", others=(), **options) -> str:
+    async def start(url: str, *, environ=None, name="openai", others=(), default=None, **options) -> str:
         """Serves a proxy with one default backend (and others); returns its URL."""
-        backends = {name: Backend(name, url, key_variables=("OPENAI_API_KEY",))}
+        backends = {name: default or Backend(name, url, key_variables=("OPENAI_API_KEY",))}
         backends |= {backend.name: backend for backend in others}
         return await serve_app(create_app(backends, name, environ=environ or {}, **options))
 

@@ -58,7 +58,7 @@ def urls():
         with serving(proxy) as proxied:
             yield {
                 "direct": dict.fromkeys(names, backend),
-                "proxied": {name: f"{proxied}/{name}" for name in names},
+                "proxied": {name: f"{proxied}/to/{name}" for name in names},
             }
 
 

@@ -36,6 +36,7 @@ from otel_wirecap.capture.events import EventKind, RequestHead, ResponseHead, Sy
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.storage.channel import Frames
+from otel_wirecap.storage.child_process import start_process
 from otel_wirecap.storage.in_writer_process import Host, HostProcess, end_in_time
 from otel_wirecap.storage.writer import CaptureWriter
 
@@ -603,14 +604,13 @@ def test_a_fork_while_the_writer_is_started_does_not_keep_its_end_from_being_not
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_starting = threading.Event()
-    popen = subprocess.Popen
 
-    def slow_popen(*arguments: Any, **options: Any) -> Any:
+    def start_slowly(*arguments: Any, **options: Any) -> int:
         is_starting.set()
         time.sleep(0.2)
-        return popen(*arguments, **options)
+        return start_process(*arguments, **options)
 
-    monkeypatch.setattr("otel_wirecap.storage.writer_process.subprocess.Popen", slow_popen)
+    monkeypatch.setattr("otel_wirecap.storage.writer_process.start_process", start_slowly)
     writer = open_writer(path, capture_flush_interval=0.05)
     first = writer.process
     assert is_starting.wait(5)

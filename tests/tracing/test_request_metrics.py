@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 import otel_wirecap
+from otel_wirecap import native
 from otel_wirecap.tracing.request_metrics import RequestMetrics
 
 CHAT = "/v1/chat/completions"
@@ -161,7 +161,8 @@ def test_they_are_recorded_in_no_thread_of_the_applications(monkeypatch: pytest.
     record = RequestMetrics.record
 
     def recorded(self: RequestMetrics, *arguments: Any) -> None:
-        threads.append(threading.current_thread().name)
+        thread = native.current_thread()
+        threads.append(thread.name if thread is not None else "the application's")
         record(self, *arguments)
 
     monkeypatch.setattr(RequestMetrics, "record", recorded)

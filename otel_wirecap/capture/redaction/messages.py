@@ -54,12 +54,12 @@ class MessageRedactor:
         self._messages = _Messages(most_held_bytes)
         self._stream = StreamRedactor(redactor, self._messages, most_held_bytes)
 
-    def feed(self, messages: Sequence[bytes], credentials: Sequence[str]) -> Released:
+    def feed(self, messages: Sequence[bytes], credentials: Sequence[str] = ()) -> Released:
         """Takes the next messages; returns those, in order, that can be told now."""
         self._messages.sizes += map(len, messages)
         return _apart(self._stream.feed([message + _BETWEEN for message in messages], credentials))
 
-    def settle(self, credentials: Sequence[str]) -> Released:
+    def close(self, credentials: Sequence[str] = ()) -> Released:
         """Returns the messages that are left, as if no more came; more may come."""
         return _apart(self._stream.close(credentials))
 

@@ -142,7 +142,7 @@ SHAPES: Final = (
     Shape("sentry", ("sntrys_",), r"(?:[A-Za-z0-9+/=_-]|\\/|%2[BbFf]|%3[Dd]){40,}", in_base64=False),
     Shape("grafana", ("glsa_",), r"[A-Za-z0-9_]{38,}", in_base64=False),
     Shape("shopify", ("shpat_", "shpss_", "shpca_"), r"[a-fA-F0-9]{32,}", in_base64=False),
-    Shape("age", ("AGE-SECRET-KEY-",), r"1[A-Z0-9]{50,}", in_base64=False),
+    Shape("age", ("AGE-SECRET-KEY-",), r"(?:PQ-)?1[A-Z0-9]{50,}", in_base64=False),
     Shape("tailscale", ("tskey-",), r"(?:[a-z]{1,16}-)?[A-Za-z0-9]{8,32}-[A-Za-z0-9]{20,}", in_base64=False),
     Shape("atlassian", ("ATATT3",), rf"{_W}{{60,}}(?:(?:=|%(?:25)?3[Dd])[A-Z0-9]*)?", in_base64=False),
     # The header's bound, possessive, keeps a text of nothing but beginnings linear.
