@@ -180,6 +180,37 @@ def test_threads_of_the_captures_warn_past_handlers_whose_locks_greenlets_hold(
 
 
 @pytest.mark.parametrize("order", [*ORDERS][:2])
+def test_every_kind_of_line_of_our_threads_passes_the_log_by(order: str, tmp_path: Path) -> None:
+    logging = """
+        import logging
+        from otel_wirecap import native
+        from otel_wirecap.log import WarnOnce, log_error, warn
+
+        class Kept(logging.Handler):
+            def emit(self, record):
+                told.append(record.getMessage())
+
+        told = []
+        logging.getLogger().addHandler(Kept())
+        warn_once = WarnOnce()
+
+        def log_each(where):
+            log_error("error in %s", where)
+            warn("warning in %s", where)
+            for _ in range(2):
+                warn_once("once in %s", where)
+
+        native.start_thread("otel-wirecap-test", log_each, "ours").join(60)
+        log_each("theirs")
+        print(told)
+    """
+    done = run(tmp_path, ORDERS[order], logging)
+    lines = [f"otel-wirecap: {line} in %s" for line in ("error", "warning", "once")]
+    assert done.stdout == f"{[line % 'theirs' for line in lines]}\n", done.stderr
+    assert done.stderr.splitlines() == [line % "ours" for line in lines]
+
+
+@pytest.mark.parametrize("order", [*ORDERS][:2])
 def test_spans_reach_the_applications_processors(order: str, tmp_path: Path) -> None:
     providers = """
         from opentelemetry import trace
