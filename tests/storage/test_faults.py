@@ -89,7 +89,7 @@ def test_a_disk_that_fills_up_and_empties(make_disk: Callable[[str], Path], capl
         feed.put(1)
         slowest = max(slowest, time.perf_counter() - began)
         time.sleep(0.001)
-    assert writer.stats().failing == "ENOSPC"
+    wait_until(lambda: writer.stats().failing == "ENOSPC")
     assert slowest < 0.5, "the host was kept waiting"
     assert path.read_bytes().endswith(b"\n"), "torn while the disk was full"
     ballast.unlink()
@@ -346,6 +346,7 @@ THREADS = """
     path = Path(sys.argv[1])
     limits = resource.getrlimit(resource.RLIMIT_NPROC)
     writer = open_writer(path)
+    assert writer.flush()  # it has what it needs
     resource.setrlimit(resource.RLIMIT_NPROC, (1, limits[1]))
     try:
         open_writer(path.with_name("other.log"))
