@@ -64,8 +64,8 @@ SECRETS: dict[str, Callable[[], Secret]] = {
 WRONG_FOR = (
     "capture_format", "capture_buffer_size", "capture_flush_interval", "capture_max_entries_per_flush",
     "capture_max_bytes", "capture_max_files", "capture_total_max_bytes", "capture_max_age", "capture_compression",
-    "capture_encrypt_to", "capture_fsync", "capture_overflow", "capture_writer", "capture_max_payload_bytes",
-    "capture_max_queue_bytes", "capture_assemble_streams", "capture_legs", "capture_pause_signal",
+    "capture_encrypt_to", "capture_fsync", "capture_writer", "capture_max_payload_bytes",
+    "capture_max_queue_bytes", "capture_assemble_streams", "capture_legs",
     "capture_span_payloads", "capture_propagate", "capture_redaction", "capture_allow_secrets",
     "capture_redact_prompts",
 )  # fmt: skip

@@ -21,7 +21,7 @@ import pytest
 from otel_wirecap.cli.text import Cell, Column, Style, cut, table, width_of
 
 COMMAND = [sys.executable, "-m", "otel_wirecap"]
-HEAVY = ("opentelemetry", "httpx", "httpx2", "rich", "yaml", "wrapt", "asyncio")
+HEAVY = ("opentelemetry", "httpx", "httpx2", "yaml", "wrapt", "asyncio")
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import json
 import logging
 import os
 import pwd
+import re
 import resource
 import secrets
 import shutil
@@ -40,6 +40,7 @@ from selection import mostly
 from otel_wirecap.capture.events import ResponseHead
 from otel_wirecap.capture.record import Record
 from otel_wirecap.errors import CaptureFileError
+from otel_wirecap.reading.captures import Captures
 from otel_wirecap.storage.writer import CaptureWriter
 
 pytestmark = pytest.mark.usefixtures("writer_home")
@@ -338,6 +339,7 @@ THREADS = """
     path = Path(sys.argv[1])
     limits = resource.getrlimit(resource.RLIMIT_NPROC)
     writer = open_writer(path)
+    assert writer.flush()  # it has what it needs
     resource.setrlimit(resource.RLIMIT_NPROC, (1, limits[1]))
     try:
         open_writer(path.with_name("other.log"))
@@ -552,56 +554,74 @@ def test_an_interpreter_that_ends_while_requests_run_ends_them_in_the_capture(tm
 # -- several processes with different settings ---------------------------------------------------------------
 
 
-def test_the_strictest_settings_of_all_processes_count(tmp_path: Path) -> None:
+def test_each_process_keeps_to_its_own_caps(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     generous = open_writer(path, capture_max_files=50)
-    first = Feed(generous)
+    strict = open_writer(path, capture_max_bytes=30_000, capture_max_files=2, capture_total_max_bytes=80_000)
+    first, second = Feed(generous), Feed(strict)
     first.put(300)
     assert generous.flush()
-    strict = open_writer(path, capture_max_bytes=30_000, capture_max_files=2, capture_total_max_bytes=80_000)
-    assert strict.flush()  # it says hello, and nothing more
-    for _ in range(50):
-        first.put(20)
+    assert path.stat().st_size > 80_000  # the other one's caps are not its own
+    for _ in range(20):
+        first.put(5)
         assert generous.flush()
+        second.put(5)
+        assert strict.flush()
         sizes = [file.stat().st_size for file in tmp_path.iterdir()]
-        assert max(sizes) <= 30_000
+        assert path.stat().st_size <= 30_000  # whoever writes rotates by its own caps, what others wrote as well
         assert len(sizes) <= 3
         assert sum(sizes) <= 80_000
     first.end()
-    assert strict.close()
+    second.end()
     assert generous.close()
-    # The next generation has nobody stricter beside it.
-    again = open_writer(path, capture_max_files=50)
-    stream(again, "again", 300, size=1000)
-    assert again.close()
-    assert path.stat().st_size > 300_000
+    assert strict.close()
 
 
-def test_a_record_too_long_for_another_s_settings_leaves_a_gap_in_its_place(tmp_path: Path) -> None:
+def test_processes_with_different_caps_lose_nothing_of_each_other(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
-    generous = open_writer(path)
-    assert generous.flush()
-    held = path.open()
-    fcntl.flock(held, fcntl.LOCK_EX)  # the long record is bytes already when the stricter process comes
-    feed = Feed(generous, size=50_000)
-    feed.put(2)
-    time.sleep(0.2)
-    held.close()
-    strict = open_writer(path, capture_max_bytes=30_000)
-    assert strict.flush()
-    feed.put(2)
-    assert generous.flush()
-    feed.put(2)
-    feed.end()
-    assert generous.close()
-    assert strict.close()
+    caps = ({}, {"capture_max_bytes": 15_000}, {"capture_max_bytes": 40_000, "capture_compression": "gzip"})
+    writers = [open_writer(path, capture_max_files=500, capture_flush_interval=0.02, **one) for one in caps]
+    feeds = [Feed(writer) for writer in writers]
+    for _ in range(60):
+        for feed, writer in zip(feeds, writers, strict=True):
+            feed.put(7)
+            assert writer.flush()
+    for feed, writer in zip(feeds, writers, strict=True):
+        feed.end()
+        assert writer.close()
+    with Captures([path], use_index=False) as captures:
+        found = list(captures.records(on_damage=lambda file, line: pytest.fail(f"{file}:{line} is torn")))
+    check_numbers(found)
+    assert sum(record["direction"] == "stream_chunk" for record in found) == sum(feed.count for feed in feeds)
+    assert not [record for record in found if record["direction"] == "system_gap"]
+    assert len(list(tmp_path.iterdir())) > 20
+
+
+def test_a_record_longer_than_a_file_may_be_is_shortened_by_its_own_process_s_caps(tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    generous = open_writer(path, capture_max_files=50)
+    strict = open_writer(path, capture_max_bytes=30_000, capture_max_files=50)
+    for writer in (generous, strict):
+        feed = Feed(writer, size=50_000)
+        feed.put(2)
+        feed.end()
+        assert writer.close()
     found = records(path)
     check_numbers(found)
     chunks = [record for record in found if record["direction"] == "stream_chunk"]
-    too_long = [record for record in found if record["direction"] == "system_gap"]
-    assert {gap["payload"]["reason"] for gap in too_long} <= {"too_long"}
-    assert len(chunks) + len(too_long) == 6
-    assert all("truncated" in chunk["metadata"] for chunk in chunks[-2:])
+    assert ["truncated" in chunk["metadata"] for chunk in chunks] == [False, False, True, True]
+
+
+@pytest.mark.meddles_with_this_process
+def test_a_file_that_may_not_even_hold_a_gap_is_said_to_be_too_small(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = open_writer(tmp_path / "capture.log", capture_max_bytes=100, capture_flush_interval=0.05)
+    stream(writer, "a", 3)
+    wait_until(lambda: writer.stats().failing)
+    assert writer.stats().failing == "EFBIG"
+    assert not writer.close()  # and it ends: it does not try without rest
+    assert re.search(r"cannot be written: a record of \d+ bytes, 100 are allowed", caplog.text)
 
 
 def test_one_file_is_of_one_format(tmp_path: Path) -> None:

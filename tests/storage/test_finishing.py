@@ -43,9 +43,14 @@ class Captured:
         self.path = folder / NAME
         self.caps = {"max_bytes": 20_000, "max_files": 9, "total_max_bytes": 10**9} | caps
         self.told: list[str] = []
+        self.log_refuses = False
         how = Finishing(compression, encrypt_to)
-        self.finisher = Finisher(how, self.open, self.told.append)
+        self.finisher = Finisher(how, self.open, self.tell)
         self.file = self.open()
+
+    def tell(self, reason: str) -> bool:
+        self.told.append(reason)
+        return not self.log_refuses
 
     def open(self) -> CaptureFile:
         return CaptureFile(self.path, finisher=self.finisher, **self.caps)
@@ -63,20 +68,11 @@ def line(number: int) -> bytes:
     return json.dumps({"n": number, "x": secrets.token_hex(20) + "y" * 350}).encode() + b"\n"
 
 
-def numbers(path: Path) -> list[int]:
-    return [record["n"] for record in read_records(path, on_damage=lambda *where: pytest.fail(str(where)))]
-
-
-def numbers_while_written(path: Path) -> list[int]:
-    """The numbers; a write that the reader met half done is read once more."""
-    found: list[int] = []
-
-    def is_whole() -> bool:
-        damaged: list[tuple[Path, int]] = []
-        found[:] = [record["n"] for record in read_records(path, on_damage=lambda *where: damaged.append(where))]
-        return not damaged
-
-    wait_until(is_whole)
+def numbers(path: Path, damaged: list[tuple[Path, int]] | None = None) -> list[int]:
+    """What was recorded; places that hold no record are added to ``damaged``, without which there must be none."""
+    places: list[tuple[Path, int]] = [] if damaged is None else damaged
+    found = [record["n"] for record in read_records(path, on_damage=lambda *where: places.append(where))]
+    assert damaged is not None or not places
     return found
 
 
@@ -258,6 +254,24 @@ def test_a_failure_is_told_once_and_costs_nothing(tmp_path: Path, monkeypatch: p
     assert not list(tmp_path.glob("*.tmp"))
 
 
+def test_a_failure_that_the_log_refused_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = Captured(tmp_path)
+
+    def full(self: Any, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(finishing._Target, "write", full)
+    captured.log_refuses = True
+    captured.append(*range(200))
+    captured.settle()
+    assert len(captured.told) > 1
+    captured.log_refuses = False
+    captured.told.clear()
+    captured.append(*range(200))
+    captured.settle()
+    assert captured.told == ["No space left on device"]
+
+
 POLLED = """
     import sys, time
     from pathlib import Path
@@ -351,9 +365,12 @@ def test_a_reader_misses_nothing_while_files_are_rotated_and_compressed(tmp_path
             time.sleep(0.001)
         for _ in range(15):
             at_least = written[0]
-            found = numbers_while_written(captured.path)
+            damaged: list[tuple[Path, int]] = []
+            found = numbers(captured.path, damaged)
             assert found == list(range(len(found)))
             assert len(found) >= at_least
+            # A reader may see a part of what is being written at this moment, behind all that is whole.
+            assert [file for file, _ in damaged] in ([], [captured.path])
     finally:
         stop.set()
         thread.join()

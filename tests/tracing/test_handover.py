@@ -21,8 +21,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import otel_wirecap
+from otel_wirecap.log import warn_once
 from otel_wirecap.tracing import handover
-from otel_wirecap.tracing.told_once import tell_once
 
 REQUESTS = 20
 
@@ -51,7 +51,7 @@ class WaitingLogs(InMemoryLogRecordExporter):
 
 @pytest.fixture
 def waiting() -> Iterator[Waiting]:
-    tell_once.cache_clear()
+    warn_once.forget()
     exporter = Waiting()
     yield exporter
     exporter.may.set()
