@@ -612,7 +612,7 @@ def test_a_record_longer_than_a_file_may_be_is_shortened_by_its_own_process_s_ca
     assert ["truncated" in chunk["metadata"] for chunk in chunks] == [False, False, True, True]
 
 
-@pytest.mark.meddles_with_this_process
+@pytest.mark.in_process_only
 def test_a_file_that_may_not_even_hold_a_gap_is_said_to_be_too_small(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
