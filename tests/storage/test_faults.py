@@ -559,6 +559,7 @@ def test_each_process_keeps_to_its_own_caps(tmp_path: Path) -> None:
     generous = open_writer(path, capture_max_files=50)
     strict = open_writer(path, capture_max_bytes=30_000, capture_max_files=2, capture_total_max_bytes=80_000)
     first, second = Feed(generous), Feed(strict)
+    assert strict.flush()  # what it has to write is written, or it might rotate what comes now
     first.put(300)
     assert generous.flush()
     assert path.stat().st_size > 80_000  # the other one's caps are not its own
