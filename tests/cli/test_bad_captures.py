@@ -71,6 +71,7 @@ def test_what_is_no_capture_is_told_in_one_sentence(command, kind, tmp_path):
 
 
 @pytest.mark.parametrize("command", READING)
+@pytest.mark.sampled(3, rest="thorough")
 def test_a_half_written_last_line_hides_none_of_the_others(command, tmp_path):
     path = tmp_path / "capture.log"
     path.write_bytes(LINE * 2 + LINE[:100])
@@ -81,6 +82,7 @@ def test_a_half_written_last_line_hides_none_of_the_others(command, tmp_path):
 
 
 @pytest.mark.parametrize("command", READING)
+@pytest.mark.sampled(3, rest="thorough")
 def test_rubbish_between_records_hides_none_of_the_others(command, tmp_path):
     path = tmp_path / "capture.log"
     path.write_bytes(LINE + secrets.token_bytes(3000).replace(b"\n", b"") + b"\n" + LINE)

@@ -66,6 +66,7 @@ def test_diff_json_counts_what_its_comparisons_hold(run, flows):
     assert done.returncode == 1
 
 
+@pytest.mark.thorough
 def test_diff_fits_the_terminal_and_escapes_what_would_command_it(run, flows):
     text = run("diff", flows[2], COLUMNS="60").stdout
     assert "\x1b" not in text

@@ -133,6 +133,7 @@ def test_ls_reads_several_captures_and_compressed_ones(run, tmp_path):
     assert run("ls", "--json", "a.log", "b.log").stdout == run("ls", "--json", "demo.log").stdout
 
 
+@pytest.mark.thorough
 def test_options_may_stand_before_between_and_behind_the_captures(run):
     flow = flow_with(run, status=429)["request_id"]
     wanted = run("show", flow, "demo.log", "--leg", "client").stdout

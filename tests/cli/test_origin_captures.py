@@ -113,6 +113,7 @@ def test_ls_tells_its_flows_with_statuses_and_tokens(run):
     assert "qwen 429" in run("ls").stdout
 
 
+@pytest.mark.thorough
 def test_show_tells_a_request_and_the_message_of_a_stream(run):
     streamed, failed = documents(run("ls", "--json"))
     page = run("show", streamed["request_id"]).stdout
@@ -157,6 +158,7 @@ def test_cache_compares_its_prompts(run):
     assert (first["verdict"], second["compared_with"]) == ("first", first["request_id"])
 
 
+@pytest.mark.thorough
 def test_stats_adds_up_its_tokens_and_errors_and_measures_its_gaps(run):
     (told,) = documents(run("stats", "--json"))
     assert (told["requests"], told["attempts"], told["failed"]) == (2, 2, 1)

@@ -216,6 +216,7 @@ def test_without_keys_from_the_environment_everybody_passes_and_no_key_is_added(
     assert key not in backend.got[0]
 
 
+@pytest.mark.thorough
 def test_further_hosts_and_origins_are_said_at_the_start_and_let_in(tmp_path: Path, backend: Backend) -> None:
     options = ["--allow-host", "LLM.example", "--allow-host", "gpu:4000", "--allow-origin", "https://app.example:443"]
     key = "sk-" + secrets.token_hex(24)
@@ -229,6 +230,7 @@ def test_further_hosts_and_origins_are_said_at_the_start_and_let_in(tmp_path: Pa
     assert key in backend.got[0]
 
 
+@pytest.mark.thorough
 def test_a_token_file_that_all_users_can_read_is_told_and_used(tmp_path: Path, backend: Backend) -> None:
     file = made(tmp_path / "token", secrets.token_hex(16).encode(), 0o644)
     with running(tmp_path, backend, "--client-token", file) as proxy:
@@ -237,6 +239,7 @@ def test_a_token_file_that_all_users_can_read_is_told_and_used(tmp_path: Path, b
         assert "mode" not in proxy.said
 
 
+@pytest.mark.thorough
 def test_the_usual_rules_are_not_said_at_the_start(tmp_path: Path, backend: Backend) -> None:
     with running(tmp_path, backend) as proxy:
         assert proxy.said.endswith(f"; capture: {tmp_path / 'capture.log'}\n")

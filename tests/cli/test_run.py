@@ -66,6 +66,7 @@ def test_opentelemetrys_own_set_up_may_fail_without_taking_the_capture_with_it(
     assert directions(tmp_path / "wire_capture.log") == WHOLE
 
 
+@pytest.mark.thorough
 def test_the_sitecustomize_that_is_hidden_runs_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     only_in_the_command = "import os\nif 'WIRE_CAPTURE_FILE' in os.environ:\n    print('the own one ran')\n"
@@ -92,6 +93,7 @@ def test_a_signal_reaches_the_command(tmp_path: Path) -> None:
             process.kill()
 
 
+@pytest.mark.thorough
 def test_the_exit_code_is_returned_where_children_that_end_are_ignored(tmp_path: Path) -> None:
     command = [*RUN, "--", sys.executable, "-c", "raise SystemExit(7)"]
     done = subprocess.run(

@@ -147,6 +147,7 @@ def test_captures_of_other_formats_give_the_records_that_the_reader_gives(made, 
         ("SELECT CAST(outcome AS INTEGER) FROM flows", "complete"),
     ],
 )
+@pytest.mark.sampled(4, rest="thorough")
 def test_a_query_that_is_wrong_or_not_allowed_gets_one_sentence_and_exit_code_2(made, tmp_path, query, word):
     (tmp_path / "secret.txt").write_text("not to be read")
     done = sql(tmp_path, query, str(made))

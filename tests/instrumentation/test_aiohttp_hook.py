@@ -74,6 +74,7 @@ def form() -> aiohttp.FormData:
         {"data": b'{"model": "m"}', "expect100": False, "chunked": True},
     ],
 )
+@pytest.mark.sampled(4, rest="thorough")
 def test_bodies_of_every_kind_are_recorded_as_they_reached_the_server(
     body: dict[str, Any], server: Server, captured: Finish
 ) -> None:
@@ -234,6 +235,7 @@ async def be_cancelled(session: ClientSession, url: str) -> None:
         (be_cancelled, "cancelled", None),
     ],
 )
+@pytest.mark.sampled(4, rest="thorough")
 def test_every_stream_ends_once_however_it_is_left(
     leave: Use, outcome: str, error: str | None, server: Server, captured: Finish
 ) -> None:

@@ -106,6 +106,7 @@ def test_legs_and_urls_are_chosen_and_what_is_left_stays_one_flow(
     ],
 )
 @pytest.mark.parametrize("variable", EXCLUDED_URLS_VARIABLES)
+@pytest.mark.sampled(4, rest="thorough")
 def test_opentelemetrys_variables_count_beside_the_globs(
     variable: str, expressions: str, settings: dict[str, Any], legs: list[str],
     server: Server, capture_file: Path, read_capture: Read, monkeypatch: pytest.MonkeyPatch,

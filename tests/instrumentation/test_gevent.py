@@ -183,6 +183,7 @@ def test_threads_of_the_captures_warn_past_handlers_whose_locks_greenlets_hold(
 
 
 @pytest.mark.parametrize("order", [*ORDERS][:2])
+@pytest.mark.sampled(1, rest="servers")
 def test_every_kind_of_line_of_our_threads_passes_the_log_by(order: str, tmp_path: Path) -> None:
     logging = """
         import logging
@@ -214,7 +215,7 @@ def test_every_kind_of_line_of_our_threads_passes_the_log_by(order: str, tmp_pat
 
 
 @pytest.mark.parametrize("order", [*ORDERS][:2])
-@pytest.mark.sampled(1, rest="servers")
+@pytest.mark.servers
 def test_spans_reach_the_applications_processors(order: str, tmp_path: Path) -> None:
     providers = """
         from opentelemetry import trace

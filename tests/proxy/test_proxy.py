@@ -274,6 +274,7 @@ CHUNKED = b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"
 )
 @pytest.mark.parametrize("length_first", [True, False])
 @pytest.mark.parametrize("connection", [b"keep-alive", b"content-length, transfer-encoding"])
+@pytest.mark.sampled(12, rest="thorough")
 async def test_a_chunked_body_arrives_whole_whatever_length_is_claimed(
     length, encoding, length_first, connection, socket_backend, serve_proxy, connect
 ):

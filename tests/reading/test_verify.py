@@ -191,6 +191,7 @@ def test_of_a_capture_that_was_never_rotated_the_missing_beginning_is_a_problem(
 
 
 @pytest.mark.parametrize("writer", ["process", "thread"])
+@pytest.mark.sampled(1, rest="faults")
 def test_a_process_that_still_runs_may_have_open_exchanges_and_one_that_was_killed_may_not(tmp_path, writer):
     path = tmp_path / "capture.log"
     with running(path, writer) as process:

@@ -295,6 +295,7 @@ PERMISSION = """
 
 
 @needs_root
+@pytest.mark.sampled(1, rest="faults")
 def test_a_permission_that_is_lost_and_regained(nobodys_folder: Path) -> None:
     put, kept, told = map(int, run_as_nobody(PERMISSION, nobodys_folder / "capture.log").split())
     assert told == 0
@@ -366,6 +367,7 @@ THREADS = """
 
 
 @needs_root
+@pytest.mark.sampled(1, rest="faults")
 def test_no_threads_are_left_for_a_while(nobodys_folder: Path) -> None:
     told_refused, figures = run_as_nobody(THREADS, nobodys_folder / "capture.log").splitlines()
     assert told_refused == "refused: True"
@@ -418,6 +420,7 @@ ENDING = """
         ("os.kill(os.getpid(), signal.SIGINT)", -signal.SIGINT),
     ],
 )
+@pytest.mark.sampled(2, rest="faults")
 def test_a_process_that_ends_by_itself_writes_everything(how: str, code: int, tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     done = subprocess.run(
@@ -451,6 +454,7 @@ CHILDREN = """
 
 
 @pytest.mark.parametrize("method", mostly(pytest.mark.faults, ["fork", "forkserver", "spawn"], "fork"))
+@pytest.mark.sampled(1, rest="faults")
 def test_children_of_multiprocessing_write_everything(method: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(CHILDREN))
@@ -535,6 +539,7 @@ SHUTDOWN = """
 """
 
 
+@pytest.mark.sampled(1, rest="faults")
 def test_an_interpreter_that_ends_while_requests_run_ends_them_in_the_capture(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     done = subprocess.run(
@@ -634,6 +639,7 @@ def test_one_file_is_of_one_format(tmp_path: Path) -> None:
     assert writer.close()
 
 
+@pytest.mark.sampled(1, rest="faults")
 def test_a_setting_without_its_package_is_told(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.modules['cbor2'] = None\n"
