@@ -11,72 +11,54 @@ from typing import TYPE_CHECKING
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
-    from otel_wirecap.errors import (
-        CaptureFileError,
-        CaptureFormatError,
-        ConfigurationError,
-        FlowNotFoundError,
-        WireCaptureError,
-    )
-    from otel_wirecap.instrumentation.asgi import WireCaptureMiddleware
-    from otel_wirecap.instrumentation.instrumentor import (
-        WireCaptureInstrumentor,
-        instrument,
-        instrument_app,
-        instrument_client,
-        uninstrument,
-    )
-    from otel_wirecap.instrumentation.runtime import annotate, carry, pause, resume, stats
-    from otel_wirecap.storage.stats import CaptureStats, FileStats
-    from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
-    from otel_wirecap.tracing.span import CaptureSpan
+    from otel_wirecap.errors import CaptureFileError as CaptureFileError
+    from otel_wirecap.errors import CaptureFormatError as CaptureFormatError
+    from otel_wirecap.errors import ConfigurationError as ConfigurationError
+    from otel_wirecap.errors import FlowNotFoundError as FlowNotFoundError
+    from otel_wirecap.errors import QueryError as QueryError
+    from otel_wirecap.errors import WireCaptureError as WireCaptureError
+    from otel_wirecap.instrumentation.asgi import WireCaptureMiddleware as WireCaptureMiddleware
+    from otel_wirecap.instrumentation.instrumentor import WireCaptureInstrumentor as WireCaptureInstrumentor
+    from otel_wirecap.instrumentation.instrumentor import instrument as instrument
+    from otel_wirecap.instrumentation.instrumentor import instrument_app as instrument_app
+    from otel_wirecap.instrumentation.instrumentor import instrument_client as instrument_client
+    from otel_wirecap.instrumentation.instrumentor import uninstrument as uninstrument
+    from otel_wirecap.instrumentation.runtime import annotate as annotate
+    from otel_wirecap.instrumentation.runtime import carry as carry
+    from otel_wirecap.instrumentation.runtime import pause as pause
+    from otel_wirecap.instrumentation.runtime import resume as resume
+    from otel_wirecap.instrumentation.runtime import stats as stats
+    from otel_wirecap.storage.stats import CaptureStats as CaptureStats
+    from otel_wirecap.storage.stats import FileStats as FileStats
+    from otel_wirecap.tracing.exporter import WireCaptureSpanExporter as WireCaptureSpanExporter
+    from otel_wirecap.tracing.span import CaptureSpan as CaptureSpan
 
-__all__ = [
-    "CaptureFileError",
-    "CaptureFormatError",
-    "CaptureSpan",
-    "CaptureStats",
-    "ConfigurationError",
-    "FileStats",
-    "FlowNotFoundError",
-    "WireCaptureError",
-    "WireCaptureInstrumentor",
-    "WireCaptureMiddleware",
-    "WireCaptureSpanExporter",
-    "__version__",
-    "annotate",
-    "carry",
-    "instrument",
-    "instrument_app",
-    "instrument_client",
-    "pause",
-    "resume",
-    "stats",
-    "uninstrument",
-]
-
-_MODULES = {
-    "errors": (
-        "CaptureFileError",
-        "CaptureFormatError",
-        "ConfigurationError",
-        "FlowNotFoundError",
-        "WireCaptureError",
-    ),
-    "instrumentation.asgi": ("WireCaptureMiddleware",),
-    "instrumentation.instrumentor": (
-        "WireCaptureInstrumentor",
-        "instrument",
-        "instrument_app",
-        "instrument_client",
-        "uninstrument",
-    ),
-    "instrumentation.runtime": ("annotate", "carry", "pause", "resume", "stats"),
-    "storage.stats": ("CaptureStats", "FileStats"),
-    "tracing.exporter": ("WireCaptureSpanExporter",),
-    "tracing.span": ("CaptureSpan",),
+_HOMES = {
+    "CaptureFileError": "errors",
+    "CaptureFormatError": "errors",
+    "CaptureSpan": "tracing.span",
+    "CaptureStats": "storage.stats",
+    "ConfigurationError": "errors",
+    "FileStats": "storage.stats",
+    "FlowNotFoundError": "errors",
+    "QueryError": "errors",
+    "WireCaptureError": "errors",
+    "WireCaptureInstrumentor": "instrumentation.instrumentor",
+    "WireCaptureMiddleware": "instrumentation.asgi",
+    "WireCaptureSpanExporter": "tracing.exporter",
+    "annotate": "instrumentation.runtime",
+    "carry": "instrumentation.runtime",
+    "instrument": "instrumentation.instrumentor",
+    "instrument_app": "instrumentation.instrumentor",
+    "instrument_client": "instrumentation.instrumentor",
+    "pause": "instrumentation.runtime",
+    "resume": "instrumentation.runtime",
+    "stats": "instrumentation.runtime",
+    "uninstrument": "instrumentation.instrumentor",
 }
-_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+"""The public names, each with the module that it is from; type checkers read the same from the imports above."""
+
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> object:

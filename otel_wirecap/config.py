@@ -18,9 +18,9 @@ import dataclasses
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from otel_wirecap.environment import environment_variable
 from otel_wirecap.errors import ConfigurationError
@@ -31,12 +31,11 @@ PROXY_TOKEN_VARIABLE = "WIRE_CAPTURE_PROXY_TOKEN"  # noqa: S105  # a name
 """The client token of the ready-made proxy: no setting of a capture, and masked as what is named so."""
 
 EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_WIRECAP_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
-"""OpenTelemetry's names for ``capture_excluded_urls``; the first that is set counts, below our own."""
+"""OpenTelemetry's variables for URLs that are not captured, regular expressions; the first that is set counts."""
 
 KNOWN_METHODS_VARIABLE = "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS"
 
 FORMATS = ("jsonl", "text", "structured", "cbor")
-OVERFLOWS = ("drop", "block")
 WRITERS = ("process", "thread")
 COMPRESSIONS = ("none", "gzip", "zstd")
 REDACTIONS = ("on", "headers-only", "off")
@@ -48,8 +47,6 @@ PROPAGATIONS = ("auto", "always", "never")
 CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 CONTENT_MODES = {"NO_CONTENT": "off", "SPAN_ONLY": "events", "EVENT_ONLY": "logs", "SPAN_AND_EVENT": "both"}
 """OpenTelemetry's way to ask for content, and what it is as ``capture_span_payloads``; our own name wins."""
-
-PAUSE_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGWINCH")
 
 DEFAULT_SESSION_HEADERS = (
     "x-session-id",
@@ -67,6 +64,15 @@ DEFAULT_SESSION_HEADERS = (
     "thread-id",
 )
 """The request headers that name a session, in the order they are asked; lower case."""
+
+REMOVED_SETTINGS = {
+    "capture_overflow": "events that find no room are always left out, and counted; "
+    "capture_max_queue_bytes says how much room there is",
+    "capture_excluded_urls": "give globs in capture_exclude, or regular expressions in the environment variable "
+    f"{EXCLUDED_URLS_VARIABLES[0]}",
+    "capture_pause_signal": "have the application's own signal handler call otel_wirecap.pause() and resume()",
+}
+"""Settings of earlier versions, and what to use instead. One that is given is an error, however it is given."""
 
 MIN_SECRET_LENGTH = 8
 """Shorter ones would mangle harmless text."""
@@ -227,24 +233,11 @@ def _parse_legs(value: Any) -> tuple[str, ...]:
     return legs
 
 
-def _parse_expressions(value: Any) -> tuple[str, ...]:
-    expressions = _parse_names(_BETWEEN_EXPRESSIONS.split(value) if isinstance(value, str) else value)
-    for expression in expressions:
-        try:
-            re.compile(expression)
-        except re.error:
-            raise ValueError from None
-    return expressions
-
-
-def _parse_signal(value: Any) -> str | None:
-    if value is None or value == "":
-        return None
-    name = str(value).upper()
-    name = name if name.startswith("SIG") else "SIG" + name
-    if name not in PAUSE_SIGNALS:
-        raise ValueError
-    return name
+def _parse_expressions(value: str) -> tuple[re.Pattern[str], ...]:
+    try:
+        return tuple(re.compile(expression) for expression in _parse_names(_BETWEEN_EXPRESSIONS.split(value)))
+    except re.error:
+        raise ValueError from None
 
 
 def _parse_patterns(value: Any) -> tuple[SecretPattern, ...]:
@@ -288,8 +281,7 @@ NAMES = Kind(_parse_names, "a list of names (in an environment variable: separat
 # What stands there by mistake is the secret itself, as a rule.
 NAMES_OF_SECRETS = NAMES._replace(is_secret=True)
 LEG_NAMES = Kind(_parse_legs, "a list of: " + ", ".join(LEGS))
-EXPRESSIONS = Kind(_parse_expressions, "a list of regular expressions (in an environment variable: between commas)")
-SIGNAL = Kind(_parse_signal, "one of: " + ", ".join(PAUSE_SIGNALS))
+EXPRESSIONS = Kind(_parse_expressions, "regular expressions between commas")
 SECRETS = Kind(
     _parse_secrets,
     f"a list of secrets of {MIN_SECRET_LENGTH} characters or more (in an environment variable: separated by commas)",
@@ -341,11 +333,6 @@ class CaptureConfig:
     )
     capture_max_payload_bytes: int = _setting(10 << 20, SIZE, "bytes of one body; a longer one is truncated")
     capture_max_queue_bytes: int = _setting(64 << 20, SIZE, "bytes that may wait in memory for the writer")
-    capture_overflow: str = _setting(
-        "drop",
-        _one_of(*OVERFLOWS),
-        "what happens to events that find no room in memory: they are left out, or their thread waits",
-    )
     capture_assemble_streams: bool = _setting(
         True,  # noqa: FBT003  # a default is what it is
         SWITCH,
@@ -357,12 +344,6 @@ class CaptureConfig:
     )
     capture_exclude: tuple[str, ...] = _setting(
         (), NAMES, "globs of hosts, paths, or host and path that are not captured"
-    )
-    capture_excluded_urls: tuple[str, ...] = _setting(
-        (), EXPRESSIONS, "regular expressions; a URL that has a match of one in it is not captured"
-    )
-    capture_pause_signal: str | None = _setting(
-        None, SIGNAL, "a signal on which a running process pauses its capture, and resumes it"
     )
     capture_span_payloads: str = _setting(
         "off",
@@ -466,17 +447,8 @@ def _load(arguments: Mapping[str, object], environ: Mapping[str, str], known: li
         known += _secrets_given(section)
         for name, value in section.items():
             values[name] = _parse(kinds[name], name, value, f"in {file}")
-    for name, kind in kinds.items():
-        variable = environment_variable(name)
-        if environ.get(variable):
-            values[name] = _parse(kind, name, environ[variable], f"from {variable}")
-    if "capture_excluded_urls" not in values:
-        for variable in EXCLUDED_URLS_VARIABLES:
-            if environ.get(variable):
-                values["capture_excluded_urls"] = _parse(
-                    EXPRESSIONS, "capture_excluded_urls", environ[variable], f"from {variable}"
-                )
-                break
+    values |= _from_environment(environ, kinds)
+    excluded_urls(environ)  # a wrong one is told with the settings
     if "capture_span_payloads" not in values:
         asked = environ.get(CONTENT_VARIABLE, "").strip().upper()  # other words are other instrumentation's
         values["capture_span_payloads"] = CONTENT_MODES.get(asked, "off")
@@ -493,6 +465,17 @@ def _load(arguments: Mapping[str, object], environ: Mapping[str, str], known: li
             f"({config.capture_span_payloads!r}) hands them, secrets included; expected capture_span_payloads: off"
         )
     return config
+
+
+def _from_environment(environ: Mapping[str, str], kinds: Mapping[str, Kind]) -> dict[str, Any]:
+    """The settings that environment variables give."""
+    values: dict[str, Any] = {}
+    for name in [*kinds, *REMOVED_SETTINGS]:
+        variable = environment_variable(name)
+        if environ.get(variable):
+            _refuse_unknown([name], kinds, f"from {variable}")
+            values[name] = _parse(kinds[name], name, environ[variable], f"from {variable}")
+    return values
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
@@ -525,6 +508,21 @@ def known_methods(environ: Mapping[str, str] | None = None) -> frozenset[str]:
     return frozenset(_parse_names(environ.get(KNOWN_METHODS_VARIABLE, "")))
 
 
+def excluded_urls(environ: Mapping[str, str] | None = None) -> tuple[re.Pattern[str], ...]:
+    """What URLs are not captured by OpenTelemetry's variables: those in which one of these finds a match.
+
+    Raises:
+        ConfigurationError: one of them is no regular expression.
+    """
+    environ = os.environ if environ is None else environ
+    for variable in EXCLUDED_URLS_VARIABLES:
+        if environ.get(variable):
+            return cast(
+                "tuple[re.Pattern[str], ...]", _parse(EXPRESSIONS, variable, environ[variable], "in the environment")
+            )
+    return ()
+
+
 def _parse(kind: Kind, name: str, value: object, origin: str) -> Any:
     try:
         return kind.parse(value)
@@ -555,8 +553,10 @@ def _texts_of(value: object) -> list[str]:
     return [] if value is None else [str(value)]
 
 
-def _refuse_unknown(given: Mapping[str, object], known: Mapping[str, object], what: str) -> None:
+def _refuse_unknown(given: Iterable[str], known: Collection[str], what: str) -> None:
     for name in given:
+        if name in REMOVED_SETTINGS:
+            raise ConfigurationError(f"{name}: no longer a setting ({what}); {REMOVED_SETTINGS[name]}")
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]}?" if close else "known settings: " + ", ".join(known)
@@ -582,7 +582,7 @@ def _read_file(file: object) -> dict[str, object]:
     # The section may be shared with the application's own logging settings: only capture_* is ours.
     prefixes = ("capture_", "capture-", "cbor_capture_")
     ours = {str(name): value for name, value in section.items() if str(name).startswith(prefixes)}
-    _refuse_unknown(ours, {field.name: None for field in setting_fields()}, f"in {path}")
+    _refuse_unknown(ours, option_names(), f"in {path}")
     return {name: value for name, value in ours.items() if value is not None}
 
 

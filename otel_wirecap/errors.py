@@ -10,6 +10,8 @@
 Nothing of this ever reaches an instrumented application from a hook: hooks run under a guard.
 """
 
+from __future__ import annotations
+
 
 class WireCaptureError(Exception):
     """Base of every error that otel-wirecap raises on purpose."""
@@ -33,3 +35,11 @@ class FlowNotFoundError(WireCaptureError):
 
 class QueryError(WireCaptureError):
     """A query over captures cannot be answered; the text says why, in the database's words."""
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error was raised, for a log: the function and the line, never the text, which may quote a payload."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "?" if trace is None else f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socketserver
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 
 import otel_wirecap
 from otel_wirecap.instrumentation.runtime import active
 
-hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
-hypothesis.settings.load_profile("untimed")
+pytest_plugins = ["leftovers", "selection"]
 
 # Not 5: the kernel may reset a connection that finds no place in the queue of a backend.
 socketserver.TCPServer.request_queue_size = 128
@@ -35,6 +36,28 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("WIRE_CAPTURE", "OTEL_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def demo_capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demonstration's capture: thirteen flows on both legs, streams and others, an error, a client that left.
+
+    It is made once, for all workers; who would change it copies it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which the workers share
+    made = folder / "demo" / "demo.log"
+    with (folder / "demo.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            making = tmp_path_factory.mktemp("demo")
+            dropped = ("WIRE_CAPTURE", "OTEL_")
+            environ = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+            command = [sys.executable, "-m", "otel_wirecap", "demo", "--capture-file", "demo.log"]
+            subprocess.run(command, cwd=making, env=environ, check=True, capture_output=True, timeout=120)
+            making.rename(made.parent)
+    return made
 
 
 @pytest.fixture

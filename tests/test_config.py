@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 
 import otel_wirecap
+from otel_wirecap.cli import main
 from otel_wirecap.config import (
+    EXCLUDED_URLS_VARIABLES,
+    REMOVED_SETTINGS,
     SecretPattern,
     environment_variable,
+    excluded_urls,
     load_config,
     service_name,
     setting_fields,
@@ -37,14 +41,11 @@ GOOD: dict[str, tuple[str, Any]] = {
     "capture_fsync": ("rotate", "rotate"),
     "capture_max_payload_bytes": ("1000", 1000),
     "capture_max_queue_bytes": ("8m", 8 << 20),
-    "capture_overflow": ("block", "block"),
     "capture_writer": ("thread", "thread"),
     "capture_assemble_streams": ("off", False),
     "capture_legs": ("backend", ("backend",)),
     "capture_include": ("api.example, */v1/*", ("api.example", "*/v1/*")),
     "capture_exclude": ("/healthz", ("/healthz",)),
-    "capture_excluded_urls": ("/metrics$,^http://internal", ("/metrics$", "^http://internal")),
-    "capture_pause_signal": ("usr2", "SIGUSR2"),
     "capture_span_payloads": ("events", "events"),
     "capture_propagate": ("never", "never"),
     "capture_session_headers": ("x-a, x-b", ("x-a", "x-b")),
@@ -71,14 +72,11 @@ BAD = {
     "capture_max_age": "soon",
     "capture_compression": "bzip2",
     "capture_fsync": "always",
-    "capture_overflow": "wait",
     "capture_writer": "wait",
     "capture_max_payload_bytes": "0",
     "capture_max_queue_bytes": "1e400",
     "capture_assemble_streams": "perhaps",
     "capture_legs": "middle",
-    "capture_excluded_urls": "([",
-    "capture_pause_signal": "SIGKILL",
     "capture_span_payloads": "all",
     "capture_propagate": "sometimes",
     "capture_backends": "nameless",
@@ -130,6 +128,26 @@ def test_an_unknown_setting_is_told_with_the_one_that_was_meant(tmp_path: Path) 
     file.write_text("logging: {capture_nonsense: 1}\n")
     with pytest.raises(ConfigurationError, match="capture_nonsense"):
         load_config({"config": file}, {})
+
+
+@pytest.mark.parametrize("name", REMOVED_SETTINGS)
+def test_a_setting_of_an_earlier_version_is_told_with_what_to_use_instead(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"logging: {{{name}: x}}\n")
+    variable = environment_variable(name)
+    expected = rf"{name}: no longer a setting \(.+\); " + re.escape(REMOVED_SETTINGS[name])
+    for arguments, environ in (({name: "x"}, {}), ({"config": file}, {}), ({}, {variable: "x"})):
+        with pytest.raises(ConfigurationError, match=expected):
+            load_config(arguments, environ)
+    monkeypatch.chdir(tmp_path)
+    option = "--" + name.replace("_", "-")
+    assert main(["run", option, "x", "--", "true"]) == 2
+    assert re.search(expected, capsys.readouterr().err)
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    assert option not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", [None, "logging: [1, 2", "logging: text", "- a list", "", "level: INFO"])
@@ -185,9 +203,13 @@ def test_a_number_can_be_a_secret() -> None:
     assert load_config({"capture_redact_values": [1234567890]}, {}).capture_redact_values == ("1234567890",)
 
 
-def test_the_commas_of_a_regular_expression_do_not_cut_it() -> None:
-    config = load_config({}, {"WIRE_CAPTURE_EXCLUDED_URLS": "/v[0-9]{2,3}/,health,x{1,}"})
-    assert config.capture_excluded_urls == ("/v[0-9]{2,3}/", "health", "x{1,}")
+def expressions_of(environ: dict[str, str]) -> list[str]:
+    return [expression.pattern for expression in excluded_urls(environ)]
+
+
+@pytest.mark.parametrize("variable", EXCLUDED_URLS_VARIABLES)
+def test_the_commas_of_a_regular_expression_do_not_cut_it(variable: str) -> None:
+    assert expressions_of({variable: "/v[0-9]{2,3}/, health,x{1,}"}) == ["/v[0-9]{2,3}/", "health", "x{1,}"]
 
 
 def test_the_service_name_is_opentelemetrys() -> None:
@@ -212,13 +234,18 @@ def test_what_opentelemetry_calls_raises_nothing_whatever_the_application_called
     assert "capture is off: capture_max_files" in caplog.text
 
 
-def test_excluded_urls_fall_back_to_opentelemetrys_variables(tmp_path: Path) -> None:
+def test_of_opentelemetrys_variables_for_urls_the_one_for_us_counts() -> None:
     general = {"OTEL_PYTHON_EXCLUDED_URLS": "general"}
     own = general | {"OTEL_PYTHON_WIRECAP_EXCLUDED_URLS": "own"}
-    assert load_config({}, general).capture_excluded_urls == ("general",)
-    assert load_config({}, own).capture_excluded_urls == ("own",)
-    assert load_config({}, own | {"WIRE_CAPTURE_EXCLUDED_URLS": "nearest"}).capture_excluded_urls == ("nearest",)
-    assert load_config({"capture_excluded_urls": ["given"]}, own).capture_excluded_urls == ("given",)
+    assert expressions_of({}) == []
+    assert expressions_of(general) == ["general"]
+    assert expressions_of(own) == ["own"]
+
+
+@pytest.mark.parametrize("variable", EXCLUDED_URLS_VARIABLES)
+def test_a_wrong_expression_in_opentelemetrys_variable_is_told_with_the_settings(variable: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(f"{variable}: '([' (in the environment) cannot be used")):
+        load_config({}, {variable: "(["})
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,8 @@ SECRETS: dict[str, Callable[[], Secret]] = {
 WRONG_FOR = (
     "capture_format", "capture_buffer_size", "capture_flush_interval", "capture_max_entries_per_flush",
     "capture_max_bytes", "capture_max_files", "capture_total_max_bytes", "capture_max_age", "capture_compression",
-    "capture_encrypt_to", "capture_fsync", "capture_overflow", "capture_writer", "capture_max_payload_bytes",
-    "capture_max_queue_bytes", "capture_assemble_streams", "capture_legs", "capture_pause_signal",
+    "capture_encrypt_to", "capture_fsync", "capture_writer", "capture_max_payload_bytes",
+    "capture_max_queue_bytes", "capture_assemble_streams", "capture_legs",
     "capture_span_payloads", "capture_propagate", "capture_redaction", "capture_allow_secrets",
     "capture_redact_prompts",
 )  # fmt: skip
@@ -242,6 +242,7 @@ def test_no_log_line_has_a_secret_that_a_file_was_named_by(
     ],
     ids=["instrument", "opentelemetry-instrument", "run"],
 )
+@pytest.mark.sampled(1, rest="telemetry")
 def test_a_process_prints_no_secret_key_that_its_environment_gives_for_a_public_one(
     command: list[str], secret: Secret, tmp_path: Path
 ) -> None:

@@ -10,12 +10,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-MOST_FILES = 99_999
-"""Larger numbers are dates and times that somebody else put there (``FILE.20250110``), not ours."""
-
 COMPRESSION_SUFFIXES = {"gzip": ".gz", "zstd": ".zst"}
 ENCRYPTION_SUFFIX = ".age"
 
+# Larger numbers are dates and times that somebody else put there (``FILE.20250110``), not ours.
 _ROTATED = re.compile(r"\.([1-9][0-9]{0,4})((?:\.gz|\.zst)?(?:\.age)?)")
 _UNFINISHED = re.compile(r"\.([1-9][0-9]{0,18})\.[0-9a-f]{8}\.tmp")
 

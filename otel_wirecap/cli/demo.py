@@ -1,4 +1,4 @@
-"""``otel-wirecap demo``: a fake backend, the capturing proxy and a client; then a picture of the capture.
+"""``otel-wirecap demo``: a fake backend, the capturing proxy and a client; then what ``ls`` and ``timeline`` show.
 
 Nothing leaves this machine, and no key of the user's is used.
 """
@@ -15,10 +15,11 @@ import sys
 import threading
 import time
 from collections import deque
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otel_wirecap.cli.picture import print_picture
+from otel_wirecap.cli.captures import write
 from otel_wirecap.environment import environment
 from otel_wirecap.errors import ConfigurationError, WireCaptureError
 from otel_wirecap.llm.providers import PROVIDERS
@@ -57,11 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
     capture_file = Path(arguments.capture_file).absolute()
     began = time.time()
     try:
-        import rich  # noqa: F401  # for the picture at the end: told now, not after everything has run
-
         from otel_wirecap.cli.demo_client import drive
     except ImportError as error:
-        raise _missing(error) from None
+        raise ConfigurationError(
+            f"demo: {error.name} is not installed; install it with: pip install 'otel-wirecap[proxy]'"
+        ) from None
     with _ending_in_order(), contextlib.ExitStack() as stack:
         say("starting the backend and the proxy ...")
         backend = stack.enter_context(_child("backend", ["otel_wirecap.proxy.demo_backend"]))
@@ -76,37 +77,37 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(capture_file: Path, began: float) -> int:
-    from otel_wirecap.reading.flows import FlowCollector
-    from otel_wirecap.reading.reader import read_records
+    """Shows what was captured, by the commands that anybody would ask, and names further ones."""
+    from otel_wirecap.cli import main
+    from otel_wirecap.reading.captures import Captures
 
-    collector = FlowCollector()
-    for record in read_records(capture_file):
-        if record.get("timestamp_unix", 0) >= began:
-            collector.add(record)
-    try:
-        print_picture(collector.flows, sys.stdout, records=collector.records, gaps=collector.gaps)
-    except ImportError as error:
-        raise _missing(error) from None
-    name = shlex.quote(os.path.relpath(capture_file))
-    print(  # noqa: T201  # the command's output
-        f"\nThe capture is {name}. Ask it:\n"
-        f"  otel-wirecap ls {name}\n"
-        f"  otel-wirecap show {collector.flows[-1].request_id if collector.flows else 'FLOW'} {name}\n"
+    name = os.path.relpath(capture_file)
+    with Captures([capture_file], use_index=False) as captures:
+        all_flows = captures.flows()
+    flows = [flow for flow in all_flows if flow.started >= began]
+    if not flows:
+        say(f"nothing was captured in {name}")
+        return 1
+    longest = max(flows, key=lambda flow: flow.outer.duration_ms or 0.0)
+    since = ["--since", datetime.fromtimestamp(began, UTC).isoformat()] if len(flows) < len(all_flows) else []
+    for command in (["ls", *since, name], ["timeline", longest.request_id, name]):
+        write(f"\n$ otel-wirecap {shlex.join(command)}")
+        sys.stdout.flush()
+        main(command)
+    quoted = shlex.quote(name)
+    write(
+        f"\nThe capture is {quoted}. Ask it more:\n"
+        f"  otel-wirecap show {longest.request_id} {quoted}\n"
+        f"  otel-wirecap stats {quoted}\n"
         "What each stream added up to:\n"
-        f"  jq -c 'select(.metadata.assembled) | {{backend, model, payload}}' {name}"
+        f"  jq -c 'select(.metadata.assembled) | {{backend, model, payload}}' {quoted}"
     )
-    return 0 if collector.flows else 1
+    return 0
 
 
 def say(text: str) -> None:
     """Tells the progress on stderr."""
     print(f"otel-wirecap demo: {text}", file=sys.stderr, flush=True)  # noqa: T201  # this is the command line
-
-
-def _missing(error: ImportError) -> ConfigurationError:
-    return ConfigurationError(
-        f"demo: {error.name} is not installed; install it with: pip install 'otel-wirecap[proxy,cli]'"
-    )
 
 
 @contextlib.contextmanager

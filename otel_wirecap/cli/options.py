@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from otel_wirecap.config import option_names, setting_fields
+from otel_wirecap.config import REMOVED_SETTINGS, option_names, setting_fields
 from otel_wirecap.environment import DEFAULT_CAPTURE_FILE
 
 
@@ -21,9 +21,11 @@ def add_capture_options(parser: argparse.ArgumentParser) -> None:
             metavar=field.name.rpartition("_")[2].upper(),
             help=f"{description}; {kind.expected}".replace("%", "%%"),
         )
+    for name in REMOVED_SETTINGS:  # taken, so that the error says what to use instead
+        group.add_argument("--" + name.replace("_", "-"), help=argparse.SUPPRESS)
 
 
 def capture_settings(arguments: argparse.Namespace) -> dict[str, object]:
     """The settings that were given as options, by name, as ``instrument()`` takes them."""
-    given = {name: getattr(arguments, name) for name in [*option_names(), "config"]}
+    given = {name: getattr(arguments, name) for name in [*option_names(), *REMOVED_SETTINGS, "config"]}
     return {name: value for name, value in given.items() if value is not None}

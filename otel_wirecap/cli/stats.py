@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
     with opened(arguments) as captures:
         flows = chosen_flows(arguments, captures)
-        statistics = statistics_of(flows, captures.gaps(flows))
+        statistics = statistics_of(flows)
         count = len(captures.flows())
     by = (arguments.by,) if arguments.by else _BY_DEFAULT
     if arguments.json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from otel_wirecap.capture.url import url_parts
@@ -17,18 +17,22 @@ if TYPE_CHECKING:
 class Choice:
     """The choice that the settings make, and the pause.
 
+    Args:
+        config: the settings.
+        excluded_urls: what is not captured besides: URLs in which one of these finds a match.
+
     Attributes:
         paused: whether no new flow is captured for the time being.
         passed_over: exchanges that were not captured because of the current, or else the latest, pause.
     """
 
-    def __init__(self, config: CaptureConfig) -> None:
+    def __init__(self, config: CaptureConfig, excluded_urls: Sequence[re.Pattern[str]] = ()) -> None:
         self.paused = False
         self.passed_over = 0
         self._legs = frozenset(config.capture_legs)
         self._include = [_pattern(glob) for glob in config.capture_include]
         self._exclude = [_pattern(glob) for glob in config.capture_exclude]
-        self._excluded_urls = [re.compile(expression) for expression in config.capture_excluded_urls]
+        self._excluded_urls = excluded_urls
         self._asks_urls = bool(self._include or self._exclude or self._excluded_urls)
 
     def leg(self, leg: Leg) -> bool:

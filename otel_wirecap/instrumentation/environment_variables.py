@@ -16,7 +16,7 @@ from types import ModuleType
 from otel_wirecap.environment import capture_is_named, is_switched_off
 
 OTEL_PYTHON_WIRECAP_EXCLUDED_URLS = "OTEL_PYTHON_WIRECAP_EXCLUDED_URLS"
-"""URLs that are not captured; read as ``capture_excluded_urls``."""
+"""URLs that are not captured: regular expressions between commas."""
 
 ATTACH = Path(__file__).parent / "attach"
 """The folder of our start-up module, for ``PYTHONPATH``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
 from typing import Any
 
@@ -12,12 +11,11 @@ from otel_wirecap import native
 from otel_wirecap.config import load_config, option_names, unknown_variables
 from otel_wirecap.environment import is_switched_off
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
-from otel_wirecap.instrumentation import aiohttp, asgi_hooks, httpx, pause_signal, websockets
+from otel_wirecap.instrumentation import aiohttp, asgi_hooks, httpx, websockets
 from otel_wirecap.instrumentation.patching import LazyHooks
 from otel_wirecap.instrumentation.runtime import Runtime, active, set_active
+from otel_wirecap.log import log_error, warn
 from otel_wirecap.messages import without_secrets
-
-logger = logging.getLogger("otel_wirecap")
 
 PROVIDERS = ("tracer_provider", "meter_provider", "logger_provider")
 
@@ -46,8 +44,8 @@ class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the ba
             runtime = active()
             if runtime is not None and _hooks.installed:
                 if options:
-                    told = "otel-wirecap: capture runs already, into %s; it keeps its settings"
-                    logger.warning(told, runtime.capture_file)
+                    told = "capture runs already, into %s; it keeps its settings"
+                    warn(told, runtime.capture_file)
                 return
             # What is so, not what was asked for: capture may have stayed off for want of a file.
             self._is_instrumented_by_opentelemetry = False
@@ -92,7 +90,7 @@ class AutoInstrumentor(WireCaptureInstrumentor):
         except Exception as error:  # noqa: BLE001  # the application runs on
             # One clear line, no traceback.
             reason = error if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
-            logger.error("otel-wirecap: capture is off: %s", without_secrets(reason))  # noqa: TRY400
+            log_error("capture is off: %s", without_secrets(reason))
 
     def uninstrument(self, **options: Any) -> None:
         """Stops the capture."""
@@ -107,14 +105,14 @@ def start_where_passed_over() -> None:
     runtime = active()
     if runtime is not None and not is_switched_off():
         told = (
-            "otel-wirecap: OpenTelemetry's set-up gave up (see above), and sends nothing; the capture runs, into %s; "
+            "OpenTelemetry's set-up gave up (see above), and sends nothing; the capture runs, into %s; "
             "otel-wirecap doctor tells what is missing"
         )
-        logger.warning(told, runtime.capture_file)
+        warn(told, runtime.capture_file)
 
 
 def instrument(**settings: Any) -> None:
-    """Starts to capture this process's LLM traffic: its httpx and httpx2 clients, its ASGI applications.
+    """Starts to capture this process's LLM traffic: its clients (httpx, httpx2, aiohttp, websockets), its servers.
 
     Call it before clients or applications are used; those made before are captured too. Without a capture file
     (argument, ``WIRE_CAPTURE_FILE`` or configuration file) capture is off and nothing is hooked. This, and a capture
@@ -147,24 +145,19 @@ def start(settings: dict[str, Any]) -> None:
         providers = {name: settings.pop(name, None) for name in PROVIDERS}
         config = load_config(settings)
         if config.capture_file is None:
-            logger.warning("otel-wirecap: capture is off: neither capture_file nor WIRE_CAPTURE_FILE is set")
+            warn("capture is off: neither capture_file nor WIRE_CAPTURE_FILE is set")
             return
         for told in unknown_variables():
-            logger.warning("otel-wirecap: %s", told)
+            warn("%s", told)
         try:
             set_active(Runtime(config, **providers))
         except CaptureFileError as error:
-            told = without_secrets(error)
-            logger.error("otel-wirecap: capture is off: %s", told)  # noqa: TRY400  # one clear line, no traceback
-            return
-        if config.capture_pause_signal is not None:
-            pause_signal.install(config.capture_pause_signal)
+            log_error("capture is off: %s", without_secrets(error))
 
 
 def stop() -> None:
     """Ends the running capture."""
     runtime = active()
-    pause_signal.remove()
     set_active(None)
     if runtime is not None:
         runtime.close()

@@ -14,7 +14,6 @@ import contextlib
 import contextvars
 import functools
 import inspect
-import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -38,9 +37,10 @@ from otel_wirecap.capture.events import (
     WebsocketClose,
 )
 from otel_wirecap.capture.exchange import HEAD_SIZE, Exchange, Flow
-from otel_wirecap.config import known_methods
+from otel_wirecap.config import excluded_urls, known_methods
+from otel_wirecap.errors import place_of
 from otel_wirecap.instrumentation.choice import Choice
-from otel_wirecap.log import warn
+from otel_wirecap.log import WarnOnce, warn_once
 from otel_wirecap.storage.registry import close_first_at_exit
 from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
@@ -51,7 +51,6 @@ from otel_wirecap.tracing.payloads import Payloads
 from otel_wirecap.tracing.propagation import context_headers
 from otel_wirecap.tracing.semantics import METHODS, method_of
 from otel_wirecap.tracing.span import CaptureSpan, is_suppressed, start_capture_span
-from otel_wirecap.tracing.told_once import tell_once
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
@@ -62,8 +61,6 @@ if TYPE_CHECKING:
 
     from otel_wirecap.config import CaptureConfig
     from otel_wirecap.storage.stats import CaptureStats
-
-logger = logging.getLogger("otel_wirecap")
 
 ORDINARY_CLOSES = frozenset({1000, 1001, 1005})
 """Close codes that tell of no trouble: normal, going away, none given (RFC 6455, 7.4.1)."""
@@ -166,10 +163,10 @@ class Runtime:
         if self._payloads is not None:
             self.exporter.observe_system_records(self._payloads.tell_system_record)
         self._metrics = report_metrics(meter_provider)
-        self.choice = Choice(config)
+        self.choice = Choice(config, excluded_urls())
         self._methods = known_methods() or METHODS
         self._tracer = trace.get_tracer("otel_wirecap", __version__, tracer_provider, names.SCHEMA_URL)
-        self._told: set[str] = set()
+        self._warn_once = WarnOnce()
         self._used = False
 
     def begin_client(self, head: RequestHead, context: Context | None) -> Begun:
@@ -223,14 +220,6 @@ class Runtime:
         if self.choice.paused:
             self.choice.paused = False
             self._tell(SystemTold("system_resume", {"exchanges_passed_over": self.choice.passed_over}))
-
-    def toggle(self) -> None:
-        """Pauses a capture that runs, and resumes one that is paused."""
-        if self.choice.paused:
-            self.resume()
-        else:
-            self.pause()
-        warn("capture is %s", "paused" if self.choice.paused else "resumed")
 
     def _tell(self, told: SystemTold) -> None:
         self.exporter.emit(EventKind.SYSTEM, None, now_ns(), told, HEAD_SIZE)
@@ -296,7 +285,7 @@ class Runtime:
             carrier = context_headers(self._propagate, span.inner, head.headers, server)
             return head._replace(headers=inject(carrier)) if carrier else head
         except Exception as error:  # noqa: BLE001  # a propagator of the user's
-            tell_once("a trace context is not sent on", type(error).__name__)
+            warn_once("a trace context is not sent on: %s", type(error).__name__)
             return head
 
     def failed(self, error: Exception) -> None:
@@ -307,15 +296,7 @@ class Runtime:
         gap = {"lost_events": 1, "reason": "capture_failure", "error": type(error).__name__}
         with contextlib.suppress(Exception):
             self._tell(SystemTold("system_gap", gap))
-        trace_back = error.__traceback__
-        while trace_back is not None and trace_back.tb_next is not None:
-            trace_back = trace_back.tb_next
-        place = f"{trace_back.tb_frame.f_code.co_qualname}:{trace_back.tb_lineno}" if trace_back else "?"
-        if place in self._told:
-            return
-        self._told.add(place)
-        with contextlib.suppress(Exception):  # the application's log handlers must not reach it through us
-            logger.warning("otel-wirecap: an exchange is not captured: %s in %s", type(error).__name__, place)
+        self._warn_once("an exchange is not captured: %s in %s", type(error).__name__, place_of(error))
 
     def close(self) -> None:
         """Ends this use of the capture."""
@@ -388,13 +369,16 @@ def annotate(
 
 
 def pause() -> None:
-    """Captures no new exchange until ``resume()``; those that run are captured to their end, with what they cause."""
+    """Captures no new exchange until ``resume()``; those that run are captured to their end, with what they cause.
+
+    May be called from any thread, and from a signal handler.
+    """
     if _runtime is not None:
         _runtime.pause()
 
 
 def resume() -> None:
-    """Ends a ``pause()``."""
+    """Ends a ``pause()``; may be called from wherever that may."""
     if _runtime is not None:
         _runtime.resume()
 

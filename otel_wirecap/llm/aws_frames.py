@@ -42,10 +42,10 @@ class AWSFramesParser:
     with ``type`` and ``message``. After a frame whose prelude is damaged nothing more is told.
 
     Args:
-        max_event_bytes: The most that a frame may take. One over it is dropped.
+        max_event_bytes: the most that a frame may take. One over it is dropped.
 
     Attributes:
-        overflowed: Whether an event was dropped because it was too large.
+        overflowed: whether an event was dropped because it was too large.
     """
 
     __slots__ = ("_held", "_is_damaged", "_limit", "_skipped", "overflowed")
@@ -58,7 +58,7 @@ class AWSFramesParser:
         self.overflowed = False
 
     def feed(self, data: bytes) -> list[Event]:
-        """See `EventParser.feed`."""
+        """See ``EventParser.feed``."""
         held = self._held
         held += data[self._skipped :]
         self._skipped = max(0, self._skipped - len(data))
@@ -88,7 +88,7 @@ class AWSFramesParser:
         return events
 
     def close(self) -> list[Event]:
-        """See `EventParser.close`; a frame is not told before it is whole."""
+        """See ``EventParser.close``; a frame is not told before it is whole."""
         return []
 
 

@@ -7,8 +7,8 @@ class Event(NamedTuple):
     r"""One event: of server-sent events, a JSON object of several, or a frame of an AWS event stream.
 
     Attributes:
-        name: What kind of event its frame says it is; "" where it says nothing.
-        data: What it carries, as a rule JSON; UTF-8, not decoded.
+        name: what kind of event its frame says it is; "" where it says nothing.
+        data: what it carries, as a rule JSON; UTF-8, not decoded.
     """
 
     name: str
@@ -26,7 +26,7 @@ class EventParser(Protocol):
         """Takes the next bytes.
 
         Args:
-            data: Any number of bytes, none included.
+            data: any number of bytes, none included.
 
         Returns:
             The events that they complete, in order.

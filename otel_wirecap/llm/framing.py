@@ -19,9 +19,9 @@ def event_parser(content_type: str | None, *, max_event_bytes: int = _MOST_EVENT
     """What finds the events of a stream.
 
     Args:
-        content_type: The stream's, with or without parameters, in any case; None or anything that does not tell when
+        content_type: the stream's, with or without parameters, in any case; None or anything that does not tell when
             its first bytes are to tell.
-        max_event_bytes: The most that an event may take. One over it is dropped.
+        max_event_bytes: the most that an event may take. One over it is dropped.
     """
     kind = (content_type or "").partition(";")[0].strip().lower()
     if kind == "text/event-stream":
@@ -51,7 +51,7 @@ class _GuessingParser:
         return self._parser is not None and self._parser.overflowed
 
     def feed(self, data: bytes) -> list[Event]:
-        """See `EventParser.feed`."""
+        """See ``EventParser.feed``."""
         if self._parser is not None:
             return self._parser.feed(data)
         # Blank bytes at the beginning mean nothing in any framing.
@@ -59,7 +59,7 @@ class _GuessingParser:
         return self._begin() if len(self._first) >= PRELUDE.size else []
 
     def close(self) -> list[Event]:
-        """See `EventParser.close`."""
+        """See ``EventParser.close``."""
         events = [] if self._parser is not None else self._begin()
         return events if self._parser is None else events + self._parser.close()
 
@@ -80,9 +80,9 @@ class _NoEvents:
     overflowed = False
 
     def feed(self, _data: bytes) -> list[Event]:
-        """See `EventParser.feed`."""
+        """See ``EventParser.feed``."""
         return []
 
     def close(self) -> list[Event]:
-        """See `EventParser.close`."""
+        """See ``EventParser.close``."""
         return []

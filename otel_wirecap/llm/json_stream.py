@@ -60,7 +60,7 @@ class JSONLinesParser:
     """Parses JSON objects on a line each (NDJSON); see `EventParser`. Every line that is not blank is an event.
 
     Args:
-        max_event_bytes: The most that a line may take. One over it is dropped.
+        max_event_bytes: the most that a line may take. One over it is dropped.
     """
 
     __slots__ = ("_held",)
@@ -74,7 +74,7 @@ class JSONLinesParser:
         return self._held.overflowed
 
     def feed(self, data: bytes) -> list[Event]:
-        """See `EventParser.feed`."""
+        """See ``EventParser.feed``."""
         *lines, rest = data.split(b"\n")
         held = self._held
         events: list[Event] = []
@@ -85,7 +85,7 @@ class JSONLinesParser:
         return events
 
     def close(self) -> list[Event]:
-        """See `EventParser.close`."""
+        """See ``EventParser.close``."""
         events: list[Event] = []
         _append(events, self._held.take())
         return events
@@ -98,7 +98,7 @@ class JSONObjectsParser:
     no such strings, so that one was cut off.
 
     Args:
-        max_event_bytes: The most that an object may take. One over it is dropped.
+        max_event_bytes: the most that an object may take. One over it is dropped.
     """
 
     __slots__ = ("_depth", "_held", "_in_string", "_is_escaped")
@@ -115,7 +115,7 @@ class JSONObjectsParser:
         return self._held.overflowed
 
     def feed(self, data: bytes) -> list[Event]:
-        """See `EventParser.feed`."""
+        """See ``EventParser.feed``."""
         events: list[Event] = []
         begin = at = 0  # of the object's bytes in these; of what is looked at next
         while at < len(data):
@@ -146,7 +146,7 @@ class JSONObjectsParser:
         return events
 
     def close(self) -> list[Event]:
-        """See `EventParser.close`."""
+        """See ``EventParser.close``."""
         events: list[Event] = []
         _append(events, self._held.take())
         return events

@@ -27,7 +27,7 @@ def opening_of(body: object) -> Opening | None:
     """Reads the opening out of a request's body.
 
     Args:
-        body: The parsed JSON body of a request to OpenAI (chat, responses, completions), Anthropic, Gemini,
+        body: the parsed JSON body of a request to OpenAI (chat, responses, completions), Anthropic, Gemini,
             Cohere (v1, v2), Bedrock Converse, Ollama, or of anything that speaks like one of them.
 
     Returns:

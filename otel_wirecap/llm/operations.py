@@ -23,7 +23,7 @@ _OPERATIONS: Final = tuple(
         (r"(?::|%3A)(?:streamGenerateContent|generateContent)$", "generate_content"),
         (r"/embeddings$|/(?:v[12]|api)/embed$", "embeddings"),
         (r"(?::|%3A)(?:embedContent|batchEmbedContents|asyncBatchEmbedContent)$", "embeddings"),
-        (r"(?::|%3A)(?:streamRawPredict|rawPredict)$|/converse(?:-stream)?$", "chat"),
+        (r"(?::|%3A)(?:streamRawPredict|rawPredict)$", "chat"),
         (r"/completions$|/v1/complete$|/api/generate$", "text_completion"),
     )
 )
@@ -56,8 +56,8 @@ def operation_of(path: str, body: object) -> str | None:
     """The kind of operation that a request asks a model for.
 
     Args:
-        path: The URL's path as it was sent.
-        body: The parsed JSON body; anything else counts as none.
+        path: the URL's path as it was sent.
+        body: the parsed JSON body; anything else counts as none.
 
     Returns:
         ``chat``, ``generate_content``, ``text_completion`` or ``embeddings``; None where it asks for none of these.

@@ -21,14 +21,14 @@ class Provider:
     """One provider of models.
 
     Attributes:
-        name: The backend's name in a capture.
-        hosts: Host patterns, lower case; ``*`` stands for one or more characters, dots included. A pattern
+        name: the backend's name in a capture.
+        hosts: host patterns, lower case; ``*`` stands for one or more characters, dots included. A pattern
             ``host:port`` holds for that port only.
-        base_url: Where a proxy sends requests by default; None when there is no one address (the host holds
+        base_url: where a proxy sends requests by default; None when there is no one address (the host holds
             the customer's resource or region).
-        credential_header: The lower-case header that a key travels in; the value of ``authorization`` is
+        credential_header: the lower-case header that a key travels in; the value of ``authorization`` is
             ``Bearer <key>``.
-        key_variables: The environment variables that hold the key, the first that is set wins.
+        key_variables: the environment variables that hold the key, the first that is set wins.
     """
 
     name: str
@@ -229,9 +229,9 @@ def backend_name(host: str, port: int | None, configured: Mapping[str, str]) -> 
     """Names the backend behind an address.
 
     Args:
-        host: Host name or IP address, IPv6 with or without brackets; case does not matter.
-        port: The port, defaults spelled out (443, 80); None when it is not known.
-        configured: The user's own names, keys ``host`` or ``host:port`` (the latter wins).
+        host: host name or IP address, IPv6 with or without brackets; case does not matter.
+        port: the port, defaults spelled out (443, 80); None when it is not known.
+        configured: the user's own names, keys ``host`` or ``host:port`` (the latter wins).
 
     Returns:
         The configured name, else the known provider's, else ``host:port`` (``host`` alone without a port).
@@ -281,8 +281,8 @@ def requested_model(path: str, body: object) -> str | None:
     """Finds the model that a request asks for.
 
     Args:
-        path: The URL's path as it was sent, percent-encoded, without the query.
-        body: The parsed JSON body; anything else counts as none.
+        path: the URL's path as it was sent, percent-encoded, without the query.
+        body: the parsed JSON body; anything else counts as none.
 
     Returns:
         The body's ``model``, else the model (or Azure deployment) that the path names, percent-decoded.
@@ -299,10 +299,9 @@ def answered_model(body: object) -> str | None:
     """Finds the model that an answer, or one event of a stream, says it comes from.
 
     Args:
-        body: A parsed JSON value: an OpenAI-like answer or chunk (``model``), a Gemini one
-        (``modelVersion``; a
-            list of them is read by its first), a Responses API event (``response.model``) or an Anthropic
-            ``message_start`` (``message.model``).
+        body: a parsed JSON value: an OpenAI-like answer or chunk (``model``), a Gemini one (``modelVersion``; a list of
+            them is read by its first), a Responses API event (``response.model``) or an Anthropic ``message_start``
+            (``message.model``).
     """
     if isinstance(body, list):
         body = body[0] if body else None
@@ -325,9 +324,9 @@ def asks_for_stream(path: str, query: str, body: object) -> bool:
     """Tells whether a request asks for a streamed answer.
 
     Args:
-        path: The URL's path as it was sent.
-        query: The URL's query, without the question mark.
-        body: The parsed JSON body; anything else counts as none.
+        path: the URL's path as it was sent.
+        query: the URL's query, without the question mark.
+        body: the parsed JSON body; anything else counts as none.
     """
     if isinstance(body, dict) and body.get("stream") is True:
         return True

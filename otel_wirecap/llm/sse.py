@@ -28,11 +28,11 @@ class SSEParser:
     An event's name is its ``event`` field, its data are its ``data`` lines, joined by ``\n``.
 
     Args:
-        max_event_bytes: The most that a line, and the data of one event, may take. An event over it is
+        max_event_bytes: the most that a line, and the data of one event, may take. An event over it is
             dropped.
 
     Attributes:
-        overflowed: Whether an event was dropped because it was too large.
+        overflowed: whether an event was dropped because it was too large.
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class SSEParser:
         self.overflowed = False
 
     def feed(self, data: bytes) -> list[Event]:
-        """See `EventParser.feed`."""
+        """See ``EventParser.feed``."""
         # Most pieces are one whole event, of a data line and perhaps a name before it.
         if self._at_rest and data[-2:] == b"\n\n" and len(data) <= self._limit:
             if data[:6] == b"data: ":
@@ -78,7 +78,7 @@ class SSEParser:
         return self._feed(data)
 
     def close(self) -> list[Event]:
-        """See `EventParser.close`."""
+        """See ``EventParser.close``."""
         if not self._line_size:
             return self._take_lines(b"\n")
         return self._take_lines(b"\n\n")

@@ -9,19 +9,18 @@ from __future__ import annotations
 import base64
 import contextlib
 import copy
-import functools
 import heapq
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 import orjson
 
 from otel_wirecap.capture.naming import is_rotated_name
 from otel_wirecap.errors import CaptureFileError, FlowNotFoundError
 from otel_wirecap.reading import index
-from otel_wirecap.reading.flows import STREAM_CHUNKS, Flow, FlowCollector
+from otel_wirecap.reading.flows import Flow, FlowCollector
 from otel_wirecap.reading.quick import NotOurs, envelope_of, payload_text, quick_flows
 from otel_wirecap.reading.reader import Record, json_record
 from otel_wirecap.reading.sources import STDIN, Source, open_capture
@@ -31,12 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
-
-    from otel_wirecap.reading.gaps import Gaps
-
-Found = TypeVar("Found")
-Read: TypeAlias = "Callable[[Source, int, int | None], Found]"
-"""Reads a part of a file."""
 
 Progress: TypeAlias = "Callable[[int, int], None]"
 """Is told, now and then, how many bytes have been read, and of how many."""
@@ -201,28 +194,6 @@ class Captures:
         """The ids of the flows in one of whose payloads, as JSON text, the pattern is found."""
         return {name for capture in self._captures for name in capture.flows_with(pattern)}
 
-    def gaps(self, flows: Sequence[Flow]) -> Gaps:
-        """The times between the chunks of these flows' streams."""
-        from otel_wirecap.reading.gaps import Gaps, gaps_in  # only this needs it
-
-        wanted = frozenset(one.id.encode() for flow in flows for one in flow.exchanges)
-        found = Gaps()
-        for capture in self._captures:
-            gaps = Gaps()
-            try:
-                jobs = [job for number, one in enumerate(capture.sources) for job in _jobs(number, one, 0)]
-                for part in _run(capture.sources, jobs, self._progress, functools.partial(gaps_in, wanted=wanted)):
-                    gaps.merge(part)
-            except NotOurs:
-                gaps = Gaps()
-                for record in capture.records():
-                    exchange = str(record["metadata"].get("exchange_id")).encode()
-                    if record["direction"] in STREAM_CHUNKS and exchange in wanted:
-                        gaps.add(record["direction"], exchange, record["timestamp_unix"])
-            found.backend.merge(gaps.backend)
-            found.client.merge(gaps.client)
-        return found
-
     def _matching(self, prefix: str) -> dict[str, Flow]:
         """The flows that are named so, each put together from all parts."""
         if self._collected is not None:
@@ -258,7 +229,7 @@ class Captures:
             for job in _jobs(number, source, before.covered if before else 0)
         ]
         read: dict[tuple[int, bool], FlowCollector] = {}
-        for job, flows in zip(jobs, _run(capture.sources, jobs, self._progress, quick_flows), strict=True):
+        for job, flows in zip(jobs, _run(capture.sources, jobs, self._progress), strict=True):
             read.setdefault((job.source, job.is_torn), FlowCollector()).merge(flows)
         parts: list[index.Index | FlowCollector] = []
         for number, source in enumerate(capture.sources):
@@ -409,15 +380,15 @@ def _jobs(number: int, source: Source, start: int) -> Iterator[_Job]:
         yield _Job(number, whole, source.size, is_torn=True)
 
 
-def _run(sources: list[Source], jobs: list[_Job], progress: Progress | None, read: Read[Found]) -> Iterator[Found]:
+def _run(sources: list[Source], jobs: list[_Job], progress: Progress | None) -> Iterator[FlowCollector]:
     """Does the jobs, in several processes where that pays, and gives what each found, in their order."""
     total, done = sum(job.end - job.start for job in jobs), 0
     workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, len(jobs))
     # A process that has threads cannot be forked safely.
     if total >= MANY_BYTES and workers > 1 and hasattr(os, "fork") and threading.active_count() == 1:
-        results = _run_in_processes(sources, jobs, workers, read)
+        results = _run_in_processes(sources, jobs, workers)
     else:
-        results = (read(sources[job.source], job.start, job.end) for job in jobs)
+        results = (quick_flows(sources[job.source], job.start, job.end) for job in jobs)
     for job, found in zip(jobs, results, strict=True):
         done += job.end - job.start
         if progress is not None:
@@ -425,31 +396,30 @@ def _run(sources: list[Source], jobs: list[_Job], progress: Progress | None, rea
         yield found
 
 
-def _run_in_processes(sources: list[Source], jobs: list[_Job], workers: int, read: Read[Found]) -> Iterator[Found]:
+def _run_in_processes(sources: list[Source], jobs: list[_Job], workers: int) -> Iterator[FlowCollector]:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
     context = multiprocessing.get_context("fork")
     # The open files go to the children by being inherited: nothing of them is sent.
-    with ProcessPoolExecutor(workers, context, _begin_worker, (sources, read)) as pool:
+    with ProcessPoolExecutor(workers, context, _begin_worker, (sources,)) as pool:
         try:
             yield from pool.map(_do, jobs)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-_inherited: list[tuple[list[Source], Read[Any]]] = []
-"""In a worker: the files that it reads, and how; one item."""
+_inherited: list[Source] = []
+"""In a worker: the files that it reads."""
 
 
-def _begin_worker(sources: list[Source], read: Read[Any]) -> None:
+def _begin_worker(sources: list[Source]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
-    _inherited[:] = [(sources, read)]
+    _inherited[:] = sources
 
 
-def _do(job: _Job) -> Any:
-    sources, read = _inherited[0]
-    return read(sources[job.source], job.start, job.end)
+def _do(job: _Job) -> FlowCollector:
+    return quick_flows(_inherited[job.source], job.start, job.end)
 
 
 def _lines_with(source: Source, wanted: bytes, start: int, end: int) -> Iterator[bytes]:

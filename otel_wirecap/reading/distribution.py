@@ -7,7 +7,10 @@ off by at most ``ACCURACY`` of itself, and of two distributions one is made as i
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ACCURACY: Final = 0.01
 
@@ -73,6 +76,23 @@ class Distribution:
             for bucket, count in self._buckets.items():
                 found[(bucket - first) * columns // (last - first + 1)] += count
         return found
+
+    def packed(self) -> list[float]:
+        """All of it as a list of numbers, for ``unpacked``."""
+        buckets = [number for bucket in self._buckets.items() for number in bucket]
+        return [self.count, self.total, self.least, self.most, *buckets]
+
+    @classmethod
+    def unpacked(cls, packed: Sequence[Any]) -> Self:
+        """The distribution that ``packed`` gave so."""
+        made = cls()
+        made.count, made.total, made.least, made.most, *buckets = packed
+        made._buckets = dict(zip(buckets[::2], buckets[1::2], strict=True))
+        return made
+
+    def __repr__(self) -> str:
+        told = {name: value for name, value in self.document().items() if name != "mean"}  # which depends on the order
+        return f"Distribution({told})"
 
     def document(self) -> dict[str, Any]:
         """What is known of them, ready for JSON."""

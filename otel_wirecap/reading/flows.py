@@ -1,8 +1,9 @@
 """Groups a capture's records into flows: one client exchange with the backend exchanges it caused.
 
 Records are taken one at a time and let go again; what stays is a summary of each exchange, never a payload.
-The order of records does not matter (several processes may write one capture), and any may be missing: what
-began in a file that has been rotated away, or has not ended yet, is told as far as it is known.
+The order of records does not matter (several processes may write one capture), but for the gaps between a stream's
+chunks; and any may be missing: what began in a file that has been rotated away, or has not ended yet, is told as far as
+it is known.
 
 Invariant: a collector of some records, merged with one of the records after them, is a collector of all of them. So
 parts of a capture can be read by several processes, and remembered between two runs.
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.llm.usage import Usage, usage_of
+from otel_wirecap.reading.chunk_gaps import ChunkGaps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from otel_wirecap.reading.reader import Record
 
@@ -60,6 +62,7 @@ class Exchange:
         seen_chunks: records of chunks, or of a websocket's messages.
         seen_bytes: content-decoded bytes in them.
         first_chunk: the moment of the first of them, seconds since the epoch; ``last_chunk``: of the last.
+        gaps: how long the chunks of a stream came after each other; None where there was none.
         total_chunks: chunks of the stream as its end tells; None before.
         total_bytes: bytes of the response's body as its end tells; None before.
     """
@@ -87,6 +90,7 @@ class Exchange:
     seen_bytes: int = 0
     first_chunk: float | None = None
     last_chunk: float | None = None
+    gaps: ChunkGaps | None = None
     total_chunks: int | None = None
     total_bytes: int | None = None
 
@@ -141,7 +145,9 @@ class Exchange:
         if direction in STREAM_CHUNKS or direction == WEBSOCKET_MESSAGE:
             moment = record["timestamp_unix"]
             length = metadata.get("chunk_bytes", record.get("content_length"))
-            self._add_chunks(1, _number(length), moment, moment)
+            if direction in STREAM_CHUNKS:
+                self._add_gaps([moment])
+            self._count_chunks(1, _number(length), moment, moment)
             return
         self.status = metadata.get("status_code", self.status)
         self.ttfb_ms = metadata.get("ttfb_ms", self.ttfb_ms)
@@ -153,12 +159,19 @@ class Exchange:
         elif ends:
             self._add_end(record, metadata)
 
-    def add_chunks(self, record: Record, count: int, size: int, moments: tuple[float, float]) -> None:
-        """Takes chunks: the record of one of them, how many, their bytes, the moments of the first and the last."""
+    def add_chunks(self, record: Record, moments: Sequence[float], size: int) -> None:
+        """Takes chunks of a stream: the record of one of them, the moment of each, their bytes."""
         self._add_names(record, ends=False)
-        self._add_chunks(count, size, *moments)
+        self._add_gaps(moments)
+        self._count_chunks(len(moments), size, min(moments), max(moments))
 
-    def _add_chunks(self, count: int, size: int, first: float, last: float) -> None:
+    def _add_gaps(self, moments: Sequence[float]) -> None:
+        if self.gaps is None:
+            self.gaps = ChunkGaps(moments)
+        else:
+            self.gaps.add(moments)
+
+    def _count_chunks(self, count: int, size: int, first: float, last: float) -> None:
         self.seen_chunks += count
         self.seen_bytes += size
         self.first_chunk = first if self.first_chunk is None else min(self.first_chunk, first)
@@ -167,7 +180,12 @@ class Exchange:
     def merge(self, later: Exchange) -> None:
         """Takes what later records of the same exchange told."""
         if later.first_chunk is not None and later.last_chunk is not None:
-            self._add_chunks(later.seen_chunks, later.seen_bytes, later.first_chunk, later.last_chunk)
+            self._count_chunks(later.seen_chunks, later.seen_bytes, later.first_chunk, later.last_chunk)
+        if later.gaps is not None:
+            if self.gaps is None:
+                self.gaps = later.gaps
+            else:
+                self.gaps.merge(later.gaps)
         if later.answered_model and (later.outcome is not None or self.answered_model is None):
             self.answered_model = later.answered_model
         if later.method or self.started is None:  # an end can only reckon when it began
@@ -363,19 +381,16 @@ class FlowCollector:
             _widen(flow, *span)
         exchange.add(record)
 
-    def add_chunks(
-        self, record: Record, count: int, size: int, moments: tuple[float, float], span: tuple[str, int, int]
-    ) -> None:
-        """Takes chunks of one exchange at once.
+    def add_chunks(self, record: Record, moments: Sequence[float], size: int, span: tuple[str, int, int]) -> None:
+        """Takes chunks of one stream at once.
 
         Args:
             record: of one of them; the payload is not looked at.
-            count: how many.
+            moments: of each, seconds since the epoch.
             size: their bytes.
-            moments: of the first and the last, seconds since the epoch.
             span: from the first one's offset to the last one's end.
         """
-        self.records += count
+        self.records += len(moments)
         metadata = record["metadata"]
         flow, exchange = self._exchange(
             str(metadata.get("request_id")),
@@ -385,7 +400,7 @@ class FlowCollector:
         )
         flow.session_id = record.get("session_id") or flow.session_id
         _widen(flow, *span)
-        exchange.add_chunks(record, count, size, moments)
+        exchange.add_chunks(record, moments, size)
 
     def merge(self, later: FlowCollector) -> None:
         """Takes what another collector made of later records, and leaves it of no more use."""
@@ -431,14 +446,6 @@ class FlowCollector:
         else:
             flow.attempts.append(exchange)
         return flow, exchange
-
-
-def group_flows(records: Iterable[Record]) -> list[Flow]:
-    """The flows that records tell of, in the order they began."""
-    collector = FlowCollector()
-    for record in records:
-        collector.add(record)
-    return collector.flows
 
 
 def _widen(flow: Flow, key: str, start: int, end: int) -> None:

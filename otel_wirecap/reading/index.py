@@ -22,6 +22,7 @@ import orjson
 
 from otel_wirecap.environment import cache_folder
 from otel_wirecap.llm.usage import Usage
+from otel_wirecap.reading.chunk_gaps import ChunkGaps
 from otel_wirecap.reading.flows import Exchange, Flow, FlowCollector
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ if TYPE_CHECKING:
 
     from otel_wirecap.reading.sources import Source
 
-VERSION = 1
+VERSION = 2
 LEAST_BYTES = 1024 * 1024
 """Smaller files are read anew: that is as fast."""
 
 _TAIL = 4096
 _KEPT_SECONDS = 30 * 86400
 _FIELDS = tuple(field.name for field in dataclasses.fields(Exchange))
-_USAGE = _FIELDS.index("usage")
+_USAGE, _GAPS = _FIELDS.index("usage"), _FIELDS.index("gaps")
 _NEW = ".new"
 
 
@@ -148,6 +149,7 @@ def _line(flow: Flow) -> bytes:
     legs = [[getattr(one, name) for name in _FIELDS] for one in flow.exchanges]
     for leg in legs:
         leg[_USAGE] = None if leg[_USAGE] is None else list(leg[_USAGE])
+        leg[_GAPS] = None if leg[_GAPS] is None else leg[_GAPS].packed()
     named = [flow.request_id, flow.session_id, flow.client_name, flow.spans, flow.client is not None]
     return orjson.dumps([*named, *legs])
 
@@ -157,6 +159,8 @@ def _flow(told: list[Any]) -> Flow:
     for leg in legs:
         if leg[_USAGE] is not None:
             leg[_USAGE] = Usage(*leg[_USAGE])
+        if leg[_GAPS] is not None:
+            leg[_GAPS] = ChunkGaps.unpacked(leg[_GAPS])
     exchanges = [Exchange(*leg) for leg in legs]
     spans = {key: (start, end) for key, (start, end) in spans.items()}
     client = exchanges.pop(0) if has_client else None

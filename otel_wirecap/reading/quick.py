@@ -2,7 +2,7 @@
 
 ``metadata`` is a record's last field and ``payload`` the one before, so a record's envelope and metadata are read from
 the two ends of its line. Of a stream's chunks, which most lines are, only the exchange, the moment and the length are
-looked at; they are added up here, and told to the collector in one sum. Payloads are parsed where they are few and
+looked at; they are gathered here, and given to the collector together. Payloads are parsed where they are few and
 hold facts: responses, ends, gaps.
 
 Invariant: what is read is what parsing the whole line gives. A quote within a JSON string is escaped, so the marks that
@@ -11,13 +11,12 @@ are looked for stand nowhere within one; a line on which they are not found as e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
 from otel_wirecap.capture.formats.jsonl import JSONLines
-from otel_wirecap.capture.formats.timestamps import microseconds_of
-from otel_wirecap.reading.flows import ENDS, STREAM_CHUNKS, FlowCollector
+from otel_wirecap.reading.flows import ENDS, FlowCollector
 from otel_wirecap.reading.reader import json_record
 
 if TYPE_CHECKING:
@@ -43,6 +42,18 @@ class NotOurs(Exception):  # noqa: N818  # it is no error: who catches it reads 
     """The lines hold records of another shape than the schema's."""
 
 
+class _Chunks:
+    """Chunks of one stream: the record of one of them, the moment of each, their bytes, where they stand."""
+
+    __slots__ = ("end", "moments", "record", "size", "start")
+
+    def __init__(self, record: Record, start: int) -> None:
+        self.record = record
+        self.moments: list[float] = []
+        self.size = 0
+        self.start = self.end = start
+
+
 class QuickCollector:
     """Takes whole lines, many at a time, and collects their flows.
 
@@ -53,13 +64,12 @@ class QuickCollector:
     def __init__(self, key: str) -> None:
         self.key = key
         self._collector = FlowCollector()
-        self._chunks: dict[bytes, list[Any]] = {}
+        self._chunks: dict[bytes, _Chunks] = {}
 
     def finish(self) -> FlowCollector:
         """The flows of all lines that were taken."""
-        for count, size, first, last, start, end, record in self._chunks.values():
-            moments = _moment(first), _moment(last) if _is_moment(last) else _moment(first)
-            self._collector.add_chunks(record, count, size, moments, (self.key, start, end))
+        for one in self._chunks.values():
+            self._collector.add_chunks(one.record, one.moments, one.size, (self.key, one.start, one.end))
         self._chunks.clear()
         return self._collector
 
@@ -82,10 +92,13 @@ class QuickCollector:
                 at = find(_CHUNK_BYTES, at, end) + 14
                 length = block[at : find(b",", at, end)]
                 if known is not None and at > 13 and length.isdigit():
-                    known[0] += 1
-                    known[1] += int(length)
-                    known[3] = block[start + 18 : start + 50]
-                    known[5] = base + end + 1
+                    try:
+                        known.moments.append(float(block[start + _UNIX : place - 1]))
+                    except ValueError:
+                        self._line(base + start, block[start:end])
+                    else:
+                        known.size += int(length)
+                        known.end = base + end + 1
                 else:
                     self._first_chunk(base, start, block[start:end])
             elif end > start:
@@ -96,26 +109,24 @@ class QuickCollector:
         """The first chunk of an exchange, or one that is not as expected."""
         record = envelope_of(line)
         metadata = None if record is None else record.get("metadata")
-        iso = line[len(_BEGINNING) : len(_BEGINNING) + _ISO_LENGTH]
+        moment = None if record is None else record.get("timestamp_unix")
         if (
             record is None
             or not isinstance(metadata, dict)
             or not isinstance(metadata.get("chunk_bytes"), int)
-            or not _is_moment(iso)
+            or not isinstance(moment, int | float)
         ):
             self._line(base + start, line)
             return
-        key = str(metadata.get("exchange_id")).encode()
-        span = base + start, base + start + len(line) + 1
         if "exchange_id" not in metadata:
             raise NotOurs
+        key = str(metadata["exchange_id"]).encode()
         known = self._chunks.get(key)
         if known is None:
-            self._chunks[key] = [1, metadata["chunk_bytes"], iso, iso, *span, record]
-        else:
-            known[0] += 1
-            known[1] += metadata["chunk_bytes"]
-            known[3], known[5] = iso, span[1]
+            known = self._chunks[key] = _Chunks(record, base + start)
+        known.moments.append(moment)
+        known.size += metadata["chunk_bytes"]
+        known.end = base + start + len(line) + 1
 
     def _line(self, offset: int, line: bytes) -> None:
         record = envelope_of(line)
@@ -173,7 +184,7 @@ def quick_flows(source: Source, start: int = 0, end: int | None = None) -> FlowC
     """
     collector = QuickCollector(source.key)
     damaged = 0
-    for item in blocks_of(source, start, end):
+    for item in source.blocks(start, end) if source.is_plain else _blocks_of_lines(source):
         if item is None:
             damaged += 1
         else:
@@ -181,63 +192,6 @@ def quick_flows(source: Source, start: int = 0, end: int | None = None) -> FlowC
     flows = collector.finish()
     flows.damaged += damaged
     return flows
-
-
-def chunks_in(block: bytes) -> Iterator[tuple[str, bytes, float]]:
-    """The chunks of streams among whole lines: direction, the exchange's id, the moment in seconds since the epoch.
-
-    Raises:
-        NotOurs: one of the lines has another shape than the schema's.
-    """
-    find, rfind, startswith = block.find, block.rfind, block.startswith
-    start, size = 0, len(block)
-    while start < size:
-        end = find(b"\n", start)
-        end = size if end < 0 else end
-        place = find(_DIRECTION, start, start + _DIRECTION_WITHIN)
-        if place < 0 or not startswith(_BEGINNING, start):
-            found = _parsed_chunk(block[start:end])
-            if found is not None:
-                yield found
-        elif startswith(_CHUNKS, place):
-            at = rfind(_EXCHANGE, start, end) + len(_EXCHANGE)
-            try:
-                moment = float(block[start + _UNIX : place - 1])
-            except ValueError:
-                moment = -1.0
-            if at < len(_EXCHANGE) or moment < 0:
-                found = _parsed_chunk(block[start:end])
-                if found is not None:
-                    yield found
-            else:
-                direction = "stream_chunk" if startswith(_CHUNKS[0], place) else "outbound_stream_chunk"
-                yield direction, block[at : find(b'"', at, end)], moment
-        start = end + 1
-
-
-def _parsed_chunk(line: bytes) -> tuple[str, bytes, float] | None:
-    record = envelope_of(line)
-    if record is None:
-        return None
-    direction, metadata, moment = record.get("direction"), record.get("metadata"), record.get("timestamp_unix")
-    if "communication" in record:
-        raise NotOurs
-    if direction not in STREAM_CHUNKS or not isinstance(metadata, dict) or not isinstance(moment, int | float):
-        return None
-    if "exchange_id" not in metadata:
-        raise NotOurs
-    return str(direction), str(metadata["exchange_id"]).encode(), float(moment)
-
-
-def blocks_of(source: Source, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes] | None]:
-    """Whole lines of a part of a file, many at a time, with the offset of the first; None for what is no line.
-
-    Args:
-        source: the file; one that is compressed, or CBOR, is read whole.
-        start: the offset where the part begins.
-        end: where it ends; default: where the file does.
-    """
-    return source.blocks(start, end) if source.is_plain else _blocks_of_lines(source)
 
 
 def _blocks_of_lines(source: Source) -> Iterator[tuple[int, bytes] | None]:
@@ -255,15 +209,3 @@ def _blocks_of_lines(source: Source) -> Iterator[tuple[int, bytes] | None]:
             lines = []
     if lines:
         yield base, b"".join(lines)
-
-
-def _moment(iso: bytes) -> float:
-    return microseconds_of(iso.decode()) / 1e6
-
-
-def _is_moment(iso: bytes) -> bool:
-    try:
-        _moment(iso)
-    except ValueError:
-        return False
-    return True

@@ -79,9 +79,6 @@ _CHUNKS = f"""
         CASE WHEN json_type(payload) = 'VARCHAR' THEN payload->>'$' END AS text, payload
     FROM records WHERE direction IN ({", ".join(f"'{name}'" for name in sorted(STREAM_CHUNKS))})
 """  # noqa: S608  # the names are our own
-VIEWS = ("records", "flows", "exchanges", "chunks")
-"""What a query can ask of. All can be described; only those that it names are read."""
-
 _LEAST_OBJECT_BYTES = 16 * 1024 * 1024
 _AT_ONCE = 1000
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from otel_wirecap.reading.flows import Exchange, Flow
-    from otel_wirecap.reading.gaps import Gaps
 
 TIMES = (
     "duration_ms", "ttfb_ms", "first_chunk_ms", "backend_ttfb_ms", "backend_gap_ms", "client_gap_ms", "added_ms",
@@ -89,6 +88,8 @@ class Statistics:
             self.first_chunk_ms.add((outer.first_chunk - outer.started) * 1000)
         _add(self.added_ms, added_ms(flow))
         for one in flow.exchanges:
+            if one.gaps is not None:
+                (self.client_gap_ms if one.leg == CLIENT else self.backend_gap_ms).merge(one.gaps.ms)
             if one.leg != CLIENT:
                 self._add_attempt(one)
 
@@ -115,9 +116,9 @@ class Statistics:
         }
 
 
-def statistics_of(flows: Iterable[Flow], gaps: Gaps) -> Statistics:
-    """Flows in numbers; ``gaps`` are those of their streams."""
-    statistics = Statistics(backend_gap_ms=gaps.backend, client_gap_ms=gaps.client)
+def statistics_of(flows: Iterable[Flow]) -> Statistics:
+    """Flows in numbers."""
+    statistics = Statistics()
     for flow in flows:
         statistics.add(flow)
     return statistics

@@ -10,7 +10,8 @@ Invariants:
 - Room is made before it is used: the live file, the rotated files and those in the making together never
   grow past ``total_max_bytes``, and a live file never past ``max_bytes``. A live file that was larger when
   it was found is rotated, not thrown away, as long as the total allows it.
-- Of several processes' caps the strictest count.
+- Each process keeps to its own caps, whatever the others' are: whoever writes decides what is rotated and what is
+  deleted.
 - ``_rotated_bytes`` is never less than what the rotated files hold: only a rotation adds to them, and that
   gives the path a new inode, after which they are counted anew. None means: not counted yet.
 - ``_fd`` is set to -1 before the descriptor is closed: a fork between the two must not have the child close
@@ -32,7 +33,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_wirecap.errors import CaptureFileError
-from otel_wirecap.storage.caps import Caps, SharedCaps
 from otel_wirecap.storage.opening import open_private
 from otel_wirecap.storage.rotation import RotatedFiles, Unfinished
 
@@ -53,13 +53,6 @@ _REOPEN_AFTER = frozenset({errno.EIO, errno.ESTALE})
 
 _MOMENT = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 """The moment of a record, in UTC, which stands near its beginning in all formats."""
-
-
-class RecordTooLongError(OSError):
-    """A record is longer than a file may be."""
-
-    def __init__(self, length: int, max_bytes: int, name: str) -> None:
-        super().__init__(errno.EFBIG, f"a record of {length} bytes, {max_bytes} are allowed", name)
 
 
 class AppendResult(NamedTuple):
@@ -111,9 +104,9 @@ class CaptureFile:
     ) -> None:
         self._path = Path(path).absolute()
         self._name = str(self._path)
-        self._shared_caps = SharedCaps(Caps(min(max_bytes, total_max_bytes), max_files, total_max_bytes))
-        self._caps = self._shared_caps.strictest
-        self._registered = False
+        self._max_bytes = min(max_bytes, total_max_bytes)
+        self._max_files = max_files
+        self._total_max_bytes = total_max_bytes
         self._beginning = beginning
         self._terminator = terminator
         self._max_age = max_age
@@ -121,20 +114,19 @@ class CaptureFile:
         self._finisher = finisher
         self._rotated = RotatedFiles(self._path)
         self._rotated_bytes: int | None = None
-        self._counted_for = self._caps
         self._fd = -1
         self._identity = (0, 0)
 
     @property
     def max_record_bytes(self) -> int:
-        """Bytes that a record may have, as far as the caps of all processes are known."""
-        return self._caps.max_bytes
+        """Bytes that a record may have."""
+        return self._max_bytes
 
     def append(self, lines: Sequence[bytes]) -> AppendResult:
         """Appends whole records in order, as many as can be written; waits for the lock.
 
         An ``OSError`` is returned, not raised. A record longer than ``max_record_bytes`` cannot be kept: it stops the
-        call with ``RecordTooLongError``.
+        call with ``EFBIG``.
 
         Args:
             lines: records, each ending in the terminator.
@@ -187,7 +179,7 @@ class CaptureFile:
             if size and self._first_moment() < time.time() - self._max_age:
                 self._rotate(size)
             else:
-                self._keep_within(self._caps.total_max_bytes - size)
+                self._keep_within(self._total_max_bytes - size)
         finally:
             self._unlock()
 
@@ -209,7 +201,7 @@ class CaptureFile:
             if due is None or self._finisher is None:
                 return None
             needed = self._finisher.room(due.stat().st_size)
-            fits = self._rotated.bytes() + needed <= min(room, self._caps.total_max_bytes - size)
+            fits = self._rotated.bytes() + needed <= min(room, self._total_max_bytes - size)
             return self._rotated.reserve(due, needed) if fits else None
         finally:
             self._unlock()
@@ -219,7 +211,6 @@ class CaptureFile:
         descriptor, self._fd = self._fd, -1
         if descriptor >= 0:
             # A forked child may still hold a copy of this descriptor; closing ours would not unlock.
-            self._shared_caps.unregister(descriptor)
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
             with contextlib.suppress(OSError):
@@ -246,7 +237,6 @@ class CaptureFile:
             )
         self._fd = descriptor
         self._identity = (status.st_dev, status.st_ino)
-        self._registered = False
 
     def _lock(self) -> int:
         """Locks the file that the path names now, opened anew where that is another one; returns its size."""
@@ -257,10 +247,6 @@ class CaptureFile:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 status = os.lstat(self._name)
                 if (status.st_dev, status.st_ino) == self._identity:
-                    if not self._registered:
-                        self._shared_caps.register(self._fd, self._path)
-                        self._registered = True
-                    self._caps = self._shared_caps.meet(self._fd)
                     return status.st_size
             self.close()
         raise OSError(errno.EBUSY, "the path names another file all the time", self._name)
@@ -297,9 +283,9 @@ class CaptureFile:
             end = len(self._terminator)
             if size and os.pread(self._fd, end, max(0, size - end)) != self._terminator:
                 size = self._cut_torn_tail(batch)
-            max_bytes, _, total_max_bytes = caps = self._caps
+            max_bytes, total_max_bytes = self._max_bytes, self._total_max_bytes
             rotated_bytes = self._rotated_bytes
-            if rotated_bytes is None or caps != self._counted_for:
+            if rotated_bytes is None:
                 rotated_bytes = self._keep_within(total_max_bytes - size)
             while batch.written < len(batch.lines):
                 room = min(max_bytes, total_max_bytes - rotated_bytes) - size
@@ -310,7 +296,8 @@ class CaptureFile:
                 needed = size + batch.next_length()
                 if needed > max_bytes:
                     if batch.next_length() > max_bytes:
-                        raise RecordTooLongError(batch.next_length(), max_bytes, self._name)
+                        reason = f"a record of {batch.next_length()} bytes, {max_bytes} are allowed"
+                        raise OSError(errno.EFBIG, reason, self._name)
                     self._rotate(size)
                     return
                 rotated_bytes = self._keep_within(total_max_bytes - needed)
@@ -322,18 +309,17 @@ class CaptureFile:
         not_before = time.time() - self._max_age if self._max_age is not None else 0.0
         self._rotated_bytes = self._rotated.keep_within(
             max_bytes,
-            max_files=self._caps.max_files,
+            max_files=self._max_files,
             not_before=not_before,
             spare_unfinished=self._finisher is not None and self._finisher.encrypts,
         )
-        self._counted_for = self._caps
         return self._rotated_bytes
 
     def _rotate(self, size: int) -> None:
         self._rotated_bytes = None
         unfinished = self._room_for_finishing(size)
         try:
-            self._rotated.rotate(self._caps.max_files)
+            self._rotated.rotate(self._max_files)
         except OSError:
             if unfinished is not None:
                 unfinished.discard()
@@ -348,10 +334,10 @@ class CaptureFile:
             self._finisher.take(unfinished)
 
     def _room_for_finishing(self, size: int) -> Unfinished | None:
-        if self._finisher is None or not self._caps.max_files:
+        if self._finisher is None or not self._max_files:
             return None
         room = self._finisher.room(size)
-        left = self._caps.total_max_bytes - size - room
+        left = self._total_max_bytes - size - room
         if self._finisher.encrypts and left >= 0:  # what must not stay readable is worth more than what is old
             self._keep_within(left)
             self._rotated_bytes = None

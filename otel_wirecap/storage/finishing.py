@@ -11,12 +11,10 @@ Invariants:
 from __future__ import annotations
 
 import collections
-import contextlib
 import errno
 import io
 import os
 import shutil
-import time
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -24,7 +22,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from otel_wirecap import native
 from otel_wirecap.capture.naming import COMPRESSION_SUFFIXES, ENCRYPTION_SUFFIX
 from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.log import WarnOnce
 from otel_wirecap.messages import without_secrets
+from otel_wirecap.storage.pauses import Pauses
 
 if TYPE_CHECKING:
     from otel_wirecap.storage.capture_file import CaptureFile
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 BLOCK_SIZE = 256 * 1024
 GZIP_LEVEL = 6
 ZSTD_LEVEL = 3
-WORK_SLICE_NS = 500_000
-PAUSE_SECONDS = 0.0001
 
 
 class _Compressor(Protocol):
@@ -85,19 +83,19 @@ class Finisher:
     Args:
         finishing: how.
         open_file: makes an object of the capture's file for this thread alone.
-        tell: is told, with a reason, of a file that could not be finished.
+        tell: is told, with a reason, of a file that could not be finished, and returns whether the log took that.
 
     Attributes:
         encrypts: whether the files are encrypted.
         room: tells what room a file needs; see ``Finishing.room``.
     """
 
-    def __init__(self, finishing: Finishing, open_file: Callable[[], CaptureFile], tell: Callable[[str], None]) -> None:
+    def __init__(self, finishing: Finishing, open_file: Callable[[], CaptureFile], tell: Callable[[str], bool]) -> None:
         self._finishing = finishing
         self.encrypts = finishing.encrypts
         self.room = finishing.room
         self._open_file = open_file
-        self._tell = tell
+        self._warn_once = WarnOnce(tell)
         self._waiting: collections.deque[Unfinished] = collections.deque()
         self._begin()
 
@@ -106,7 +104,7 @@ class Finisher:
         self._current: Unfinished | None = None
         self._thread: native.Thread | None = None
         self._stopped = False
-        self._failing = False
+        self._warn_once.forget()
 
     def begin_child(self) -> None:
         """In a forked child: the parent's files are the parent's."""
@@ -156,7 +154,7 @@ class Finisher:
                     self._tell_failure(error)
                 following = None
             else:
-                self._failing = False
+                self._warn_once.forget()
             unfinished.discard()
             if following is not None:
                 self._waiting.appendleft(following)
@@ -169,10 +167,7 @@ class Finisher:
         return file.settle(unfinished, self._finishing.suffix)
 
     def _tell_failure(self, error: BaseException) -> None:
-        if not self._failing:
-            self._failing = True
-            with contextlib.suppress(Exception):
-                self._tell(getattr(error, "strerror", None) or type(error).__name__)
+        self._warn_once(getattr(error, "strerror", None) or type(error).__name__)
 
 
 class _Source(io.RawIOBase):
@@ -182,7 +177,7 @@ class _Source(io.RawIOBase):
         self._descriptor = unfinished.source
         self._stopped = stopped
         self._offset = 0
-        self._slice_end = 0
+        self._pauses = Pauses()
 
     def readable(self) -> bool:
         return True
@@ -190,9 +185,7 @@ class _Source(io.RawIOBase):
     def read(self, size: int | None = -1, /) -> bytes:
         if self._stopped():
             raise InterruptedError
-        if time.monotonic_ns() >= self._slice_end:
-            native.sleep(PAUSE_SECONDS)
-            self._slice_end = time.monotonic_ns() + WORK_SLICE_NS
+        self._pauses.pause_if_due()
         data = os.pread(self._descriptor, BLOCK_SIZE if size is None or size < 0 else size, self._offset)
         self._offset += len(data)
         return data

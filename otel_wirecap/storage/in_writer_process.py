@@ -29,7 +29,7 @@ from otel_wirecap.storage.queue import Refused, Request
 from otel_wirecap.storage.record_writer import RecordWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
     from otel_wirecap.capture.events import Event
     from otel_wirecap.capture.record import Record
@@ -209,9 +209,15 @@ class Host:
 
     # -- what is told --------------------------------------------------------------------------------------------
 
-    def log(self, message: str, *arguments: object) -> None:
-        """Has the application log a warning."""
+    def log(self, message: str, *arguments: object) -> bool:
+        """Has the application log a warning; True: what its log does with it is not known here."""
         self.tell("log", message, arguments)
+        self.send()
+        return True
+
+    def log_once(self, message: str, *arguments: Hashable) -> None:
+        """Has the application log a warning where it has not logged the same."""
+        self.tell("log_once", message, arguments)
         self.send()
 
     def system_record(self, record: Record) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from otel_wirecap.capture.formats import FORMATS, Format, JSONLines
 from otel_wirecap.capture.naming import rotated_name
 from otel_wirecap.errors import ConfigurationError
-from otel_wirecap.storage.capture_file import CaptureFile, RecordTooLongError
+from otel_wirecap.storage.capture_file import CaptureFile
 from otel_wirecap.storage.finishing import Finisher, Finishing
 from otel_wirecap.storage.stats import FileStats
 from otel_wirecap.storage.system_records import shortened, system_record
@@ -41,7 +41,7 @@ class CaptureOutput:
         config: the settings in force.
         path: the file, absolute.
         format_name: one of ``FORMATS``.
-        tell: takes a message for the log and its arguments.
+        tell: takes a message for the log and its arguments, and returns whether the log took them.
         on_gap: takes the payload of a ``system_gap`` that is to be recorded.
         max_waiting_bytes: bytes that may wait while the file cannot be written; further records are left out then,
             and counted. None: whoever calls takes care of that.
@@ -63,7 +63,7 @@ class CaptureOutput:
         path: str,
         format_name: str,
         *,
-        tell: Callable[..., None],
+        tell: Callable[..., bool],
         on_gap: Callable[[Mapping[str, object]], None],
         max_waiting_bytes: int | None = None,
     ) -> None:
@@ -201,9 +201,6 @@ class CaptureOutput:
             self._remove_written(result.written)
             if result.torn_bytes:
                 self._gap({"lost_bytes": result.torn_bytes, "reason": "torn_tail"})
-            if isinstance(result.error, RecordTooLongError):
-                self._replace_first()
-                continue
             if result.error is not None:
                 self._write_failed(result.error)
                 return False
@@ -268,8 +265,9 @@ class CaptureOutput:
                 self._max_waiting_bytes or self._config.capture_max_queue_bytes,
             )
 
-    def _finishing_failed(self, reason: str) -> None:
-        self._tell("%s: a rotated file stays as it is for now, neither compressed nor encrypted: %s", self.path, reason)
+    def _finishing_failed(self, reason: str) -> bool:
+        told = "%s: a rotated file stays as it is for now, neither compressed nor encrypted: %s"
+        return self._tell(told, self.path, reason)
 
     def _gap(self, gap: Mapping[str, object]) -> None:
         named = {} if self._max_waiting_bytes is None else {"capture_file": self.path}
@@ -283,13 +281,6 @@ class CaptureOutput:
             (first, last, count), self._left_out = self._left_out, []
             self._gap({"lost_records": count, "first_seq": first, "last_seq": last, "reason": self._left_out_reason})
 
-    def _replace_first(self) -> None:
-        """Another process's settings are stricter than ours, and were not known when the record was made."""
-        length = len(self._waiting[0])
-        gap = self._gap_in_place(self._waiting_numbers[0], {"reason": "too_long", "lost_bytes": length})
-        self._waiting[0] = gap
-        self.waiting_bytes += len(gap) - length
-
     def _gap_in_place(self, number: int, gap: Mapping[str, object]) -> bytes:
         told = system_record("system_gap", {"lost_records": 1, **gap})
         told.metadata |= {"seq": number, **self._identity}
@@ -297,7 +288,7 @@ class CaptureOutput:
 
 
 def make_outputs(
-    config: CaptureConfig, path: str, *, log: Callable[..., None], on_gap: Callable[[Mapping[str, object]], None]
+    config: CaptureConfig, path: str, *, log: Callable[..., bool], on_gap: Callable[[Mapping[str, object]], None]
 ) -> list[CaptureOutput]:
     """The files of a capture, none of them open yet.
 

@@ -1,11 +1,9 @@
-"""The way from the host to the writer: a queue bounded in bytes that makes the host wait only where it asked for that.
+"""The way from the host to the writer: a queue bounded in bytes that never makes the host wait.
 
 Invariants:
 
 - ``put`` never blocks on input or output, never raises, and may be called from any thread, from a garbage-collection
   callback and from a signal handler (the lock is re-entrant, and nothing is called while it is held).
-- A thread waits for room only where the settings say so, outside the lock, and as long as the writer gets on. One that
-  runs an event loop never waits, nor does a signal handler that interrupted ``put``.
 - Over the bound, new exchanges (BEGIN), bytes of bodies, messages and annotations are refused and counted; everything
   else of an exchange that was accepted is accepted too, so that it always ends. What that may add is bounded by the
   open exchanges.
@@ -14,9 +12,6 @@ Invariants:
 from __future__ import annotations
 
 import collections
-import contextlib
-import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -36,11 +31,6 @@ _REFUSED_WHEN_FULL = frozenset(
 )
 _EVENT_SIZE = 150
 """Bytes that an event weighs beside its payload: the tuple, its place in the deque."""
-
-
-ROOM_TRIES_PER_SECOND = 200
-GIVE_UP_SECONDS = 5.0
-"""A writer that takes nothing for so long is not busy but stuck: on a full disk, on a lock that somebody holds."""
 
 
 class Refused(NamedTuple):
@@ -82,7 +72,6 @@ class EventQueue:
 
     Args:
         max_bytes: bytes that may wait, those the writer holds for unfinished records included.
-        blocks: whether a thread waits for room where there is none.
 
     Attributes:
         closed: whether everything is refused, uncounted: the capture has ended.
@@ -92,9 +81,8 @@ class EventQueue:
 
     killed = False
 
-    def __init__(self, *, max_bytes: int, blocks: bool = False) -> None:
+    def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._blocks = blocks
         self._wake_bytes = self._wake_events = 0
         self.reset(on_first_put=None)
 
@@ -110,10 +98,6 @@ class EventQueue:
         self._taken_bytes = 0  # under the lock, too
         self._refused: Refused | None = None
         self._on_first_put = on_first_put
-        self._inside: int | None = None
-        self._waiting_threads: set[int] = set()
-        self._taken = 0
-        self._taken_when_stuck: int | None = None
         self.closed = False
         self.requests: collections.deque[Request] = collections.deque()
         self._held_bytes = 0
@@ -124,8 +108,6 @@ class EventQueue:
     def put(self, kind: EventKind, subject: Exchange | Flow | None, now_ns: int, value: Value, size: int) -> bool:
         """Adds an event that holds ``size`` bytes; False where there is no room for it."""
         size += _EVENT_SIZE
-        if self._blocks and kind in _REFUSED_WHEN_FULL and not self._has_room(size):
-            self._wait_for_room(size)
         with self._lock:
             if self.closed:
                 return False
@@ -133,11 +115,8 @@ class EventQueue:
             if waiting + self._held_bytes > self._max_bytes and kind in _REFUSED_WHEN_FULL:
                 self._refuse(kind, now_ns, size)
                 return False
-            if self._blocks:
-                self._inside = native.get_ident()
             self._put_bytes += size
             self._events.append(((kind, subject, now_ns, value), size))
-            self._inside = None
         if self._is_idle or (
             (self._put_bytes - self._got_bytes >= self._wake_bytes or len(self._events) >= self._wake_events)
             and not self._wake.is_set
@@ -174,7 +153,6 @@ class EventQueue:
         with self._lock:  # or who puts something meanwhile would count both
             self._held_bytes = held_bytes
             self._taken_bytes += weight
-        self._taken += events
 
     def wake_at(self, weight: int, events: int) -> None:
         """Has whoever waits woken when so much waits, by weight or number."""
@@ -242,34 +220,6 @@ class EventQueue:
         except RuntimeError:  # there can be no thread at the moment: with the next event, perhaps
             self._on_first_put = start
 
-    def _has_room(self, size: int) -> bool:
-        return self.waiting_bytes + size <= self._max_bytes
-
-    def _wait_for_room(self, size: int) -> None:
-        thread = native.get_ident()
-        if size > self._max_bytes or _runs_an_event_loop():
-            return
-        if self._inside == thread or thread in self._waiting_threads:  # a signal handler
-            return
-        self._waiting_threads.add(thread)
-        try:
-            self._wait_while_the_writer_gets_on(size)
-        finally:
-            self._waiting_threads.discard(thread)
-
-    def _wait_while_the_writer_gets_on(self, size: int) -> None:
-        taken, deadline = self._taken, time.monotonic() + GIVE_UP_SECONDS
-        # Once stuck is stuck for all, until the writer gets on: else every event would wait.
-        while not self.closed and taken != self._taken_when_stuck:
-            self._wake.set()
-            native.sleep(1 / ROOM_TRIES_PER_SECOND)
-            if self._has_room(size):
-                return
-            if self._taken != taken:
-                taken, deadline = self._taken, time.monotonic() + GIVE_UP_SECONDS
-            elif time.monotonic() >= deadline:
-                self._taken_when_stuck = taken
-
     def _refuse(self, kind: EventKind, now_ns: int, size: int) -> None:
         before = self._refused or Refused(0, 0, 0, now_ns)
         self._refused = Refused(
@@ -278,15 +228,3 @@ class EventQueue:
             before.exchanges + (kind is EventKind.BEGIN),
             before.since_ns,
         )
-
-
-def _runs_an_event_loop() -> bool:
-    """Whether one runs in this thread, of asyncio (or uvloop), trio or gevent; none does that was not imported."""
-    if native.runs_greenlets():
-        return True
-    events, trio = sys.modules.get("asyncio.events"), sys.modules.get("trio")
-    if events is not None:
-        with contextlib.suppress(RuntimeError):
-            events.get_running_loop()
-            return True
-    return trio is not None and bool(trio.lowlevel.in_trio_run())

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from otel_wirecap import native
 from otel_wirecap.capture.events import EventKind, SystemTold
+from otel_wirecap.errors import place_of
 from otel_wirecap.storage.output import make_outputs
 from otel_wirecap.storage.recording import ProcessRecording
 from otel_wirecap.storage.stats import CaptureStats
 from otel_wirecap.storage.system_records import system_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from otel_wirecap.capture.events import Event
     from otel_wirecap.capture.exchange import Exchange
@@ -85,8 +86,11 @@ class EventSource(Protocol):
 class Owner(Protocol):
     """Who runs a writer, and is told what comes of it."""
 
-    def log(self, message: str, *arguments: object) -> None:
-        """Takes a warning for the application's log; never raises."""
+    def log(self, message: str, *arguments: object) -> bool:
+        """Takes a warning for the application's log; whether that took it, as far as is known. Never raises."""
+
+    def log_once(self, message: str, *arguments: Hashable) -> None:
+        """Takes a warning that is to be in the application's log once; never raises."""
 
     def system_record(self, record: Record) -> None:
         """Takes a ``system_*`` record that has its number; never raises."""
@@ -154,7 +158,6 @@ class RecordWriter:
         self._refusing = False
         self._refused_since_told = 0
         self._refusals_over = 0.0
-        self._recording_failures: set[str] = set()
         self._next_tick = 0.0
 
     def stats(self) -> CaptureStats:
@@ -370,10 +373,4 @@ class RecordWriter:
         if exchange is not None:
             gap["exchange_id"] = exchange.id
         self._record_gap(gap)
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        place = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace is not None else "?"
-        if place not in self._recording_failures:
-            self._recording_failures.add(place)
-            self._owner.log("an exchange could not be recorded: %s in %s", type(error).__name__, place)
+        self._owner.log_once("an exchange could not be recorded: %s in %s", type(error).__name__, place_of(error))

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
-import logging
 import os
 from typing import TYPE_CHECKING
 
 from otel_wirecap import native
 from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.log import warn
 from otel_wirecap.storage.writer import CaptureWriter
 
 if TYPE_CHECKING:
     from otel_wirecap.config import CaptureConfig
-
-logger = logging.getLogger("otel_wirecap")
 
 _lock = native.RLock()
 _writers: dict[str, CaptureWriter] = {}
@@ -43,7 +41,7 @@ def open_writer(config: CaptureConfig) -> CaptureWriter:
             _writers[path] = writer
         _users[path] = _users.get(path, 0) + 1
     if dataclasses.replace(writer.config, capture_file=config.capture_file) != config:
-        logger.warning("otel-wirecap: the capture %s is open already, with other settings, which it keeps", path)
+        warn("the capture %s is open already, with other settings, which it keeps", path)
     return writer
 
 

@@ -19,7 +19,7 @@ import secrets
 import sys
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from otel_wirecap import native
@@ -27,12 +27,13 @@ from otel_wirecap.capture.events import EventKind, SystemTold
 from otel_wirecap.capture.exchange import end_span
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.errors import CaptureFileError
-from otel_wirecap.log import warn
+from otel_wirecap.log import WarnOnce, warn
 from otel_wirecap.storage.output import make_outputs
+from otel_wirecap.storage.pauses import Pauses
 from otel_wirecap.storage.queue import EventQueue, Request
 from otel_wirecap.storage.stats import CaptureStats
 from otel_wirecap.storage.writer_process import WriterProcess, interpreter
-from otel_wirecap.storage.writer_thread import Pauses, WriterThread
+from otel_wirecap.storage.writer_thread import WriterThread
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange
@@ -90,13 +91,11 @@ class CaptureWriter:
     def __init__(self, config: CaptureConfig, path: str) -> None:
         self._config = config
         self.path = path
-        self._queue = EventQueue(
-            max_bytes=config.capture_max_queue_bytes,
-            blocks=config.capture_overflow == "block",
-        )
+        self._queue = EventQueue(max_bytes=config.capture_max_queue_bytes)
         self.put = self._queue.put
         self._observe_write: Callable[[float], None] | None = None
         self._observe_system_record: Callable[[Record], None] | None = None
+        self._warn_once = WarnOnce()
         self._outputs = make_outputs(config, path, log=self.log, on_gap=lambda _gap: None)
         self._interpreter = interpreter() if config.capture_writer == "process" else None
         self._begin_process()
@@ -278,9 +277,13 @@ class CaptureWriter:
 
     # -- what the writer tells -----------------------------------------------------------------------------------
 
-    def log(self, message: str, *arguments: object) -> None:
-        """Logs a warning."""
-        warn(message, *arguments)
+    def log(self, message: str, *arguments: object) -> bool:
+        """Logs a warning; whether the log took it. Never raises."""
+        return warn(message, *arguments)
+
+    def log_once(self, message: str, *arguments: Hashable) -> None:
+        """Logs a warning where the same was not logged yet."""
+        self._warn_once(message, *arguments)
 
     def system_record(self, record: Record) -> None:
         """Tells a record about the capture to who observes them, or keeps it for them."""

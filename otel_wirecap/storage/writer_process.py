@@ -30,7 +30,7 @@ from otel_wirecap.storage.own_socket import OwnSocket
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from otel_wirecap.capture.events import End, Event
     from otel_wirecap.capture.exchange import Exchange
@@ -289,6 +289,7 @@ class WriterProcess:
             "end": self._end,
             "finished": self._finished,
             "log": self._log,
+            "log_once": self._log_once,
             "ready": self._ready,
             "record": self._record,
             "refused": self._told_refused,
@@ -347,6 +348,9 @@ class WriterProcess:
 
     def _log(self, message: str, arguments: tuple[object, ...]) -> None:
         self._owner.log(message, *arguments)
+
+    def _log_once(self, message: str, arguments: tuple[Hashable, ...]) -> None:
+        self._owner.log_once(message, *arguments)
 
     def _finished(self, number: int, written: bool) -> None:  # noqa: FBT001  # a message's last part
         self._requests.pop(number).finish(written=written)

@@ -8,7 +8,6 @@ something for it: OpenTelemetry makes it before the capture of this process star
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_wirecap.config import CaptureConfig, load_config
 from otel_wirecap.errors import WireCaptureError
+from otel_wirecap.log import warn
 from otel_wirecap.messages import without_secrets
 from otel_wirecap.storage.registry import is_written_here, open_writer, release_writer
 from otel_wirecap.tracing import attributes as names
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.record import Record
     from otel_wirecap.storage.stats import CaptureStats
     from otel_wirecap.storage.writer import CaptureWriter
-
-logger = logging.getLogger("otel_wirecap")
 
 
 class WireCaptureSpanExporter(SpanExporter):
@@ -67,7 +65,7 @@ class WireCaptureSpanExporter(SpanExporter):
 
     def _switch_off(self, error: WireCaptureError) -> None:
         self._config = None
-        logger.warning("otel-wirecap: the span exporter 'wirecap' is off: %s", without_secrets(error))
+        warn("the span exporter 'wirecap' is off: %s", without_secrets(error))
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Makes records of the payload events on finished spans; those that went into this capture live are there."""

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from otel_wirecap import native
-from otel_wirecap.tracing.told_once import tell_once
+from otel_wirecap.log import warn_once
 
 MOST_WAITING_BYTES = 1 << 26
 ITEM_SIZE = 4096
@@ -58,7 +58,7 @@ class Handover:
                 if self._waiting_bytes > MOST_WAITING_BYTES // 2:
                     self._hurry.set()
         if is_full:
-            tell_once("spans or log records are left out", _SLOW)
+            warn_once("spans or log records are left out: %s", _SLOW)
         elif not is_taken:
             _call(action)
 
@@ -71,7 +71,7 @@ class Handover:
             self._items.put((0, done.set))
             self._hurry.set()
         if not done.wait(CLOSE_SECONDS):
-            tell_once("spans or log records are lost at the end", _SLOW)
+            warn_once("spans or log records are lost at the end: %s", _SLOW)
 
     def _start(self) -> bool:
         try:
@@ -105,7 +105,7 @@ def _call(action: Callable[[], object]) -> None:
     except BaseException as error:  # a cancellation or an exit, too: a thread of ours is not theirs to end
         if not isinstance(error, Exception) and native.current_thread() is None:
             raise
-        tell_once("a span or a log record was not handed to OpenTelemetry", type(error).__name__)
+        warn_once("a span or a log record was not handed to OpenTelemetry: %s", type(error).__name__)
 
 
 _handovers: weakref.WeakSet[Handover] = weakref.WeakSet()

@@ -24,9 +24,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from otel_wirecap.capture.formats.jsonl import JSONLines
 from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.log import warn_once
 from otel_wirecap.storage.system_records import shortened
 from otel_wirecap.tracing import attributes as names
-from otel_wirecap.tracing.told_once import tell_once
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ LEAST_RECORD_BYTES = 1 << 13
 MOST_CHUNKS = 100
 """On one span, which keeps 128 events by default and loses the first ones over it."""
 
-_NOT_TOLD = "a payload is left out of telemetry"
+_NOT_TOLD = "a payload is left out of telemetry: %s"
 _CHUNKS = frozenset({"stream_chunk", "outbound_stream_chunk", "websocket_message"})
 
 
@@ -105,7 +105,7 @@ class Payloads:
             if self._events and span.inner.is_recording():
                 self._add_event(span, record, told)
         except Exception as error:  # noqa: BLE001  # the capture goes on
-            tell_once(_NOT_TOLD, type(error).__name__)
+            warn_once(_NOT_TOLD, type(error).__name__)
 
     def tell_system_record(self, record: Record) -> None:
         """Tells a record about the capture itself, as a log record: no span is there that it could be an event of."""
@@ -113,7 +113,7 @@ class Payloads:
             try:
                 self._emit(self._logger, Context(), record, self._document(record, MOST_RECORD_BYTES))
             except Exception as error:  # noqa: BLE001  # as above
-                tell_once(_NOT_TOLD, type(error).__name__)
+                warn_once(_NOT_TOLD, type(error).__name__)
 
     def _add_event(self, span: CaptureSpan, record: Record, told: _Document | None) -> None:
         carried = span.carried

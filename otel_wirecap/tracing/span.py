@@ -23,11 +23,11 @@ from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import Attributes, AttributeValue
 
+from otel_wirecap.log import warn_once
 from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.ids import random_hex
 from otel_wirecap.tracing.payloads import OnSpan, Payloads
 from otel_wirecap.tracing.semantics import OTHER, attributes_of, failure_of, span_name
-from otel_wirecap.tracing.told_once import tell_once
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Leg
@@ -229,7 +229,7 @@ def start_capture_span(
                 start_time=start_time, record_exception=False, set_status_on_exception=False,
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001  # a sampler, a processor: the capture needs none of them
-            tell_once("exchanges are captured without spans: the tracer provider raises", type(error).__name__)
+            warn_once("exchanges are captured without spans: the tracer provider raises: %s", type(error).__name__)
     if inner is None:
         inner = trace.NonRecordingSpan(parent)
     return CaptureSpan(

@@ -166,7 +166,7 @@ def test_the_commit_is_that_of_a_checkout_and_not_of_one_around_an_environment(
     assert against.commit_of(package).endswith(" with changes")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(2 * SECONDS)
 def test_a_slower_version_is_found_by_a_benchmark(tmp_path: Path) -> None:
     slower = environment(tmp_path, BUSY)
@@ -180,7 +180,7 @@ def test_a_slower_version_is_found_by_a_benchmark(tmp_path: Path) -> None:
     assert line.endswith("| worse |")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(2 * SECONDS)
 def test_an_environment_measures_what_is_its_own(tmp_path: Path) -> None:
     there = environment(tmp_path, "")
@@ -206,7 +206,7 @@ def test_a_process_that_imports_another_version_measures_nothing(
     assert f"imports otel_wirecap from {PACKAGE}; expected {tmp_path}" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(2 * SECONDS)
 def test_what_a_proxy_costs_in_all_counts_the_writer_that_is_no_child_of_it(
     benchmark_module: Any, tmp_path: Path

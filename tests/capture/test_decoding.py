@@ -12,6 +12,7 @@ import pytest
 from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from selection import examples
 
 from otel_wirecap.capture import decoding
 from otel_wirecap.capture.decoding import ContentDecoder, TextSplitter, UndecodableError
@@ -38,7 +39,7 @@ CODINGS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 
 @pytest.mark.parametrize("name", CODINGS)
 @given(data=st.binary(max_size=300), size=st.integers(1, 40))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 def test_the_body_is_the_same_wherever_it_is_cut(name: str, data: bytes, size: int) -> None:
     header, encode = CODINGS[name]
     wire = encode(data)

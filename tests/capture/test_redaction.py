@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from secrets_corpus import strange_json
+from selection import examples
 
 from otel_wirecap.capture.body import BodyCollector, record_body
 from otel_wirecap.capture.identity import credentials
@@ -194,6 +195,7 @@ ADVERSARIAL = [
 
 
 @pytest.mark.parametrize("piece", ADVERSARIAL)
+@pytest.mark.sampled(4, rest="thorough")
 def test_time_grows_with_the_length_and_not_with_its_square(piece):
     redactor = Redactor(known_values=["a" * 8, "-" * 9 + "x"])
 
@@ -241,6 +243,7 @@ def test_credentials_that_were_seen_are_masked_everywhere_and_words_are_not():
     assert redactor.json(b"[1234567890]", counts) == b'["[REDACTED]"]'
 
 
+@pytest.mark.thorough
 def test_the_credentials_that_were_seen_first_are_forgotten_when_there_are_too_many():
     redactor = Redactor()
     values = [secrets.token_hex(16) for _ in range(6 * MAX_LITERALS)]
@@ -551,7 +554,7 @@ def escaped_at_random(raw: str, data: st.DataObject) -> str:
     return re.sub(r'"(?:[^"\\]|\\.)*"', rewrite, raw) if share else raw
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(DOCUMENTS, st.booleans(), st.booleans(), st.sampled_from(["shape", "known", "credential"]), st.data())
 def test_a_secret_planted_in_a_document_never_survives_and_the_rest_stays(document, ascii_only, compact, how, data):
     secret = {
@@ -698,9 +701,9 @@ def test_looking_for_urls_takes_time_in_proportion(piece):
 
     def seconds(count):
         text = piece * count
-        began = time.perf_counter()
+        began = time.thread_time()  # what others take of the processor does not count
         redactor.text_with_urls(text, {})
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
     seconds(1000)
     assert min(seconds(60_000) for _ in range(3)) < 60 * max(min(seconds(6_000) for _ in range(3)), 1e-4)

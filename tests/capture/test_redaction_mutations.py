@@ -21,6 +21,8 @@ from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.rules import Rules
 from otel_wirecap.capture.redaction.spans import Span
 
+pytestmark = pytest.mark.thorough
+
 Patch = pytest.MonkeyPatch
 Mutation = Callable[[Patch], None]
 SEED = 20260102

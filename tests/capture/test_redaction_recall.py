@@ -6,6 +6,8 @@ With ``-s`` the recall of each cell is printed; ``benchmarks/redaction_recall.py
 import pytest
 from recall import Cell, false_alarms, measured, table
 
+pytestmark = pytest.mark.thorough
+
 SEED = 20260101
 
 

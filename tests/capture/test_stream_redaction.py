@@ -233,6 +233,7 @@ def shares(text: str, secret: str, length: int = 8) -> bool:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.sampled(11, rest="thorough")
 def test_a_secret_never_survives_and_no_cut_changes_what_comes_out(name: str, seed: int) -> None:
     rng = random.Random(f"{name} {seed}")
     content_type, _ = FORMATS[name]

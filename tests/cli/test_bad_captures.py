@@ -49,11 +49,12 @@ def test_every_command_is_one_that_reads_captures_or_one_that_does_not():
 def run(command: str, path: Path, *more: str) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
     line = [sys.executable, "-m", "otel_wirecap", command, *READING[command], *more, str(path)]
-    return subprocess.run(line, env=environ, capture_output=True, text=True, timeout=60)
+    return subprocess.run(line, env=environ, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("command", READING)
+@pytest.mark.sampled(14, rest="thorough")
 def test_what_is_no_capture_is_told_in_one_sentence(command, kind, tmp_path):
     path, (content, told) = tmp_path / "capture.log", BAD[kind]
     if content is ...:
@@ -70,6 +71,7 @@ def test_what_is_no_capture_is_told_in_one_sentence(command, kind, tmp_path):
 
 
 @pytest.mark.parametrize("command", READING)
+@pytest.mark.sampled(3, rest="thorough")
 def test_a_half_written_last_line_hides_none_of_the_others(command, tmp_path):
     path = tmp_path / "capture.log"
     path.write_bytes(LINE * 2 + LINE[:100])
@@ -80,6 +82,7 @@ def test_a_half_written_last_line_hides_none_of_the_others(command, tmp_path):
 
 
 @pytest.mark.parametrize("command", READING)
+@pytest.mark.sampled(3, rest="thorough")
 def test_rubbish_between_records_hides_none_of_the_others(command, tmp_path):
     path = tmp_path / "capture.log"
     path.write_bytes(LINE + secrets.token_bytes(3000).replace(b"\n", b"") + b"\n" + LINE)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import MAX_SECONDS
 
 pytest.importorskip("shtab")
 
@@ -52,7 +53,7 @@ COMP_LINE={line!r} COMP_POINT={len(line)} COMP_WORDS=({line}) COMP_CWORD={len(li
 "${{BASH_REMATCH[1]}}" otel-wirecap {line.split()[-1]} {line.split()[-2]}
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
-    done = subprocess.run(["bash", "-c", program], cwd=folder, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["bash", "-c", program], cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
     return done.stdout.splitlines()
 
@@ -73,6 +74,7 @@ def test_bash_offers_every_command(scripts: Path) -> None:
     assert offered >= set(COMMANDS)
 
 
+@pytest.mark.tools
 @needs("zsh")
 @pytest.mark.parametrize(("line", "wanted"), CASES)
 def test_zsh_completes_when_tab_is_pressed(scripts: Path, line: str, wanted: str) -> None:
@@ -80,16 +82,17 @@ def test_zsh_completes_when_tab_is_pressed(scripts: Path, line: str, wanted: str
     folder.mkdir(exist_ok=True)
     shutil.copy(scripts / "_otel-wirecap.zsh", folder / "_otel-wirecap")
     begin = f"PS1='> '; fpath=({folder} $fpath); autoload -U compinit; compinit -u -D; cd {scripts}; echo rea''dy\n"
-    assert wanted in typed(["zsh", "-f", "-i"], begin, f"{line}\t")
+    assert wanted in typed(["zsh", "-f", "-i"], begin, f"{line}\t", wanted)
 
 
+@pytest.mark.tools
 @needs("fish")
 @pytest.mark.parametrize(("line", "wanted"), CASES)
 def test_fish_completes(scripts: Path, line: str, wanted: str) -> None:
     environ = os.environ | {"HOME": str(scripts), "XDG_CONFIG_HOME": str(scripts)}
     program = f"source _otel-wirecap.fish; complete -C {line!r}"
     done = subprocess.run(
-        ["fish", "--no-config", "-c", program], cwd=scripts, env=environ, capture_output=True, text=True, timeout=30
+        ["fish", "--no-config", "-c", program], cwd=scripts, env=environ, capture_output=True, text=True, timeout=120
     )
     assert done.stderr == ""
     assert wanted in [offer.split("\t")[0] for offer in done.stdout.splitlines()]
@@ -98,12 +101,12 @@ def test_fish_completes(scripts: Path, line: str, wanted: str) -> None:
 @needs("bash")
 def test_tab_in_an_interactive_bash_completes_the_word(scripts: Path) -> None:
     begin = f"PS1='> '; cd {scripts}; source ./_otel-wirecap.bash; echo rea''dy\n"
-    text = typed(["bash", "--norc", "--noprofile", "-i"], begin, "otel-wirecap timeline --ga\tzz")
-    assert "otel-wirecap timeline --gap zz" in text
+    wanted = "otel-wirecap timeline --gap zz"
+    assert wanted in typed(["bash", "--norc", "--noprofile", "-i"], begin, "otel-wirecap timeline --ga\tzz", wanted)
 
 
-def typed(shell: list[str], begin: str, line: str) -> str:
-    """What a terminal shows when a line is typed into a shell that has begun so."""
+def typed(shell: list[str], begin: str, line: str, wanted: str) -> str:
+    """What a terminal shows, as far as what is wanted, when a line is typed into a shell that has begun so."""
     process_id, terminal = pty.fork()
     if process_id == 0:
         os.environ["TERM"] = "dumb"
@@ -111,28 +114,24 @@ def typed(shell: list[str], begin: str, line: str) -> str:
     shown = ""
     try:
         os.write(terminal, begin.encode())
-        shown = read_until(terminal, "ready\r\n", 20)
+        read_until(terminal, "ready\r\n")
         os.write(terminal, line.encode())
-        shown = read_until(terminal, None, 3)
+        shown = read_until(terminal, wanted)
     finally:
         os.kill(process_id, 9)
         os.close(terminal)
         os.waitpid(process_id, 0)
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\x07", "", shown)
+    return shown
 
 
-def read_until(terminal: int, text: str | None, seconds: float) -> str:
-    """What comes until a text is there, or nothing has come for a while, or time is over."""
-    shown, deadline = b"", time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not select.select([terminal], [], [], 1)[0]:
-            if text is None and shown:
-                break
-            continue
-        shown += os.read(terminal, 4096)
-        if text is not None and text in shown.decode(errors="replace"):
-            break
-    return shown.decode(errors="replace")
+def read_until(terminal: int, text: str) -> str:
+    """What is shown, without colours and bells, until a text is there or time is over."""
+    shown, received, deadline = "", b"", time.monotonic() + MAX_SECONDS
+    while text not in shown and time.monotonic() < deadline:
+        if select.select([terminal], [], [], 1)[0]:
+            received += os.read(terminal, 4096)
+            shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\x07", "", received.decode(errors="replace"))
+    return shown
 
 
 def test_an_unknown_shell_is_told_with_those_that_are_known() -> None:

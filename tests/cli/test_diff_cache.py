@@ -34,7 +34,7 @@ def run(made, tmp_path):
         return subprocess.run(
             [sys.executable, "-m", "otel_wirecap", arguments[0], *subject, str(made), *options],
             env=base | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONUTF8": "1"} | environ,
-            capture_output=True, text=True, timeout=60,
+            capture_output=True, text=True, timeout=120,
         )  # fmt: skip
 
     return call
@@ -66,6 +66,7 @@ def test_diff_json_counts_what_its_comparisons_hold(run, flows):
     assert done.returncode == 1
 
 
+@pytest.mark.thorough
 def test_diff_fits_the_terminal_and_escapes_what_would_command_it(run, flows):
     text = run("diff", flows[2], COLUMNS="60").stdout
     assert "\x1b" not in text
@@ -82,7 +83,7 @@ def test_diff_of_nothing_changed_exits_with_0(run, flows, made, tmp_path):
     bare = tmp_path / "bare.log"
     bare.write_text("".join(json.dumps(record) + "\n" for record in records))
     command = [sys.executable, "-m", "otel_wirecap", "diff", "--no-index"]
-    codes = [subprocess.run([*command, flow, str(bare)], capture_output=True, timeout=60).returncode for flow in flows]
+    codes = [subprocess.run([*command, flow, str(bare)], capture_output=True, timeout=120).returncode for flow in flows]
     assert codes == [1, 1, 1, 1, 0, 0]
 
 

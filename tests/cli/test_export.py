@@ -21,17 +21,15 @@ START = 1_767_225_600.0
 LOSSLESS = ("jsonl", "cbor")
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("demo") / "demo.log"
-    run("demo", "--capture-file", path, check=True)
-    return path
+@pytest.fixture
+def demo(demo_capture) -> Path:
+    return demo_capture
 
 
 def run(*arguments: str | Path, check: bool = False, **how: Any) -> subprocess.CompletedProcess[bytes]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
     command = [sys.executable, "-m", "otel_wirecap", *map(str, arguments)]
-    return subprocess.run(command, env=environ, check=check, capture_output=True, timeout=60, **how)
+    return subprocess.run(command, env=environ, check=check, capture_output=True, timeout=120, **how)
 
 
 def export(kind: str, *arguments: str | Path) -> bytes:
@@ -242,6 +240,7 @@ def unredacted(secret: dict[str, str], *, ours: bool) -> bytes:
 
 @pytest.mark.parametrize("ours", [True, False])
 @pytest.mark.parametrize("kind", ["jsonl", "cbor", "structured", "text", "har", "bundle", "parquet"])
+@pytest.mark.sampled(4, rest="thorough")
 def test_no_secret_goes_out_of_a_capture_that_has_them_all(kind, ours, tmp_path):
     shaped = ("split", "body", "bytes")
     secret = {name: "sk-proj-" + secrets.token_hex(24) for name in shaped}
@@ -315,6 +314,6 @@ def test_an_export_that_fails_leaves_nothing_and_says_why(demo, tmp_path):
 
 def test_a_pipe_that_closes_ends_it_quietly(demo):
     command = f"{sys.executable} -m otel_wirecap export --to har {demo} | head -c 10"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=120)
     assert done.stdout == b'{"log":{"v'
     assert done.stderr == b""

@@ -68,7 +68,7 @@ def send(folder: Path, *, wanted: str, answer: bytes) -> Sent:
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
     command = [sys.executable, "-m", "otel_wirecap", *map(str, arguments)]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
 
 
 def exchanges(path: Path) -> list[dict[str, Any]]:
@@ -86,6 +86,7 @@ EVENTS = b"".join(b'data: {"choices":[{"index":0,"delta":{"content":"word %d"}}]
 
 @pytest.mark.parametrize("wanted", ["events", "logs", "both"])
 @pytest.mark.parametrize("form", ["a line each", "one document"])
+@pytest.mark.sampled(2, rest="thorough")
 def test_the_records_are_those_of_the_capture_that_they_are_from(wanted, form, tmp_path):
     sent = send(tmp_path, wanted=wanted, answer=EVENTS)
     documents = [*sent.spans, *sent.logs]

@@ -92,7 +92,7 @@ def run(origin, tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
         base = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
         known = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONUTF8": "1"}
         line = [sys.executable, "-m", "otel_wirecap", command, *arguments, str(origin)]
-        done = subprocess.run(line, env=base | known, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(line, env=base | known, capture_output=True, text=True, timeout=120)
         assert "Traceback" not in done.stderr
         return done
 
@@ -113,6 +113,7 @@ def test_ls_tells_its_flows_with_statuses_and_tokens(run):
     assert "qwen 429" in run("ls").stdout
 
 
+@pytest.mark.thorough
 def test_show_tells_a_request_and_the_message_of_a_stream(run):
     streamed, failed = documents(run("ls", "--json"))
     page = run("show", streamed["request_id"]).stdout
@@ -132,6 +133,7 @@ def test_diff_tells_what_the_proxy_put_in(run):
     assert "messages" not in told.replace("/v1/messages", "")
 
 
+@pytest.mark.thorough
 def test_tail_gives_its_last_events_and_its_flows(run):
     assert [one["direction"] for one in documents(run("tail", "--json", "-n", "2"))] == [
         "inbound_response", "outbound_response",
@@ -156,6 +158,7 @@ def test_cache_compares_its_prompts(run):
     assert (first["verdict"], second["compared_with"]) == ("first", first["request_id"])
 
 
+@pytest.mark.thorough
 def test_stats_adds_up_its_tokens_and_errors_and_measures_its_gaps(run):
     (told,) = documents(run("stats", "--json"))
     assert (told["requests"], told["attempts"], told["failed"]) == (2, 2, 1)
@@ -174,12 +177,13 @@ def test_verify_finds_it_whole_and_says_that_it_has_no_numbers(run, origin, tmp_
     (tmp_path / "less.log").write_bytes(b"".join([*lines[:chunk], *lines[chunk + 1 :]]))
     less = subprocess.run(
         [sys.executable, "-m", "otel_wirecap", "verify", str(tmp_path / "less.log")],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert less.returncode == 1
     assert "chunk" in less.stdout
 
 
+@pytest.mark.thorough
 def test_export_makes_an_archive_and_a_capture_of_our_own_shape_of_it(run, tmp_path):
     archive = orjson.loads(run("export", "--to", "har").stdout)
     statuses = [entry["response"]["status"] for entry in archive["log"]["entries"]]
@@ -194,7 +198,7 @@ def test_export_makes_an_archive_and_a_capture_of_our_own_shape_of_it(run, tmp_p
     (tmp_path / "ours.log").write_text(run("export", "--to", "jsonl").stdout)
     again = subprocess.run(
         [sys.executable, "-m", "otel_wirecap", "ls", "--json", str(tmp_path / "ours.log")],
-        check=True, capture_output=True, text=True, timeout=60,
+        check=True, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     told = [(flow["request_id"], flow["error"], flow["usage"]) for flow in documents(again)]
     assert told == [(flow["request_id"], flow["error"], flow["usage"]) for flow in documents(run("ls", "--json"))]

@@ -45,6 +45,7 @@ def refused(folder: Path, *options: str, **variables: str) -> str:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "0"])
+@pytest.mark.sampled(1, rest="thorough")
 def test_other_machines_are_not_let_in_without_a_token(host: str, tmp_path: Path) -> None:
     told = refused(tmp_path, "--host", host)
     assert f"--host: '{host}'" in told
@@ -91,6 +92,7 @@ def test_two_tokens_are_told_and_none_of_them_quoted(tmp_path: Path) -> None:
         (["--no-environment-keys"], IN_VARIABLE, f"{TOKEN_VARIABLE}: has no use with --no-environment-keys"),
     ],
 )  # fmt: skip
+@pytest.mark.sampled(3, rest="thorough")
 def test_options_that_cannot_be_used_are_told(
     options: list[str], variables: dict[str, str], told: str, tmp_path: Path
 ) -> None:
@@ -168,6 +170,7 @@ def records(folder: Path, leg: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("place", ["file", "variable", "both"])
+@pytest.mark.sampled(1, rest="thorough")
 def test_a_token_opens_the_proxy_to_other_machines_and_is_in_no_capture(
     place: str, tmp_path: Path, backend: Backend
 ) -> None:
@@ -213,6 +216,7 @@ def test_without_keys_from_the_environment_everybody_passes_and_no_key_is_added(
     assert key not in backend.got[0]
 
 
+@pytest.mark.thorough
 def test_further_hosts_and_origins_are_said_at_the_start_and_let_in(tmp_path: Path, backend: Backend) -> None:
     options = ["--allow-host", "LLM.example", "--allow-host", "gpu:4000", "--allow-origin", "https://app.example:443"]
     key = "sk-" + secrets.token_hex(24)
@@ -226,6 +230,7 @@ def test_further_hosts_and_origins_are_said_at_the_start_and_let_in(tmp_path: Pa
     assert key in backend.got[0]
 
 
+@pytest.mark.thorough
 def test_a_token_file_that_all_users_can_read_is_told_and_used(tmp_path: Path, backend: Backend) -> None:
     file = made(tmp_path / "token", secrets.token_hex(16).encode(), 0o644)
     with running(tmp_path, backend, "--client-token", file) as proxy:
@@ -234,6 +239,7 @@ def test_a_token_file_that_all_users_can_read_is_told_and_used(tmp_path: Path, b
         assert "mode" not in proxy.said
 
 
+@pytest.mark.thorough
 def test_the_usual_rules_are_not_said_at_the_start(tmp_path: Path, backend: Backend) -> None:
     with running(tmp_path, backend) as proxy:
         assert proxy.said.endswith(f"; capture: {tmp_path / 'capture.log'}\n")

@@ -85,7 +85,7 @@ def backends() -> Iterator[tuple[Backend, Backend]]:
 
 def start(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "otel_wirecap", "proxy", "--port", "0", *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_a_port_in_use_is_told(tmp_path: Path) -> None:
@@ -112,6 +112,7 @@ def test_a_capture_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         (("--backend", "local=http://127.0.0.1:1", "--default-backend", "gemini"), "gemini"),
     ],
 )
+@pytest.mark.sampled(1, rest="thorough")
 def test_one_line_says_where_it_is_which_backend_is_the_default_and_what_has_changed(
     options: tuple[str, ...], default: str, tmp_path: Path
 ) -> None:
@@ -148,6 +149,7 @@ def test_without_a_default_backend_a_path_is_told_what_to_write(
         ("OPTIONS *", "http://the.host/"),
     ],
 )
+@pytest.mark.sampled(2, rest="thorough")
 def test_the_url_of_any_target_is_recorded_with_the_host_that_was_asked(line: str, url: str, tmp_path: Path) -> None:
     with running(tmp_path, "--backend", "gone=http://127.0.0.1:1") as (proxy, _):
         address = ("127.0.0.1", int(proxy.rpartition(":")[2]))
@@ -200,6 +202,7 @@ def ask_gemini(url: str, key: str) -> None:
         ("gemini", ask_gemini, "/v1beta/models/m:generateContent"),
     ],
 )
+@pytest.mark.sampled(1, rest="sdks")
 def test_what_a_vendors_sdk_asks_for_arrives_whole_at_its_backend_and_nowhere_else(
     name: str, ask: Any, target: str, tmp_path: Path, backends: tuple[Backend, Backend]
 ) -> None:

@@ -21,19 +21,16 @@ pytest.importorskip("duckdb", reason="the extra sql is not installed")
 COMMAND = [sys.executable, "-m", "otel_wirecap"]
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
+@pytest.fixture
+def made(demo_capture) -> Path:
     """The demonstration's capture."""
-    path = tmp_path_factory.mktemp("demo") / "demo.log"
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
-    subprocess.run([*COMMAND, "demo", "--capture-file", str(path)], env=environ, check=True, capture_output=True)
-    return path
+    return demo_capture
 
 
 def sql(directory: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     environ = os.environ | {"XDG_CACHE_HOME": str(directory / "cache"), "PYTHONUTF8": "1"}
     return subprocess.run(
-        [*COMMAND, "sql", *arguments], cwd=directory, env=environ, input=stdin, capture_output=True, timeout=60
+        [*COMMAND, "sql", *arguments], cwd=directory, env=environ, input=stdin, capture_output=True, timeout=120
     )
 
 
@@ -66,7 +63,7 @@ def test_payloads_and_metadata_are_reached_with_json_functions(made, tmp_path):
 
 
 def test_flows_and_exchanges_say_what_ls_says(made, tmp_path):
-    listed = subprocess.run([*COMMAND, "ls", "--json", str(made)], capture_output=True, check=True, timeout=60)
+    listed = subprocess.run([*COMMAND, "ls", "--json", str(made)], capture_output=True, check=True, timeout=120)
     flows = [json.loads(line) for line in listed.stdout.splitlines()]
     told = answer(tmp_path, "SELECT * FROM flows ORDER BY started, request_id", str(made))
     for row, flow in zip(told, flows, strict=True):
@@ -150,6 +147,7 @@ def test_captures_of_other_formats_give_the_records_that_the_reader_gives(made, 
         ("SELECT CAST(outcome AS INTEGER) FROM flows", "complete"),
     ],
 )
+@pytest.mark.sampled(4, rest="thorough")
 def test_a_query_that_is_wrong_or_not_allowed_gets_one_sentence_and_exit_code_2(made, tmp_path, query, word):
     (tmp_path / "secret.txt").write_text("not to be read")
     done = sql(tmp_path, query, str(made))
@@ -165,7 +163,7 @@ def test_without_duckdb_the_extra_is_named(made, tmp_path):
         "import sys; sys.modules['duckdb'] = None\n"
         f"from otel_wirecap.cli import main; sys.exit(main(['sql', 'SELECT 1', {str(made)!r}]))"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr == "otel-wirecap: sql needs DuckDB; install the extra: otel-wirecap[sql]\n"
 

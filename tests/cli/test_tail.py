@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,10 @@ import pytest
 COMMAND = [sys.executable, "-m", "otel_wirecap"]
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def made(demo_capture: Path) -> Path:
     """The demonstration's capture."""
-    path = tmp_path_factory.mktemp("demo") / "demo.log"
-    subprocess.run([*COMMAND, "demo", "--capture-file", str(path)], check=True, capture_output=True, env=clean())
-    return path
+    return demo_capture
 
 
 def clean() -> dict[str, str]:
@@ -29,7 +26,7 @@ def clean() -> dict[str, str]:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, "tail", *arguments], capture_output=True, text=True, timeout=60, env=clean())
+    return subprocess.run([*COMMAND, "tail", *arguments], capture_output=True, text=True, timeout=120, env=clean())
 
 
 def test_the_last_events_are_shown_one_a_line(made: Path) -> None:
@@ -68,6 +65,7 @@ def test_flows_are_shown_as_they_end(made: Path) -> None:
         ),
     ],
 )  # fmt: skip
+@pytest.mark.sampled(3, rest="thorough")
 def test_the_last_events_are_the_last_of_those_that_were_chosen(made: Path, options: list[str], holds: Any) -> None:
     records = [json.loads(line) for line in made.read_text().splitlines()]
     wanted = [record for record in records if holds(record)]
@@ -84,6 +82,7 @@ def test_the_last_events_are_the_last_of_those_that_were_chosen(made: Path, opti
         ["--direction", "stream_end"], ["--grep", "Overloaded"], ["--grep", "Overloaded", "--backend", "openai"],
     ],
 )  # fmt: skip
+@pytest.mark.sampled(2, rest="thorough")
 def test_flows_are_chosen_as_ls_chooses_them(made: Path, options: list[str]) -> None:
     command = [*COMMAND, "ls", "--json", *options, str(made)]
     listed = subprocess.run(command, capture_output=True, text=True, check=True, env=clean()).stdout
@@ -103,7 +102,7 @@ def test_what_comes_live_is_chosen_too(made: Path, tmp_path: Path) -> None:
         wanted = [one for one in map(json.loads, lines) if one["direction"] == "stream_end"]
         assert [json.loads(process.stdout.readline()) for _ in wanted] == wanted
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(60) == 130
 
 
 def test_an_option_that_would_mean_nothing_is_not_there(made: Path) -> None:
@@ -126,7 +125,7 @@ def test_what_comes_is_shown_live_also_of_a_capture_that_is_not_there_yet(made: 
         path.write_bytes(b"".join(lines[3:6]))
         told += [json.loads(process.stdout.readline()) for _ in range(3)]
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(60) == 130
     assert told == [json.loads(line) for line in lines[:6]]
 
 
@@ -136,9 +135,7 @@ def test_it_ends_when_nobody_reads_on(made: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline()
         process.stdout.close()
-        began = time.monotonic()
-        assert process.wait(20) == 0
-        assert time.monotonic() - began < 20
+        assert process.wait(60) == 0
         assert process.stderr is not None
         assert process.stderr.read() == b""
 

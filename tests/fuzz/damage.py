@@ -13,10 +13,11 @@ from types import FrameType
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from selection import examples
 
 _WISHED = os.environ.get("FUZZ_EXAMPLES")
 fuzz = settings(
-    max_examples=int(_WISHED or 60),
+    max_examples=int(_WISHED or examples(60)),
     derandomize=_WISHED is None,
     database=None,
     deadline=None,

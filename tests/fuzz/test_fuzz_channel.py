@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from selection import examples
 
 from otel_wirecap.capture.events import (
     End,
@@ -131,7 +132,7 @@ def described(event: Event) -> Any:
     return kind, about, now_ns, plain(value)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     heads=st.lists(request_heads, min_size=4, max_size=4), turns=turns, end=ends,
     a_frame=st.integers(1, 12), cut=st.sampled_from([1000, 4096, 70_001, 1 << 20]),

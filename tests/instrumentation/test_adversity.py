@@ -313,14 +313,14 @@ def test_many_threads_begin_one_capture(capture_file: Path) -> None:
     barrier = threading.Barrier(8)
 
     def begin() -> None:
-        barrier.wait(10)
+        barrier.wait(60)
         otel_wirecap.instrument(capture_file=capture_file)
 
     threads = [threading.Thread(target=begin) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     otel_wirecap.uninstrument()
     assert [record["direction"] for record in all_records(capture_file)] == ["system_start", "system_stop"]
     assert str(capture_file) not in registry._writers

@@ -74,6 +74,7 @@ def form() -> aiohttp.FormData:
         {"data": b'{"model": "m"}', "expect100": False, "chunked": True},
     ],
 )
+@pytest.mark.sampled(4, rest="thorough")
 def test_bodies_of_every_kind_are_recorded_as_they_reached_the_server(
     body: dict[str, Any], server: Server, captured: Finish
 ) -> None:
@@ -188,13 +189,13 @@ async def poll(session: ClientSession, url: str) -> None:
 
 async def time_out(session: ClientSession, url: str) -> None:
     with pytest.raises(TimeoutError):
-        async with session.get(url + "/stall/20", timeout=aiohttp.ClientTimeout(sock_read=0.5)) as response:
+        async with session.get(url + "/stall/20", timeout=aiohttp.ClientTimeout(sock_read=2)) as response:
             await response.read()
 
 
 async def time_out_in_all(session: ClientSession, url: str) -> None:
     with pytest.raises(TimeoutError):
-        async with session.get(url + "/stall/20", timeout=aiohttp.ClientTimeout(total=0.5)) as response:
+        async with session.get(url + "/stall/20", timeout=aiohttp.ClientTimeout(total=2)) as response:
             await response.read()
 
 
@@ -205,12 +206,15 @@ async def be_reset(session: ClientSession, url: str) -> None:
 
 
 async def be_cancelled(session: ClientSession, url: str) -> None:
+    is_reading = asyncio.Event()
+
     async def read() -> None:
         async with session.get(url + "/stall/20") as response:
+            is_reading.set()
             await response.read()
 
     task = asyncio.create_task(read())
-    await asyncio.sleep(0.3)
+    await is_reading.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -231,6 +235,7 @@ async def be_cancelled(session: ClientSession, url: str) -> None:
         (be_cancelled, "cancelled", None),
     ],
 )
+@pytest.mark.sampled(4, rest="thorough")
 def test_every_stream_ends_once_however_it_is_left(
     leave: Use, outcome: str, error: str | None, server: Server, captured: Finish
 ) -> None:
@@ -301,7 +306,7 @@ def test_what_the_application_sees_is_the_same_with_and_without_capture(server: 
     async def see(session: ClientSession, url: str) -> list[Any]:
         seen: list[Any] = []
         for path in ("/document", "/stream", "/encoded/gzip", "/redirect/1", "/reset", "/stall/20"):
-            timeout = aiohttp.ClientTimeout(sock_read=0.5)
+            timeout = aiohttp.ClientTimeout(sock_read=2)
             try:
                 async with session.post(url + path, json={"a": 1}, timeout=timeout) as response:
                     chunks = [chunk async for chunk, _ in response.content.iter_chunks()]

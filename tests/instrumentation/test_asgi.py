@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from waiting import MAX_SECONDS, wait_until
 
 APP = """
 import asyncio
@@ -63,7 +64,7 @@ class Server:
             cwd=folder,
             env=os.environ | {"WIRE_CAPTURE_FILE": str(self.capture_file), "PYTHONPATH": str(folder)},
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + MAX_SECONDS
         while self._refused(port):
             if time.monotonic() > deadline or self.process.poll() is not None:
                 self.process.kill()
@@ -77,7 +78,7 @@ class Server:
 
     def stop(self) -> list[dict]:
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(20)
+        self.process.wait(MAX_SECONDS)
         return [json.loads(line) for line in self.capture_file.read_text().splitlines()]
 
 
@@ -114,9 +115,9 @@ def test_a_stream_is_recorded_chunk_by_chunk_and_reaches_the_client_unchanged(se
 
 
 def test_a_client_that_leaves_a_stream_is_a_client_disconnect(server: Server) -> None:
-    with httpx.stream("GET", server.url + "/endless") as response:
+    with httpx.stream("GET", server.url + "/endless", timeout=MAX_SECONDS) as response:
         next(response.iter_raw())
-    time.sleep(0.3)
+    wait_until(lambda: '"outbound_stream_end"' in server.capture_file.read_text())
     records = server.stop()
     ends = [r for r in records if r["direction"] == "outbound_stream_end"]
     assert [r["metadata"]["outcome"] for r in ends] == ["client_disconnect"]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selection import mostly
 from wire import Server, serving
 
 PROGRAM = """
@@ -140,9 +141,12 @@ def server() -> Iterator[Server]:
         yield running
 
 
-@pytest.mark.parametrize("other", ["contrib", "contrib asgi", "logfire", "fastapi"])
-@pytest.mark.parametrize("put_first", ["ours", "others"])
+@pytest.mark.parametrize(
+    "other", mostly(pytest.mark.thorough, ["contrib", "contrib asgi", "logfire", "fastapi"], "contrib")
+)
+@pytest.mark.parametrize("put_first", mostly(pytest.mark.thorough, ["ours", "others"], "others"))
 @pytest.mark.parametrize("taken_first", ["ours", "others"])
+@pytest.mark.telemetry
 def test_both_work_nothing_is_doubled_and_parents_are_right(
     other: str, put_first: str, taken_first: str, server: Server, tmp_path: Path
 ) -> None:

@@ -186,13 +186,15 @@ def test_carried_work_goes_to_the_request_that_it_is_for_whoever_does_it(server:
 
 def test_what_outlives_its_request_is_a_flow_of_its_own_unless_it_is_carried(server: Server, captured: Finish) -> None:
     left: list[asyncio.Task[None]] = []
+    is_over = asyncio.Event()
 
     async def later(url: str) -> None:
-        await asyncio.sleep(0.2)
+        await is_over.wait()
         await ask(url)
 
     async def work(path: str, _: str) -> None:
-        if path == "/end":
+        if path == "/end":  # the first request has been served by now
+            is_over.set()
             await asyncio.gather(*left)
             return
         left.append(asyncio.create_task(later(f"{server.url}/document?left")))

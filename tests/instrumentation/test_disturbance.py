@@ -21,6 +21,7 @@ import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from selection import examples
 
 import otel_wirecap
 
@@ -104,7 +105,7 @@ def backend() -> Iterator[Backend]:
         thread.start()
         yield server
         server.shutdown()
-        thread.join(5)
+        thread.join(60)
 
 
 class Ours(Exception):  # noqa: N818  # the application's own
@@ -211,8 +212,9 @@ def run(client: str, url: str, body: bytes | list[bytes], reader: Reader) -> lis
 
 
 @pytest.mark.parametrize("client", ["httpx sync", "httpx async", "httpx2 sync", "httpx2 async", "aiohttp"])
+@pytest.mark.sampled(2, rest="thorough")
 def test_a_client_sees_the_same_whatever_comes_and_however_it_reads(client: str, backend: Backend) -> None:
-    @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(30), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(script=scripts, reader=readers, body=bodies)
     def holds(script: Script, reader: Reader, body: bytes | list[bytes]) -> None:
         backend.script = script
@@ -235,7 +237,7 @@ messages = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(100), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(incoming=messages, outgoing=messages, fails_after=st.integers(0, 12), leaves=st.booleans())
 def test_an_application_and_its_server_see_the_same(
     incoming: list[Any], outgoing: list[Any], fails_after: int, leaves: bool

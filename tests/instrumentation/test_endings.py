@@ -13,7 +13,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import aiohttp
 import httpx
 import httpx2
 import pytest
+from waiting import MAX_SECONDS
 from wire import EVENTS, Server, serving
 
 from otel_wirecap import WireCaptureMiddleware
@@ -31,7 +31,9 @@ FIRST_TWO = b"".join(EVENTS[:2])
 
 
 class Breaking(socketserver.StreamRequestHandler):
-    """Sends two events of a stream, then what its path says."""
+    """Sends two events of a stream; when they were read, does what its path says."""
+
+    server: BreakingServer
 
     def handle(self) -> None:
         target = self.rfile.readline().split()[1].decode()
@@ -43,15 +45,14 @@ class Breaking(socketserver.StreamRequestHandler):
         self.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         for event in EVENTS[:2]:
             self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event))
-            self.wfile.flush()
-            time.sleep(0.02)
+        self.server.were_read.wait(MAX_SECONDS)
         if target == "/reset":
             self.reset()
         elif target == "/malformed":
             self.wfile.write(b"no size at all\r\n")
-            time.sleep(0.2)
+            self.connection.recv(1)  # until the client has gone
         elif target == "/stall":
-            time.sleep(20)
+            self.connection.recv(1)
 
     def reset(self) -> None:
         self.connection.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SOL_SOCKET, SO_LINGER: RST
@@ -60,21 +61,29 @@ class Breaking(socketserver.StreamRequestHandler):
         """The client may be gone."""
 
 
+class BreakingServer(socketserver.ThreadingTCPServer):
+    """``were_read`` is to be set when the two events have arrived."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Breaking)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.were_read = threading.Event()
+
+    def handle_error(self, *_: Any) -> None:
+        """Broken on purpose."""
+
+
 @pytest.fixture
-def breaking() -> Iterator[str]:
-    class Threading(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-        block_on_close = False
-
-        def handle_error(self, *_: Any) -> None:
-            """Broken on purpose."""
-
-    with Threading(("127.0.0.1", 0), Breaking) as server:
+def breaking() -> Iterator[BreakingServer]:
+    with BreakingServer() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield server
         server.shutdown()
-        thread.join(5)
+        thread.join(MAX_SECONDS)
 
 
 @pytest.fixture
@@ -83,21 +92,21 @@ def server() -> Iterator[Server]:
         yield running
 
 
-async def by_httpx(url: str) -> Any:
-    async with httpx.AsyncClient(timeout=1) as client, client.stream("GET", url) as response:
+async def by_httpx(url: str, seconds: float = MAX_SECONDS) -> Any:
+    async with httpx.AsyncClient(timeout=seconds) as client, client.stream("GET", url) as response:
         async for chunk in response.aiter_raw():
             yield chunk
 
 
-async def by_httpx2(url: str) -> Any:
-    async with httpx2.AsyncClient(timeout=1) as client, client.stream("GET", url) as response:
+async def by_httpx2(url: str, seconds: float = MAX_SECONDS) -> Any:
+    async with httpx2.AsyncClient(timeout=seconds) as client, client.stream("GET", url) as response:
         async for chunk in response.aiter_raw():
             yield chunk
 
 
-async def by_aiohttp(url: str) -> Any:
-    timeout = aiohttp.ClientTimeout(sock_read=1)
-    async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+async def by_aiohttp(url: str, seconds: float = MAX_SECONDS) -> Any:
+    limits = aiohttp.ClientTimeout(sock_read=seconds)
+    async with aiohttp.ClientSession(timeout=limits) as session, session.get(url) as response:
         async for chunk in response.content.iter_any():
             yield chunk
 
@@ -105,8 +114,8 @@ async def by_aiohttp(url: str) -> Any:
 CLIENTS = {"httpx": by_httpx, "httpx2": by_httpx2, "aiohttp": by_aiohttp}
 
 
-def relay(app: Any) -> list[bytes]:
-    """Calls an application as a server would; what it sent until it ended or failed, and at most for five seconds."""
+def relay(app: Any, seconds: float = MAX_SECONDS) -> list[bytes]:
+    """Calls an application as a server would; what it sent until it ended or failed, or so many seconds were over."""
     sent: list[bytes] = []
 
     async def receive() -> Any:
@@ -124,18 +133,24 @@ def relay(app: Any) -> list[bytes]:
 
     async def go() -> None:
         with contextlib.suppress(Exception):  # a server would log it
-            await asyncio.wait_for(WireCaptureMiddleware(app)(scope, receive, send), 5)
+            await asyncio.wait_for(WireCaptureMiddleware(app)(scope, receive, send), seconds)
 
     asyncio.run(go())
     return sent
 
 
-def relaying(chunks: Callable[[], Any]) -> Any:
+def relaying(chunks: Callable[[], Any], when_first_two: Callable[[], object] = lambda: None) -> Any:
+    """An application that relays; ``when_first_two`` is called when it has sent the first two events."""
+
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
         headers = [(b"content-type", b"text/event-stream")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        relayed = b""
         async for chunk in chunks():
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            relayed += chunk
+            if relayed == FIRST_TWO:
+                when_first_two()
         await send({"type": "http.response.body", "body": b""})
 
     return app
@@ -155,10 +170,13 @@ def body_of(records: list[dict[str, Any]], direction: str) -> bytes:
 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("fault", ["before", "reset", "close", "malformed", "stall"])
+@pytest.mark.sampled(5, rest="thorough")
 def test_a_backend_that_fails_is_an_error_on_both_legs(
-    client: str, fault: str, breaking: str, captured: Finish
+    client: str, fault: str, breaking: BreakingServer, captured: Finish
 ) -> None:
-    sent = relay(relaying(lambda: CLIENTS[client](f"{breaking}/{fault}")))
+    seconds = 3 if fault == "stall" else MAX_SECONDS
+    app = relaying(lambda: CLIENTS[client](f"{breaking.url}/{fault}", seconds), breaking.were_read.set)
+    sent = relay(app, 2 if (client, fault) == ("aiohttp", "malformed") else MAX_SECONDS)
     records = captured()
     if (client, fault) == ("aiohttp", "malformed"):  # aiohttp waits for ever: it is the server that gives up here
         assert ends(records) == {"client": "cancelled", "backend": "cancelled"}
@@ -187,12 +205,12 @@ def test_a_stream_that_is_left_half_read_is_closed_and_the_client_has_its_whole_
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_cancelled_task_is_cancelled_on_both_legs(client: str, breaking: str, captured: Finish) -> None:
+def test_a_cancelled_task_is_cancelled_on_both_legs(client: str, breaking: BreakingServer, captured: Finish) -> None:
     async def cancelled(scope: Any, receive: Any, send: Any) -> None:
         task = asyncio.current_task()
         assert task is not None
-        asyncio.get_running_loop().call_later(0.4, task.cancel)
-        await relaying(lambda: CLIENTS[client](breaking + "/stall"))(scope, receive, send)
+        app = relaying(lambda: CLIENTS[client](breaking.url + "/stall"), task.cancel)
+        await app(scope, receive, send)
 
     async def as_a_task(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.create_task(WireCaptureMiddleware(cancelled)(scope, receive, send))
@@ -250,20 +268,24 @@ PROGRAM = """
 
 @pytest.mark.parametrize("client", ["httpx", "aiohttp"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.sampled(1, rest="faults")
 def test_a_process_that_ends_in_mid_stream_leaves_nothing_open(
-    client: str, number: signal.Signals, breaking: str, tmp_path: Path
+    client: str, number: signal.Signals, breaking: BreakingServer, tmp_path: Path
 ) -> None:
     program = textwrap.dedent(PROGRAM)
     if number == signal.SIGTERM:  # which Python does not turn into an orderly exit by itself
         program = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\n" + program
     with subprocess.Popen(
-        [sys.executable, "-c", program, client, breaking + "/stall"], cwd=tmp_path,
+        [sys.executable, "-c", program, client, breaking.url + "/stall"], cwd=tmp_path,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": os.getcwd()},  # noqa: PTH109
     ) as process:  # fmt: skip
         assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        process.send_signal(number)
-        process.wait(20)
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            process.send_signal(number)
+            process.wait(MAX_SECONDS)
+        finally:
+            process.kill()
     records = [json.loads(line) for line in (tmp_path / "capture.log").read_text().splitlines()]
     directions = [record["direction"] for record in records]
     assert directions[-1] == "system_stop"

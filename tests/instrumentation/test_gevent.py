@@ -106,6 +106,7 @@ def check_greenlets(folder: Path) -> None:
 @pytest.mark.parametrize("interpreter", ["python", "launcher"])  # no second process can be started with the latter
 @pytest.mark.parametrize("writer", ["process", "thread"])
 @pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.sampled(2, rest="servers")
 def test_greenlets_get_their_answers_and_all_of_it_is_captured(
     order: str, writer: str, interpreter: str, tmp_path: Path
 ) -> None:
@@ -122,6 +123,7 @@ def test_greenlets_get_their_answers_and_all_of_it_is_captured(
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for threads in /proc")
 @pytest.mark.parametrize(("writer", "threads"), [("process", ["receiver", "sender"]), ("thread", ["writer"])])
 @pytest.mark.parametrize("order", [*ORDERS][:2])
+@pytest.mark.sampled(1, rest="servers")
 def test_the_application_meets_none_of_the_captures_threads(
     order: str, writer: str, threads: list[str], tmp_path: Path
 ) -> None:
@@ -142,6 +144,7 @@ def test_the_application_meets_none_of_the_captures_threads(
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("order", [*ORDERS][:2])
+@pytest.mark.sampled(1, rest="servers")
 def test_threads_of_the_captures_warn_past_handlers_whose_locks_greenlets_hold(
     order: str, threads: int, tmp_path: Path
 ) -> None:
@@ -180,6 +183,39 @@ def test_threads_of_the_captures_warn_past_handlers_whose_locks_greenlets_hold(
 
 
 @pytest.mark.parametrize("order", [*ORDERS][:2])
+@pytest.mark.sampled(1, rest="servers")
+def test_every_kind_of_line_of_our_threads_passes_the_log_by(order: str, tmp_path: Path) -> None:
+    logging = """
+        import logging
+        from otel_wirecap import native
+        from otel_wirecap.log import WarnOnce, log_error, warn
+
+        class Kept(logging.Handler):
+            def emit(self, record):
+                told.append(record.getMessage())
+
+        told = []
+        logging.getLogger().addHandler(Kept())
+        warn_once = WarnOnce()
+
+        def log_each(where):
+            log_error("error in %s", where)
+            warn("warning in %s", where)
+            for _ in range(2):
+                warn_once("once in %s", where)
+
+        native.start_thread("otel-wirecap-test", log_each, "ours").join(60)
+        log_each("theirs")
+        print(told)
+    """
+    done = run(tmp_path, ORDERS[order], logging)
+    lines = [f"otel-wirecap: {line} in %s" for line in ("error", "warning", "once")]
+    assert done.stdout == f"{[line % 'theirs' for line in lines]}\n", done.stderr
+    assert done.stderr.splitlines() == [line % "ours" for line in lines]
+
+
+@pytest.mark.parametrize("order", [*ORDERS][:2])
+@pytest.mark.servers
 def test_spans_reach_the_applications_processors(order: str, tmp_path: Path) -> None:
     providers = """
         from opentelemetry import trace
@@ -205,41 +241,9 @@ def test_spans_reach_the_applications_processors(order: str, tmp_path: Path) -> 
     check_whole(tmp_path)
 
 
-def test_no_greenlet_waits_for_room_since_all_of_them_would(tmp_path: Path) -> None:
-    stuck = """
-        import os, signal, time
-        import gevent
-        from otel_wirecap.capture.events import EventKind
-        from otel_wirecap.storage.registry import open_writers
-
-        (writer,) = open_writers()
-        assert writer.flush()
-        seconds = []
-
-        def put():
-            for _ in range(40):
-                began = time.monotonic()
-                taken = writer.put(EventKind.DOCUMENT, None, began, "{}", 1 << 20)
-                seconds.append(time.monotonic() - began)
-            return taken
-
-        (pid,) = writers_of()
-        os.kill(pid, signal.SIGSTOP)
-        print(gevent.spawn(put).get())
-        os.kill(pid, signal.SIGCONT)
-        print(max(seconds) < 3)  # a thread waits for five
-    """
-    finding = f"""
-        sys.path.insert(0, {str(HERE.parent / "storage")!r})
-        from driving import writers_of
-    """
-    settings = {"WIRE_CAPTURE_OVERFLOW": "block", "WIRE_CAPTURE_MAX_QUEUE_BYTES": "16MB"}
-    done = run(tmp_path, ORDERS["patched first"], finding, stuck, **settings)
-    assert done.stdout == "False\nTrue\n", done.stderr
-
-
 @pytest.mark.parametrize("writer", ["process", "thread"])
 @pytest.mark.parametrize("order", [*ORDERS][:2])
+@pytest.mark.sampled(1, rest="servers")
 def test_a_process_that_a_greenlet_starts_runs_no_greenlet(order: str, writer: str, tmp_path: Path) -> None:
     starting = """
         import os, subprocess

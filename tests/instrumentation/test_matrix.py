@@ -21,6 +21,8 @@ from typing import Any
 import gateway_app
 import httpx
 import pytest
+from selection import mostly
+from waiting import MAX_SECONDS, wait_until
 from wire import DOCUMENT, EVENTS, Received, Server, serving
 
 HERE = Path(__file__).parent
@@ -95,7 +97,7 @@ def served(
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
         process.send_signal(signal.SIGTERM)
-        process.wait(90)
+        process.wait(MAX_SECONDS)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -143,7 +145,9 @@ def run_all(command: Sequence[str], name: str, folder: Path) -> int:
             for number, client in enumerate(gateway_app.CLIENTS):
                 for path, sent in (("document", DOCUMENT), ("stream", STREAM)):
                     mark = f"<{client} {path}>"
-                    answer = httpx.post(f"{url}/{number}/{path}", json={"model": "m", "mark": mark}, timeout=30)
+                    answer = httpx.post(
+                        f"{url}/{number}/{path}", json={"model": "m", "mark": mark}, timeout=MAX_SECONDS
+                    )
                     assert answer.status_code == 200, answer.text
                     seen.append((mark, answer.content, sent))
         records = read(folder)
@@ -201,22 +205,24 @@ def show(server: str, application: str, exact: int, of: int = 2 * len(gateway_ap
     assert row in (ROOT / "docs" / "coverage.md").read_text(encoding="utf-8").splitlines()
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", mostly(pytest.mark.servers, SERVERS, "gunicorn, uvicorn worker"))
 def test_a_server_with_every_client(server: str, tmp_path: Path) -> None:
     show(server, "raw ASGI", run_all(SERVERS[server], "raw", tmp_path))
 
 
 # Not granian: it tells nobody but who asks.
+@pytest.mark.servers
 @pytest.mark.parametrize("server", ["uvicorn, h11", "uvicorn, httptools", "hypercorn", "gunicorn -k asgi"])
 def test_a_client_that_leaves_is_noticed_even_where_the_application_never_asks(server: str, tmp_path: Path) -> None:
     with serving() as backend, served(SERVERS[server], "raw", backend, tmp_path) as url:
-        with httpx.stream("POST", url + "/endless", content=b"{}") as response:
+        with httpx.stream("POST", url + "/endless", content=b"{}", timeout=MAX_SECONDS) as response:
             next(response.iter_raw())
-        time.sleep(3)
+        wait_until(lambda: b'"outbound_stream_end"' in (tmp_path / "capture.jsonl").read_bytes())
     ends = [r["metadata"]["outcome"] for r in read(tmp_path) if r["direction"] == "outbound_stream_end"]
     assert ends == ["client_disconnect"]
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_framework_with_every_client(framework: str, tmp_path: Path) -> None:
     show("uvicorn, h11", framework, run_all(SERVERS["uvicorn, h11"], framework, tmp_path))
@@ -225,6 +231,7 @@ def test_a_framework_with_every_client(framework: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(300)  # two dozen requests at once, each through an SDK that is slow to import
 @pytest.mark.parametrize("writer", ["process", "thread"])
 @pytest.mark.parametrize("server", WSGI_SERVERS)
+@pytest.mark.servers
 def test_a_wsgi_server_with_every_client(server: str, writer: str, tmp_path: Path) -> None:
     exact = run_wsgi(WSGI_SERVERS[server], tmp_path, writer)
     show(server, f"Flask | {writer}", exact, 2 * len(gateway_app.SYNC_CLIENTS) * AT_ONCE)

@@ -111,6 +111,7 @@ def test_each_hop_names_its_own_span_and_the_capture_has_what_was_sent(
     [("auto", None, "ours"), ("auto", GIVEN, GIVEN), ("always", None, "ours"), ("always", GIVEN, "ours"),
      ("never", None, None), ("never", GIVEN, GIVEN)],
 )  # fmt: skip
+@pytest.mark.sampled(6, rest="thorough")
 def test_what_is_wanted_is_sent(
     wanted: str, given: str | None, sent: str | None, get: Callable[..., None], server: Server,
     provider: TracerProvider, exporter: InMemorySpanExporter, capture_file: Path, read_capture: Read,

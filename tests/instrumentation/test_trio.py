@@ -76,7 +76,7 @@ def test_websockets_on_trio(captured: Finish) -> None:
 
     thread = threading.Thread(target=asyncio.run, args=(backend(),))
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
 
     async def go() -> None:
         async with connect(f"ws://127.0.0.1:{port[0]}/v1/realtime") as connection:
@@ -87,7 +87,7 @@ def test_websockets_on_trio(captured: Finish) -> None:
         trio.run(go)
     finally:
         done.set()
-        thread.join(30)
+        thread.join(60)
     assert [(r["direction"], r["payload"]) for r in captured()][:3] == [
         ("websocket_start", None), ("websocket_message", "hello"), ("websocket_message", "hello"),
     ]  # fmt: skip

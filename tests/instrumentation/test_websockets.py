@@ -62,13 +62,13 @@ def served() -> Iterator[Gateway]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.01)
 
     def stop() -> None:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
 
     yield Gateway(f"ws://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", stop)
     stop()
@@ -145,7 +145,7 @@ def test_a_websocket_that_is_refused_or_broken_says_so(
 ) -> None:
     ends = contextlib.suppress(websockets.InvalidStatus, websockets.ConnectionClosed)
     with ends, connect_sync(served.url + path, subprotocols=["realtime"]) as client:
-        client.recv(timeout=10)
+        client.recv(timeout=60)
     served.stop()
     records = captured()
     for leg in (of(records, "client"), of(records, "backend")):
@@ -164,7 +164,7 @@ def test_every_end_of_a_client_connection_is_told(
     def use(backend: str) -> None:
         with connect_sync(backend) as client, contextlib.suppress(websockets.ConnectionClosed):
             client.send(order)
-            client.recv(timeout=10)
+            client.recv(timeout=60)
 
     async def go() -> None:
         async with echo() as backend:
@@ -261,7 +261,7 @@ def test_a_redirected_upgrade_is_followed_in_one_flow(kind: str, captured: Finis
 
     def use(url: str) -> None:
         with connect_sync(url) as client:
-            assert client.recv(timeout=10) == "hello"
+            assert client.recv(timeout=60) == "hello"
 
     asyncio.run(go())
     first, second = [r["metadata"] for r in captured() if r["direction"] == "websocket_start"]

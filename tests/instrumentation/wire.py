@@ -134,4 +134,4 @@ def serving() -> Iterator[Server]:
             yield server
         finally:
             server.shutdown()
-            thread.join(5)
+            thread.join(60)

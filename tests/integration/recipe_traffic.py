@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DELAY_HEADER = "x-demo-delay"
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -93,11 +93,11 @@ def server(command: Sequence[str], cwd: Path, **environ: str) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(15)
+            process.wait(60)
         finally:
             process.kill()
             process.wait()
-            reader.join(5)
+            reader.join(60)
 
 
 def send(proxy: str, kept: Kept, key: str, *, delay: float = 0.0) -> Kept:

@@ -373,6 +373,7 @@ FIRST = {"the application": PYTHON, "run": RUN, "opentelemetry-instrument": INST
     [("the application", "fork"), ("the application", "spawn"), ("the application", "forkserver"),
      ("run", "spawn"), ("opentelemetry-instrument", "fork")],
 )  # fmt: skip
+@pytest.mark.sampled(1, rest="faults")
 def test_no_writer_of_a_child_process_remains_as_a_zombie(
     first: str, method: str, start: Start, tmp_path: Path
 ) -> None:
@@ -385,6 +386,7 @@ def test_no_writer_of_a_child_process_remains_as_a_zombie(
 
 
 @pytest.mark.parametrize("first", ["the application", "run"])
+@pytest.mark.sampled(1, rest="faults")
 def test_no_writer_of_a_killed_process_remains_as_a_zombie(first: str, start: Start) -> None:
     container = start(KILLED, first=FIRST[first])
     assert container.output().readline() == "done\n"
@@ -393,6 +395,7 @@ def test_no_writer_of_a_killed_process_remains_as_a_zombie(first: str, start: St
     assert container.outermost.returncode == 0
 
 
+@pytest.mark.faults
 def test_who_adopts_orphans_without_being_the_first_process_waits_for_writers(start: Start) -> None:
     container = start(SUBREAPER + KILLED, namespace=False)
     assert container.output().readline() == "done\n"
@@ -409,12 +412,14 @@ def test_a_child_of_the_application_is_left_to_it(start: Start) -> None:
     assert container.finish() == "7\n"
 
 
+@pytest.mark.faults
 def test_an_application_that_waits_for_any_child_sees_each_of_its_own(start: Start) -> None:
     container = start(EVERY_CHILD_WAITED_FOR)
     assert container.finish() == "all are seen\n"
     assert container.outermost.returncode == 0
 
 
+@pytest.mark.faults
 def test_under_run_an_application_can_wait_until_it_has_no_child(start: Start, tmp_path: Path) -> None:
     container = start(NO_CHILD_LEFT, first=RUN)
     assert container.finish() == "[0, 1, 2]\n"
@@ -437,6 +442,7 @@ def test_run_waits_for_every_orphan_as_the_first_process_is_expected_to(start: S
     ],
     ids=["run, command killed", "run, stopped by a signal", "the application, child killed"],
 )
+@pytest.mark.sampled(1, rest="faults")
 def test_the_first_process_does_not_end_before_what_others_sent_is_written(
     first: list[str], program: str, file: str, code: int, start: Start, tmp_path: Path
 ) -> None:
@@ -465,6 +471,7 @@ SERVERS = {
 
 
 @pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.servers
 def test_a_server_whose_workers_are_killed_keeps_no_zombies(server: str, start: Start, tmp_path: Path) -> None:
     (tmp_path / "served.py").write_text(SERVED)
     with socket.socket() as probe:

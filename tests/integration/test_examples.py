@@ -53,7 +53,7 @@ def running(command: list[str], port: int, environment: dict[str, str], log: Pat
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(20)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -86,7 +86,7 @@ def test_the_sdk_script_is_captured(backend: str, tmp_path: Path) -> None:
     command = [str(BIN / "otel-wirecap"), "run", "--capture-file", str(tmp_path / "script.log"), "--"]
     command += [sys.executable, str(PROJECT / "examples" / "sdk_script.py")]
     environment = {"OPENAI_BASE_URL": backend + "/v1", "OPENAI_API_KEY": key, "MODEL": "demo-small"}
-    done = subprocess.run(command, env=CLEAN | environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=CLEAN | environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     records = traffic(tmp_path / "script.log")
@@ -100,7 +100,7 @@ def test_the_proxy_that_captures_itself_records_four_legs(backend: str, tmp_path
     command = [sys.executable, "examples/fastapi_proxy_instrumented.py", "--port", str(port)]
     settings = {"BACKEND_URL": backend, "WIRE_CAPTURE_FILE": str(tmp_path / "proxy.log")}
     with running(command, port, settings, tmp_path / "proxy.out", 30) as address:
-        answer = httpx2.post(address + "/v1/chat/completions", json=ASK, timeout=30).content
+        answer = httpx2.post(address + "/v1/chat/completions", json=ASK, timeout=60).content
     records = traffic(tmp_path / "proxy.log")
     check_four_legs(records, answer)
     assert {record["backend"] for record in records} == {"127.0.0.1"}

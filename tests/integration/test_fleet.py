@@ -23,12 +23,14 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "fleet.md"
 CHDB_PYTHON = os.environ.get("CHDB_PYTHON")
 SECONDS = 120
 
+pytestmark = pytest.mark.telemetry
+
 SCRIPT = """
 import os, httpx
 url = os.environ["BACKEND"] + "/v1/chat/completions"
 def ask(model, messages, stream=False):
     body = {"model": model, "messages": messages, "stream": stream}
-    return httpx.post(url, json=body, headers={"x-session-id": "agent"}, timeout=30)
+    return httpx.post(url, json=body, headers={"x-session-id": "agent"}, timeout=60)
 first = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}]
 ask("demo-small", first)
 ask("demo-small", [*first, {"role": "user", "content": "And now?"}], stream=True)
@@ -189,7 +191,7 @@ def demo_backend() -> Iterator[str]:
         thread.join(0.01)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)
 
 
 def records_of(path: Path) -> list[dict[str, Any]]:

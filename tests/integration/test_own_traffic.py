@@ -69,7 +69,7 @@ def test_every_exchange_is_captured_byte_for_byte_on_both_legs(key: str, tmp_pat
             assert proxy.stderr is not None
             address = next(word for word in proxy.stderr.readline().split() if word.startswith("http://"))
             try:
-                with httpx2.Client(timeout=20) as client:
+                with httpx2.Client(timeout=60) as client:
                     for path in PATHS:
                         for name, upload in uploads(key).items():
                             mark = f"{path}?case={name}"
@@ -85,7 +85,7 @@ def test_every_exchange_is_captured_byte_for_byte_on_both_legs(key: str, tmp_pat
                             got[mark] = (response.status_code, raw, cut)
             finally:
                 proxy.send_signal(signal.SIGTERM)
-                proxy.wait(20)
+                proxy.wait(60)
         received = {dict(request.headers)["x-mark"]: request.body for request in server.received}
     assert key not in capture.read_text()
 

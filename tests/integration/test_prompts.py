@@ -37,7 +37,7 @@ def started(*module: str, **variables: str) -> tuple[subprocess.Popen[str], str]
 
 def stopped(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,8 @@ from redaction_backend import NAMES, Backend, Words
 from otel_wirecap.llm.sse import SSEParser
 from otel_wirecap.reading.reader import read_records
 
+pytestmark = pytest.mark.sdks
+
 ALNUM = string.ascii_letters + string.digits
 FORMATS = ("jsonl", "text", "structured", "cbor")
 MARKER = "[REDACTED]"
@@ -111,7 +113,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         assert done.returncode == 0, done.stderr[-3000:]
         for form, proxy in proxies.items():
             proxy.send_signal(signal.SIGTERM)
-            told[form] += proxy.communicate(timeout=20)[1]
+            told[form] += proxy.communicate(timeout=60)[1]
         told |= {"spans": (folder / "spans").read_text(), "log": (folder / "log").read_text()}
         yield Run(planted, captures, told, json.loads((folder / "received").read_text()), words, backend.requests)
     finally:

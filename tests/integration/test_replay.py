@@ -26,7 +26,10 @@ SHARED = PROJECT.parent / "shared"
 TOOLS, TRAFFIC = SHARED / "tools", SHARED / "traffic" / "public.jsonl"
 BIN = Path(sys.executable).parent
 
-pytestmark = pytest.mark.skipif(not TRAFFIC.exists(), reason="the recorded traffic is not beside the checkout")
+pytestmark = [
+    pytest.mark.skipif(not TRAFFIC.exists(), reason="the recorded traffic is not beside the checkout"),
+    pytest.mark.servers,
+]
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
 LARGE = {"WIRE_CAPTURE_MAX_BYTES": "1GB", "WIRE_CAPTURE_TOTAL_MAX_BYTES": "2GB"}
@@ -82,7 +85,7 @@ def process(command: list[str], port: int, environment: dict[str, str], log: Pat
     with log.open("wb") as output:
         running = subprocess.Popen(command, env=CLEAN | environment, stdout=output, stderr=output, cwd=PROJECT)
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while time.monotonic() < deadline:
                 assert running.poll() is None, log.read_text()
                 with socket.socket() as probe:
@@ -95,7 +98,7 @@ def process(command: list[str], port: int, environment: dict[str, str], log: Pat
         finally:
             running.send_signal(signal.SIGTERM)
             try:
-                running.wait(20)
+                running.wait(60)
             except subprocess.TimeoutExpired:
                 running.kill()
                 running.wait()

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from selection import mostly
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +82,7 @@ def free_port() -> int:
 
 def load(url: str, finished: list[str], stop: threading.Event, name: str) -> None:
     number = 0
-    with httpx.Client(timeout=20) as client:
+    with httpx.Client(timeout=60) as client:
         while not stop.is_set():
             mark = f"{name}-{number}"
             number += 1
@@ -92,7 +93,8 @@ def load(url: str, finished: list[str], stop: threading.Event, name: str) -> Non
                 time.sleep(0.01)
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", mostly(pytest.mark.servers, SERVERS, "uvicorn --workers 2"))
+@pytest.mark.servers
 def test_what_was_finished_when_the_signal_came_is_in_the_file(server: str, tmp_path: Path) -> None:
     (tmp_path / "application.py").write_text(APPLICATION)
     port = free_port()
@@ -129,9 +131,9 @@ def test_what_was_finished_when_the_signal_came_is_in_the_file(server: str, tmp_
         process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         stop.set()
-        process.wait(30)
+        process.wait(60)
         for client in clients:
-            client.join(30)
+            client.join(60)
     finally:
         stop.set()
         with contextlib.suppress(ProcessLookupError):

@@ -10,6 +10,7 @@ SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.thorough
 def test_nothing_is_left_over_after_many_streams() -> None:
     # In full by hand: python benchmarks/soak.py
     command = [sys.executable, str(SOAK), "--requests", "1200", "--concurrency", "100"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from anthropic.types import Message
 from google.genai.types import GenerateContentResponse
+from message_texts import begin_as
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 from pydantic import ValidationError
@@ -220,9 +221,9 @@ def test_a_recorded_stream_assembles_to_the_shape_that_the_vendor_declares(entry
 
 @of("chat", "responses", "messages", "generate")
 def test_a_recorded_stream_cut_short_gives_what_came(entry: Any) -> None:
-    parser, assembly = SSEParser(), StreamAssembly(max_bytes=1 << 24)
+    parser, assembly, whole = SSEParser(), StreamAssembly(max_bytes=1 << 24), message_of(entry)
     events = parser.feed(entry["response_body"].encode())
     for number, event in enumerate(events):
         assembly.add(event)
         if number % 17 == 0:
-            json.dumps(assembly.message())
+            assert begin_as(assembly.message(), whole)

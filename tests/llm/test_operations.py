@@ -117,7 +117,10 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(JSON)
-def test_nothing_that_is_json_makes_it_fail(value: Any) -> None:
-    parameters_of(value)
-    answer_of(value)
-    operation_of("/model/x/invoke", value)
+def test_whatever_json_says_is_told_in_the_types_of_attributes(value: Any) -> None:
+    parameters, answer = parameters_of(value), answer_of(value)
+    assert all(number is None or abs(number) < float("inf") for number in parameters)
+    assert isinstance(parameters.max_tokens, int | None)
+    assert isinstance(answer.id, str | None)
+    assert all(answer.finish_reasons)
+    assert operation_of("/model/x/invoke", value) in {"chat", "text_completion"}

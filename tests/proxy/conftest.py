@@ -95,7 +95,7 @@ def serve_app(servers):
                 listener.close()
             for connection in list(server.server_state.connections):
                 connection.transport.abort()
-            await asyncio.wait_for(asyncio.gather(*server.server_state.tasks, return_exceptions=True), 5)
+            await asyncio.wait_for(asyncio.gather(*server.server_state.tasks, return_exceptions=True), 60)
             await server.lifespan.shutdown()
 
         servers.push_async_callback(stop)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,21 +16,15 @@ class Lines(list[bytes]):
 
 
 @pytest.fixture(scope="session")
-def demo_lines(tmp_path_factory) -> Lines:
-    """The lines of a capture: thirteen flows on both legs, streams and others, an error, a client that left."""
-    path = tmp_path_factory.mktemp("demo") / "demo.log"
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
-    command = [sys.executable, "-m", "otel_wirecap", "demo", "--capture-file", str(path)]
-    subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60)
-    return Lines(path.read_bytes().splitlines(keepends=True))
+def demo_lines(demo_capture) -> Lines:
+    """The lines of the demonstration's capture."""
+    return Lines(demo_capture.read_bytes().splitlines(keepends=True))
 
 
 @pytest.fixture
-def demo(demo_lines, tmp_path) -> Path:
+def demo(demo_capture, tmp_path) -> Path:
     """That capture in a file of its own."""
-    path = tmp_path / "demo.log"
-    path.write_bytes(b"".join(demo_lines))
-    return path
+    return shutil.copy(demo_capture, tmp_path / "demo.log")
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 PATHS = ("retried", "paused", "held", "left")
-PAUSE = 1.0
+PAUSE = 2.0
 BETWEEN_ATTEMPTS = 0.15
 SESSION = "session-of-pauses"
 WORDS = ("Every ", "byte ", "arrives ", "late.")
@@ -108,7 +108,7 @@ def capture(folder: Path) -> Path:
             assert process.stdout is not None
             port = int(process.stdout.readline())
             for how in PATHS:
-                client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+                client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
                 client.request("POST", f"/{how}", b"{}", {"x-session-id": SESSION, "content-type": "application/json"})
                 answer = client.getresponse()
                 if how == "left":
@@ -120,13 +120,14 @@ def capture(folder: Path) -> Path:
             _wait_for(path, b'"client_disconnect"')
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
     return path
 
 
 def _wait_for(path: Path, text: bytes) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and text not in path.read_bytes():
+    deadline = time.monotonic() + 60
+    while text not in path.read_bytes():
+        assert time.monotonic() < deadline, f"{text!r} is not in the capture"
         time.sleep(0.05)
 
 

@@ -213,11 +213,11 @@ def capture(folder: Path, requests: list[tuple[str, dict[str, Any]]]) -> Path:
                     f"http://127.0.0.1:{port}{where}", json.dumps(body).encode(),
                     {"content-type": "application/json", "x-session-id": SESSION},
                 )  # fmt: skip
-                with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=30) as answer:
+                with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=60) as answer:
                     answer.read()
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
     return path
 
 

@@ -33,7 +33,7 @@ WRITER = """
 
 
 def writing(path: Path, form: str = "jsonl", compression: str = "none") -> subprocess.Popen[bytes]:
-    found = f"{ROOT / 'tests' / 'storage'}{os.pathsep}{ROOT}"
+    found = os.pathsep.join(map(str, (ROOT / "tests" / "storage", ROOT / "tests", ROOT)))
     command = [sys.executable, "-c", textwrap.dedent(WRITER), str(path), form, compression]
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": found})
 

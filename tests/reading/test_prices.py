@@ -57,10 +57,11 @@ def run_show(flow: str, path: Path, *more: str) -> str:
     """What ``show`` prints, with a mark on stderr where the table was loaded."""
     code = "import sys; from otel_wirecap.cli import main; main(sys.argv[1:]); print('genai_prices' in sys.modules)"
     command = [sys.executable, "-c", code, "show", flow, str(path), *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 @needs_table
+@pytest.mark.thorough
 def test_what_the_table_said_is_remembered_until_another_table_is_installed(tmp_path, cache_folder, monkeypatch):
     path = tmp_path / "demo.log"
     usage = {"prompt_tokens": 1000, "completion_tokens": 100}

@@ -15,12 +15,15 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from selection import examples
 
 from otel_wirecap.capture.formats import CBOR, JSONLines
 from otel_wirecap.reading import captures as captures_module
+from otel_wirecap.reading import index
 from otel_wirecap.reading.captures import Captures
 from otel_wirecap.reading.distribution import ACCURACY, Distribution
-from otel_wirecap.reading.gaps import Gaps, gaps_in
+from otel_wirecap.reading.flows import FlowCollector
+from otel_wirecap.reading.quick import QuickCollector, quick_flows
 from otel_wirecap.reading.stats import TIMES, Statistics, statistics_of
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -66,8 +69,12 @@ def test_of_nothing_there_is_no_percentile():
 # -- gaps ------------------------------------------------------------------------------------------------------------
 
 
-def counted(gaps: Gaps) -> list[dict]:
-    return [{**one.document(), "mean": None} for one in (gaps.backend, gaps.client)]
+def counted(statistics: Statistics) -> list[dict]:
+    """The gaps of both legs, but for the mean: that depends on the order in which they were added."""
+    return [
+        {**one.document(), "mean": None, "histogram": one.histogram(50)}
+        for one in (statistics.backend_gap_ms, statistics.client_gap_ms)
+    ]
 
 
 def by_records(lines) -> dict[str, list[float]]:
@@ -83,35 +90,57 @@ def by_records(lines) -> dict[str, list[float]]:
     return found
 
 
-def gaps_of(path: Path) -> Gaps:
-    with Captures([path], use_index=False) as captures:
-        return captures.gaps(captures.flows())
+def gaps_of(path: Path, *, use_index: bool = False) -> Statistics:
+    with Captures([path], use_index=use_index) as captures:
+        return statistics_of(captures.flows())
 
 
 def test_the_gaps_are_those_between_the_records_of_chunks(demo, demo_lines):
-    gaps, exact = gaps_of(demo), by_records(demo_lines)
-    for distribution, direction in ((gaps.backend, "stream_chunk"), (gaps.client, "outbound_stream_chunk")):
+    found, exact = gaps_of(demo), by_records(demo_lines)
+    for distribution, direction in (
+        (found.backend_gap_ms, "stream_chunk"),
+        (found.client_gap_ms, "outbound_stream_chunk"),
+    ):
         assert distribution.count == len(exact[direction]) > 50
         assert distribution.total == pytest.approx(sum(exact[direction]), abs=0.01)
         assert distribution.most == pytest.approx(max(exact[direction]), abs=0.01)
         assert distribution.percentile(50) == pytest.approx(statistics.median_low(exact[direction]), rel=0.03)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 @given(st.lists(st.integers(0, 320_000), max_size=5))
 def test_the_gaps_of_parts_make_those_of_the_whole(demo_lines, tmp_path_factory, cuts):
     path = tmp_path_factory.mktemp("parts") / "demo.log"
     path.write_bytes(b"".join(demo_lines))
     with Captures([path], use_index=False) as captures:
         (source,) = captures.sources
-        whole, found = gaps_in(source), Gaps()
+        whole, found = quick_flows(source), FlowCollector()
         bounds = sorted({0, source.size, *(min(cut, source.size) for cut in cuts)})
         for start, end in itertools.pairwise(bounds):
-            found.merge(gaps_in(source, start, end))
-    assert counted(found) == counted(whole)
+            found.merge(quick_flows(source, start, end))
+    assert counted(statistics_of(found.flows)) == counted(statistics_of(whole.flows))
 
 
-def test_gaps_are_the_same_by_several_processes_compressed_in_cbor_and_in_another_order_of_members(
+def test_a_clock_that_is_set_back_between_two_chunks_makes_no_negative_gap(demo_lines, tmp_path):
+    (line,) = itertools.islice((one for one in demo_lines if b'"direction":"stream_chunk"' in one), 1)
+    records = [orjson.loads(line) | {"timestamp_unix": moment} for moment in (100.0, 101.0, 100.5, 101.25)]
+    lines = [orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records]
+    slow = FlowCollector()
+    for record in records:
+        slow.add(record)
+    for parts in ([lines], [lines[:2], lines[2:]], [[one] for one in lines]):
+        merged = FlowCollector()
+        for part in parts:
+            quick = QuickCollector("file")
+            quick.take(0, b"".join(part))
+            merged.merge(quick.finish())
+        for collector in (merged, slow):
+            (flow,) = collector.flows
+            gaps = flow.attempts[0].gaps.ms
+            assert (gaps.count, gaps.least, gaps.most, gaps.total) == (3, 0.0, 1000.0, 1750.0)
+
+
+def test_gaps_are_the_same_by_several_processes_compressed_in_cbor_indexed_and_in_another_order_of_members(
     demo, demo_lines, tmp_path, monkeypatch
 ):
     exact = counted(gaps_of(demo))
@@ -129,6 +158,15 @@ def test_gaps_are_the_same_by_several_processes_compressed_in_cbor_and_in_anothe
         )
     )
     assert counted(gaps_of(turned)) == exact
+    monkeypatch.setattr(index, "LEAST_BYTES", 1)
+    half = len(demo_lines) // 2
+    growing = tmp_path / "growing.log"
+    growing.write_bytes(b"".join(demo_lines[:half]))
+    gaps_of(growing, use_index=True)
+    with growing.open("ab") as file:
+        file.writelines(demo_lines[half:])
+    assert counted(gaps_of(growing, use_index=True)) == exact  # an index, and what came after it
+    assert counted(gaps_of(growing, use_index=True)) == exact  # an index alone
     monkeypatch.setattr(captures_module, "MANY_BYTES", 1)
     monkeypatch.setattr(captures_module, "PART_BYTES", 20_000)
     assert counted(gaps_of(demo)) == exact
@@ -137,7 +175,7 @@ def test_gaps_are_the_same_by_several_processes_compressed_in_cbor_and_in_anothe
 def test_gaps_are_those_of_the_flows_that_were_chosen(demo):
     with Captures([demo], use_index=False) as captures:
         flow = next(flow for flow in captures.flows() if flow.outer.chunks > 3)
-        assert captures.gaps([flow]).client.count == flow.outer.chunks - 1
+        assert statistics_of([flow]).client_gap_ms.count == flow.outer.chunks - 1
 
 
 # -- numbers ---------------------------------------------------------------------------------------------------------
@@ -146,7 +184,7 @@ def test_gaps_are_those_of_the_flows_that_were_chosen(demo):
 def test_requests_errors_and_tokens_are_those_of_the_records(demo, demo_lines):
     with Captures([demo], use_index=False) as captures:
         flows = captures.flows()
-        told = statistics_of(flows, captures.gaps(flows)).document()
+        told = statistics_of(flows).document()
     records = [orjson.loads(line) for line in demo_lines]
     directions = Counter(record["direction"] for record in records)
     assert (told["requests"], told["attempts"]) == (directions["inbound_request"], directions["outbound_request"])
@@ -187,7 +225,7 @@ def stats(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess
     kept = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"}}
     command = [sys.executable, "-m", "otel_wirecap", "stats", *map(str, arguments)]
     base = {"PYTHONUTF8": "1", **kept, **environ}
-    return subprocess.run(command, env=base, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=base, capture_output=True, text=True, timeout=120)
 
 
 def test_the_command_shows_counts_percentiles_histograms_and_groups(demo):

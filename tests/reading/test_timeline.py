@@ -41,7 +41,7 @@ def run(made, tmp_path):
         base = {name: value for name, value in os.environ.items() if name not in dropped}
         known = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONUTF8": "1"}
         command = [sys.executable, "-m", "otel_wirecap", "timeline", *arguments]
-        return subprocess.run(command, env=base | known | environ, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env=base | known | environ, capture_output=True, text=True, timeout=120)
 
     return call
 
@@ -158,6 +158,7 @@ def test_the_page_says_in_words_what_its_marks_say(run, made):
 
 
 @pytest.mark.parametrize("columns", [20, 40, 79, 80, 120, 250])
+@pytest.mark.sampled(2, rest="thorough")
 def test_no_line_is_wider_than_the_terminal(run, made, columns):
     for gap in ("1ms", "1s"):
         lines = run(SESSION, str(made), "--gap", gap, COLUMNS=str(columns)).stdout.splitlines()

@@ -191,6 +191,7 @@ def test_of_a_capture_that_was_never_rotated_the_missing_beginning_is_a_problem(
 
 
 @pytest.mark.parametrize("writer", ["process", "thread"])
+@pytest.mark.sampled(1, rest="faults")
 def test_a_process_that_still_runs_may_have_open_exchanges_and_one_that_was_killed_may_not(tmp_path, writer):
     path = tmp_path / "capture.log"
     with running(path, writer) as process:
@@ -198,8 +199,8 @@ def test_a_process_that_still_runs_may_have_open_exchanges_and_one_that_was_kill
         assert [problem for problem in found if problem.kind != "damaged"] == []  # a line may be half written
         assert verification.running == 1
         process.send_signal(signal.SIGKILL)
-        process.wait(30)
-    deadline = time.monotonic() + 30
+        process.wait(60)
+    deadline = time.monotonic() + 60
     while writer == "process" and b'"abandoned"' not in path.read_bytes():  # it still writes what it was sent
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -215,13 +216,14 @@ def running(path: Path, writer: str) -> Iterator[subprocess.Popen[bytes]]:
     kept["WIRE_CAPTURE_WRITER"] = writer
     process = subprocess.Popen([sys.executable, "-c", STREAMING, str(path)], env=kept)
     try:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and b'"stream_chunk"' not in (path.read_bytes() if path.exists() else b""):
+        deadline = time.monotonic() + 60
+        while b'"stream_chunk"' not in (path.read_bytes() if path.exists() else b""):
+            assert time.monotonic() < deadline, "nothing is captured"
             time.sleep(0.05)
         yield process
     finally:
         process.kill()
-        process.wait(30)
+        process.wait(60)
 
 
 def test_two_processes_number_by_themselves_and_the_same_capture_in_two_files_is_two_captures(demo, tmp_path):
@@ -247,7 +249,7 @@ def test_a_capture_without_numbers_says_that_holes_cannot_be_known(demo, demo_li
 
 def verify(*arguments: str | Path, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "otel_wirecap", "verify", *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=60)
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=120)
 
 
 def test_the_command_says_whole_and_ends_with_0_or_names_the_places_and_ends_with_1(demo, demo_lines):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from leftovers import RUN_ID
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "writer_home" in metafunc.fixturenames:
-        this_process = metafunc.definition.get_closest_marker("meddles_with_this_process")
+        this_process = metafunc.definition.get_closest_marker("in_process_only")
         metafunc.parametrize("writer_home", ["thread"] if this_process else ["process", "thread"], indirect=True)
 
 
@@ -32,7 +34,7 @@ def make_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     def make(size: str) -> Path:
         folder = tmp_path / f"disk{len(made)}"
         folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "none", folder]
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", os.environ[RUN_ID], folder]
         if subprocess.run(command, check=False, capture_output=True).returncode:
             pytest.skip("mounting is not permitted here")
         made.append(folder)

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from waiting import MAX_SECONDS
+from waiting import wait_until as wait_until  # who drives a writer waits for it
 
 from otel_wirecap.capture.events import RequestHead, ResponseHead
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.config import load_config
 from otel_wirecap.storage.record_writer import RecordWriter
 from otel_wirecap.storage.writer import CaptureWriter
+from otel_wirecap.storage.writer_process import WriterProcess
 from otel_wirecap.storage.writer_thread import WriterThread
 
+HERE = Path(__file__).parent
+CHILD_PATH = os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[1])))
+"""PYTHONPATH of a program of a test that imports the tests' modules."""
 SSE = [(b"content-type", b"text/event-stream")]
 
 
+class PatientWriter(CaptureWriter):
+    """Waits as long as a slow machine needs, unless a test says otherwise."""
+
+    def flush(self, timeout: float = MAX_SECONDS) -> bool:
+        return super().flush(timeout)
+
+    def close(self, timeout: float = MAX_SECONDS) -> bool:
+        return super().close(timeout)
+
+
 def open_writer(path: Path, **settings: Any) -> CaptureWriter:
-    writer = CaptureWriter(load_config({"capture_file": path, **settings}, os.environ), str(path))
+    writer = PatientWriter(load_config({"capture_file": path, **settings}, os.environ), str(path))
     writer.open()
     return writer
 
@@ -96,11 +113,33 @@ def writers_of(pid: int | None = None) -> list[int]:
     return [process for process in processes if command_of(process).endswith(end)]
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.01)
+def is_sent(writer: CaptureWriter) -> bool:
+    """Whether all that was put has been sent to a writer in a process of its own."""
+    home = writer._home
+    assert isinstance(home, WriterProcess)
+    sent = 0 if home._sender is None else home._sender.weight
+    return sent == writer._queue._put_bytes and not home._events_on_their_way
+
+
+def chunks_safe(writer: CaptureWriter) -> int:
+    """How many chunks of its one open stream would stay if this process were killed now.
+
+    They are in the file, or with a writer in a process of its own.
+    """
+    home = writer._home
+    if isinstance(home, WriterProcess):
+        put_before = ("begin", "response")
+        return 0 if home._sender is None else home._sender.events - home._events_on_their_way - len(put_before)
+    written_before = ("system_start", "outbound_request", "stream_start")
+    return writer.stats().records - len(written_before)
+
+
+def is_stuck(writer: CaptureWriter) -> bool:
+    """Whether a writer in a process of its own does not take all that is being sent to it."""
+    home = writer._home
+    assert isinstance(home, WriterProcess)
+    assert home._connection is not None
+    return home._events_on_their_way > 0 and not select.select([], [home._connection], [], 0)[1]
 
 
 def is_gone(pid: int) -> bool:

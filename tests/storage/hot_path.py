@@ -27,13 +27,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+sys.path.append(str(Path(__file__).parents[1]))  # what all tests share, which pytest finds by itself
+
 from driving import record_writer_of
 
 import otel_wirecap
 from otel_wirecap.capture.exchange import Exchange
 from otel_wirecap.capture.recorder import Recorder
 from otel_wirecap.instrumentation.runtime import active
-from otel_wirecap.storage import writer_thread
+from otel_wirecap.storage import pauses
 from otel_wirecap.storage.channel import Sender
 from otel_wirecap.storage.writer import CaptureWriter
 
@@ -204,7 +207,7 @@ def current_writer() -> CaptureWriter:
 def count() -> Figures:
     """Counts all, in a capture without a thread."""
     CaptureWriter._start = lambda _writer: None  # type: ignore[method-assign]
-    writer_thread.WORK_SLICE_NS = 10**18  # no pause: whether one is due is a question of time
+    pauses.WORK_SLICE_NS = 10**18  # no pause: whether one is due is a question of time
     with tempfile.TemporaryDirectory() as folder:
         capture = Path(folder) / "capture.log"
         otel_wirecap.instrument(capture_file=capture, capture_flush_interval=3600, capture_writer="thread")

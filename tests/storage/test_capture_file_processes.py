@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import MAX_SECONDS, wait_until
 
 from otel_wirecap.storage.capture_file import CaptureFile
 
@@ -46,7 +47,7 @@ def start(target: Callable[..., None], *arguments: object) -> Any:
 
 def join(processes: list[Any]) -> None:
     for process in processes:
-        process.join(30)
+        process.join(MAX_SECONDS)
         assert process.exitcode == 0
 
 
@@ -203,6 +204,13 @@ def test_files_moved_away_while_processes_write_hold_what_is_not_in_the_capture(
     }
 
 
+def waits_for_a_lock(pid: int) -> bool:
+    """Whether the kernel's list of locks has a process among those that wait."""
+    return any(
+        "->" in line and str(pid) in line for line in map(str.split, Path("/proc/locks").read_text().splitlines())
+    )
+
+
 def test_a_process_that_was_stopped_with_the_lock_only_delays_the_others(tmp_path: Path) -> None:
     caps = {"max_bytes": 1000, "max_files": 3, "total_max_bytes": 10_000}
     held = fork.Event()
@@ -216,12 +224,14 @@ def test_a_process_that_was_stopped_with_the_lock_only_delays_the_others(tmp_pat
         CaptureFile(tmp_path / NAME, **caps).append([record(1, 0)])
 
     holder = start(hold)
-    assert held.wait(5)
+    assert held.wait(MAX_SECONDS)
     os.kill(holder.pid, signal.SIGSTOP)
-    waiting = start(append)
-    waiting.join(0.1)
-    assert waiting.is_alive()
-    os.kill(holder.pid, signal.SIGKILL)  # the kernel frees a dead process's lock
+    try:
+        waiting = start(append)
+        wait_until(lambda: waits_for_a_lock(waiting.pid))
+        assert not (tmp_path / NAME).read_bytes()
+    finally:
+        os.kill(holder.pid, signal.SIGKILL)  # the kernel frees a dead process's lock
+        holder.join()
     join([waiting])
     assert kept([tmp_path / NAME]) == {1: [0]}
-    holder.join()

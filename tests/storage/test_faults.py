@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import json
 import logging
 import os
 import pwd
+import re
 import resource
 import secrets
 import shutil
@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 from driving import (
+    CHILD_PATH,
     SSE,
     account,
     check_numbers,
@@ -34,10 +35,12 @@ from driving import (
     stream,
     wait_until,
 )
+from selection import mostly
 
 from otel_wirecap.capture.events import ResponseHead
 from otel_wirecap.capture.record import Record
 from otel_wirecap.errors import CaptureFileError
+from otel_wirecap.reading.captures import Captures
 from otel_wirecap.storage.writer import CaptureWriter
 
 pytestmark = pytest.mark.usefixtures("writer_home")
@@ -82,14 +85,12 @@ def test_a_disk_that_fills_up_and_empties(make_disk: Callable[[str], Path], capl
     ballast.write_bytes(b"x" * 300_000)
     writer = open_writer(path, capture_flush_interval=0.05, capture_max_queue_bytes=200_000)
     feed = Feed(writer)
-    slowest = 0.0
-    for _ in range(400):
-        began = time.perf_counter()
-        feed.put(1)
-        slowest = max(slowest, time.perf_counter() - began)
-        time.sleep(0.001)
-    assert writer.stats().failing == "ENOSPC"
-    assert slowest < 0.5, "the host was kept waiting"
+
+    def is_full_up() -> bool:
+        feed.put(20)  # who waited for the disk would wait for ever
+        return writer.stats().failing == "ENOSPC" and "queue_full" in writer.stats().lost_events
+
+    wait_until(is_full_up)
     assert path.read_bytes().endswith(b"\n"), "torn while the disk was full"
     ballast.unlink()
     wait_until(lambda: writer.stats().failing is None)
@@ -109,7 +110,7 @@ def test_a_disk_that_fills_up_and_empties(make_disk: Callable[[str], Path], capl
     assert end["metadata"]["lost_chunks"] == told
 
 
-@pytest.mark.meddles_with_this_process
+@pytest.mark.in_process_only
 def test_a_file_system_that_is_read_only_for_a_while(make_disk: Callable[[str], Path]) -> None:
     disk = make_disk("512k")
     path = disk / "capture.log"
@@ -204,16 +205,9 @@ def test_a_hung_disk_holds_up_the_writer_alone_and_close_tells(
         assert holder.stdout.readline() == "held\n"
         holder.send_signal(signal.SIGSTOP)
         feed = Feed(writer)
-        took = []
-        for _ in range(1000):
-            began = time.perf_counter()
-            feed.put(1)
-            took.append(time.perf_counter() - began)
-        assert sorted(took)[990] < 0.01
-        began = time.monotonic()
+        feed.put(1000)  # who waited for the file would wait for ever, as the holder is stopped
         assert not writer.flush(timeout=0.2)
         assert not writer.close(timeout=0.3)
-        assert time.monotonic() - began < 2
         assert ("the writer still waits for the file", "still writes what it was sent")[writer_home == "process"] in (
             caplog.text
         )
@@ -227,7 +221,7 @@ def test_a_hung_disk_holds_up_the_writer_alone_and_close_tells(
     show("hung disk", feed.count, *account(path))
 
 
-@pytest.mark.meddles_with_this_process
+@pytest.mark.in_process_only
 def test_a_clock_that_is_set_back_disturbs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine's clock is not ours to set: ``time`` plays it."""
     path = tmp_path / "capture.log"
@@ -239,7 +233,7 @@ def test_a_clock_that_is_set_back_disturbs_nothing(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(time, "time", lambda: real() - 86400)
     monkeypatch.setattr(time, "time_ns", lambda: real_ns() - 86400 * 10**9)
     feed.put(50)
-    wait_until(lambda: account(path).kept == 100, seconds=3)
+    wait_until(lambda: account(path).kept == 100)  # within seconds, not when the clock has caught up
     feed.end()
     assert writer.close()
     show("clock set back", feed.count, *account(path))
@@ -256,7 +250,7 @@ def run_as_nobody(program: str, path: Path) -> str:
     become = f"os.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid})\n"
     done = subprocess.run(
         [sys.executable, "-c", imports + become + rest, str(path)], cwd="/", capture_output=True, text=True,
-        check=False, env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"}, timeout=60,
+        check=False, env=os.environ | {"PYTHONPATH": CHILD_PATH}, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -301,13 +295,14 @@ PERMISSION = """
 
 
 @needs_root
+@pytest.mark.sampled(1, rest="faults")
 def test_a_permission_that_is_lost_and_regained(nobodys_folder: Path) -> None:
     put, kept, told = map(int, run_as_nobody(PERMISSION, nobodys_folder / "capture.log").split())
     assert told == 0
     show("permission lost", put, kept, told)
 
 
-@pytest.mark.meddles_with_this_process
+@pytest.mark.in_process_only
 def test_no_file_descriptors_are_left_for_a_while(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path, capture_flush_interval=0.05, capture_max_bytes=20_000, capture_max_files=50)
@@ -345,6 +340,7 @@ THREADS = """
     path = Path(sys.argv[1])
     limits = resource.getrlimit(resource.RLIMIT_NPROC)
     writer = open_writer(path)
+    assert writer.flush()  # it has what it needs
     resource.setrlimit(resource.RLIMIT_NPROC, (1, limits[1]))
     try:
         open_writer(path.with_name("other.log"))
@@ -371,13 +367,14 @@ THREADS = """
 
 
 @needs_root
+@pytest.mark.sampled(1, rest="faults")
 def test_no_threads_are_left_for_a_while(nobodys_folder: Path) -> None:
     told_refused, figures = run_as_nobody(THREADS, nobodys_folder / "capture.log").splitlines()
     assert told_refused == "refused: True"
     show("no threads", *map(int, figures.split()))
 
 
-@pytest.mark.meddles_with_this_process
+@pytest.mark.in_process_only
 def test_a_record_that_cannot_become_bytes_leaves_a_gap_in_its_place(tmp_path: Path) -> None:
     """The recorder makes no such record; whatever made one some day would be told like this."""
     path = tmp_path / "capture.log"
@@ -423,11 +420,12 @@ ENDING = """
         ("os.kill(os.getpid(), signal.SIGINT)", -signal.SIGINT),
     ],
 )
+@pytest.mark.sampled(2, rest="faults")
 def test_a_process_that_ends_by_itself_writes_everything(how: str, code: int, tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(ENDING).format(how=how), str(path)], capture_output=True, check=False,
-        env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"}, timeout=30,
+        env=os.environ | {"PYTHONPATH": CHILD_PATH}, timeout=100,
     )  # fmt: skip
     assert done.returncode == code
     show(f"ended by {how}", 100, *account(path))
@@ -450,19 +448,20 @@ CHILDREN = """
         for child in children:
             child.start()
         for child in children:
-            child.join(30)
+            child.join(90)
         sys.exit(max(child.exitcode for child in children))
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("method", mostly(pytest.mark.faults, ["fork", "forkserver", "spawn"], "fork"))
+@pytest.mark.sampled(1, rest="faults")
 def test_children_of_multiprocessing_write_everything(method: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(CHILDREN))
     path = tmp_path / "capture.log"
     subprocess.run(
-        [sys.executable, program, str(path), method], check=True, timeout=60,
-        env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"},
+        [sys.executable, program, str(path), method], check=True, timeout=110,
+        env=os.environ | {"PYTHONPATH": CHILD_PATH},
     )  # fmt: skip
     found = records(path)
     assert len({record["metadata"]["process"] for record in found}) == 4
@@ -470,6 +469,7 @@ def test_children_of_multiprocessing_write_everything(method: str, tmp_path: Pat
     show(f"multiprocessing by {method}", 100, *account(path))
 
 
+@pytest.mark.faults
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_forks_in_the_middle_of_writes_lose_and_double_nothing(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
@@ -528,19 +528,22 @@ SHUTDOWN = """
     def ask():
         with httpx.Client(transport=httpx.MockTransport(answer)) as client:
             with client.stream("POST", "http://backend.example/v1/chat/completions", json={}) as response:
-                for _ in response.iter_bytes():
-                    pass
+                for number, _ in enumerate(response.iter_bytes()):
+                    if number == 20:
+                        are_streaming.wait(60)
 
+    are_streaming = threading.Barrier(9)
     for _ in range(8):
         threading.Thread(target=ask, daemon=True).start()
-    time.sleep(0.5)
+    are_streaming.wait(60)
 """
 
 
+@pytest.mark.sampled(1, rest="faults")
 def test_an_interpreter_that_ends_while_requests_run_ends_them_in_the_capture(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SHUTDOWN), str(path)], capture_output=True, text=True, timeout=30,
+        [sys.executable, "-c", textwrap.dedent(SHUTDOWN), str(path)], capture_output=True, text=True, timeout=100,
         check=False, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -556,56 +559,75 @@ def test_an_interpreter_that_ends_while_requests_run_ends_them_in_the_capture(tm
 # -- several processes with different settings ---------------------------------------------------------------
 
 
-def test_the_strictest_settings_of_all_processes_count(tmp_path: Path) -> None:
+def test_each_process_keeps_to_its_own_caps(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     generous = open_writer(path, capture_max_files=50)
-    first = Feed(generous)
+    strict = open_writer(path, capture_max_bytes=30_000, capture_max_files=2, capture_total_max_bytes=80_000)
+    first, second = Feed(generous), Feed(strict)
+    assert strict.flush()  # what it has to write is written, or it might rotate what comes now
     first.put(300)
     assert generous.flush()
-    strict = open_writer(path, capture_max_bytes=30_000, capture_max_files=2, capture_total_max_bytes=80_000)
-    assert strict.flush()  # it says hello, and nothing more
-    for _ in range(50):
-        first.put(20)
+    assert path.stat().st_size > 80_000  # the other one's caps are not its own
+    for _ in range(20):
+        first.put(5)
         assert generous.flush()
+        second.put(5)
+        assert strict.flush()
         sizes = [file.stat().st_size for file in tmp_path.iterdir()]
-        assert max(sizes) <= 30_000
+        assert path.stat().st_size <= 30_000  # whoever writes rotates by its own caps, what others wrote as well
         assert len(sizes) <= 3
         assert sum(sizes) <= 80_000
     first.end()
-    assert strict.close()
+    second.end()
     assert generous.close()
-    # The next generation has nobody stricter beside it.
-    again = open_writer(path, capture_max_files=50)
-    stream(again, "again", 300, size=1000)
-    assert again.close()
-    assert path.stat().st_size > 300_000
+    assert strict.close()
 
 
-def test_a_record_too_long_for_another_s_settings_leaves_a_gap_in_its_place(tmp_path: Path) -> None:
+def test_processes_with_different_caps_lose_nothing_of_each_other(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
-    generous = open_writer(path)
-    assert generous.flush()
-    held = path.open()
-    fcntl.flock(held, fcntl.LOCK_EX)  # the long record is bytes already when the stricter process comes
-    feed = Feed(generous, size=50_000)
-    feed.put(2)
-    time.sleep(0.2)
-    held.close()
-    strict = open_writer(path, capture_max_bytes=30_000)
-    assert strict.flush()
-    feed.put(2)
-    assert generous.flush()
-    feed.put(2)
-    feed.end()
-    assert generous.close()
-    assert strict.close()
+    caps = ({}, {"capture_max_bytes": 15_000}, {"capture_max_bytes": 40_000, "capture_compression": "gzip"})
+    writers = [open_writer(path, capture_max_files=500, capture_flush_interval=0.02, **one) for one in caps]
+    feeds = [Feed(writer) for writer in writers]
+    for _ in range(60):
+        for feed, writer in zip(feeds, writers, strict=True):
+            feed.put(7)
+            assert writer.flush()
+    for feed, writer in zip(feeds, writers, strict=True):
+        feed.end()
+        assert writer.close()
+    with Captures([path], use_index=False) as captures:
+        found = list(captures.records(on_damage=lambda file, line: pytest.fail(f"{file}:{line} is torn")))
+    check_numbers(found)
+    assert sum(record["direction"] == "stream_chunk" for record in found) == sum(feed.count for feed in feeds)
+    assert not [record for record in found if record["direction"] == "system_gap"]
+    assert len(list(tmp_path.iterdir())) > 20
+
+
+def test_a_record_longer_than_a_file_may_be_is_shortened_by_its_own_process_s_caps(tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    generous = open_writer(path, capture_max_files=50)
+    strict = open_writer(path, capture_max_bytes=30_000, capture_max_files=50)
+    for writer in (generous, strict):
+        feed = Feed(writer, size=50_000)
+        feed.put(2)
+        feed.end()
+        assert writer.close()
     found = records(path)
     check_numbers(found)
     chunks = [record for record in found if record["direction"] == "stream_chunk"]
-    too_long = [record for record in found if record["direction"] == "system_gap"]
-    assert {gap["payload"]["reason"] for gap in too_long} <= {"too_long"}
-    assert len(chunks) + len(too_long) == 6
-    assert all("truncated" in chunk["metadata"] for chunk in chunks[-2:])
+    assert ["truncated" in chunk["metadata"] for chunk in chunks] == [False, False, True, True]
+
+
+@pytest.mark.in_process_only
+def test_a_file_that_may_not_even_hold_a_gap_is_said_to_be_too_small(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = open_writer(tmp_path / "capture.log", capture_max_bytes=100, capture_flush_interval=0.05)
+    stream(writer, "a", 3)
+    wait_until(lambda: writer.stats().failing)
+    assert writer.stats().failing == "EFBIG"
+    assert not writer.close()  # and it ends: it does not try without rest
+    assert re.search(r"cannot be written: a record of \d+ bytes, 100 are allowed", caplog.text)
 
 
 def test_one_file_is_of_one_format(tmp_path: Path) -> None:
@@ -617,6 +639,7 @@ def test_one_file_is_of_one_format(tmp_path: Path) -> None:
     assert writer.close()
 
 
+@pytest.mark.sampled(1, rest="faults")
 def test_a_setting_without_its_package_is_told(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.modules['cbor2'] = None\n"

@@ -20,10 +20,13 @@ MORE = {"calls": 1.02, "instructions": 1.05}
 LESS = 0.85
 """How much less, before the recorded one has to be renewed: else what was won could be lost again."""
 
-pytestmark = pytest.mark.skipif(
-    hot_path.PYTHON not in hot_path.recorded(),
-    reason=f"no figures are recorded for Python {hot_path.PYTHON}, whose instructions are others",
-)
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif(
+        hot_path.PYTHON not in hot_path.recorded(),
+        reason=f"no figures are recorded for Python {hot_path.PYTHON}, whose instructions are others",
+    ),
+]
 
 
 def counted(*options: str) -> hot_path.Figures:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from selection import examples, mostly
 
 from otel_wirecap.storage.capture_file import AppendResult, CaptureFile
 
@@ -178,7 +179,7 @@ def test_a_rotation_that_cannot_be_done_is_told_and_loses_nothing(tmp_path: Path
     writers=st.integers(1, 3),
     earlier=st.integers(0, 6),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_the_caps_hold_at_every_step_and_the_newest_records_are_kept_whole_and_in_order(
     max_bytes: int, max_files: int, total: int, batches: list[list[int]], writers: int, earlier: int
 ) -> None:
@@ -237,7 +238,12 @@ def crash_at(step: int, file: CaptureFile, lines: list[bytes]) -> bool:
 
 @pytest.mark.parametrize(
     ("max_files", "total", "missing"),
-    [(3, 1000, None), (3, 1000, 2), (4, 70, None), (4, 60, None), (1, 1000, None), (0, 1000, None)],
+    mostly(
+        pytest.mark.faults,
+        [(3, 1000, None), (3, 1000, 2), (4, 70, None), (4, 60, None), (1, 1000, None), (0, 1000, None)],
+        (3, 1000, 2),
+        (1, 1000, None),
+    ),
 )
 def test_a_crash_at_any_step_of_a_rotation_loses_only_what_was_due(
     tmp_path: Path, max_files: int, total: int, missing: int | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -20,17 +21,21 @@ from typing import Any
 
 import pytest
 from driving import (
+    CHILD_PATH,
     SSE,
     account,
     check_numbers,
     exchange_on,
     is_gone,
+    is_sent,
     open_writer,
     records,
     stream,
     wait_until,
     writers_of,
 )
+from leftovers import has_failed
+from waiting import MAX_SECONDS
 
 from otel_wirecap.capture.events import EventKind, RequestHead, ResponseHead, SystemTold
 from otel_wirecap.capture.exchange import Exchange, Flow
@@ -50,15 +55,11 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _none_is_left() -> Iterator[None]:
+def _no_descriptor_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     before = set(Path("/proc/self/fd").iterdir())
     yield
-    try:
-        wait_until(lambda: not writers_of(), 5)
-    finally:
-        for pid in writers_of():
-            os.kill(pid, signal.SIGKILL)
-    assert len(set(Path("/proc/self/fd").iterdir()) - before) == 0
+    if not has_failed(request.node):
+        wait_until(lambda: not writers_of() and set(Path("/proc/self/fd").iterdir()) <= before)
 
 
 def spanned(writer: CaptureWriter, name: str, ended: dict[str, ExchangeFacts]) -> Exchange:
@@ -156,8 +157,7 @@ def test_what_a_killed_writer_had_not_written_is_counted(path: Path) -> None:
     over = spanned(writer, "over", ended)
     over.end(time.monotonic_ns(), "complete")
     stream(writer, "lost", 200)
-    wait_until(lambda: writer.stats().waiting_events >= 205)
-    time.sleep(0.3)  # it is sent
+    wait_until(lambda: is_sent(writer))
     before = writer.process
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: writer.process != before)
@@ -180,16 +180,12 @@ def test_a_writer_that_stands_still_keeps_nobody_waiting_and_loses_nothing_silen
     os.kill(pid, signal.SIGSTOP)
     exchange = exchange_on(writer, "one")
     exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
-    slowest = 0.0
-    for _ in range(2000):
-        began = time.perf_counter()
+    for _ in range(2000):  # who waited for the writer would wait for ever
         exchange.chunk(time.monotonic_ns(), b"x" * 1000)
-        slowest = max(slowest, time.perf_counter() - began)
-    time.sleep(stopped_for)
+    time.sleep(stopped_for)  # what it stands still for, not what is waited for
     stats = writer.stats()
     assert stats.waiting_bytes <= 310_000
     assert stats.lost_events["queue_full"] > 1000
-    assert slowest < 0.5
     os.kill(pid, signal.SIGCONT)
     exchange.end(time.monotonic_ns(), "complete")
     assert writer.close()
@@ -200,7 +196,7 @@ def test_a_writer_that_stands_still_keeps_nobody_waiting_and_loses_nothing_silen
 APPLICATION = """
     import os, sys, time
     from pathlib import Path
-    from driving import SSE, exchange_on, open_writer, stream
+    from driving import SSE, exchange_on, is_sent, is_stuck, open_writer, stream, wait_until
     from otel_wirecap.capture.events import ResponseHead
 
     writer = open_writer(Path(sys.argv[1]), capture_flush_interval=1)
@@ -211,6 +207,10 @@ APPLICATION = """
         exchange.chunk(time.monotonic_ns(), b"data: %d\\n\\n" % number)
     print("put", flush=True)
 """
+SENT = """
+    wait_until(lambda: is_sent(writer))
+    print("sent", flush=True)
+"""
 
 
 def gaps(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -220,18 +220,17 @@ def gaps(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def start(program: str, path: Path, stdin: int | None = None, **environ: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program), str(path)], stdout=subprocess.PIPE, text=True,
-        stdin=stdin, env={**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}", **environ},
+        stdin=stdin, env={**os.environ, "PYTHONPATH": CHILD_PATH, **environ},
     )  # fmt: skip
 
 
 def test_what_a_killed_application_has_sent_is_written(path: Path) -> None:
-    with start(APPLICATION + "    time.sleep(60)\n", path) as application:
+    with start(APPLICATION + SENT + "    input()\n", path, stdin=subprocess.PIPE) as application:
         assert application.stdout is not None
         assert application.stdout.readline() == "put\n"
-        time.sleep(0.3)
-        (pid,) = writers_of(application.pid)
+        assert application.stdout.readline() == "sent\n"
         application.kill()
-    wait_until(lambda: is_gone(pid))
+    wait_until(lambda: not writers_of(application.pid))
     found = records(path)
     check_numbers(found)
     assert found[-1]["direction"] == "stream_end"
@@ -245,10 +244,12 @@ def test_what_of_a_killed_application_was_half_sent_is_told(path: Path) -> None:
     program = APPLICATION + (
         "    writer.flush()\n"
         "    input()\n"
-        "    for number in range(300):\n"
+        "    exchange.chunk(time.monotonic_ns(), b'data: ' + b'x' * 9_000_000 + b'\\n\\n')\n"
+        "    for number in range(299):\n"
         "        exchange.chunk(time.monotonic_ns(), b'data: ' + b'x' * 30_000 + b'\\n\\n')\n"
+        "    wait_until(lambda: is_stuck(writer))  # with the first of them\n"
         "    print('more', flush=True)\n"
-        "    time.sleep(60)\n"
+        "    input()\n"
     )
     with start(program, path, stdin=subprocess.PIPE) as application:
         assert application.stdout is not None
@@ -260,7 +261,6 @@ def test_what_of_a_killed_application_was_half_sent_is_told(path: Path) -> None:
         application.stdin.write("\n")
         application.stdin.flush()
         assert application.stdout.readline() == "more\n"
-        time.sleep(0.5)  # more is sent than the socket takes
         application.kill()
         application.wait()
         os.kill(pid, signal.SIGCONT)
@@ -275,7 +275,7 @@ def test_what_of_a_killed_application_was_half_sent_is_told(path: Path) -> None:
 
 
 def test_an_application_that_is_killed_before_its_writer_is_there_has_sent_it_all_the_same(path: Path) -> None:
-    with start(APPLICATION + "    time.sleep(0.1); os.kill(os.getpid(), 9)\n", path) as application:
+    with start(APPLICATION + SENT + "    os.kill(os.getpid(), 9)\n", path) as application:
         assert application.stdout is not None
         assert application.stdout.readline() == "put\n"
     wait_until(lambda: path.exists() and b'"stream_end"' in path.read_bytes().rpartition(b"abandoned")[0])
@@ -285,7 +285,7 @@ def test_an_application_that_is_killed_before_its_writer_is_there_has_sent_it_al
 CLOSED_TOO_SOON = """
     import logging, os, signal, sys, time
     from pathlib import Path
-    from driving import SSE, exchange_on, open_writer, stream, writers_of
+    from driving import SSE, exchange_on, is_stuck, open_writer, stream, wait_until, writers_of
     from otel_wirecap.capture.events import ResponseHead
 
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
@@ -299,7 +299,7 @@ CLOSED_TOO_SOON = """
     for number in range(5000):
         exchange.chunk(time.monotonic_ns(), b"%d " % number * 200)
     exchange.end(time.monotonic_ns(), "complete")
-    time.sleep(0.3)
+    wait_until(lambda: is_stuck(writer))
     assert not writer.close(timeout=0.3)
     os._exit(0)
 """
@@ -318,16 +318,18 @@ def test_what_was_being_sent_when_the_capture_was_closed_is_told_as_lost_too(pat
 
 def test_a_fork_that_lives_on_does_not_keep_the_writer_alive(path: Path) -> None:
     program = (
-        APPLICATION
-        + "    writer.flush()\n    if os.fork() == 0: time.sleep(3); os._exit(0)\n    os.kill(os.getpid(), 9)\n"
+        APPLICATION + "    writer.flush()\n"
+        "    if os.fork() == 0: sys.stdin.read(); os._exit(0)\n"
+        "    os.kill(os.getpid(), 9)\n"
     )
-    with start(program, path) as application:
+    with start(program, path, stdin=subprocess.PIPE) as application:
         assert application.stdout is not None
+        assert application.stdin is not None
         assert application.stdout.readline() == "put\n"
-        began = time.monotonic()
         application.wait()
         wait_until(lambda: b"abandoned" in path.read_bytes())
-        assert time.monotonic() - began < 2.5
+        application.stdin.close()
+        assert application.stdout.read() == ""  # the child had the other end until now: it lived
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -392,7 +394,7 @@ def test_a_module_that_instruments_applications_does_not_instrument_the_writer(p
     (site / "sitecustomize.py").write_text(
         f"import os\nopen({str(tmp_path / 'started')!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
     )
-    paths = f"{site}{os.pathsep}{HERE}{os.pathsep}{ROOT}"
+    paths = f"{site}{os.pathsep}{CHILD_PATH}"
     with start(APPLICATION + "    assert writer.close()\n", path, PYTHONPATH=paths) as application:
         application.communicate()
     assert application.returncode == 0
@@ -407,14 +409,20 @@ def test_a_secret_that_comes_into_the_environment_later_is_known_to_the_writer(
     writer = open_writer(path, capture_flush_interval=0.1)
     assert writer.flush()
     monkeypatch.setenv("SOME_API_KEY", secret)
-    stream(writer, "first", 1)
-    time.sleep(0.5)
-    exchange = exchange_on(writer, "one")
-    exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
-    exchange.chunk(time.monotonic_ns(), b"data: " + secret.encode() + b"\n\n")
-    exchange.end(time.monotonic_ns(), "complete")
+    names = itertools.count()
+
+    def is_written() -> bool:
+        exchange = exchange_on(writer, f"one{next(names)}")
+        exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+        exchange.chunk(time.monotonic_ns(), b"data: " + secret.encode() + b"\n\n")
+        exchange.end(time.monotonic_ns(), "complete")
+        assert writer.flush()
+        (*_, last) = [record for record in records(path) if record["direction"] == "stream_chunk"]
+        return secret in last["payload"]
+
+    wait_until(lambda: not is_written())
+    assert not is_written()
     assert writer.close()
-    assert secret not in path.read_text()
 
 
 def test_many_threads_put_while_the_writer_is_killed(path: Path) -> None:
@@ -422,17 +430,20 @@ def test_many_threads_put_while_the_writer_is_killed(path: Path) -> None:
     assert writer.flush()
     (pid,) = writers_of()
 
+    is_halfway = threading.Barrier(5)
+
     def use(number: int) -> None:
         for turn in range(30):
             stream(writer, f"x{number}_{turn}", 20)
+            if turn == 15:
+                is_halfway.wait(60)
             time.sleep(0.002)
 
     threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(0.1)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+    is_halfway.wait(60)
+    os.kill(pid, signal.SIGKILL)
     for thread in threads:
         thread.join()
     assert writer.close()
@@ -468,15 +479,17 @@ def test_an_environment_that_changes_while_it_is_sent_harms_nobody(
         def keys(self) -> Any:
             return [*super().keys(), "GONE_MEANWHILE"]
 
-    monkeypatch.setattr("otel_wirecap.storage.writer_process.environment", lambda: Changing(os.environ))
-    for number in range(5):
-        stream(writer, f"one{number}", 10)
-        time.sleep(0.06)
+    sent: list[Changing] = []
+    streams = itertools.count()
+    monkeypatch.setattr(
+        "otel_wirecap.storage.writer_process.environment", lambda: sent.append(Changing(os.environ)) or sent[-1]
+    )
+    wait_until(lambda: stream(writer, f"one{next(streams)}", 10) or len(sent) >= 5)  # once a flush interval
     assert writer.flush()
     assert len(writers_of()) == 1
     assert writer.close()
     assert not caplog.text
-    assert account(path) == (50, 0)
+    assert account(path) == (10 * next(streams), 0)
 
 
 def test_where_nothing_can_be_sent_any_more_a_thread_goes_on(
@@ -505,17 +518,18 @@ def test_where_nothing_can_be_sent_any_more_a_thread_goes_on(
 
 
 CLOSING = """
-    import os, socket, sys, time
+    import os, socket, sys
     from pathlib import Path
-    from driving import open_writer, stream
+    from driving import open_writer, stream, wait_until
 
     writer = open_writer(Path(sys.argv[1]), capture_flush_interval=0.1)
     stream(writer, "before", 5)
     assert writer.flush()
     os.closerange(3, 200)
     pairs = [socket.socketpair() for _ in range(8)]
+    home = writer._home
     stream(writer, "lost", 20)
-    time.sleep(1)
+    wait_until(lambda: writer._home is not home)  # a thread has taken over
     stream(writer, "after", 20)
     assert writer.flush() and writer.close()
     for left, right in pairs:
@@ -574,12 +588,11 @@ def test_what_found_no_room_is_told_although_the_writer_that_was_to_tell_it_is_k
     exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
     for _ in range(2000):
         exchange.chunk(time.monotonic_ns(), b"x" * 1000)
-    time.sleep(0.3)  # it is sent
+    wait_until(lambda: is_sent(writer))
     refused = writer.stats().lost_events["queue_full"]
     assert refused > 1000
-    first = writer.process
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: writer.process != first)
+    wait_until(lambda: "writer_died" in writer.stats().lost_events)  # a thread has taken over
     assert writer.flush()
     lost = writer.stats().lost_events
     assert lost["queue_full"] == refused
@@ -596,7 +609,7 @@ def test_what_is_put_for_an_exchange_that_is_over_waits_for_nothing(path: Path) 
     for _ in range(7):  # as another thread does that puts while this one ends
         writer.put(EventKind.CHUNK, exchange, time.monotonic_ns(), b"late", 4)
     assert writer.flush()
-    wait_until(lambda: writer.stats().waiting_events == writer.stats().waiting_bytes == 0, 5)
+    wait_until(lambda: writer.stats().waiting_events == writer.stats().waiting_bytes == 0)
     assert writer.close()
 
 
@@ -613,7 +626,7 @@ def test_a_fork_while_the_writer_is_started_does_not_keep_its_end_from_being_not
     monkeypatch.setattr("otel_wirecap.storage.writer_process.start_process", start_slowly)
     writer = open_writer(path, capture_flush_interval=0.05)
     first = writer.process
-    assert is_starting.wait(5)
+    assert is_starting.wait(MAX_SECONDS)
     child = os.fork()
     if not child:
         time.sleep(60)
@@ -622,7 +635,7 @@ def test_a_fork_while_the_writer_is_started_does_not_keep_its_end_from_being_not
         assert writer.flush()
         (pid,) = writers_of()
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: writer.process != first, 5)
+        wait_until(lambda: writer.process != first)
         assert writer.close()
     finally:
         os.kill(child, signal.SIGKILL)
@@ -691,7 +704,7 @@ WAITING = """
 
 def test_a_host_that_waits_until_it_has_no_child_does_not_wait_for_the_writer(path: Path) -> None:
     with start(WAITING, path) as application:
-        wait_until(lambda: application.poll() is not None or time.sleep(0.1), 10)
+        wait_until(lambda: application.poll() is not None)
         assert application.communicate()[0] == "has no children\n"
     assert application.returncode == 0
     assert account(path) == (5, 0)
@@ -705,15 +718,16 @@ REPLACED = """
     writer = open_writer(Path(sys.argv[1]))
     stream(writer, "one", 5)
     assert writer.flush()
-    rest = "import os, time; time.sleep(1); print(len(open('/proc/thread-self/children').read()))"
+    rest = "import os, sys; sys.stdin.read(); print(len(open('/proc/thread-self/children').read()))"
     os.execv(sys.executable, [sys.executable, "-c", rest])
 """
 
 
 def test_an_application_that_becomes_another_program_leaves_it_no_children(path: Path) -> None:
-    with start(REPLACED, path) as application:
+    with start(REPLACED, path, stdin=subprocess.PIPE) as application:
+        wait_until(lambda: path.exists() and account(path) == (5, 0))
+        wait_until(lambda: not writers_of(application.pid))  # it ends with the program that it wrote for
         assert application.communicate()[0] == "0\n"
-    assert account(path) == (5, 0)
 
 
 def test_a_process_that_waits_for_a_file_does_not_outlive_its_application_for_ever() -> None:
@@ -723,11 +737,16 @@ def test_a_process_that_waits_for_a_file_does_not_outlive_its_application_for_ev
         ours.close()
         end_in_time(theirs, HostProcess(os.getppid()), 0.1)
         os._exit(1)
-    theirs.close()
-    time.sleep(0.3)
-    assert os.waitpid(child, os.WNOHANG) == (0, 0)
-    ours.close()
-    assert os.waitpid(child, 0) == (child, 0)
+    try:
+        theirs.close()
+        wait_until(lambda: Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2].startswith("S"))  # it sleeps
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        ours.close()
+        assert os.waitpid(child, 0) == (child, 0)
+    finally:
+        ours.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 def test_where_another_version_was_installed_meanwhile_a_thread_writes(
@@ -751,7 +770,7 @@ def test_records_that_a_killed_writer_could_not_write_are_counted(path: Path) ->
     for number in range(3):
         stream(writer, f"one{number}", 20)
         wait_until(lambda: writer.stats().failing)
-        time.sleep(0.1)
+        wait_until(lambda: is_sent(writer) and writer.stats().waiting_events == 0)  # it holds them as records
     first = writer.process
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: writer.process != first)

@@ -17,7 +17,7 @@ import httpx2
 import traced_gateway
 
 BIN = Path(sys.executable).parent
-SECONDS = 60
+SECONDS = 120
 CONTRIB = "aiohttp-client,asgi,fastapi,httpx"
 
 

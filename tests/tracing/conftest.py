@@ -37,14 +37,14 @@ def backend_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = listener.getsockname()[1]
     command = [sys.executable, "-m", "otel_wirecap.proxy.demo_backend", "--port", str(port)]
     process = subprocess.Popen(command, cwd=tmp_path_factory.mktemp("backend"), stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             break
         time.sleep(0.05)
     yield f"http://127.0.0.1:{port}"
     process.terminate()
-    process.wait(10)
+    process.wait(60)
 
 
 @pytest.fixture

@@ -161,7 +161,7 @@ def grpc_collector(refuse: grpc.StatusCode | None = None) -> Iterator[Received]:
     try:
         yield received
     finally:
-        server.stop(0).wait(10)
+        server.stop(0).wait(60)
 
 
 # -- HTTP --------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ from traced_gateway import Spans
 import otel_wirecap
 from otel_wirecap import WireCaptureSpanExporter
 
+pytestmark = pytest.mark.telemetry
+
 
 @pytest.fixture
 def planted() -> Planted:

@@ -21,8 +21,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import otel_wirecap
+from otel_wirecap.log import warn_once
 from otel_wirecap.tracing import handover
-from otel_wirecap.tracing.told_once import tell_once
 
 REQUESTS = 20
 
@@ -51,7 +51,7 @@ class WaitingLogs(InMemoryLogRecordExporter):
 
 @pytest.fixture
 def waiting() -> Iterator[Waiting]:
-    tell_once.cache_clear()
+    warn_once.forget()
     exporter = Waiting()
     yield exporter
     exporter.may.set()
@@ -142,6 +142,6 @@ def test_a_forked_child_hands_over_what_is_its_own(capture_file: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "WIRE_CAPTURE"))}
     environ |= {"WIRE_CAPTURE_FILE": str(capture_file)}
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORKING)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.split("\n")) == ["", "chat child", "chat parent", "chat parent"]

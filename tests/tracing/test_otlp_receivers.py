@@ -24,6 +24,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from otlp_collectors import COLLECTORS, GRPC, HTTP, OURS, Item, Received, as_told
 from redaction_backend import Backend, Words
 
+pytestmark = pytest.mark.telemetry
+
 SCHEMA = "https://opentelemetry.io/schemas/1.41.1"
 
 ALWAYS = {

@@ -24,7 +24,10 @@ from redaction_backend import Backend, Words
 PHOENIX_PYTHON = os.environ.get("PHOENIX_PYTHON")
 SECONDS = 90
 
-pytestmark = pytest.mark.skipif(PHOENIX_PYTHON is None, reason="PHOENIX_PYTHON names no interpreter that has Phoenix")
+pytestmark = [
+    pytest.mark.skipif(PHOENIX_PYTHON is None, reason="PHOENIX_PYTHON names no interpreter that has Phoenix"),
+    pytest.mark.telemetry,
+]
 
 
 class Phoenix(NamedTuple):
@@ -34,7 +37,7 @@ class Phoenix(NamedTuple):
     endpoints: dict[str, str]
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return json.load(answer)
 
     def spans(self, project: str, count: int) -> list[dict[str, Any]]:
@@ -86,7 +89,7 @@ def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
     finally:
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(60)
         finally:
             process.kill()
             process.wait()

@@ -82,6 +82,7 @@ UNSAMPLED, SAMPLED = (f"00-{TRACE}-{PARENT}-{flags}" for flags in ("00", "01"))
         (TraceIdRatioBased(0.0), None, 0),
     ],
 )
+@pytest.mark.sampled(3, rest="telemetry")
 def test_samplers(
     sampler: Any, traceparent: str | None, told: int, serve: Serve, backend_url: str, capture_file: Path
 ) -> None:
@@ -94,6 +95,7 @@ def test_samplers(
 
 @pytest.mark.parametrize("traceparent", [None, SAMPLED, "00-not-a-trace", "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
 @pytest.mark.parametrize("provider", [None, NoOpTracerProvider()], ids=["none", "NoOp"])
+@pytest.mark.sampled(3, rest="telemetry")
 def test_no_provider(
     provider: Any, traceparent: str | None, serve: Serve, backend_url: str, capture_file: Path
 ) -> None:
@@ -241,6 +243,7 @@ class RaisingLogs(LogRecordProcessor):
 
 @pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError, SystemExit])
 @pytest.mark.parametrize("where", ["_on_ending", "on_end", "logs"])
+@pytest.mark.sampled(3, rest="telemetry")
 def test_processors_that_raise_end_neither_the_capture_nor_what_another_one_gets(
     where: str, error: type[BaseException], serve: Serve, backend_url: str, capture_file: Path
 ) -> None:
@@ -294,10 +297,11 @@ PROGRAM = """
 
 
 @pytest.mark.parametrize(("when", "told"), [("never", 0), ("before", 1), ("within", 0)])
+@pytest.mark.sampled(1, rest="telemetry")
 def test_a_provider_that_is_set_later_or_never(when: str, told: int, capture_file: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(capture_file), when]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count('"trace_id"') == told
     directions = Counter(record["direction"] for record in records_of(capture_file))

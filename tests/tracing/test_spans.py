@@ -165,7 +165,7 @@ def run(code: str, *command: str, **environ: str) -> subprocess.CompletedProcess
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "WIRE_CAPTURE"))}
     return subprocess.run(
         [*command, sys.executable, "-c", textwrap.dedent(code)],
-        env=clean | environ, capture_output=True, text=True, timeout=60,
+        env=clean | environ, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
 
@@ -176,6 +176,7 @@ CALL = """
 """
 
 
+@pytest.mark.telemetry
 def test_the_exporter_in_opentelemetrys_own_pipeline_doubles_nothing(capture_file: Path) -> None:
     launcher = str(Path(sys.executable).parent / "opentelemetry-instrument")
     off = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
@@ -245,6 +246,7 @@ def test_a_provider_that_is_set_later_gets_its_spans_before_it_is_shut_down(capt
         ("WIRE_CAPTURE_FILE", "/proc/none/x.log", "/proc/none/x.log"),
     ],
 )
+@pytest.mark.sampled(1, rest="telemetry")
 def test_under_opentelemetry_instrument_trouble_is_told_once_and_the_application_runs_on(
     variable: str, value: str, told: str, tmp_path: Path
 ) -> None:
@@ -292,6 +294,7 @@ def test_a_capture_that_fails_leaves_its_span_the_true_end(capture_file: Path, m
     assert span.attributes["wirecap.outcome"] == "complete"
 
 
+@pytest.mark.telemetry
 def test_at_a_process_s_end_spans_logs_and_metrics_still_reach_opentelemetrys_exporters(capture_file: Path) -> None:
     launcher = str(Path(sys.executable).parent / "opentelemetry-instrument")
     signals = {f"OTEL_{signal}_EXPORTER": "console" for signal in ("TRACES", "METRICS", "LOGS")}

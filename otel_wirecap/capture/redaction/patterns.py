@@ -4,9 +4,10 @@ Automata find the prefixes, and a regular expression confirms each at its place.
 
 Invariants, each held by a test:
 
-- At most 60 literals in an automaton, none shorter than three bytes: beyond either its search is several times slower.
-  Those of three bytes have an automaton of their own, with the ends of the names of secret fields, because the others
-  are found faster without them. No automaton has literals that all have a quote in them: it would stop at every quote.
+- At most ``MAX_LITERALS`` literals in an automaton, none shorter than three bytes: beyond either its search is several
+  times slower. Those of three bytes have an automaton of their own, with the ends of the names of secret fields,
+  because the others are found faster without them. No automaton has literals that all have a quote in them: it would
+  stop at every quote.
 - No literal begins inside another at a place where it could be confirmed, so that the automaton's
   non-overlapping hits are all there are.
 - Every expression is linear: what can fail after a run is bounded, what is unbounded cannot fail.

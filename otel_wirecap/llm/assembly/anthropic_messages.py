@@ -34,7 +34,7 @@ class AnthropicMessages:
         self._blocks: dict[int, _Block] = {}
 
     def add(self, event: Json, size: int) -> None:
-        """See `WireFormat.add`."""
+        """See ``WireFormat.add``."""
         kind = event.get("type")
         if kind == "content_block_delta":
             delta = event.get("delta")
@@ -51,7 +51,7 @@ class AnthropicMessages:
             self._add_end(event, size)
 
     def message(self) -> Json | None:
-        """See `WireFormat.message`."""
+        """See ``WireFormat.message``."""
         if not self._message and not self._blocks and not self._usage:
             return None
         message = {"type": "message", "role": "assistant", **self._message}

@@ -32,7 +32,7 @@ class BedrockConverse:
         self._blocks: dict[int, _Block] = {}
 
     def add(self, event: Json, size: int) -> None:
-        """See `WireFormat.add`."""
+        """See ``WireFormat.add``."""
         for kind, value in event.items():
             if not isinstance(value, dict):
                 continue
@@ -51,7 +51,7 @@ class BedrockConverse:
                 self.size += size
 
     def message(self) -> Json | None:
-        """See `WireFormat.message`."""
+        """See ``WireFormat.message``."""
         if self._role is None and not self._blocks and not self._answer:
             return None
         content = [self._blocks[index].value() for index in sorted(self._blocks)]

@@ -44,7 +44,7 @@ class CohereChat:
         self._logprobs: list[Any] = []
 
     def add(self, event: Json, size: int) -> None:
-        """See `WireFormat.add`."""
+        """See ``WireFormat.add``."""
         kind = event.get("type")
         delta = event.get("delta")
         if kind == "message-end":
@@ -65,7 +65,7 @@ class CohereChat:
                 self._add_member(key, value, index if isinstance(index, int) else 0, size)
 
     def message(self) -> Json | None:
-        """See `WireFormat.message`."""
+        """See ``WireFormat.message``."""
         if not self._answer and not self._message and self._plan is None and not any(self._lists.values()):
             return None
         message = {"role": "assistant", **self._message}

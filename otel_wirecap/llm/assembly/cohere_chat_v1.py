@@ -31,7 +31,7 @@ class CohereChatV1:
         self._calls: dict[int, DeltaObject] = {}
 
     def add(self, event: Json, size: int) -> None:
-        """See `WireFormat.add`."""
+        """See ``WireFormat.add``."""
         kind = event.get("event_type")
         text = event.get("text")
         if kind in _TEXTS and isinstance(text, str):
@@ -51,7 +51,7 @@ class CohereChatV1:
                 self._add_member(key, value, size)
 
     def message(self) -> Json | None:
-        """See `WireFormat.message`."""
+        """See ``WireFormat.message``."""
         if self._text is None and not self._answer and not self._calls and not self._final:
             return None
         answer: Json = {"text": "" if self._text is None else self._text.getvalue(), **self._answer}

@@ -39,8 +39,8 @@ class DeltaObject:
         """Takes the next delta.
 
         Args:
-            delta: The delta.
-            size: The bytes of JSON that it came in.
+            delta: the delta.
+            size: the bytes of JSON that it came in.
 
         Returns:
             About by how much this object grew, in characters and bytes.
@@ -105,8 +105,8 @@ class DeltaList:
     """A JSON list that grows by deltas.
 
     Args:
-        depth: How deep its elements may nest.
-        grows: Whether elements come in pieces.
+        depth: how deep its elements may nest.
+        grows: whether elements come in pieces.
     """
 
     __slots__ = ("_by_index", "_depth", "_elements", "_grows")

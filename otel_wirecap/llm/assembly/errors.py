@@ -13,9 +13,9 @@ class ProviderError(NamedTuple):
     """A provider's own words for what went wrong; None where it has none.
 
     Attributes:
-        type: The kind of error (``overloaded_error``, ``UNAVAILABLE``).
-        message: The sentence for people.
-        code: The provider's code, a number as its digits.
+        type: the kind of error (``overloaded_error``, ``UNAVAILABLE``).
+        message: the sentence for people.
+        code: the provider's code, a number as its digits.
     """
 
     type: str | None
@@ -31,8 +31,8 @@ def error_in(name: str, event: Json) -> object:
     ``err`` and its error in the last event, and any JSON object in an event named ``error``.
 
     Args:
-        name: The event's name.
-        event: The event's data.
+        name: the event's name.
+        event: the event's data.
 
     Returns:
         The error as the provider sent it: a JSON value; None when the event carries none.

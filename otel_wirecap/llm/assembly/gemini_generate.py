@@ -28,7 +28,7 @@ class GeminiGenerate:
         self._candidates: dict[int, _Candidate] = {}
 
     def add(self, event: Json, size: int) -> None:
-        """See `WireFormat.add`."""
+        """See ``WireFormat.add``."""
         inner = event.get("response")
         if isinstance(inner, dict):
             if self._envelope is None:
@@ -48,7 +48,7 @@ class GeminiGenerate:
             self.model = model if isinstance(model, str) and model else None
 
     def message(self) -> Json | None:
-        """See `WireFormat.message`."""
+        """See ``WireFormat.message``."""
         if not self._answer and not self._candidates:
             return None
         answer: Json = {}

@@ -12,8 +12,8 @@ class WireFormat(Protocol):
     Events are JSON from the network: whatever their shape, no method raises.
 
     Attributes:
-        model: The answered model, None until an event names it.
-        size: About how much is held: characters of collected text, and bytes of JSON kept whole.
+        model: the answered model, None until an event names it.
+        size: about how much is held: characters of collected text, and bytes of JSON kept whole.
     """
 
     model: str | None
@@ -23,8 +23,8 @@ class WireFormat(Protocol):
         """Takes the next event.
 
         Args:
-            event: The event's data. It is kept, in whole or in part: the caller does not change it.
-            size: The bytes that it had as JSON.
+            event: the event's data. It is kept, in whole or in part: the caller does not change it.
+            size: the bytes that it had as JSON.
         """
 
     def message(self) -> Json | None:

@@ -30,7 +30,7 @@ class OpenAIChat:
         self._choices: dict[int, _Choice] = {}
 
     def add(self, event: Json, size: int) -> None:
-        """See `WireFormat.add`."""
+        """See ``WireFormat.add``."""
         choices = event.get("choices")
         if type(choices) is list:
             for position, choice in enumerate(choices):
@@ -50,7 +50,7 @@ class OpenAIChat:
                 self._add_top(key, value)
 
     def message(self) -> Json | None:
-        """See `WireFormat.message`."""
+        """See ``WireFormat.message``."""
         choices = [self._choices[index].value(index) for index in sorted(self._choices)]
         if not choices and not self._head and not self._extra:
             return None

@@ -18,10 +18,10 @@ class _Place:
     """Where in an output item a text grows.
 
     Attributes:
-        parts: The item's list of parts; None when the text is a member of the item itself.
-        type: The type of the part, or of the item.
-        member: The member that the text is.
-        index: The member of an event that numbers the part.
+        parts: the item's list of parts; None when the text is a member of the item itself.
+        type: the type of the part, or of the item.
+        member: the member that the text is.
+        index: the member of an event that numbers the part.
     """
 
     parts: str | None
@@ -69,7 +69,7 @@ class OpenAIResponses:
         self._items: dict[int, _Item] = {}
 
     def add(self, event: Json, size: int) -> None:
-        """See `WireFormat.add`."""
+        """See ``WireFormat.add``."""
         kind = event.get("type")
         if not isinstance(kind, str):
             return
@@ -94,7 +94,7 @@ class OpenAIResponses:
             self._add_structure(kind, event, size)
 
     def message(self) -> Json | None:
-        """See `WireFormat.message`."""
+        """See ``WireFormat.message``."""
         if not self._response and not self._items:
             return None
         if self._final and not self._items:

@@ -30,13 +30,13 @@ class StreamAssembly:
     """What a stream's events add up to; picks the wire format by the shape of the events themselves.
 
     Args:
-        max_bytes: About how much may be held: characters of text, and bytes of JSON that is kept whole. Over
+        max_bytes: about how much may be held: characters of text, and bytes of JSON that is kept whole. Over
             it, the assembly gives up.
 
     Attributes:
-        model: The answered model, None until it is known.
-        error: The first error that the provider sent within the stream, of any format.
-        overflowed: Whether the assembly gave up; errors are still watched for.
+        model: the answered model, None until it is known.
+        error: the first error that the provider sent within the stream, of any format.
+        overflowed: whether the assembly gave up; errors are still watched for.
     """
 
     __slots__ = ("_error", "_format", "_halves", "_max", "error", "model", "overflowed")
@@ -60,7 +60,7 @@ class StreamAssembly:
         """Takes the next event.
 
         Args:
-            event: The event; data that are not a JSON object (``[DONE]``) say nothing unless its name is
+            event: the event; data that are not a JSON object (``[DONE]``) say nothing unless its name is
                 ``error``.
         """
         name, data = event
@@ -115,9 +115,9 @@ def assemble(content_type: str | None, chunks: Iterable[bytes], *, max_bytes: in
     """The message that a stream adds up to.
 
     Args:
-        content_type: The stream's, as in `event_parser`; None when its first bytes are to tell the framing.
-        chunks: Its content-decoded bytes, in pieces of any size. A stream may end anywhere.
-        max_bytes: The most that an event, and about the most that the message, may take.
+        content_type: the stream's, as in `event_parser`; None when its first bytes are to tell the framing.
+        chunks: its content-decoded bytes, in pieces of any size. A stream may end anywhere.
+        max_bytes: the most that an event, and about the most that the message, may take.
 
     Returns:
         As `StreamAssembly.message`; None, too, when an event was too large to be read: no message is better than a

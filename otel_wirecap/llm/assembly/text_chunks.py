@@ -36,7 +36,7 @@ class TextChunks:
         self._outputs: dict[int, DeltaObject] = {}
 
     def add(self, event: Json, size: int) -> None:
-        """See `WireFormat.add`."""
+        """See ``WireFormat.add``."""
         for key, value in event.items():
             text = self._texts.get(key)
             if text is not None and type(value) is str:
@@ -46,7 +46,7 @@ class TextChunks:
                 self._add_member(key, value, size)
 
     def message(self) -> Json | None:
-        """See `WireFormat.message`."""
+        """See ``WireFormat.message``."""
         if not self._members:
             return None
         answer = dict(self._members)

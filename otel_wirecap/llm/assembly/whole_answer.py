@@ -17,7 +17,7 @@ class WholeAnswer:
         self._answer: Json | None = None
 
     def add(self, event: Json, size: int) -> None:
-        """See `WireFormat.add`; only the first event counts."""
+        """See ``WireFormat.add``; only the first event counts."""
         if self._answer is None:
             self._answer = event
             self.size = size
@@ -25,7 +25,7 @@ class WholeAnswer:
             self.model = model if isinstance(model, str) and model else None
 
     def message(self) -> Json | None:
-        """See `WireFormat.message`."""
+        """See ``WireFormat.message``."""
         return None if self._answer is None else dict(self._answer)
 
 
