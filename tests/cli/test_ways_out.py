@@ -556,6 +556,7 @@ def places(recorded: Recorded) -> Iterator[tuple[str, str, Text]]:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.sampled(31, rest="thorough")
 def test_what_the_settings_mask_leaves_in_no_way_and_all_else_does(recorded: Recorded, way: str, setting: str) -> None:
     if way in (EVENTS, LOGS) and recorded.settings[setting].get("capture_redaction", "on") != "on":
         with pytest.raises(ConfigurationError, match="capture_span_payloads: off"):
@@ -626,6 +627,7 @@ def by_exchange(content: bytes) -> dict[str, list[dict[str, Any]]]:
 
 @pytest.mark.parametrize("setting", ["prompts", "prompts, in a file"])
 @pytest.mark.parametrize("kind", TRAFFIC)
+@pytest.mark.sampled(9, rest="thorough")
 def test_what_is_exported_is_what_the_recorder_writes_with_the_setting(
     recorded: Recorded, kind: str, setting: str
 ) -> None:
