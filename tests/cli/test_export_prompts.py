@@ -20,7 +20,7 @@ import pytest
 
 from otel_wirecap.capture.events import (
     ErrorInfo,
-    EventKind,
+    ExchangeHead,
     RequestHead,
     ResponseHead,
     WebsocketClose,
@@ -65,15 +65,19 @@ class Wire:
     def __init__(self, writer: CaptureWriter, name: str) -> None:
         self.flow = Flow(f"req_{name}")
         self.now = 1_000_000 * MS
-        self._writer = writer
-        self.exchange = Exchange(
-            f"ex_{name}", "backend", self.flow, attempt=1, trace_id="0" * 32, span_id="0" * 16,
-            began_unix_ns=BEGAN_UNIX_NS, began_ns=self.now, emit=writer.put, on_failure=_raise,
-        )  # fmt: skip
+        self.put, self.flow_gone = writer.put, writer.flow_gone
+        about = ExchangeHead("backend", self.flow.id, 1, "0" * 32, "0" * 16, BEGAN_UNIX_NS, self.now)
+        self.exchange = Exchange(f"ex_{name}", about, self.flow, self)
+
+    def failed(self, error: Exception) -> None:
+        raise error
+
+    def ended_unrecorded(self, *_end: object) -> None:
+        raise AssertionError("its end found no writer")
 
     def annotate(self, **annotations: str) -> None:
         document = json.dumps(annotations).encode()
-        self._writer.put(EventKind.ANNOTATE, self.flow, self.now, document, len(document))
+        self.flow.annotate(self.now, document, self)
 
     def ask(
         self,
@@ -107,10 +111,6 @@ class Wire:
     ) -> None:
         self.now += MS
         self.exchange.end(self.now, outcome, error, close)
-
-
-def _raise(error: Exception) -> None:
-    raise error
 
 
 def request(text: str, **members: object) -> str:

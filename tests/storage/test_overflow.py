@@ -16,6 +16,7 @@ from driving import account, open_writer
 from test_faults import Feed, show
 
 from otel_wirecap.capture.events import EventKind
+from otel_wirecap.storage.ledger import Ledger
 from otel_wirecap.storage.queue import EventQueue
 
 pytestmark = pytest.mark.usefixtures("writer_home")
@@ -114,7 +115,7 @@ def test_what_is_put_while_the_queue_ends_is_there_when_it_has_ended() -> None:
             goes_on.wait(5)
             return False
 
-    waiting = EventQueue(max_bytes=Bound(1000))
+    waiting = EventQueue(Ledger(), max_bytes=Bound(1000))
     accepted: list[bool] = []
     putting = threading.Thread(target=lambda: accepted.append(waiting.put(EventKind.CHUNK, None, 0, b"", 0)))
     putting.start()

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from driving import SSE, check_numbers, exchange_on, open_writer, records, stream
 
-from otel_wirecap.capture.events import End, EventKind, ResponseHead, WebsocketMessage
+from otel_wirecap.capture.events import EventKind, ResponseHead, WebsocketMessage
 from otel_wirecap.storage.writer import CaptureWriter
 
 pytestmark = pytest.mark.usefixtures("writer_home")
@@ -182,7 +182,7 @@ def test_messages_and_annotations_find_no_more_room_than_chunks(tmp_path: Path) 
         socket.response(time.monotonic_ns(), ResponseHead(101, None, []))
         for _ in range(100):
             socket.message(time.monotonic_ns(), WebsocketMessage(True, 2, b"x" * 10_000))
-        refused = not writer.put(EventKind.ANNOTATE, socket.flow, 0, b"{}", 100_000)
+        refused = not writer.put(EventKind.ANNOTATE, socket.flow.id, 0, b"{}", 100_000)
         socket.end(time.monotonic_ns(), "complete")
         fcntl.flock(held, fcntl.LOCK_UN)
     assert refused
@@ -254,7 +254,7 @@ def test_close_gives_up_on_a_hung_lock_and_tells(
         assert not writer.close(timeout=0.3)
         assert time.monotonic() - began < 2
     assert ("lost at the end", "still writes what it was sent")[writer_home == "process"] in caplog.text
-    assert not writer.put(EventKind.END, None, 0, End("complete"), 0)
+    assert not writer.put(EventKind.END, None, 0, None, 0)
 
 
 def capture_in_child(path: str) -> None:
