@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +45,7 @@ class Gateway:
         self.facts: dict[str, ExchangeFacts] = {}
         self.records: list[tuple[str, Record]] = []
         self.moments: dict[str, int] = {}
+        self.begun: dict[str, Exchange] = {}
 
     @classmethod
     def observing(cls, writer: CaptureWriter) -> Gateway:
@@ -70,6 +72,7 @@ class Gateway:
         began = time.time_ns(), time.monotonic_ns()
         about = ExchangeHead("backend", flow.id, 1, "0" * 32, "0" * 16, *began, **head)
         exchange = Exchange(name, about, flow, self)
+        self.begun[name] = exchange
         url = "https://api.openai.com/v1/chat/completions"
         exchange.begin(RequestHead("POST", url, [], body=body, websocket=websocket))
         return exchange
@@ -117,6 +120,34 @@ def account(path: Path) -> Account:
         sum(record["direction"] == "stream_chunk" for record in found),
         sum(gap.get("lost_events", 0) - gap.get("lost_exchanges", 0) for gap in gaps),
     )
+
+
+class Books(NamedTuple):
+    """What a capture has, and what it says is lost.
+
+    Attributes:
+        chunks, exchanges: that have records.
+        lost: by unit, ``events``, ``records``, ``exchanges`` and ``bytes``.
+        reasons: the number of gaps for each.
+    """
+
+    chunks: int
+    exchanges: int
+    lost: Counter[str]
+    reasons: dict[str, int]
+
+
+def books(path: Path) -> Books:
+    """Reads a capture's own account; holds its numbers against each other."""
+    found = records(path)
+    check_numbers(found)
+    gaps = [record["payload"] for record in found if record["direction"] == "system_gap"]
+    lost: Counter[str] = Counter()
+    for gap in gaps:
+        lost.update({unit: gap.get(f"lost_{unit}", 0) for unit in ("events", "records", "exchanges", "bytes")})
+    directions = Counter(record["direction"] for record in found)
+    reasons = Counter(gap["reason"] for gap in gaps)
+    return Books(directions["stream_chunk"], directions["outbound_request"], lost, dict(reasons))
 
 
 def command_of(pid: int) -> str:
