@@ -45,7 +45,7 @@ class Gateway:
         self.facts: dict[str, ExchangeFacts] = {}
         self.records: list[tuple[str, Record]] = []
         self.moments: dict[str, int] = {}
-        self.begun: dict[str, Exchange] = {}
+        self.wanted: set[str] = set()
 
     @classmethod
     def observing(cls, writer: CaptureWriter) -> Gateway:
@@ -72,7 +72,8 @@ class Gateway:
         began = time.time_ns(), time.monotonic_ns()
         about = ExchangeHead("backend", flow.id, 1, "0" * 32, "0" * 16, *began, **head)
         exchange = Exchange(name, about, flow, self)
-        self.begun[name] = exchange
+        if about.wants_end:
+            self.wanted.add(name)
         url = "https://api.openai.com/v1/chat/completions"
         exchange.begin(RequestHead("POST", url, [], body=body, websocket=websocket))
         return exchange

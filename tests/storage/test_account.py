@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -74,14 +75,13 @@ def test_a_writer_that_is_killed_at_any_moment_loses_nothing_silently(seed: int,
     for thread in threads:
         thread.join()
     assert writer.flush(60)
-    wanted = [name for name, exchange in gateway.begun.items() if exchange.head.wants_end]
     assert writer.close(60)
     put = sum(counts, Counter())
     found = books(path)
     assert found.chunks + found.lost["events"] + found.lost["records"] >= put["chunks"]
     assert found.exchanges + found.lost["exchanges"] + found.lost["events"] + found.lost["records"] >= put["exchanges"]
     assert found.chunks <= put["chunks"]
-    assert set(gateway.facts) == set(wanted), "every end that wants an answer has one"
+    assert set(gateway.facts) == gateway.wanted, "every end that wants an answer has one"
     stats = writer.stats()
     assert found.reasons == {"writer_died": 1}
     assert stats.lost_events.get("writer_died", 0) == found.lost["events"]
@@ -166,3 +166,42 @@ def test_an_application_that_is_killed_at_any_moment_keeps_what_was_flushed_and_
     assert found.exchanges >= exchanges
     assert set(found.reasons) <= {"application_gone"}
     assert not [record for record in records(path) if record["direction"] == "system_stop"]
+
+
+def test_refusals_are_counted_while_no_writer_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a writer's death and the moment that another goes on."""
+    path = tmp_path / "capture.log"
+    writer = open_writer(path, capture_flush_interval=0.05, capture_max_queue_bytes=50_000)
+    assert writer.flush(60)
+    (pid,) = writers_of()
+    is_dying, may_go_on = threading.Event(), threading.Event()
+    in_a_thread = writer._in_a_thread
+
+    def slowly() -> object:
+        is_dying.set()
+        may_go_on.wait(60)
+        return in_a_thread()
+
+    monkeypatch.setattr(writer, "_in_a_thread", slowly)
+    os.kill(pid, signal.SIGKILL)
+    assert is_dying.wait(60)
+    stream(writer, "one", 200, size=1000)
+    refused = writer.stats().lost_events["queue_full"]
+    may_go_on.set()
+    assert refused > 100
+    assert writer.close(60)
+    assert writer.stats().lost_events["queue_full"] == books(path).lost["events"] == refused
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_flow_that_goes_in_a_forked_child_starts_no_writer_there(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "capture.log")
+    exchange = Gateway(writer).exchange("one")
+    child = os.fork()
+    if not child:
+        del exchange
+        gc.collect()
+        os._exit(len(writer._queue) + writer._started)
+    assert os.waitpid(child, 0)[1] == 0
+    exchange.end(time.monotonic_ns(), "complete")
+    assert writer.close(60)
