@@ -7,7 +7,8 @@ Invariants, whatever order a hook calls in and from however many threads:
   flow), so the request's record is written with what there is.
 - RESPONSE comes at most once, before the first CHUNK or MESSAGE.
 - An exchange whose BEGIN found no room is off: none of its events is put, so that no record stands alone.
-- Every event is made of plain values (see ``events``) here, where it is born.
+- Every event is made of plain values (see ``events``) here, where it is born: a head is copied through ``marshal``, which
+  C does in a microsecond, or, where that finds a string of a class of its own, by ``plain``.
 - No method raises because of the capture: what goes wrong inside turns this exchange off and is reported once.
 
 Pure: moments (``now``, nanoseconds of a monotonic clock) and identifiers come in as arguments.
@@ -17,8 +18,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import marshal
 from collections.abc import Callable
+from marshal import dumps, loads
 from typing import Any, Protocol, TypeAlias
 
 from otel_wirecap.capture.events import (
@@ -166,8 +167,12 @@ class Exchange:
             size = HEAD_SIZE + (len(body) if body else 0)
             if body.__class__ is not bytes and body is not None:
                 body = bytes(body)
-            asked = _plain_head((*head[:_BODY], None, *head[_BODY + 1 :]))  # a large body is not copied
-            value = (*self.head,), (*asked[:_BODY], body, *asked[_BODY + 1 :])
+            rest = *head[:_BODY], *head[_BODY + 1 :]  # a large body is not copied
+            try:
+                rest = loads(dumps(rest))  # noqa: S302  # our own, just made
+            except ValueError:
+                rest = plain(rest)
+            value = (*self.head,), (*rest[:_BODY], body, *rest[_BODY:])
             if self._put(_BEGIN, self.id, began_ns, value, size):
                 self.flow.host = self._host
             else:
@@ -205,7 +210,12 @@ class Exchange:
             return
         self._responded = True
         try:
-            self._put(_RESPONSE, self.id, now, _plain_head(head), HEAD_SIZE)
+            value: tuple[Any, ...] = (*head,)
+            try:
+                value = loads(dumps(value))  # noqa: S302  # as above
+            except ValueError:
+                value = plain(value)
+            self._put(_RESPONSE, self.id, now, value, HEAD_SIZE)
         except Exception as error:  # noqa: BLE001
             self.fail(now, error)
 
@@ -265,7 +275,8 @@ class Exchange:
             end = outcome, error and plain(error), self._lost_chunks, close and plain(close), wants_answer
             is_taken = is_recorded and self._put(_END, self.id, now, end, HEAD_SIZE)
         except Exception as failure:  # noqa: BLE001
-            self._host.failed(failure)
+            if not self._is_off:  # else something was reported already
+                self._host.failed(failure)
         if wants_answer and not is_taken:
             self._host.ended_unrecorded(self.id, now, outcome)
 
@@ -274,12 +285,3 @@ class Exchange:
             self._put(kind, self.id, now, value, HEAD_SIZE)
         except Exception as error:  # noqa: BLE001  # the host is never harmed
             self.fail(now, error)
-
-
-def _plain_head(head: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A head in plain values, with nothing in it that anybody else may change: a copy that C makes in a microsecond."""
-    try:
-        copied: tuple[Any, ...] = marshal.loads(marshal.dumps((*head,)))  # noqa: S302  # our own, just made
-    except ValueError:  # a string of a class of its own
-        return plain(head)  # type: ignore[no-any-return]
-    return copied
