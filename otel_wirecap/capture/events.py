@@ -37,7 +37,7 @@ class EventKind:
     ANNOTATE: Final = 7  # flow: a JSON object as bytes
     DOCUMENT: Final = 8  # None: a record as a JSON object, from elsewhere
     MESSAGE: Final = 9  # exchange: WebsocketMessage
-    SYSTEM: Final = 10  # None: SystemTold
+    SYSTEM: Final = 10  # None: a ``system_*`` direction and its payload for JSON, what the capture says of itself
     FLOW_GONE: Final = 11  # flow: None; nothing of it follows. It weighs nothing, and is in no account
 
 
@@ -138,13 +138,6 @@ class WebsocketClose(NamedTuple):
     code: int
     reason: str
     asker: bool | None = None
-
-
-class SystemTold(NamedTuple):
-    """What the capture tells of itself: a ``system_*`` direction and a payload for JSON."""
-
-    direction: str
-    payload: dict[str, object]
 
 
 class End(NamedTuple):

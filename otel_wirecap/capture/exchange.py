@@ -7,8 +7,8 @@ Invariants, whatever order a hook calls in and from however many threads:
   flow), so the request's record is written with what there is.
 - RESPONSE comes at most once, before the first CHUNK or MESSAGE.
 - An exchange whose BEGIN found no room is off: none of its events is put, so that no record stands alone.
-- Every event is made of plain values (see ``events``) here, where it is born: a head is copied through ``marshal``, which
-  C does in a microsecond, or, where that finds a string of a class of its own, by ``plain``.
+- Every event is made of plain values (see ``events``) here, where it is born: a head is copied through ``marshal``, in
+  a microsecond, or, where that finds a string of a class of its own, by ``plain``.
 - No method raises because of the capture: what goes wrong inside turns this exchange off and is reported once.
 
 Pure: moments (``now``, nanoseconds of a monotonic clock) and identifiers come in as arguments.
@@ -167,7 +167,7 @@ class Exchange:
             size = HEAD_SIZE + (len(body) if body else 0)
             if body.__class__ is not bytes and body is not None:
                 body = bytes(body)
-            rest = *head[:_BODY], *head[_BODY + 1 :]  # a large body is not copied
+            rest: tuple[Any, ...] = *head[:_BODY], *head[_BODY + 1 :]  # a large body is not copied
             try:
                 rest = loads(dumps(rest))  # noqa: S302  # our own, just made
             except ValueError:

@@ -1,6 +1,6 @@
 """The one account of what was put: refused, waiting, under way, settled, lost.
 
-Invariants, at every moment and however often a writer dies:
+Invariants, whenever no call is under way, and however often a writer dies:
 
 - put = accepted + refused.
 - accepted = waiting in the queue + under way + settled + lost with a writer that died.

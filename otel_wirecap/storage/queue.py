@@ -98,16 +98,15 @@ class EventQueue:
 
     def flow_gone(self, flow_id: str) -> None:
         """Adds that nothing follows of a flow. It weighs nothing, wakes nobody and starts nothing."""
-        with self._lock:
-            if not self.closed and self._on_first_put is None:
-                self._events.append((EventKind.FLOW_GONE, flow_id, 0, None, 0))
+        if not self.closed and self._on_first_put is None:
+            self._events.append((EventKind.FLOW_GONE, flow_id, 0, None, 0))
 
     def take(self, most: int) -> list[Event]:
         """So many of the oldest events at most. They are under way from now on."""
-        with self._lock:
-            popleft = self._events.popleft
-            taken = [popleft() for _ in range(min(most, len(self._events)))]
-            number, weight = counted(taken)
+        popleft = self._events.popleft
+        taken = [popleft() for _ in range(min(most, len(self._events)))]
+        number, weight = counted(taken)
+        with self._lock:  # for no longer than that: a host that puts would wait
             self._bytes -= weight
             self._ledger.sent(number, weight)
         return taken

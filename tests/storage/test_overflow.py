@@ -53,6 +53,7 @@ def on_trio(feed: Feed) -> None:
 
 
 @pytest.mark.parametrize("run", [on_a_thread, on_asyncio, on_trio])
+@pytest.mark.both_homes
 def test_nobody_waits_for_room(run: Callable[[Feed], None], tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path, capture_max_queue_bytes=50_000)
@@ -68,6 +69,7 @@ def test_nobody_waits_for_room(run: Callable[[Feed], None], tmp_path: Path) -> N
     show(run.__name__, 200, kept, told)
 
 
+@pytest.mark.both_homes
 def test_a_signal_handler_within_put_can_put(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path)

@@ -23,6 +23,7 @@ from otel_wirecap.storage.writer import CaptureWriter
 pytestmark = pytest.mark.usefixtures("writer_home")
 
 
+@pytest.mark.both_homes
 def test_a_capture_begins_with_its_settings_and_ends_with_its_totals(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path)
@@ -54,6 +55,7 @@ def test_records_reach_the_file_within_the_flush_interval_without_being_asked(tm
     writer.close()
 
 
+@pytest.mark.both_homes
 def test_an_exchange_that_is_open_at_the_end_is_told_as_abandoned(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path)
@@ -64,6 +66,7 @@ def test_an_exchange_that_is_open_at_the_end_is_told_as_abandoned(tmp_path: Path
     ]  # fmt: skip
 
 
+@pytest.mark.both_homes
 def test_what_finds_no_room_is_counted_told_and_the_exchange_still_ends(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -94,7 +97,6 @@ def test_what_finds_no_room_is_counted_told_and_the_exchange_still_ends(
     assert sum("are left out" in record.getMessage() for record in caplog.records) == 1
 
 
-@pytest.mark.meddles_with_this_process
 def test_a_file_that_cannot_be_written_for_a_while_loses_nothing_and_is_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -118,7 +120,6 @@ def test_a_file_that_cannot_be_written_for_a_while_loses_nothing_and_is_told_onc
     assert len(told) == 1
 
 
-@pytest.mark.meddles_with_this_process
 def test_who_waits_for_a_file_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path)
@@ -137,7 +138,6 @@ def test_who_waits_for_a_file_that_cannot_be_written_is_told_at_once(tmp_path: P
     check_numbers(records(path))
 
 
-@pytest.mark.meddles_with_this_process
 def test_what_was_put_is_kept_or_told_lost_at_every_moment(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path, capture_max_queue_bytes=300_000, capture_flush_interval=0.05)
@@ -222,7 +222,6 @@ def test_a_broken_event_costs_one_gap_and_no_other_record(tmp_path: Path, caplog
     assert "private" not in caplog.text
 
 
-@pytest.mark.meddles_with_this_process
 def test_a_beginning_that_cannot_be_told_costs_one_gap_and_no_other_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +240,7 @@ def test_a_beginning_that_cannot_be_told_costs_one_gap_and_no_other_record(
     assert found[-1]["direction"] == "system_stop"
 
 
+@pytest.mark.both_homes
 def test_close_gives_up_on_a_hung_lock_and_tells(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, writer_home: str
 ) -> None:
@@ -267,6 +267,7 @@ _kept: list[CaptureWriter] = []
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("kind", ["os.fork", "multiprocessing"])
+@pytest.mark.both_homes
 def test_a_forked_child_captures_as_a_process_of_its_own(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path, capture_flush_interval=30)
@@ -298,6 +299,7 @@ def test_a_forked_child_captures_as_a_process_of_its_own(kind: str, tmp_path: Pa
     assert sum(record["direction"] == "stream_chunk" for record in found) == 10
 
 
+@pytest.mark.both_homes
 def test_a_killed_process_loses_a_flush_interval_at_most(tmp_path: Path) -> None:
     code = f"""
         import sys, time
