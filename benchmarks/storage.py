@@ -24,7 +24,7 @@ from typing import Any
 
 import orjson
 
-from otel_wirecap.capture.events import RequestHead, ResponseHead
+from otel_wirecap.capture.events import ExchangeHead, RequestHead, ResponseHead
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.capture.record import Record
 from otel_wirecap.config import load_config
@@ -81,6 +81,19 @@ class Limit:
         os.close(self._fd)
 
 
+class Host:
+    """Puts events into a writer, and is told of nothing."""
+
+    def __init__(self, writer: CaptureWriter) -> None:
+        self.put, self.flow_gone = writer.put, writer.flow_gone
+
+    def failed(self, error: Exception) -> None:
+        raise error
+
+    def ended_unrecorded(self, *end: object) -> None:
+        pass
+
+
 class WireCapture:
     name = "otel-wirecap"
     settings: dict[str, object] = {}  # noqa: RUF012  # read only
@@ -92,11 +105,9 @@ class WireCapture:
         settings |= {"capture_max_queue_bytes": "2GB", "capture_writer": "thread"} | self.settings
         self._writer = CaptureWriter(load_config(settings, {}), str(path))
         self._writer.open()
-        self._exchange = Exchange(
-            "ex_1", "backend", Flow("req_1"), attempt=1, trace_id="0" * 32, span_id="0" * 16,
-            began_unix_ns=time.time_ns(), began_ns=time.monotonic_ns(), emit=self._writer.put,
-            on_failure=lambda error: None,
-        )  # fmt: skip
+        flow = Flow("req_1")
+        about = ExchangeHead("backend", flow.id, 1, "0" * 32, "0" * 16, time.time_ns(), time.monotonic_ns())
+        self._exchange = Exchange("ex_1", about, flow, Host(self._writer))
         self._exchange.begin(RequestHead("POST", "https://api.openai.com/v1/chat/completions", [], body=b"{}"))
         self._exchange.response(time.monotonic_ns(), ResponseHead(200, None, [(b"content-type", b"text/event-stream")]))
         self._bytes: dict[str, bytes] = {}

@@ -1,18 +1,22 @@
 """What crosses from the host to the writer: one tuple for each thing that happened on the wire.
 
-A payload event is ``(kind, subject, time_ns, value)``; ``subject`` is the Exchange (for ANNOTATE the Flow) it
-belongs to and ``time_ns`` a moment of the host's monotonic clock. Tuples and immutable values only: the host may
-change its own objects right after the call.
+An event is ``(kind, id, time_ns, value, weight)``: what happened, the id of the exchange (or flow) it happened to, a
+moment of the host's monotonic clock, what came with it, and the bytes that it is counted with as long as it waits.
+
+Invariants:
+
+- An event is made of built-in values of exact types, so that ``marshal`` takes it as it is: no object crosses, and a
+  writer in another process gets the same events as one in a thread. ``plain`` makes them of what a library gave.
+- Its value does not change any more: the host may change its own objects right after the call.
+- Spans, flows and recordings are found by id, each side in its own books.
+
+The NamedTuples here document the shapes; an event has the plain tuple, and whoever reads one makes them again.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
-
-if TYPE_CHECKING:
-    from otel_wirecap.capture.exchange import Exchange, Flow
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 Leg: TypeAlias = Literal["client", "backend"]
@@ -20,20 +24,47 @@ Outcome: TypeAlias = Literal["complete", "closed", "client_disconnect", "cancell
 IncompleteReason: TypeAlias = Literal["withheld", "undecodable", "not_read", "cut", "dropped"]
 
 
-class EventKind(enum.IntEnum):
-    """What happened. The value type that goes with it stands beside."""
+class EventKind:
+    """What happened, a plain integer. Beside each: what the id names, and the value that goes with it."""
 
-    BEGIN = 0  # RequestHead
-    REQUEST_CHUNK = 1  # bytes of the request body
-    REQUEST_RESTART = 2  # None: the body is being sent anew, from its beginning
-    REQUEST_END = 3  # IncompleteReason, or None when the body is whole
-    RESPONSE = 4  # ResponseHead
-    CHUNK = 5  # bytes of the response body, as one hook call delivered them
-    END = 6  # End
-    ANNOTATE = 7  # a JSON object as bytes
-    DOCUMENT = 8  # a record as a JSON object, from elsewhere; the subject is None
-    MESSAGE = 9  # WebsocketMessage
-    SYSTEM = 10  # SystemTold; the subject is None
+    BEGIN: Final = 0  # exchange: (ExchangeHead, RequestHead)
+    REQUEST_CHUNK: Final = 1  # exchange: bytes of the request body
+    REQUEST_RESTART: Final = 2  # exchange: None; the body is being sent anew, from its beginning
+    REQUEST_END: Final = 3  # exchange: IncompleteReason, or None when the body is whole
+    RESPONSE: Final = 4  # exchange: ResponseHead
+    CHUNK: Final = 5  # exchange: bytes of the response body, as one hook call delivered them
+    END: Final = 6  # exchange: End
+    ANNOTATE: Final = 7  # flow: a JSON object as bytes
+    DOCUMENT: Final = 8  # None: a record as a JSON object, from elsewhere
+    MESSAGE: Final = 9  # exchange: WebsocketMessage
+    SYSTEM: Final = 10  # None: a ``system_*`` direction and its payload for JSON, what the capture says of itself
+    FLOW_GONE: Final = 11  # flow: None; nothing of it follows. It weighs nothing, and is in no account
+
+
+class ExchangeHead(NamedTuple):
+    """What is known of an exchange from its beginning on.
+
+    Attributes:
+        leg: ``client`` or ``backend``.
+        flow_id: the flow's ``request_id``.
+        attempt: its number among the flow's backend exchanges; None on the client leg.
+        trace_id: the OpenTelemetry trace, 32 hexadecimal digits.
+        span_id: the OpenTelemetry span, 16 hexadecimal digits.
+        began_unix_ns: wall-clock moment of the beginning, nanoseconds since the epoch.
+        began_ns: the same moment on the monotonic clock of all events.
+        wants_end: whether somebody is to be answered when it has ended.
+        wants_records: whether its records are to be sent back.
+    """
+
+    leg: Leg
+    flow_id: str
+    attempt: int | None
+    trace_id: str
+    span_id: str
+    began_unix_ns: int
+    began_ns: int
+    wants_end: bool = False
+    wants_records: bool = False
 
 
 class RequestHead(NamedTuple):
@@ -109,27 +140,47 @@ class WebsocketClose(NamedTuple):
     asker: bool | None = None
 
 
-class SystemTold(NamedTuple):
-    """What the capture tells of itself: a ``system_*`` direction and a payload for JSON."""
-
-    direction: str
-    payload: dict[str, object]
-
-
 class End(NamedTuple):
     """How an exchange ended.
 
-    ``lost_chunks`` counts chunks of the response, or messages, that found no room in the queue.
+    Attributes:
+        outcome: in one word.
+        error: what went wrong.
+        lost_chunks: chunks of the response, or messages, that found no room in the queue.
+        close: how a websocket was closed.
+        wants_answer: whether somebody is to be answered, also by a writer that did not see the beginning.
     """
 
     outcome: Outcome
     error: ErrorInfo | None = None
     lost_chunks: int = 0
     close: WebsocketClose | None = None
+    wants_answer: bool = False
+
+    @classmethod
+    def of(cls, value: tuple[Any, ...]) -> End:
+        """The end that an event's value is of."""
+        outcome, error, lost_chunks, close, wants_answer = value
+        return cls(outcome, error and ErrorInfo(*error), lost_chunks, close and WebsocketClose(*close), wants_answer)
 
 
 TEXT, BINARY = 1, 2
 """The opcodes of websocket messages, RFC 6455."""
 
-Value: TypeAlias = RequestHead | ResponseHead | WebsocketMessage | SystemTold | End | bytes | str | None
-Event: TypeAlias = "tuple[EventKind, Exchange | Flow | None, int, Value]"
+Value: TypeAlias = "tuple[Any, ...] | bytes | str | None"
+Event: TypeAlias = tuple[int, "str | None", int, Value, int]
+
+
+def plain(value: Any) -> Any:
+    """The same in built-in values of exact types: a library may have given some of classes of its own."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map(plain, value))
+    if isinstance(value, dict):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, int):
+        return value if isinstance(value, bool) else int(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    return value if value is None or type(value) is float else str(value)

@@ -6,7 +6,9 @@ Invariants, whatever order a hook calls in and from however many threads:
 - The request side ends exactly once, before END; a response that begins first leaves it open (its bytes may still
   flow), so the request's record is written with what there is.
 - RESPONSE comes at most once, before the first CHUNK or MESSAGE.
-- An exchange whose BEGIN found no room is off: none of its events is emitted, so that no record stands alone.
+- An exchange whose BEGIN found no room is off: none of its events is put, so that no record stands alone.
+- Every event is made of plain values (see ``events``) here, where it is born: a head is copied through ``marshal``, in
+  a microsecond, or, where that finds a string of a class of its own, by ``plain``.
 - No method raises because of the capture: what goes wrong inside turns this exchange off and is reported once.
 
 Pure: moments (``now``, nanoseconds of a monotonic clock) and identifiers come in as arguments.
@@ -17,27 +19,26 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable
-from typing import TypeAlias
+from marshal import dumps, loads
+from typing import Any, Protocol, TypeAlias
 
 from otel_wirecap.capture.events import (
     CAPTURE_FAILURE,
-    End,
     ErrorInfo,
     EventKind,
+    ExchangeHead,
     IncompleteReason,
-    Leg,
     Outcome,
     RequestHead,
     ResponseHead,
     Value,
     WebsocketClose,
     WebsocketMessage,
+    plain,
 )
-from otel_wirecap.capture.facts import ExchangeFacts
-from otel_wirecap.capture.record import Record
 
-Emit: TypeAlias = Callable[[EventKind, "Exchange | Flow | None", int, Value, int], bool]
-"""Takes an event with the bytes it holds; False where there was no room for it."""
+Put: TypeAlias = Callable[[int, "str | None", int, Value, int], bool]
+"""Takes an event's kind, id, moment and value, and the bytes that it holds; False where there was no room for it."""
 
 _BEGIN = EventKind.BEGIN
 _REQUEST_CHUNK = EventKind.REQUEST_CHUNK
@@ -48,8 +49,26 @@ _CHUNK = EventKind.CHUNK
 _MESSAGE = EventKind.MESSAGE
 _END = EventKind.END
 
+_BODY = RequestHead._fields.index("body")
+
 HEAD_SIZE = 1024
 """Bytes that an event without a body is counted with: its tuple, its headers."""
+
+
+class Host(Protocol):
+    """The running capture, as exchanges and flows see it. None of its methods may wait."""
+
+    def put(self, kind: int, subject_id: str | None, now_ns: int, value: Value, size: int, /) -> bool:
+        """Takes an event; see ``Put``."""
+
+    def flow_gone(self, flow_id: str, /) -> None:
+        """Nothing of the flow will be put any more. Called by the garbage collector, in the middle of anything."""
+
+    def ended_unrecorded(self, exchange_id: str, now_ns: int, outcome: Outcome, /) -> None:
+        """An exchange that ``wants_end`` is over, and no writer will answer its end."""
+
+    def failed(self, error: Exception, /) -> None:
+        """Something of ours went wrong."""
 
 
 class Flow:
@@ -59,89 +78,71 @@ class Flow:
         id: the flow's ``request_id``.
         trace_id: that of its first exchange, which the others share where no tracing gives them one; None before.
         over: whether the client's request has been served: what its context begins now is no part of it any more.
-        recording: what the recorder remembers of the flow; the recorder's alone.
+        host: the one behind which a writer knows of the flow, and is told when it is gone; None where none does.
     """
 
-    __slots__ = ("__weakref__", "_attempts", "id", "over", "recording", "trace_id")
+    __slots__ = ("_attempts", "host", "id", "over", "trace_id")
 
     def __init__(self, flow_id: str) -> None:
         self.id = flow_id
         self.trace_id: str | None = None
         self.over = False
-        self.recording: object = None
+        self.host: Host | None = None
         self._attempts = itertools.count(1)
 
     def next_attempt(self) -> int:
         """The number of the backend exchange that begins now, from 1 on."""
         return next(self._attempts)
 
+    def annotate(self, now: int, document: bytes, host: Host) -> None:
+        """What the application says of the flow, a JSON object."""
+        if host.put(EventKind.ANNOTATE, self.id, now, document, len(document)):
+            self.host = host
+
+    def __del__(self) -> None:
+        if self.host is not None:
+            try:  # noqa: SIM105  # at every request
+                self.host.flow_gone(self.id)
+            except Exception:  # noqa: BLE001, S110  # as with everything here
+                pass
+
 
 class Exchange:
     """One HTTP request with its response, on one leg.
 
-    Attributes:
-        id: the ``exchange_id``.
-        leg: ``client`` or ``backend``.
+    Args:
+        exchange_id: the ``exchange_id``.
+        head: what is known of it.
         flow: the flow it belongs to.
-        attempt: its number among the flow's backend exchanges; None on the client leg.
-        trace_id: the OpenTelemetry trace, 32 hexadecimal digits.
-        span_id: the OpenTelemetry span, 16 hexadecimal digits.
-        began_unix_ns: wall-clock moment of the beginning, nanoseconds since the epoch.
-        began_ns: the same moment on the monotonic clock of all ``now`` arguments.
-        on_end: called by the recorder, with what it learned, once the exchange is recorded; may be None.
-        on_record: called by the recorder with each of the exchange's records when it has its number; may be None.
+        host: takes its events.
+
+    Attributes:
+        id, head, flow: as given.
     """
 
     __slots__ = (
         "__weakref__",
-        "_emit",
         "_ends",
+        "_host",
+        "_is_off",
         "_lost_chunks",
-        "_off",
-        "_on_failure",
+        "_put",
         "_request_ended",
         "_responded",
-        "attempt",
-        "began_ns",
-        "began_unix_ns",
+        "_takes",
         "flow",
+        "head",
         "id",
-        "leg",
-        "on_end",
-        "on_record",
-        "span_id",
-        "trace_id",
     )
 
-    def __init__(
-        self,
-        exchange_id: str,
-        leg: Leg,
-        flow: Flow,
-        *,
-        attempt: int | None,
-        trace_id: str,
-        span_id: str,
-        began_unix_ns: int,
-        began_ns: int,
-        emit: Emit,
-        on_failure: Callable[[Exception], None],
-        on_end: Callable[[int, ExchangeFacts], None] | None = None,
-        on_record: Callable[[Record], None] | None = None,
-    ) -> None:
+    def __init__(self, exchange_id: str, head: ExchangeHead, flow: Flow, host: Host) -> None:
         self.id = exchange_id
-        self.leg: Leg = leg
+        self.head = head
         self.flow = flow
-        self.attempt = attempt
-        self.trace_id = trace_id
-        self.span_id = span_id
-        self.began_unix_ns = began_unix_ns
-        self.began_ns = began_ns
-        self.on_end = on_end
-        self.on_record = on_record
-        self._emit = emit
-        self._on_failure = on_failure
-        self._off = False
+        self._host = host
+        self._put = host.put
+        self._is_off = False
+        self._takes = True  # neither off nor ended
         self._ends = [None]  # popped by the one call that ends the exchange: list.pop is atomic
         self._request_ended = False
         self._responded = False
@@ -159,62 +160,86 @@ class Exchange:
 
     def begin(self, head: RequestHead) -> None:
         """The request begins; with ``head.body`` its body is there, whole."""
+        began_ns = self.head.began_ns
         try:
             body = head.body
             self._request_ended = body is not None
-            if not self._emit(_BEGIN, self, self.began_ns, head, HEAD_SIZE + (len(body) if body else 0)):
-                self._off = True
+            size = HEAD_SIZE + (len(body) if body else 0)
+            if body.__class__ is not bytes and body is not None:
+                body = bytes(body)
+            rest: tuple[Any, ...] = *head[:_BODY], *head[_BODY + 1 :]  # a large body is not copied
+            try:
+                rest = loads(dumps(rest))  # noqa: S302  # our own, just made
+            except ValueError:
+                rest = plain(rest)
+            value = (*self.head,), (*rest[:_BODY], body, *rest[_BODY:])
+            if self._put(_BEGIN, self.id, began_ns, value, size):
+                self.flow.host = self._host
+            else:
+                self._is_off, self._takes = True, False
         except Exception as error:  # noqa: BLE001  # the host is never harmed
-            self.fail(error)
+            self.fail(began_ns, error)
 
     def request_chunk(self, now: int, data: bytes) -> None:
         """Bytes of the request's body pass."""
-        if self._off or self._request_ended:
+        if self._is_off or self._request_ended:
             return
         try:
-            if not self._emit(_REQUEST_CHUNK, self, now, data, len(data)):
+            if data.__class__ is not bytes:
+                data = bytes(data)
+            if not self._put(_REQUEST_CHUNK, self.id, now, data, len(data)):
                 self.request_end(now, "dropped")
         except Exception as error:  # noqa: BLE001
-            self.fail(error)
+            self.fail(now, error)
 
     def request_restart(self, now: int) -> None:
         """The body is read anew from its beginning (a transport sends it again)."""
-        if not (self._off or self._request_ended):
-            self._emit_control(_REQUEST_RESTART, now, None)
+        if not (self._is_off or self._request_ended):
+            self._put_control(_REQUEST_RESTART, now, None)
 
     def request_end(self, now: int, incomplete: IncompleteReason | None = None) -> None:
         """The request's body is whole, or ends here for the reason given."""
-        if self._off or self._request_ended:
+        if self._is_off or self._request_ended:
             return
         self._request_ended = True
-        self._emit_control(_REQUEST_END, now, incomplete)
+        self._put_control(_REQUEST_END, now, incomplete)
 
     def response(self, now: int, head: ResponseHead) -> None:
         """The response's status and headers are there."""
-        if self._off or self._responded or not self._ends:
+        if self._responded or not self._takes:
             return
         self._responded = True
-        self._emit_control(_RESPONSE, now, head)
+        try:
+            value: tuple[Any, ...] = (*head,)
+            try:
+                value = loads(dumps(value))  # noqa: S302  # as above
+            except ValueError:
+                value = plain(value)
+            self._put(_RESPONSE, self.id, now, value, HEAD_SIZE)
+        except Exception as error:  # noqa: BLE001
+            self.fail(now, error)
 
     def chunk(self, now: int, data: bytes) -> None:
         """Bytes of the response's body pass. The hot path: one call, one tuple."""
-        if self._off or not self._ends:
+        if not self._takes:
             return
         try:
-            if not self._emit(_CHUNK, self, now, data, len(data)):
+            if data.__class__ is not bytes:
+                data = bytes(data)
+            if not self._put(_CHUNK, self.id, now, data, len(data)):
                 self._lost_chunks += 1
         except Exception as error:  # noqa: BLE001
-            self.fail(error)
+            self.fail(now, error)
 
     def message(self, now: int, message: WebsocketMessage) -> None:
         """A message, or a part of one, passes on a websocket."""
-        if self._off or not self._ends:
+        if not self._takes:
             return
         try:
-            if not self._emit(_MESSAGE, self, now, message, HEAD_SIZE + len(message.data)):
+            if not self._put(_MESSAGE, self.id, now, plain(message), HEAD_SIZE + len(message.data)):
                 self._lost_chunks += 1
         except Exception as error:  # noqa: BLE001
-            self.fail(error)
+            self.fail(now, error)
 
     def end(
         self, now: int, outcome: Outcome, error: ErrorInfo | None = None, close: WebsocketClose | None = None
@@ -226,38 +251,37 @@ class Exchange:
             self._ends.pop()
         except IndexError:
             return
-        try:
-            self._end(now, outcome, error, close)
-        except Exception as failure:  # noqa: BLE001  # the host is never harmed
-            self.fail(failure)
-
-    def _end(self, now: int, outcome: Outcome, error: ErrorInfo | None, close: WebsocketClose | None) -> None:
-        if self._off:
-            if self.on_end is not None:  # nobody else will end the span
-                self.on_end(self.began_unix_ns + now - self.began_ns, ExchangeFacts(outcome=outcome))
-            return
-        if not self._request_ended:
+        self._takes = False
+        is_recorded = not self._is_off
+        if is_recorded and not self._request_ended:
             # A response that ended well while the body was not read to its end: the application did not want it.
             self.request_end(now, "not_read" if outcome in {"complete", "closed"} else "cut")
-        self._emit_control(_END, now, End(outcome, error, self._lost_chunks, close))
+        self._put_end(now, outcome, error, close, is_recorded=is_recorded)
 
-    def _emit_control(self, kind: EventKind, now: int, value: Value) -> None:
-        try:
-            self._emit(kind, self, now, value, HEAD_SIZE)
-        except Exception as error:  # noqa: BLE001  # the host is never harmed
-            self.fail(error)
-
-    def fail(self, error: Exception) -> None:
+    def fail(self, now: int, error: Exception) -> None:
         """Something of ours went wrong: turns this exchange off; what was recorded so far still gets its end."""
-        self._off = True
-        self._ends.clear()
-        with contextlib.suppress(Exception):
-            self._emit(_END, self, self.began_ns, End("error", CAPTURE_FAILURE), HEAD_SIZE)
-        self._on_failure(error)
+        is_recorded = not self._is_off
+        self._is_off, self._takes = True, False
+        with contextlib.suppress(IndexError):  # it is over, and has its end
+            self._ends.pop()
+            self._put_end(now, "error", CAPTURE_FAILURE, None, is_recorded=is_recorded)
+        self._host.failed(error)
 
+    def _put_end(
+        self, now: int, outcome: Outcome, error: ErrorInfo | None, close: WebsocketClose | None, *, is_recorded: bool
+    ) -> None:
+        is_taken, wants_answer = False, self.head.wants_end
+        try:
+            end = outcome, error and plain(error), self._lost_chunks, close and plain(close), wants_answer
+            is_taken = is_recorded and self._put(_END, self.id, now, end, HEAD_SIZE)
+        except Exception as failure:  # noqa: BLE001
+            if not self._is_off:  # else something was reported already
+                self._host.failed(failure)
+        if wants_answer and not is_taken:
+            self._host.ended_unrecorded(self.id, now, outcome)
 
-def end_span(exchange: Exchange, now_ns: int, facts: ExchangeFacts) -> None:
-    """Has the span of an exchange that ended at ``now_ns`` ended."""
-    if exchange.on_end is not None:
-        with contextlib.suppress(Exception):  # the user's span processors are not ours to mend
-            exchange.on_end(exchange.began_unix_ns + now_ns - exchange.began_ns, facts)
+    def _put_control(self, kind: int, now: int, value: str | None) -> None:
+        try:
+            self._put(kind, self.id, now, value, HEAD_SIZE)
+        except Exception as error:  # noqa: BLE001  # the host is never harmed
+            self.fail(now, error)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.body import RecordedBody
-    from otel_wirecap.capture.recording import ExchangeRecording
     from otel_wirecap.capture.response_stream import ResponseStream
 
 IDENTITY_ANNOTATIONS = ("session_id", "backend", "model", "key_name")
+
+
+class ClientRecording(Protocol):
+    """The recording of the client's exchange, as those of the backend's see it."""
+
+    def find_session(self, body: object) -> None:
+        """Finds the flow's session; ``body`` is the parsed JSON body, or None."""
 
 
 class KeptBody(NamedTuple):
@@ -33,7 +39,7 @@ class FlowRecording:
         client_recording: the recording of the client's exchange, as long as that lasts.
         stream: the latest response stream of a backend.
         body: of the leg that a body passes first, for the other one; a proxy may hand it on as it is.
-        held: the client's request that waits for the annotations of the application.
+        held: the client's exchange whose request waits for the annotations of the application, by id.
     """
 
     __slots__ = (
@@ -58,12 +64,12 @@ class FlowRecording:
         self.session_source = "request"
         self.client: str | None = None
         self.client_metadata: dict[str, Any] = {}
-        self.client_recording: ExchangeRecording | None = None
+        self.client_recording: ClientRecording | None = None
         self.backend: str | None = None
         self.credentials: tuple[str, ...] = ()
         self.identity: dict[str, str] = {}
         self.annotations: dict[str, Any] = {}
-        self.held: ExchangeRecording | None = None
+        self.held: str | None = None
         self.stream: ResponseStream | None = None
         self.body: KeptBody | None = None
 

@@ -21,8 +21,7 @@ from otel_wirecap.capture.streams import STREAM_TYPES, StreamReader
 from otel_wirecap.llm.providers import answered_model
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.events import End, RequestHead, ResponseHead
-    from otel_wirecap.capture.exchange import Exchange
+    from otel_wirecap.capture.events import End, ExchangeHead, RequestHead, ResponseHead
     from otel_wirecap.capture.flow import FlowRecording
     from otel_wirecap.capture.redaction.gate import Released
     from otel_wirecap.capture.response_stream import WaitingChunk
@@ -73,9 +72,11 @@ class HTTPRecording(ExchangeRecording):
         "_stream",
     )
 
-    def __init__(self, shared: Recording, exchange: Exchange, flow: FlowRecording, head: RequestHead) -> None:
-        super().__init__(shared, exchange, flow, head)
-        self._directions = _DIRECTIONS[exchange.leg]
+    def __init__(
+        self, shared: Recording, exchange_id: str, about: ExchangeHead, flow: FlowRecording, head: RequestHead
+    ) -> None:
+        super().__init__(shared, exchange_id, about, flow, head)
+        self._directions = _DIRECTIONS[about.leg]
         self._request_encoding = "" if head.decoded else header(self._headers, "content-encoding")
         self._request_body = BodyCollector(shared.settings.max_payload_bytes, self._request_encoding)
         if head.body:
@@ -98,6 +99,12 @@ class HTTPRecording(ExchangeRecording):
     def unredacted_chunks(self) -> int:
         """Chunks that are kept to be redacted together."""
         return self._stream.came if self._stream is not None else 0
+
+    @property
+    def held_chunks(self) -> int:
+        """Chunks of a stream of which there is no record yet."""
+        stream = self._stream
+        return 0 if stream is None else stream.came + len(stream.waiting)
 
     # -- the request ---------------------------------------------------------------------------------------------
 
@@ -127,7 +134,7 @@ class HTTPRecording(ExchangeRecording):
         metadata = self._base | self._request_metadata(counts) | body.metadata
         self.request_recorded = True
         self._write(
-            self._directions.request, self._exchange.began_ns, body.length, body.payload, metadata, counts, asking=True
+            self._directions.request, self._about.began_ns, body.length, body.payload, metadata, counts, asking=True
         )  # fmt: skip
         self._request_body.clear()
 
@@ -190,7 +197,7 @@ class HTTPRecording(ExchangeRecording):
         if self.answered_model is None:
             self._learn_model(stream.reader.model)
         if self._first_chunk_ns is None and stream.first_chunk_ns is not None:
-            self._first_chunk_ns = stream.first_chunk_ns - self._exchange.began_ns
+            self._first_chunk_ns = stream.first_chunk_ns - self._about.began_ns
         for released in stream.released():
             self._write_released(stream, released)
 
@@ -222,7 +229,7 @@ class HTTPRecording(ExchangeRecording):
 
     def _write_plain(self, stream: ResponseStream, times: list[int], payloads: list[str], lengths: list[int]) -> None:
         """Writes chunks that are text of which there is nothing special to tell."""
-        if len(times) < _SHORTEST_RUN or self._exchange.on_record is not None:
+        if len(times) < _SHORTEST_RUN or self._about.wants_records:
             for now_ns, payload, length in zip(times, payloads, lengths, strict=True):
                 self._write_chunk(stream, (now_ns, str, length, None), payload, {}, {})
             return
@@ -256,7 +263,7 @@ class HTTPRecording(ExchangeRecording):
             self.flow.body = None
 
     def _record_failure(self, metadata: dict[str, Any]) -> None:
-        moment, directions = self._exchange.began_ns, self._directions
+        moment, directions = self._about.began_ns, self._directions
         if self._stream is not None:
             self._stream.leave()
         if not self.request_recorded:

@@ -2,22 +2,30 @@
 
 Invariants:
 
-- Events of one exchange come in the order in which they happened; those of an exchange that never began here (a
-  parent process's, after a fork) are ignored.
+- Events of one exchange come in the order in which they happened; those of an exchange that never began here (of a
+  writer that is no more, say) are ignored, but for its end, which is answered where an answer is wanted.
+- What is known of a flow is forgotten when the host says that it is gone.
 - Every exchange that began gets its request's record before any other and its end record last.
 - A client's request is held back until the next event of its flow, or at most ``hold_ns``, so that what the
   application annotates first thing stands on it too; it never overtakes or follows another record of its flow.
-- An error in recording one exchange ends that exchange's capture, is told by ``on_failure``, and touches no other.
+- An error in recording one exchange ends that exchange's capture, is told to ``Answers``, and touches no other.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from otel_wirecap.capture.events import End, Event, EventKind, RequestHead, ResponseHead, WebsocketMessage
-from otel_wirecap.capture.exchange import end_span
+from otel_wirecap.capture.events import (
+    End,
+    Event,
+    EventKind,
+    ExchangeHead,
+    RequestHead,
+    ResponseHead,
+    WebsocketMessage,
+)
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.flow import IDENTITY_ANNOTATIONS, FlowRecording
 from otel_wirecap.capture.http import HTTPRecording
@@ -27,10 +35,9 @@ from otel_wirecap.capture.recording import ExchangeRecording, Recording
 from otel_wirecap.capture.websocket import WebsocketRecording
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.exchange import Exchange, Flow
     from otel_wirecap.capture.record import Record
 
-
+_BEGIN, _END = EventKind.BEGIN, EventKind.END
 _MOST_IMPORT_WAIT_NS = 5_000_000_000
 """Since the last record that came from elsewhere: a stream of theirs whose end is missing is taken for over."""
 
@@ -44,8 +51,8 @@ class Recorder:
             others, to be recorded together: a few at a time take three times as long.
         most_chunks: of one stream that are recorded together.
         most_unredacted_bytes: of the chunks of all streams that wait.
-        pause: is called after each piece of work, to let others have the interpreter.
-        on_failure: is told of an error inside the recording, with the exchange it belonged to.
+        on_end: takes the id of an exchange, the moment of its end and what was learned of it, where that is wanted.
+        on_failure: takes an error inside the recording, and the id of the exchange it belonged to.
     """
 
     def __init__(
@@ -55,14 +62,16 @@ class Recorder:
         hold_ns: int,
         most_chunks: int,
         most_unredacted_bytes: int,
-        pause: Callable[[], None],
-        on_failure: Callable[[Exchange, Exception], None],
+        on_end: Callable[[str, int, ExchangeFacts], None],
+        on_failure: Callable[[str, Exception], None],
     ) -> None:
         self._shared = shared
         self._hold_ns = hold_ns
+        self._on_end = on_end
         self._on_failure = on_failure
-        self._open: dict[str, tuple[Exchange, ExchangeRecording]] = {}
-        self._failed: dict[str, Exchange] = {}  # whose capture is over, and whose span is not
+        self._flows: dict[str, FlowRecording] = {}
+        self._open: dict[str, ExchangeRecording] = {}
+        self._failed: dict[str, None] = {}  # their recording is over, and they have not ended yet
         self._held: dict[str, int] = {}
         self._with_chunks: set[str] = set()
         self._unredacted_bytes = 0
@@ -71,8 +80,7 @@ class Recorder:
         self._imported_ns = 0
         self._most_chunks = most_chunks
         self._most_unredacted_bytes = most_unredacted_bytes
-        self._pause = pause
-        self._handlers: dict[EventKind, Callable[[ExchangeRecording, int, Any], None]] = {
+        self._handlers: dict[int, Callable[[ExchangeRecording, int, Any], None]] = {
             EventKind.REQUEST_CHUNK: lambda recording, _now, data: recording.request_chunk(data),
             EventKind.REQUEST_RESTART: lambda recording, _now, _none: recording.request_restart(),
             EventKind.REQUEST_END: self._request_end,
@@ -86,63 +94,56 @@ class Recorder:
         """Exchanges that have begun and not ended."""
         return len(self._open)
 
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of bodies that are being collected."""
-        return sum(recording.held_bytes for _, recording in self._open.values())
-
-    def disown(self, exchanges: Iterable[Exchange]) -> None:
-        """Takes exchanges of which nothing is recorded any more, but whose spans are to be ended when they end."""
-        self._failed |= {exchange.id: exchange for exchange in exchanges}
+    def held(self) -> tuple[int, int]:
+        """What is being collected: bytes, and chunks and messages of which there is no record yet."""
+        size = number = 0
+        for recording in self._open.values():
+            size += recording.held_bytes
+            number += recording.held_chunks
+        return size, number
 
     def feed(self, event: Event) -> None:
         """Takes one event; writes the records that it completes."""
-        kind, subject, now_ns, value = event
+        kind, subject_id, now_ns, value, _ = event
         handler = self._handlers.get(kind)
         if handler is None:
             self._feed_other(event)
             return
-        entry = self._open.get(cast("Exchange", subject).id)
-        if entry is None:
+        recording = self._open.get(subject_id)  # type: ignore[arg-type]  # None is no key of it
+        if recording is None:
             return
-        exchange, recording = entry
         if recording.flow.held is not None:
             self._release(recording.flow)
         try:
             handler(recording, now_ns, value)
         except Exception as error:  # noqa: BLE001  # one exchange's trouble is its own
-            self._fail(exchange, error)
+            self._fail(recording, error)
 
     def _feed_other(self, event: Event) -> None:
         """Takes what is not about an open exchange alone: beginnings, ends, what stands beside exchanges."""
-        kind, subject, now_ns, value = event
-        if kind is EventKind.ANNOTATE:
-            self._annotate(cast("Flow", subject), cast("bytes", value))
-            return
-        if kind is EventKind.DOCUMENT:
-            document = cast("str", value)
+        kind, subject_id, now_ns, value, _ = event
+        if kind == EventKind.DOCUMENT and isinstance(value, str):
             self._imported_ns = now_ns
-            self._write_all(self._imported.feed(record_of(document), len(document)))
+            self._write_all(self._imported.feed(record_of(value), len(value)))
+        elif subject_id is None:
             return
-        exchange = cast("Exchange", subject)
-        if kind is EventKind.BEGIN:
-            self._guarded(exchange, self._begin, exchange, now_ns, cast("RequestHead", value))
-            return
-        entry = self._open.get(exchange.id)
-        if entry is not None:
-            if entry[1].flow.held is not None:
-                self._release(entry[1].flow)
-            self._end(exchange, entry[1], now_ns, cast("End", value))
-        elif self._failed.pop(exchange.id, None) is not None:
-            end_span(exchange, now_ns, ExchangeFacts(outcome=cast("End", value).outcome))
+        elif kind == _BEGIN and isinstance(value, tuple):
+            about, asked = value
+            self._begin(subject_id, now_ns, ExchangeHead(*about), RequestHead(*asked))
+        elif kind == _END and isinstance(value, tuple):
+            self._end(subject_id, now_ns, End.of(value))
+        elif kind == EventKind.ANNOTATE and isinstance(value, bytes):
+            self._annotate(subject_id, value)
+        elif kind == EventKind.FLOW_GONE:
+            self._flows.pop(subject_id, None)
 
     def tick(self, now_ns: int, *, everything: bool = False) -> None:
         """Releases the requests, and writes the chunks, that have waited long enough, or ``everything``."""
         due = [key for key, since in self._held.items() if everything or now_ns - since >= self._hold_ns]
         for key in due:
-            entry = self._open.get(key)
-            if entry is not None:
-                self._release(entry[1].flow)
+            recording = self._open.get(key)
+            if recording is not None:
+                self._release(recording.flow)
             self._held.pop(key, None)
         if self._imported_ns and now_ns - self._imported_ns >= _MOST_IMPORT_WAIT_NS:
             self._imported_ns = 0
@@ -154,24 +155,23 @@ class Recorder:
         with_chunks, self._with_chunks, self._unredacted_bytes = self._with_chunks, set(), 0
         self._chunks_due_ns = now_ns + self._hold_ns
         for key in with_chunks:
-            exchange, recording = self._open.get(key, (None, None))
-            if exchange is not None and recording is not None:
-                self._guarded(
-                    exchange, lambda recording=recording: recording.write_chunks(now_ns=now_ns, since_ns=since_ns)
-                )
+            recording = self._open.get(key)
+            if recording is not None:
+                try:
+                    recording.write_chunks(now_ns=now_ns, since_ns=since_ns)
+                except Exception as error:  # noqa: BLE001  # one exchange's trouble is its own
+                    self._fail(recording, error)
                 if recording.has_waiting:
                     self._with_chunks.add(key)
-                self._pause()
+                self._shared.pause()
 
     def close(self, now_ns: int) -> None:
         """Ends every exchange that is still open: the process ends."""
-        for exchange, recording in list(self._open.values()):
-            if recording.flow.held is not None:
-                self._release(recording.flow)
-            self._end(exchange, recording, now_ns, End("abandoned"))
+        for exchange_id, recording in list(self._open.items()):
+            self._end(exchange_id, now_ns, End("abandoned", wants_answer=recording.wants_end))
         self._write_all(self._imported.close())
         while self._failed:
-            end_span(self._failed.popitem()[1], now_ns, ExchangeFacts(outcome="abandoned"))
+            self._on_end(self._failed.popitem()[0], now_ns, ExchangeFacts(outcome="abandoned"))
 
     def _write_all(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -179,43 +179,56 @@ class Recorder:
 
     # -- events --------------------------------------------------------------------------------------------------
 
-    def _begin(self, exchange: Exchange, now_ns: int, head: RequestHead) -> None:
-        flow = self._flow(exchange.flow)
+    def _begin(self, exchange_id: str, now_ns: int, about: ExchangeHead, head: RequestHead) -> None:
+        flow = self._flow(about.flow_id)
         if flow.held is not None:
             self._release(flow)
         kind: type[ExchangeRecording] = WebsocketRecording if head.websocket else HTTPRecording
-        recording = kind(self._shared, exchange, flow, head)
-        self._open[exchange.id] = (exchange, recording)
+        try:
+            recording = kind(self._shared, exchange_id, about, flow, head)
+        except Exception as error:  # noqa: BLE001  # one exchange's trouble is its own
+            if about.wants_end:
+                self._failed[exchange_id] = None
+            self._on_failure(exchange_id, error)
+            return
+        self._open[exchange_id] = recording
         if recording.request_complete:
-            self._complete_request(exchange.id, recording, now_ns)
+            try:
+                self._complete_request(recording, now_ns)
+            except Exception as error:  # noqa: BLE001  # as above
+                self._fail(recording, error)
 
     def _request_end(self, recording: ExchangeRecording, now_ns: int, incomplete: Any) -> None:
         if recording.request_recorded:
             return
         recording.request_complete = True
         recording.request_incomplete = incomplete
-        self._complete_request(recording.exchange_id, recording, now_ns)
+        self._complete_request(recording, now_ns)
 
-    def _complete_request(self, exchange_id: str, recording: ExchangeRecording, now_ns: int) -> None:
+    def _complete_request(self, recording: ExchangeRecording, now_ns: int) -> None:
         if recording.is_client:
-            recording.flow.held = recording
-            self._held[exchange_id] = now_ns
+            recording.flow.held = recording.exchange_id
+            self._held[recording.exchange_id] = now_ns
         else:
             recording.record_request()
 
     def _release(self, flow: FlowRecording) -> None:
-        recording, flow.held = flow.held, None
-        if recording is not None:
-            self._held.pop(recording.exchange_id, None)
-            entry = self._open.get(recording.exchange_id)
-            if entry is not None:
-                self._guarded(entry[0], recording.record_request)
+        exchange_id, flow.held = flow.held, None
+        if exchange_id is not None:
+            self._held.pop(exchange_id, None)
+            recording = self._open.get(exchange_id)
+            if recording is not None:
+                try:
+                    recording.record_request()
+                except Exception as error:  # noqa: BLE001  # one exchange's trouble is its own
+                    self._fail(recording, error)
 
     def _chunk(self, recording: ExchangeRecording, now_ns: int, data: bytes) -> None:
         recording.chunk(now_ns, data)
         self._came(recording, now_ns, len(data))
 
-    def _message(self, recording: ExchangeRecording, now_ns: int, message: WebsocketMessage) -> None:
+    def _message(self, recording: ExchangeRecording, now_ns: int, value: tuple[Any, ...]) -> None:
+        message = WebsocketMessage(*value)
         recording.message(now_ns, message)
         self._came(recording, now_ns, len(message.data))
 
@@ -228,27 +241,31 @@ class Recorder:
         elif recording.unredacted_chunks >= self._most_chunks:
             recording.write_chunks(now_ns=now_ns)
 
-    def _response(self, recording: ExchangeRecording, now_ns: int, head: ResponseHead) -> None:
+    def _response(self, recording: ExchangeRecording, now_ns: int, value: tuple[Any, ...]) -> None:
         recording.record_request()
-        recording.response(now_ns, head)
+        recording.response(now_ns, ResponseHead(*value))
 
-    def _end(self, exchange: Exchange, recording: ExchangeRecording, now_ns: int, end: End) -> None:
-        self._open.pop(exchange.id, None)
-        self._failed.pop(exchange.id, None)
-        if recording.flow.client_recording is recording:
-            recording.flow.client_recording = None
+    def _end(self, exchange_id: str, now_ns: int, end: End) -> None:
         facts = ExchangeFacts(outcome=end.outcome)
-        try:
-            recording.record_request()
-            facts = recording.end(now_ns, end)
-        except Exception as error:  # noqa: BLE001  # one exchange's trouble is its own
-            with contextlib.suppress(Exception):
-                recording.record_failure()
-            self._on_failure(exchange, error)
-        end_span(exchange, now_ns, facts)
+        recording = self._open.get(exchange_id)
+        if recording is not None and recording.flow.held is not None:
+            self._release(recording.flow)
+        if self._open.pop(exchange_id, None) is not None and recording is not None:
+            if recording.flow.client_recording is recording:
+                recording.flow.client_recording = None
+            try:
+                recording.record_request()
+                facts = recording.end(now_ns, end)
+            except Exception as error:  # noqa: BLE001  # one exchange's trouble is its own
+                with contextlib.suppress(Exception):
+                    recording.record_failure()
+                self._on_failure(exchange_id, error)
+        self._failed.pop(exchange_id, None)
+        if end.wants_answer:
+            self._on_end(exchange_id, now_ns, facts)
 
-    def _annotate(self, subject: Flow, document: bytes) -> None:
-        flow = self._flow(subject)
+    def _annotate(self, flow_id: str, document: bytes) -> None:
+        flow = self._flow(flow_id)
         annotations = self._shared.gate.annotations(document, flow.credentials)
         for name, value in annotations.items():
             if name in IDENTITY_ANNOTATIONS:
@@ -260,22 +277,17 @@ class Recorder:
         if "backend" in flow.identity:
             flow.backend = flow.identity["backend"]
 
-    def _flow(self, flow: Flow) -> FlowRecording:
-        if not isinstance(flow.recording, FlowRecording):
-            flow.recording = FlowRecording(flow.id)
-        return flow.recording
+    def _flow(self, flow_id: str) -> FlowRecording:
+        flow = self._flows.get(flow_id)
+        if flow is None:
+            flow = self._flows[flow_id] = FlowRecording(flow_id)
+        return flow
 
-    def _guarded(self, exchange: Exchange, action: Callable[..., None], *arguments: object) -> None:
-        try:
-            action(*arguments)
-        except Exception as error:  # noqa: BLE001  # one exchange's trouble is its own
-            self._fail(exchange, error)
-
-    def _fail(self, exchange: Exchange, error: Exception) -> None:
+    def _fail(self, recording: ExchangeRecording, error: Exception) -> None:
         """Ends the capture of an exchange whose recording failed; its end is told as far as that works."""
-        entry = self._open.pop(exchange.id, None)
-        if entry is not None:
+        if self._open.pop(recording.exchange_id, None) is not None:
             with contextlib.suppress(Exception):
-                entry[1].record_failure()
-        self._failed[exchange.id] = exchange
-        self._on_failure(exchange, error)
+                recording.record_failure()
+        if recording.wants_end:
+            self._failed[recording.exchange_id] = None
+        self._on_failure(recording.exchange_id, error)

@@ -21,8 +21,14 @@ from otel_wirecap.llm.operations import Answer, Parameters, answer_of, operation
 from otel_wirecap.llm.providers import asks_for_stream, backend_name, requested_model
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.events import End, ErrorInfo, RequestHead, ResponseHead, WebsocketMessage
-    from otel_wirecap.capture.exchange import Exchange
+    from otel_wirecap.capture.events import (
+        End,
+        ErrorInfo,
+        ExchangeHead,
+        RequestHead,
+        ResponseHead,
+        WebsocketMessage,
+    )
     from otel_wirecap.capture.flow import FlowRecording
     from otel_wirecap.capture.redaction.gate import Gate
 
@@ -51,6 +57,8 @@ class Recording:
 
     Attributes:
         gate: what everything that leaves goes through.
+        write: takes finished records, ``write_run`` runs of chunks.
+        send_back: takes an exchange's id and each of its records that has its number, where that is wanted.
     """
 
     settings: RecordingSettings
@@ -59,6 +67,7 @@ class Recording:
     salt: bytes
     write: Callable[[Record], None]
     write_run: Callable[[ChunkRun], None]
+    send_back: Callable[[str, Record], None]
     pause: Callable[[], None]
 
 
@@ -68,12 +77,12 @@ class ExchangeRecording(ABC):
     LOST: ClassVar = "lost_chunks"
 
     __slots__ = (
+        "_about",
         "_answer",
         "_asked",
         "_asker",
         "_base",
         "_credential",
-        "_exchange",
         "_fingerprint",
         "_first_chunk_ns",
         "_head",
@@ -90,6 +99,7 @@ class ExchangeRecording(ABC):
         "_wants_stream",
         "answered_model",
         "backend",
+        "exchange_id",
         "flow",
         "key_name",
         "request_complete",
@@ -97,9 +107,12 @@ class ExchangeRecording(ABC):
         "request_recorded",
     )
 
-    def __init__(self, shared: Recording, exchange: Exchange, flow: FlowRecording, head: RequestHead) -> None:
+    def __init__(
+        self, shared: Recording, exchange_id: str, about: ExchangeHead, flow: FlowRecording, head: RequestHead
+    ) -> None:
         self._shared = shared
-        self._exchange = exchange
+        self.exchange_id = exchange_id
+        self._about = about
         self.flow = flow
         self._head = head
         self._headers = text_headers(head.headers)
@@ -128,19 +141,19 @@ class ExchangeRecording(ABC):
         self._parameters: Parameters | None = None
         self._answer: Answer | None = None
         self._first_chunk_ns: int | None = None
-        if exchange.leg == "client":
+        if about.leg == "client":
             flow.client_recording = self
             self._meet_client()
 
     @property
-    def exchange_id(self) -> str:
-        """The exchange's id."""
-        return self._exchange.id
-
-    @property
     def is_client(self) -> bool:
         """Whether this is the exchange between client and proxy."""
-        return self._exchange.leg == "client"
+        return self._about.leg == "client"
+
+    @property
+    def wants_end(self) -> bool:
+        """Whether somebody is to be answered when it has ended."""
+        return self._about.wants_end
 
     # -- what happens, in the order in which it does --------------------------------------------------------------
 
@@ -188,7 +201,7 @@ class ExchangeRecording(ABC):
             metadata["incomplete"] = "dropped"
             metadata[self.LOST] = end.lost_chunks
         self._record_end(now_ns, end, metadata, counts)
-        if self._exchange.on_end is None:
+        if not end.wants_answer:
             return ExchangeFacts(outcome=end.outcome)
         return self._facts(end, metadata.get("error"))
 
@@ -238,6 +251,11 @@ class ExchangeRecording(ABC):
     @property
     def unredacted_chunks(self) -> int:
         """Chunks that are kept to be redacted together."""
+        return 0
+
+    @property
+    def held_chunks(self) -> int:
+        """Chunks, or messages, of which there is no record yet."""
         return 0
 
     @property
@@ -335,16 +353,16 @@ class ExchangeRecording(ABC):
         self.flow.client_metadata = facts
 
     def _base_metadata(self) -> dict[str, Any]:
-        exchange = self._exchange
+        about = self._about
         base: dict[str, Any] = {
-            "leg": exchange.leg,
+            "leg": about.leg,
             "request_id": self.flow.id,
-            "exchange_id": exchange.id,
+            "exchange_id": self.exchange_id,
         }
-        if exchange.attempt is not None:
-            base["attempt"] = exchange.attempt
-        base["trace_id"] = exchange.trace_id
-        base["span_id"] = exchange.span_id
+        if about.attempt is not None:
+            base["attempt"] = about.attempt
+        base["trace_id"] = about.trace_id
+        base["span_id"] = about.span_id
         base |= self.flow.client_metadata
         if self.is_client:
             client_request_id = self._clean(header(self._headers, "x-request-id"))
@@ -382,7 +400,7 @@ class ExchangeRecording(ABC):
             self._answer = Answer(self._told_identifier(answer.id), reasons, answer.usage)
 
     def _milliseconds(self, now_ns: int) -> float:
-        return round((now_ns - self._exchange.began_ns) / 1e6, 3)
+        return round((now_ns - self._about.began_ns) / 1e6, 3)
 
     def _clean(self, text: str | None) -> str | None:
         """A short text that a client or a provider gave, fit to stand in an envelope."""
@@ -445,8 +463,8 @@ class ExchangeRecording(ABC):
         """Writes a record: from who asks to who is asked if ``asking``, else the other way."""
         record = self._record(direction, now_ns, length, payload, metadata, counts, asking=asking)
         self._shared.write(record)
-        if self._exchange.on_record is not None:
-            self._exchange.on_record(record)
+        if self._about.wants_records:
+            self._shared.send_back(self.exchange_id, record)
 
     def _write_run(
         self, direction: str, times_ns: list[int], payloads: list[str], lengths: list[int], first_chunk_number: int
@@ -474,10 +492,10 @@ class ExchangeRecording(ABC):
             metadata = {**flow.annotations, **metadata}
         if counts:
             metadata["redactions"] = counts
-        exchange = self._exchange
+        about = self._about
         source, destination = (self._asker, self._asked) if asking else (self._asked, self._asker)
         return Record(
-            time_ns=exchange.began_unix_ns + now_ns - exchange.began_ns,
+            time_ns=about.began_unix_ns + now_ns - about.began_ns,
             direction=direction,
             source=source,
             destination=destination,

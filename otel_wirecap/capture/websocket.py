@@ -17,8 +17,7 @@ from otel_wirecap.capture.recording import PROXY, ExchangeRecording, Recording, 
 from otel_wirecap.capture.redaction.gate import Passed, add_counts, withheld
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.events import End, RequestHead, ResponseHead, WebsocketMessage
-    from otel_wirecap.capture.exchange import Exchange
+    from otel_wirecap.capture.events import End, ExchangeHead, RequestHead, ResponseHead, WebsocketMessage
     from otel_wirecap.capture.flow import FlowRecording
     from otel_wirecap.capture.redaction.gate import StreamRedaction
 
@@ -81,8 +80,10 @@ class WebsocketRecording(ExchangeRecording):
 
     __slots__ = ("_begun", "_messages", "_ready", "_refusal", "_sides", "_started", "_total_bytes", "_written")
 
-    def __init__(self, shared: Recording, exchange: Exchange, flow: FlowRecording, head: RequestHead) -> None:
-        super().__init__(shared, exchange, flow, head)
+    def __init__(
+        self, shared: Recording, exchange_id: str, about: ExchangeHead, flow: FlowRecording, head: RequestHead
+    ) -> None:
+        super().__init__(shared, exchange_id, about, flow, head)
         self._started = False
         self._begun: dict[bool, _Message] = {}
         self._refusal: BodyCollector | None = None
@@ -104,6 +105,11 @@ class WebsocketRecording(ExchangeRecording):
     def unredacted_chunks(self) -> int:
         """Messages that are kept to be redacted together."""
         return sum(len(side.unredacted) for side in self._sides.values())
+
+    @property
+    def held_chunks(self) -> int:
+        """Messages of which there is no record yet."""
+        return self._messages - self._written
 
     @property
     def has_waiting(self) -> bool:
@@ -233,7 +239,7 @@ class WebsocketRecording(ExchangeRecording):
             add_counts(counts, body.counts)
             payload, length, metadata = body.payload, body.length, metadata | body.metadata
             self._refusal = None
-        self._write(START, self._exchange.began_ns, length, payload, metadata, counts, asking=True)
+        self._write(START, self._about.began_ns, length, payload, metadata, counts, asking=True)
 
     def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
         self._record_start()
@@ -257,5 +263,5 @@ class WebsocketRecording(ExchangeRecording):
     def _record_failure(self, metadata: dict[str, Any]) -> None:
         if not self._started:
             self._started = True
-            self._write(START, self._exchange.began_ns, 0, None, dict(metadata), {}, asking=True)
-        self._write(END, self._exchange.began_ns, 0, None, metadata, {})
+            self._write(START, self._about.began_ns, 0, None, dict(metadata), {}, asking=True)
+        self._write(END, self._about.began_ns, 0, None, metadata, {})

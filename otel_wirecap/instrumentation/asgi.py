@@ -165,7 +165,7 @@ class _Serving:
             if span.get_span_context().is_valid:
                 self._attached = otel_context.attach(trace.set_span_in_context(span.inner, context))
         except Exception as error:  # noqa: BLE001  # the exchange has begun: it ends here, the host goes on
-            self.exchange.fail(error)
+            self.exchange.fail(now_ns(), error)
 
     def _head(self, scope: Scope, url: str, headers: Headers, sent: dict[bytes, bytes]) -> RequestHead:
         raise NotImplementedError
@@ -195,7 +195,7 @@ class _Serving:
             try:
                 self.received(message)
             except Exception as error:  # noqa: BLE001  # the host is never harmed
-                self.exchange.fail(error)
+                self.exchange.fail(now_ns(), error)
             return message
 
         return receive_recorded
@@ -215,7 +215,7 @@ class _Serving:
             try:
                 self.sent(now, message, headers, gone=gone)
             except Exception as error:  # noqa: BLE001  # the host is never harmed
-                self.exchange.fail(error)
+                self.exchange.fail(now_ns(), error)
 
         return send_recorded
 
@@ -225,7 +225,7 @@ class _Serving:
             try:
                 return _headers(message)
             except Exception as error:  # noqa: BLE001  # the server says what is wrong with them
-                self.exchange.fail(error)
+                self.exchange.fail(now_ns(), error)
         return []
 
     def client_gone(self) -> bool:

@@ -29,18 +29,20 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from otel_wirecap.capture.events import (
     ErrorInfo,
     EventKind,
+    ExchangeHead,
     Headers,
     Leg,
     Outcome,
     RequestHead,
-    SystemTold,
     WebsocketClose,
 )
 from otel_wirecap.capture.exchange import HEAD_SIZE, Exchange, Flow
+from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.config import excluded_urls, known_methods
 from otel_wirecap.errors import place_of
 from otel_wirecap.instrumentation.choice import Choice
 from otel_wirecap.log import WarnOnce, warn_once
+from otel_wirecap.storage.ledger import Loss
 from otel_wirecap.storage.registry import close_first_at_exit
 from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
@@ -51,6 +53,7 @@ from otel_wirecap.tracing.payloads import Payloads
 from otel_wirecap.tracing.propagation import context_headers
 from otel_wirecap.tracing.semantics import METHODS, method_of
 from otel_wirecap.tracing.span import CaptureSpan, is_suppressed, start_capture_span
+from otel_wirecap.tracing.spans import open_spans
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
@@ -135,7 +138,7 @@ class Begun(NamedTuple):
 
 
 class Runtime:
-    """The running capture.
+    """The running capture: the ``Host`` of all exchanges.
 
     Args:
         config: the settings, a capture file among them.
@@ -160,6 +163,8 @@ class Runtime:
         self._handover = Handover()
         self._payloads = _payloads(config, logger_provider, self._handover)
         self.exporter = WireCaptureSpanExporter(config)
+        self.put = self.exporter.emit
+        self.flow_gone = self.exporter.flow_gone
         if self._payloads is not None:
             self.exporter.observe_system_records(self._payloads.tell_system_record)
         self._metrics = report_metrics(meter_provider)
@@ -187,7 +192,7 @@ class Runtime:
                 context = otel_context.Context()  # no child of the request that is over
             annotations = _ambient_annotations.get()
             if annotations is not None:
-                self.exporter.emit(EventKind.ANNOTATE, flow, now_ns(), annotations, HEAD_SIZE)
+                flow.annotate(now_ns(), annotations, self)
         return self._begin("backend", flow, flow.next_attempt(), head, context, server, inject)
 
     def wants(self, leg: Leg, url: str) -> bool:
@@ -213,16 +218,16 @@ class Runtime:
         """No new flow is captured from now on; the capture says so."""
         if not self.choice.paused:
             self.choice.paused, self.choice.passed_over = True, 0
-            self._tell(SystemTold("system_pause", {}))
+            self._tell("system_pause", {})
 
     def resume(self) -> None:
         """New flows are captured again; the capture says so, and how many exchanges passed by."""
         if self.choice.paused:
             self.choice.paused = False
-            self._tell(SystemTold("system_resume", {"exchanges_passed_over": self.choice.passed_over}))
+            self._tell("system_resume", {"exchanges_passed_over": self.choice.passed_over})
 
-    def _tell(self, told: SystemTold) -> None:
-        self.exporter.emit(EventKind.SYSTEM, None, now_ns(), told, HEAD_SIZE)
+    def _tell(self, direction: str, payload: dict[str, object]) -> None:
+        self.put(EventKind.SYSTEM, None, now_ns(), (direction, payload), HEAD_SIZE)
 
     def _begin(
         self,
@@ -256,24 +261,17 @@ class Runtime:
                 attributes[names.HTTP_REQUEST_RESEND_COUNT] = attempt - 1
         span = start_capture_span(
             self._tracer, leg, method, attributes,
-            context=context, start_time=began_unix_ns, exporter=self.exporter, handover=self._handover,
-            flow_trace_id=flow.trace_id, payloads=self._payloads, metrics=self._metrics,
+            context=context, start_time=began_unix_ns, handover=self._handover, flow_trace_id=flow.trace_id,
+            payloads=self._payloads, metrics=self._metrics,
         )  # fmt: skip
         flow.trace_id = flow.trace_id or span.trace_id
-        exchange = Exchange(
-            exchange_id,
-            leg,
-            flow,
-            attempt=attempt,
-            trace_id=span.trace_id,
-            span_id=span.span_id,
-            began_unix_ns=began_unix_ns,
-            began_ns=began_ns,
-            emit=span.emit,
-            on_failure=self.failed,
-            on_end=span.on_end,
-            on_record=span.on_record,
+        wants_end = span.wants_end
+        about = ExchangeHead(
+            leg, flow.id, attempt, span.trace_id, span.span_id, began_unix_ns, began_ns, wants_end, span.wants_records
         )
+        exchange = Exchange(exchange_id, about, flow, self)
+        if wants_end:
+            open_spans.add(exchange_id, span, began_ns)
         if server is not None and inject is not None:
             head = self._propagated(span, head, server, inject)
         exchange.begin(head)
@@ -288,14 +286,17 @@ class Runtime:
             warn_once("a trace context is not sent on: %s", type(error).__name__)
             return head
 
+    def ended_unrecorded(self, exchange_id: str, now_ns: int, outcome: Outcome) -> None:
+        """An exchange is over whose end no writer will answer: ends its span."""
+        open_spans.ended(exchange_id, now_ns, ExchangeFacts(outcome=outcome))
+
     def failed(self, error: Exception) -> None:
         """Tells an error of our own in the capture, and once for each place in the log, without its text.
 
         That may quote a payload.
         """
-        gap = {"lost_events": 1, "reason": "capture_failure", "error": type(error).__name__}
         with contextlib.suppress(Exception):
-            self._tell(SystemTold("system_gap", gap))
+            self.exporter.lose(Loss("capture_failure", events=1, error=type(error).__name__))
         self._warn_once("an exchange is not captured: %s in %s", type(error).__name__, place_of(error))
 
     def close(self) -> None:
@@ -358,7 +359,7 @@ def annotate(
         document = orjson.dumps(annotations, default=str, option=orjson.OPT_NON_STR_KEYS)
         flow = current_flow()
         if flow is not None:
-            runtime.exporter.emit(EventKind.ANNOTATE, flow, now_ns(), document, len(document))
+            flow.annotate(now_ns(), document, runtime)
             return
         before = _ambient_annotations.get()
         if before is not None:
@@ -449,7 +450,7 @@ def guarded(exchange: Exchange, action: Callable[..., None], *arguments: Any, **
     try:
         action(*arguments, **keywords)
     except Exception as error:  # noqa: BLE001  # the host is never harmed
-        exchange.fail(error)
+        exchange.fail(now_ns(), error)
 
 
 def outcome_of(error: BaseException) -> tuple[Outcome, ErrorInfo | None]:

@@ -2,8 +2,7 @@
 
 Invariants:
 
-- Records reach the file in the order in which they were taken. One that found no place is counted, and told by a gap
-  that names the numbers.
+- Records reach the file in the order in which they were taken. One that found no place is lost, under its number.
 - What cannot be written is kept and tried again, with growing pauses.
 - A failure is told once per change of state, never per record.
 """
@@ -22,6 +21,7 @@ from otel_wirecap.capture.naming import rotated_name
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.storage.capture_file import CaptureFile
 from otel_wirecap.storage.finishing import Finisher, Finishing
+from otel_wirecap.storage.ledger import Loss
 from otel_wirecap.storage.stats import FileStats
 from otel_wirecap.storage.system_records import shortened, system_record
 
@@ -42,7 +42,7 @@ class CaptureOutput:
         path: the file, absolute.
         format_name: one of ``FORMATS``.
         tell: takes a message for the log and its arguments, and returns whether the log took them.
-        on_gap: takes the payload of a ``system_gap`` that is to be recorded.
+        on_loss: takes what is lost in this file, to be told by a gap.
         max_waiting_bytes: bytes that may wait while the file cannot be written; further records are left out then,
             and counted. None: whoever calls takes care of that.
 
@@ -64,13 +64,13 @@ class CaptureOutput:
         format_name: str,
         *,
         tell: Callable[..., bool],
-        on_gap: Callable[[Mapping[str, object]], None],
+        on_loss: Callable[[Loss], None],
         max_waiting_bytes: int | None = None,
     ) -> None:
         self.path = path
         self._config = config
         self._tell = tell
-        self._on_gap = on_gap
+        self._on_loss = on_loss
         self._max_waiting_bytes = max_waiting_bytes
         self._form = FORMATS[format_name]
         try:
@@ -120,8 +120,7 @@ class CaptureOutput:
         self._unsynced = False
         self._next_sync = 0.0
         self._next_retirement = 0.0
-        self._left_out: list[int] = []
-        self._left_out_reason: str | None = None
+        self._left_out: Loss | None = None
 
     def forget(self) -> None:
         """In a forked child, before ``begin``: what is open is the parent's."""
@@ -151,8 +150,8 @@ class CaptureOutput:
         number = record.metadata["seq"]
         limit = self._max_waiting_bytes
         if limit is not None and self.failing is not None and self.waiting_bytes > limit:
-            self._left_out = [self._left_out[0] if self._left_out else number, number, self._left_out_count() + 1]
-            self._left_out_reason = self.failing
+            loss = Loss(self.failing, records=1, first_seq=number, last_seq=number, capture_file=self.path)
+            self._left_out = loss if self._left_out is None else self._left_out + loss
             return None
         failure = None
         try:
@@ -161,7 +160,7 @@ class CaptureOutput:
                 data = shortened(record, self._format, self.file.max_record_bytes)
         except Exception as error:  # noqa: BLE001  # whatever it holds: its number is not lost
             failure = type(error).__name__
-            data = self._gap_in_place(number, {"reason": "unserialisable", "error": failure})
+            data = self._gap_in_place(number, Loss("unserialisable", records=1, error=failure))
         self._waiting.append(data)
         self._waiting_numbers.append(number)
         self.waiting_bytes += len(data)
@@ -200,7 +199,8 @@ class CaptureOutput:
                 self.on_write(seconds)
             self._remove_written(result.written)
             if result.torn_bytes:
-                self._gap({"lost_bytes": result.torn_bytes, "reason": "torn_tail"})
+                named = None if self._max_waiting_bytes is None else self.path
+                self._on_loss(Loss("torn_tail", bytes=result.torn_bytes, capture_file=named))
             if result.error is not None:
                 self._write_failed(result.error)
                 return False
@@ -208,7 +208,7 @@ class CaptureOutput:
                 self.failing = None
                 self._backoff = 0.0
                 self._tell("%s: written again", self.path)
-            self._tell_left_out()
+            self.tell_left_out()
         return True
 
     def tend(self, *, last: bool = False) -> None:
@@ -269,26 +269,20 @@ class CaptureOutput:
         told = "%s: a rotated file stays as it is for now, neither compressed nor encrypted: %s"
         return self._tell(told, self.path, reason)
 
-    def _gap(self, gap: Mapping[str, object]) -> None:
-        named = {} if self._max_waiting_bytes is None else {"capture_file": self.path}
-        self._on_gap({**gap, **named})
+    def tell_left_out(self) -> None:
+        """Tells of the records that were left out while the file could not be written."""
+        loss, self._left_out = self._left_out, None
+        if loss is not None:
+            self._on_loss(loss)
 
-    def _left_out_count(self) -> int:
-        return self._left_out[2] if self._left_out else 0
-
-    def _tell_left_out(self) -> None:
-        if self._left_out:
-            (first, last, count), self._left_out = self._left_out, []
-            self._gap({"lost_records": count, "first_seq": first, "last_seq": last, "reason": self._left_out_reason})
-
-    def _gap_in_place(self, number: int, gap: Mapping[str, object]) -> bytes:
-        told = system_record("system_gap", {"lost_records": 1, **gap})
+    def _gap_in_place(self, number: int, loss: Loss) -> bytes:
+        told = system_record("system_gap", loss.gap())
         told.metadata |= {"seq": number, **self._identity}
         return self._format.encode(told)
 
 
 def make_outputs(
-    config: CaptureConfig, path: str, *, log: Callable[..., bool], on_gap: Callable[[Mapping[str, object]], None]
+    config: CaptureConfig, path: str, *, log: Callable[..., bool], on_loss: Callable[[Loss], None]
 ) -> list[CaptureOutput]:
     """The files of a capture, none of them open yet.
 
@@ -307,4 +301,6 @@ def make_outputs(
                 f"cbor_capture_file: {str(beside)!r} is a name of capture_file's files; expected another one"
             )
         files.append((os.fspath(beside.absolute()), "cbor"))
-    return [CaptureOutput(config, file, form, tell=log, on_gap=on_gap, max_waiting_bytes=share) for file, form in files]
+    return [
+        CaptureOutput(config, file, form, tell=log, on_loss=on_loss, max_waiting_bytes=share) for file, form in files
+    ]

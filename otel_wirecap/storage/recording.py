@@ -27,7 +27,7 @@ from otel_wirecap.storage.known_secrets import KnownSecrets
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.exchange import Exchange
+    from otel_wirecap.capture.facts import ExchangeFacts
     from otel_wirecap.capture.record import ChunkRun, Record
     from otel_wirecap.capture.redaction.gate import Mode, Place
 
@@ -55,7 +55,8 @@ class ProcessRecording:
         config: the settings in force.
         path: the capture file's absolute path.
         write: takes finished records, ``write_run`` runs of chunks.
-        on_failure: is told of errors inside the recording.
+        on_end, on_failure: see ``Recorder``.
+        send_back: see ``Recording``.
         pause: is called after each piece of work.
 
     Attributes:
@@ -69,7 +70,9 @@ class ProcessRecording:
         *,
         write: Callable[[Record], None],
         write_run: Callable[[ChunkRun], None],
-        on_failure: Callable[[Exchange | None, Exception], None],
+        on_failure: Callable[[str, Exception], None],
+        on_end: Callable[[str, int, ExchangeFacts], None] = lambda *_ended: None,
+        send_back: Callable[[str, Record], None] = lambda *_record: None,
         pause: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
@@ -90,6 +93,7 @@ class ProcessRecording:
             salt=self._salt,
             write=write,
             write_run=write_run,
+            send_back=send_back,
             pause=pause,
         )
         self.refresh_secrets()
@@ -99,7 +103,7 @@ class ProcessRecording:
             hold_ns=self.hold_ns,
             most_chunks=config.capture_max_entries_per_flush,
             most_unredacted_bytes=min(MOST_UNREDACTED_BYTES, config.capture_max_queue_bytes // 8),
-            pause=pause,
+            on_end=on_end,
             on_failure=on_failure,
         )
 

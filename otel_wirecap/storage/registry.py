@@ -33,13 +33,16 @@ def open_writer(config: CaptureConfig) -> CaptureWriter:
     if config.capture_file is None:
         raise ConfigurationError("capture_file: not set; expected the path of the capture file")
     path = os.fspath(config.capture_file.absolute())
-    with _lock:
+    with _lock:  # in which nothing is logged: a handler of the application's may wait for whoever waits here
         writer = _writers.get(path)
+        is_new = writer is None
         if writer is None:
             writer = CaptureWriter(config, path)
-            writer.open()
+            writer.start()
             _writers[path] = writer
         _users[path] = _users.get(path, 0) + 1
+    if is_new:
+        writer.tell_start()
     if dataclasses.replace(writer.config, capture_file=config.capture_file) != config:
         warn("the capture %s is open already, with other settings, which it keeps", path)
     return writer

@@ -12,34 +12,32 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import os
 import secrets
 import sys
 import time
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Protocol
 
 from otel_wirecap import native
-from otel_wirecap.capture.events import EventKind, SystemTold
-from otel_wirecap.capture.exchange import end_span
-from otel_wirecap.capture.facts import ExchangeFacts
+from otel_wirecap.capture.events import EventKind
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.log import WarnOnce, warn
+from otel_wirecap.storage.host_side import HostAnswers, Pump
+from otel_wirecap.storage.ledger import Ledger
 from otel_wirecap.storage.output import make_outputs
-from otel_wirecap.storage.pauses import Pauses
-from otel_wirecap.storage.queue import EventQueue, Request
-from otel_wirecap.storage.stats import CaptureStats
+from otel_wirecap.storage.queue import EventQueue
+from otel_wirecap.storage.stats import WriterStats
 from otel_wirecap.storage.writer_process import WriterProcess, interpreter
-from otel_wirecap.storage.writer_thread import WriterThread
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.exchange import Exchange
     from otel_wirecap.capture.record import Record
     from otel_wirecap.config import CaptureConfig
-    from otel_wirecap.storage.writer_process import Death
+    from otel_wirecap.storage.host_side import Observer
+    from otel_wirecap.storage.ledger import Loss
+    from otel_wirecap.storage.stats import CaptureStats
 
 _MOST_UNTOLD = 8
 """Records about the capture that are kept for who asks for them later; the beginning is among them."""
@@ -47,10 +45,6 @@ _MOST_UNTOLD = 8
 
 class _Home(Protocol):
     """Where the events are written from."""
-
-    @property
-    def untold_refusals(self) -> int:
-        """Events that found no room, which it took to tell, and that do not stand in its counters yet."""
 
     def start(self) -> None:
         """Begins to take events.
@@ -66,14 +60,10 @@ class _Home(Protocol):
         """Whether this is the thread that would be waited for."""
 
     def join(self, seconds: float) -> bool:
-        """Waits for the end, after the queue's; whether everything is in the files."""
+        """Waits for the end, after the queue's; whether it has come."""
 
-    def stats(self) -> CaptureStats | None:
-        """The counters of the writer; None where it did not tell any yet."""
-
-    @property
-    def unwritten_events(self) -> int:
-        """Events that it took and did not count yet."""
+    def what_is_left(self, ledger: Ledger, /) -> tuple[str, tuple[object, ...]]:
+        """What is said of an end that did not come in time, and the arguments of that."""
 
     def forget(self) -> None:
         """In a forked child: leaves everything to the parent."""
@@ -83,7 +73,7 @@ class CaptureWriter:
     """Writes payload events into the capture that ``config.capture_file`` names.
 
     Attributes:
-        put: takes one event; see ``EventQueue.put``.
+        put: takes one event; see ``EventQueue.put``. ``flow_gone``: see there, too.
         process: the random id of this process's part of the capture; another one after a fork, and after
             its writer died.
     """
@@ -91,12 +81,15 @@ class CaptureWriter:
     def __init__(self, config: CaptureConfig, path: str) -> None:
         self._config = config
         self.path = path
-        self._queue = EventQueue(max_bytes=config.capture_max_queue_bytes)
+        self._ledger = Ledger()
+        self._queue = EventQueue(self._ledger, max_bytes=config.capture_max_queue_bytes)
         self.put = self._queue.put
+        self.flow_gone = self._queue.flow_gone
+        self._observer: Observer | None = None
         self._observe_write: Callable[[float], None] | None = None
         self._observe_system_record: Callable[[Record], None] | None = None
         self._warn_once = WarnOnce()
-        self._outputs = make_outputs(config, path, log=self.log, on_gap=lambda _gap: None)
+        self._outputs = make_outputs(config, path, log=self.log, on_loss=self._ledger.lose)
         self._interpreter = interpreter() if config.capture_writer == "process" else None
         self._begin_process()
         _writers.add(self)
@@ -112,52 +105,46 @@ class CaptureWriter:
         self._started = False
         self._start_lock = native.Lock()
         self._untold: list[Record] = []
+        self._pump = Pump(self._queue, self._ledger)
+        self._answers = HostAnswers(self._ledger, self._pump, self)
+        self._answers.observer = self._observer
         self._home: _Home = self._in_a_thread() if self._interpreter is None else self._in_a_process(self._interpreter)
 
-    def _in_a_process(self, interpreter: str) -> WriterProcess:
+    def _in_a_process(self, interpreter: str) -> _Home:
         if native.has_gevent():
             _import_record_writer()
         return WriterProcess(
             self._config,
             self.path,
             self._queue,
-            self,
+            self._pump,
+            self._answers,
             interpreter=interpreter,
             process=self.process,
             on_death=self._take_over,
         )
 
-    def _in_a_thread(
-        self,
-        disowned: Sequence[Exchange] = (),
-        told_first: Sequence[SystemTold] = (),
-        earlier: CaptureStats | None = None,
-    ) -> WriterThread:
+    def _in_a_thread(self) -> _Home:
         # Not imported where the records are made in another process: it is most of what there is to import.
-        from otel_wirecap.storage.record_writer import RecordWriter
+        from otel_wirecap.storage.writer_thread import WriterThread
 
-        writer = RecordWriter(
-            self._config,
-            self.path,
-            self._queue,
-            self,
-            rest=Pauses().pause_if_due,
-            process=self.process,
-            pid=os.getpid(),
-            disowned=disowned,
-            told_first=told_first,
+        return WriterThread(
+            self._config, self.path, self._queue, self._pump, self._answers, process=self.process, pid=os.getpid()
         )
-        batch = self._config.capture_buffer_size, self._config.capture_max_entries_per_flush
-        return WriterThread(writer, self._queue, batch, earlier)
 
     # -- for those who put events into it ------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Opens the file and starts what writes it.
+        """Opens the file and starts what writes it, and says where that is not what was asked for.
 
         Raises:
             CaptureFileError: the file cannot be opened or written, or there can be no thread.
         """
+        self.start()
+        self.tell_start()
+
+    def start(self) -> None:
+        """As ``open``, without a word in the log."""
         for output in self._outputs:
             output.file.check()
             output.file.close()
@@ -165,6 +152,9 @@ class CaptureWriter:
             self._start()
         except RuntimeError as error:  # the limit of threads is reached
             raise CaptureFileError(f"cannot write the capture file {self.path}: {error}") from error
+
+    def tell_start(self) -> None:
+        """Says in the log that a thread writes where a process should."""
         if self._config.capture_writer == "process" and self._interpreter is None:
             reason = f"{sys.executable!r} is no Python interpreter"
             self.log("%s is written by a thread: no process for it could be started (%s)", self.path, reason)
@@ -196,13 +186,16 @@ class CaptureWriter:
         """
         _writers.discard(self)
         with self._start_lock:
-            self._queue.end()
+            self._pump.end(timeout)
         deadline = time.monotonic() + timeout
         while True:
             home = self._home
-            written = home.join(max(0.0, deadline - time.monotonic()))
+            if not home.join(max(0.0, deadline - time.monotonic())):
+                message, arguments = home.what_is_left(self._ledger)
+                self.log(f"%s: {message}", self.path, *arguments)
+                return False
             if self._home is home:  # else another one has taken over meanwhile
-                return written
+                return self._answers.is_written or not self._started
 
     def _request(self, timeout: float, *, stop: bool) -> bool:
         home = self._home
@@ -212,9 +205,7 @@ class CaptureWriter:
             if self._home is not home:  # another one has taken over just now
                 return self._request(timeout, stop=stop)
             return not self._started
-        request = Request(stop=stop)
-        self._queue.request(request)
-        return request.wait(timeout)
+        return self._pump.flush(timeout, stop=stop)
 
     def _start(self) -> None:
         with self._start_lock:
@@ -244,6 +235,10 @@ class CaptureWriter:
         """Has ``observe`` told the seconds that each attempt to write takes, in a thread of the writer's."""
         self._observe_write = observe
 
+    def observe_exchanges(self, observer: Observer) -> None:
+        """Has ``observer`` told of the ends and records of exchanges that want it, in a thread of ours."""
+        self._observer = self._answers.observer = observer
+
     def observe_system_records(self, tell: Callable[[Record], None]) -> None:
         """Has ``tell``, which must not raise, told each ``system_*`` record, those that are there at once."""
         with self._start_lock:
@@ -253,27 +248,14 @@ class CaptureWriter:
             tell(record)
 
     def stats(self) -> CaptureStats:
-        """The counters as they are now, or were told last by a writer in another process; from any thread."""
-        home = self._home
-        told = home.stats() or CaptureStats(
-            **dataclasses.asdict(self._outputs[0].stats()),
-            cbor=self._outputs[1].stats() if self._outputs[1:] else None,
-            process=self.process,
-            lost_events={},
-            waiting_events=0,
-            waiting_bytes=0,
-            open_exchanges=0,
-        )
-        lost = dict(told.lost_events)
-        refused = self._queue.refused_events + home.untold_refusals
-        if refused:
-            lost["queue_full"] = lost.get("queue_full", 0) + refused
-        return dataclasses.replace(
-            told,
-            lost_events=lost,
-            waiting_events=home.unwritten_events + len(self._queue),
-            waiting_bytes=self._queue.waiting_bytes,
-        )
+        """The counters as they are now, those of the writer as they were told last; from any thread."""
+        nothing_yet = WriterStats.of([output.stats() for output in self._outputs])
+        return self._ledger.stats(self.process, len(self._queue), self._queue.waiting_bytes, nothing_yet)
+
+    def lose(self, loss: Loss) -> None:
+        """Something of what was to be captured is lost: the next ``system_gap`` tells it."""
+        self._ledger.lose(loss)
+        self._queue.wake()
 
     # -- what the writer tells -----------------------------------------------------------------------------------
 
@@ -299,22 +281,17 @@ class CaptureWriter:
         if self._observe_write is not None:
             self._observe_write(seconds)
 
-    def _take_over(self, death: Death) -> None:
+    def _take_over(self, reason: str, had_begun: bool) -> None:  # noqa: FBT001  # what is known of a death
         """Goes on in a thread of this process: the one that was to write, or wrote, is not there."""
-        for exchange, now_ns, end in death.ended:
-            end_span(exchange, now_ns, ExchangeFacts(outcome=end.outcome))
-        told: list[SystemTold] = []
-        if death.had_begun:
-            self.log("%s: the writer's process is gone (%s); its work goes on in a thread", self.path, death.reason)
+        if had_begun:
+            self.log("%s: the writer's process is gone (%s); its work goes on in a thread", self.path, reason)
             self._earlier_processes.append(self.process)
             self.process = secrets.token_hex(8)
-            gap = {"lost_events": death.events, "lost_bytes": death.bytes, "lost_exchanges": death.exchanges}
-            records = {"lost_records": death.records} if death.records else {}
-            told = [SystemTold("system_gap", {**gap, **records, "reason": "writer_died", "error": death.reason})]
         else:
-            self.log("%s is written by a thread: no process for it could be started (%s)", self.path, death.reason)
+            self.log("%s is written by a thread: no process for it could be started (%s)", self.path, reason)
+        self._answers.writer_gone(reason if had_begun else None)
         try:
-            home = self._in_a_thread(death.open, told, self._home.stats())
+            home = self._in_a_thread()
             home.start()
             self._home = home  # only now: who closes waits for a thread that runs
         except Exception as error:  # noqa: BLE001  # no more threads, modules that can no longer be read
@@ -342,7 +319,7 @@ def _import_record_writer() -> None:
     The import machinery takes its locks from where gevent puts its own, which fail it in a thread beside the main one.
     """
     with contextlib.suppress(Exception):
-        importlib.import_module("otel_wirecap.storage.record_writer")
+        importlib.import_module("otel_wirecap.storage.writer_thread")
 
 
 def _before_fork() -> None:

@@ -1,37 +1,67 @@
-"""A writer in a thread of the application's process."""
+"""A writer in a thread of the application's process, and the channel in memory between the two."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from otel_wirecap import native
+from otel_wirecap.storage.pauses import Pauses
+from otel_wirecap.storage.record_writer import RecordWriter
 
 if TYPE_CHECKING:
+    from otel_wirecap.config import CaptureConfig
+    from otel_wirecap.storage.channel import Message
+    from otel_wirecap.storage.host_side import HostAnswers, Pump
+    from otel_wirecap.storage.ledger import Ledger
     from otel_wirecap.storage.queue import EventQueue
-    from otel_wirecap.storage.record_writer import RecordWriter
-    from otel_wirecap.storage.stats import CaptureStats
+
+
+class MemoryChannel:
+    """The writer's end where it is in the same process: it asks the pump itself.
+
+    Args:
+        queue: what is waited for.
+        pump: gives the messages.
+    """
+
+    def __init__(self, queue: EventQueue, pump: Pump) -> None:
+        self._queue = queue
+        self._pump = pump
+        self.rest = Pauses().pause_if_due
+
+    def receive(self, seconds: float) -> Iterator[Message]:
+        """See ``Channel``."""
+        if seconds and not self._pump.has_hurry:
+            self._queue.wait(seconds)
+        return self._pump.messages()
 
 
 class WriterThread:
     """Runs a writer. A daemon: no thread of ours keeps a process from ending.
 
     Args:
-        writer: it.
-        queue: where it takes its events from.
-        batch: weight and number of events at which it begins to work before its time.
-        earlier: the counters of the writer whose place it takes.
+        config: the settings in force.
+        path: the capture file's absolute path.
+        queue, pump, answers: of the capture.
+        process, pid: see ``RecordWriter``.
     """
 
-    untold_refusals = 0
-
     def __init__(
-        self, writer: RecordWriter, queue: EventQueue, batch: tuple[int, int], earlier: CaptureStats | None = None
+        self,
+        config: CaptureConfig,
+        path: str,
+        queue: EventQueue,
+        pump: Pump,
+        answers: HostAnswers,
+        *,
+        process: str,
+        pid: int,
     ) -> None:
-        self._writer = writer
-        self._earlier = earlier
+        self.writer = RecordWriter(config, path, MemoryChannel(queue, pump), answers, process=process, pid=pid)
+        self._batch = config.capture_buffer_size, config.capture_max_entries_per_flush
         self._queue = queue
-        self._batch = batch
+        self._answers = answers
         self._thread: native.Thread | None = None
 
     def start(self) -> None:
@@ -41,7 +71,7 @@ class WriterThread:
             RuntimeError: the limit of threads is reached.
         """
         self._queue.wake_at(*self._batch)
-        self._thread = native.start_thread("otel-wirecap-writer", self._writer.run)
+        self._thread = native.start_thread("otel-wirecap-writer", self.writer.run)
 
     def is_alive(self) -> bool:
         """Whether it takes events."""
@@ -52,27 +82,15 @@ class WriterThread:
         return self._thread is not None and self._thread is native.current_thread()
 
     def join(self, seconds: float) -> bool:
-        """Waits for the end, after the queue's; whether everything is in the files."""
-        if self._thread is None:
-            return True
-        deadline = time.monotonic() + seconds
-        if not self.is_current_thread():
-            self._thread.join(seconds)
-        if self._thread.is_alive():
-            self._writer.tell_left("the writer still waits for the file")
-            return False
-        return self._writer.finish(max(0.0, deadline - time.monotonic()))
+        """Waits for the end, after the queue's; whether it has come."""
+        return self._thread is None or self.is_current_thread() or self._thread.join(seconds)
 
-    def stats(self) -> CaptureStats:
-        """The counters as they are now."""
-        stats = self._writer.stats()
-        return stats if self._earlier is None else stats.after(self._earlier)
-
-    @property
-    def unwritten_events(self) -> int:
-        """None: what it takes from the queue, it works off."""
-        return 0
+    def what_is_left(self, ledger: Ledger) -> tuple[str, tuple[object, ...]]:
+        """What is said of an end that did not come in time."""
+        left = len(self._queue) + ledger.under_way + ledger.held.records
+        reason = self.writer.outputs[0].failing or "the writer still waits for the file"
+        return "%d records or events are lost at the end: %s", (left, reason)
 
     def forget(self) -> None:
         """In a forked child: leaves the parent's files alone."""
-        self._writer.forget()
+        self.writer.forget()

@@ -20,10 +20,12 @@ from otel_wirecap.log import warn
 from otel_wirecap.messages import without_secrets
 from otel_wirecap.storage.registry import is_written_here, open_writer, release_writer
 from otel_wirecap.tracing import attributes as names
+from otel_wirecap.tracing.spans import open_spans
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.exchange import Emit
+    from otel_wirecap.capture.exchange import Put
     from otel_wirecap.capture.record import Record
+    from otel_wirecap.storage.ledger import Loss
     from otel_wirecap.storage.stats import CaptureStats
     from otel_wirecap.storage.writer import CaptureWriter
 
@@ -38,10 +40,11 @@ class WireCaptureSpanExporter(SpanExporter):
             a capture file it exports nothing, and with settings that cannot be used neither, which is told in the log.
 
     Attributes:
-        emit: takes one payload event; see ``EventQueue.put``.
+        emit: takes one payload event; see ``EventQueue.put``. ``flow_gone``: see there, too.
     """
 
-    emit: Emit
+    emit: Put
+    flow_gone: Callable[[str], None]
 
     def __init__(self, config: CaptureConfig | str | None = None, **settings: Any) -> None:
         self._config: CaptureConfig | None = None
@@ -60,7 +63,9 @@ class WireCaptureSpanExporter(SpanExporter):
 
     def _open(self, config: CaptureConfig) -> CaptureWriter:
         self._writer = open_writer(config)
+        self._writer.observe_exchanges(open_spans)
         self.emit = self._writer.put
+        self.flow_gone = self._writer.flow_gone
         return self._writer
 
     def _switch_off(self, error: WireCaptureError) -> None:
@@ -83,6 +88,11 @@ class WireCaptureSpanExporter(SpanExporter):
             self._switch_off(error)
             return SpanExportResult.FAILURE
         return SpanExportResult.SUCCESS
+
+    def lose(self, loss: Loss) -> None:
+        """As ``CaptureWriter.lose``; nothing where no capture is written."""
+        if self._writer is not None:
+            self._writer.lose(loss)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Waits until everything is in the file."""

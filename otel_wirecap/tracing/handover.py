@@ -30,10 +30,12 @@ CLOSE_SECONDS = 5.0
 _SLOW = "OpenTelemetry's processors take too long"
 
 _Item: TypeAlias = tuple[int, Callable[[], object]]
+_LAST: _Item = (0, lambda: None)
+"""What the thread ends with."""
 
 
 class Handover:
-    """What waits to be handed over, and the thread that does it."""
+    """What waits to be handed over, and the thread that does it, which lasts until ``close``."""
 
     def __init__(self) -> None:
         self._begin()
@@ -68,8 +70,11 @@ class Handover:
         with self._lock:
             if self._thread is None:
                 return
+            self._thread = None  # it ends with this; what comes later has another one
             self._items.put((0, done.set))
+            self._items.put(_LAST)
             self._hurry.set()
+            self._items, self._hurry = native.SimpleQueue(), native.Event()
         if not done.wait(CLOSE_SECONDS):
             warn_once("spans or log records are lost at the end: %s", _SLOW)
 
@@ -85,7 +90,9 @@ class Handover:
 
     def _run(self, items: native.SimpleQueue[_Item], hurry: native.Event) -> None:
         while True:
-            size, action = items.get()
+            size, action = item = items.get()
+            if item is _LAST:
+                return
             _call(action)
             del action
             with self._lock:

@@ -59,7 +59,12 @@ def _make_instruments(meter: metrics.Meter) -> Instruments:
     counter(names.METRIC_RECORDS, [_each_file(lambda file: file.records)], "{record}", "Records in the file")
     counter(names.METRIC_BYTES, [_each_file(lambda file: file.bytes)], "By", "Bytes of the records in the file")
     counter(names.METRIC_WRITE_ERRORS, [_each_file(lambda file: file.write_errors)], "{error}", "Failed writes")
-    counter(names.METRIC_LOST_EVENTS, [_lost_events], "{event}", "Events that are lost, by reason")
+    counter(
+        names.METRIC_LOST_EVENTS, [_by_reason(lambda stats: stats.lost_events)], "{event}", "Events lost, by reason"
+    )
+    counter(
+        names.METRIC_LOST_RECORDS, [_by_reason(lambda stats: stats.lost_records)], "{record}", "Records lost, by reason"
+    )
     gauge(
         names.METRIC_QUEUE_EVENTS, [_each_capture(lambda capture: capture.waiting_events)], "{event}", "Waiting events"
     )
@@ -96,8 +101,11 @@ def _each_file(value: Callable[[FileStats], int]) -> Observe:
     return observe
 
 
-def _lost_events(_options: CallbackOptions) -> Iterable[Observation]:
-    for writer in open_writers():
-        stats = writer.stats()
-        for reason, count in stats.lost_events.items():
-            yield Observation(count, {names.CAPTURE_FILE: stats.capture_file, names.REASON: reason})
+def _by_reason(value: Callable[[CaptureStats], dict[str, int]]) -> Observe:
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        for writer in open_writers():
+            stats = writer.stats()
+            for reason, count in value(stats).items():
+                yield Observation(count, {names.CAPTURE_FILE: stats.capture_file, names.REASON: reason})
+
+    return observe

@@ -2,11 +2,11 @@
 
 Invariants:
 
-- The user's span gets the metadata and exactly one end, whatever becomes of the capture. Where there is no span of the
-  user's and nobody who hears metrics, nobody is told of the end (``on_end``).
-- No payload waits for the user's span: payload events go to the capture exporter the moment they happen (``emit``), so
-  that no event limit, no sampling decision and no crash before the span's end loses one. The span itself carries the
-  finished records too for those who ask for it (``Payloads``), and no others.
+- The user's span gets the metadata and exactly one end, whatever becomes of the capture. It is found by the id of its
+  exchange (``OpenSpans``); where there is no span of the user's and nobody who hears metrics, nobody looks for it.
+- No payload waits for the user's span: payload events go to the capture exporter the moment they happen, so that no
+  event limit, no sampling decision and no crash before the span's end loses one. The span itself carries the finished
+  records too for those who ask for it (``Payloads``), and no others.
 - Where no span of the user's records, the capture has ids of its own; a parent's trace id is kept, else the flow's.
 """
 
@@ -31,10 +31,8 @@ from otel_wirecap.tracing.semantics import OTHER, attributes_of, failure_of, spa
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Leg
-    from otel_wirecap.capture.exchange import Emit
     from otel_wirecap.capture.facts import ExchangeFacts
     from otel_wirecap.capture.record import Record
-    from otel_wirecap.tracing.exporter import WireCaptureSpanExporter
     from otel_wirecap.tracing.handover import Handover
     from otel_wirecap.tracing.request_metrics import RequestMetrics
 
@@ -47,7 +45,6 @@ class CaptureSpan(Span):
     Args:
         inner: the user's span, started; recording or not.
         parent: the context of the parent, whose trace id is kept where the user's span brings no id of its own.
-        exporter: where payload events go.
         handover: ends the user's span.
         leg: of the exchange.
         method: the request's, as the conventions have it.
@@ -57,17 +54,18 @@ class CaptureSpan(Span):
         start_time: of the exchange, nanoseconds since the epoch.
 
     Attributes:
-        leg, method: as given.
+        leg, method, start_time: as given.
         has_ids: whether the user's span has ids of its own; where no tracing is set up it has not.
         route: the template of the path that serves the request, as far as the application told it.
         carried: what of the payloads the user's span carries.
+        wants_records: whether somebody is told each record of the exchange.
+        wants_end: whether anybody hears of the end: that of the API's own span does nothing.
     """
 
     def __init__(
         self,
         inner: Span,
         parent: SpanContext,
-        exporter: WireCaptureSpanExporter,
         *,
         handover: Handover,
         leg: Leg,
@@ -81,12 +79,13 @@ class CaptureSpan(Span):
         self._handover = handover
         self._payloads = payloads
         self._metrics = metrics
-        self._start_time = start_time
+        self.start_time = start_time
+        self.wants_records = payloads is not None
+        self.wants_end = metrics is not None or payloads is not None or inner.__class__ is not trace.NonRecordingSpan
         self.carried = OnSpan()
         self.leg = leg
         self.method = method
         self.route: str | None = None
-        self.emit: Emit = exporter.emit
         context = inner.get_span_context()
         self.has_ids = context is not parent and context.is_valid and context.span_id != parent.span_id
         if self.has_ids:
@@ -101,17 +100,10 @@ class CaptureSpan(Span):
         """The user's span."""
         return self._inner
 
-    @property
-    def on_record(self) -> Callable[[Record], None] | None:
-        """What is to be told each record of the exchange; None where nobody is."""
-        payloads = self._payloads
-        return None if payloads is None else lambda record: payloads.tell(self, record)
-
-    @property
-    def on_end(self) -> Callable[[int, ExchangeFacts], None] | None:
-        """``finish``; None where nobody is to be told: the end of the API's own span does nothing."""
-        is_told = self._metrics is not None or type(self._inner) is not trace.NonRecordingSpan
-        return self.finish if is_told else None
+    def tell(self, record: Record) -> None:
+        """Tells a record of the exchange to who asked for them."""
+        if self._payloads is not None:
+            self._payloads.tell(self, record)
 
     def finish(self, end_time: int, facts: ExchangeFacts) -> None:
         """Sets what the capture learned and has the user's span ended.
@@ -123,13 +115,13 @@ class CaptureSpan(Span):
         inner = self._inner
         try:
             if inner.is_recording():
-                self._tell(facts)
+                self._set(facts)
             if self._metrics is not None:
-                self._metrics.record(self, (end_time - self._start_time) / 1e9, facts)
+                self._metrics.record(self, (end_time - self.start_time) / 1e9, facts)
         finally:
             self._handover.put(functools.partial(inner.end, end_time), self.carried.bytes)
 
-    def _tell(self, facts: ExchangeFacts) -> None:
+    def _set(self, facts: ExchangeFacts) -> None:
         inner, leg = self._inner, self.leg
         attributes = attributes_of(leg, self.method, facts)
         if self.route is not None:
@@ -204,7 +196,6 @@ def start_capture_span(
     *,
     context: Context | None,
     start_time: int,
-    exporter: WireCaptureSpanExporter,
     handover: Handover,
     flow_trace_id: str | None,
     payloads: Payloads | None,
@@ -233,6 +224,6 @@ def start_capture_span(
     if inner is None:
         inner = trace.NonRecordingSpan(parent)
     return CaptureSpan(
-        inner, parent, exporter, handover=handover, leg=leg, method=method, flow_trace_id=flow_trace_id,
+        inner, parent, handover=handover, leg=leg, method=method, flow_trace_id=flow_trace_id,
         payloads=payloads, metrics=metrics, start_time=start_time,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from ahocorasick_rs import AhoCorasick
 from harmless_corpus import controls
 from secrets_corpus import AWS, Case, Control, cases, frames, known_values
 
-from otel_wirecap.capture.events import Event, RequestHead, ResponseHead
+from otel_wirecap.capture.events import Event, ExchangeHead, RequestHead, ResponseHead
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.capture.formats import JSONLines
 from otel_wirecap.config import load_config
@@ -57,25 +57,25 @@ class Recorded:
         ).recorder
         self._count = 0
 
-    def _emit(self, kind: Any, subject: Any, now: int, value: Any, _size: int) -> bool:
-        self._events.append((kind, subject, now, value))
+    def put(self, *event: Any) -> bool:
+        self._events.append(event)
         return True
+
+    def flow_gone(self, flow_id: str) -> None:
+        pass
+
+    def ended_unrecorded(self, *end: Any) -> None:
+        pass
+
+    def failed(self, error: Exception) -> None:
+        self._failures.append(error)
 
     def lines(self, case: Case | Control) -> list[bytes]:
         """What is written of an exchange."""
         self._count += 1
-        exchange = Exchange(
-            f"ex_{self._count}",
-            "backend",
-            Flow(f"req_{self._count}"),
-            attempt=1,
-            trace_id="0" * 32,
-            span_id="0" * 16,
-            began_unix_ns=time.time_ns(),
-            began_ns=NS,
-            emit=self._emit,
-            on_failure=self._failures.append,
-        )
+        flow = Flow(f"req_{self._count}")
+        about = ExchangeHead("backend", flow.id, 1, "0" * 32, "0" * 16, time.time_ns(), NS)
+        exchange = Exchange(f"ex_{self._count}", about, flow, self)
         exchange.begin(RequestHead("POST", case.url, case.request_headers, body=case.request))
         exchange.response(2 * NS, ResponseHead(200, None, case.response_headers))
         for number, piece in enumerate(case.response):

@@ -339,8 +339,7 @@ def test_no_cut_changes_what_is_masked(content_type: str, data: bytes) -> None:
 
 def chunks_of(options: dict[str, Any], content_type: str, pieces: Iterable[bytes]) -> list[dict[str, Any]]:
     desk = Desk(**options)
-    exchange = desk.exchange()
-    exchange.began_unix_ns = NS
+    exchange = desk.exchange(began_unix_ns=NS)
     exchange.begin(RequestHead("POST", "https://api.openai.com/v1/x", [], body=b'{"stream": true}'))
     exchange.response(2 * NS, ResponseHead(200, None, [(b"content-type", content_type.encode())]))
     for number, piece in enumerate(pieces):

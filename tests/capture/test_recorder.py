@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import marshal
 import secrets
 import struct
 import time
 import zlib
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -17,10 +19,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_wirecap.capture.events import ErrorInfo, Event, EventKind, Outcome, RequestHead, ResponseHead
+from otel_wirecap.capture.events import (
+    ErrorInfo,
+    Event,
+    EventKind,
+    ExchangeHead,
+    Outcome,
+    RequestHead,
+    ResponseHead,
+)
 from otel_wirecap.capture.exchange import Exchange, Flow
+from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.formats import JSONLines
-from otel_wirecap.capture.record import METADATA_KEYS
+from otel_wirecap.capture.record import METADATA_KEYS, Record
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.config import load_config
 from otel_wirecap.storage.recording import ProcessRecording
@@ -43,29 +54,40 @@ class Desk:
             "/unused",
             write=lambda record: self.lines.append(form.encode(record)),
             write_run=lambda run: self.lines.extend(map(form.encode, run.records())),
+            on_end=lambda *end: self.ends.append(end),
             on_failure=lambda _exchange, error: self.failures.append(error),
+            send_back=lambda *record: self.send_back(*record),
         )
+        self.ends: list[tuple[str, int, ExchangeFacts]] = []
+        self.unrecorded: list[tuple[str, int, Outcome]] = []
+        self.send_back: Callable[[str, Record], None] = lambda *_record: None
         self.events: list[Event] = []
         self.count = 0
 
-    def emit(self, kind: Any, subject: Any, now: int, value: Any, _size: int) -> bool:
-        self.events.append((kind, subject, now, value))
+    def put(self, kind: int, subject_id: str | None, now: int, value: Any, size: int, /) -> bool:
+        event = kind, subject_id, now, value, size
+        assert marshal.loads(marshal.dumps(event)) == event, "it can cross to a writer as it is"
+        self.events.append(event)
         return True
 
-    def exchange(self, leg: Any = "backend", flow: Flow | None = None) -> Exchange:
+    def flow_gone(self, flow_id: str, /) -> None:
+        self.events.append((EventKind.FLOW_GONE, flow_id, 0, None, 0))
+
+    def ended_unrecorded(self, *end: Any) -> None:
+        self.unrecorded.append(end)
+
+    def failed(self, error: Exception, /) -> None:
+        self.failures.append(error)
+
+    def exchange(
+        self, leg: Any = "backend", flow: Flow | None = None, *, began_unix_ns: int | None = None, **head: Any
+    ) -> Exchange:
         self.count += 1
         flow = flow or Flow(f"req_{self.count}")
+        attempt = flow.next_attempt() if leg == "backend" else None
+        began = began_unix_ns or time.time_ns(), NS
         return Exchange(
-            f"ex_{self.count}",
-            leg,
-            flow,
-            attempt=flow.next_attempt() if leg == "backend" else None,
-            trace_id="0" * 32,
-            span_id="0" * 16,
-            began_unix_ns=time.time_ns(),
-            began_ns=NS,
-            emit=self.emit,
-            on_failure=self.failures.append,
+            f"ex_{self.count}", ExchangeHead(leg, flow.id, attempt, "0" * 32, "0" * 16, *began, **head), flow, self
         )
 
     def records(self) -> list[dict[str, Any]]:
@@ -304,9 +326,9 @@ def test_chunks_are_written_as_they_come_but_for_what_may_begin_a_secret() -> No
 
     assert written("Hello, ") == 1
     assert written("this is s") == 1
-    assert desk.process.recorder.held_bytes > 0
+    assert desk.process.recorder.held()[0] > 0
     assert written("imple. ") == 3
-    assert desk.process.recorder.held_bytes == 0
+    assert desk.process.recorder.held()[0] == 0
     exchange.end(5 * NS, "complete")
     desk.records()
 
@@ -384,7 +406,7 @@ def test_annotations_made_at_once_stand_on_the_clients_request_too() -> None:
     client = desk.exchange("client", flow)
     client.begin(post(b'{"model": "asked"}'))
     note = {"session_id": "chosen", "backend": "named", "model": "routed", "key_name": "MAIN", "tenant": {"id": 7}}
-    desk.emit(EventKind.ANNOTATE, flow, NS, orjson.dumps(note), 0)
+    flow.annotate(NS, orjson.dumps(note), desk)
     backend = desk.exchange("backend", flow)
     backend.begin(post(b'{"model": "sent"}'))
     backend.end(2 * NS, "error", ErrorInfo("ConnectError", "refused"))
@@ -404,7 +426,7 @@ def test_annotations_made_at_once_stand_on_the_clients_request_too() -> None:
 def test_annotations_never_take_the_schema_s_place() -> None:
     desk = Desk()
     flow = Flow("req_1")
-    desk.emit(EventKind.ANNOTATE, flow, NS, orjson.dumps(dict.fromkeys([*METADATA_KEYS, "tenant"], "mine")), 0)
+    flow.annotate(NS, orjson.dumps(dict.fromkeys([*METADATA_KEYS, "tenant"], "mine")), desk)
     backend = desk.exchange("backend", flow)
     backend.begin(post(b'{"model": "sent"}'))
     backend.end(2 * NS, "complete")
@@ -564,7 +586,7 @@ def test_a_stream_from_elsewhere_is_written_though_its_end_is_missing(is_over: b
     for number, text in enumerate(("sk-", "proj-" + "Ab1" * 12)):
         metadata = {"leg": "backend", "exchange_id": "ex_9", "chunk_number": number + 1}
         chunk = {"direction": "stream_chunk", "content_type": "text", "payload": text, "metadata": metadata}
-        recorder.feed((EventKind.DOCUMENT, None, 10 * NS, json.dumps(told | chunk)))
+        recorder.feed((EventKind.DOCUMENT, None, 10 * NS, json.dumps(told | chunk), 0))
     recorder.tick(11 * NS, everything=True)
     assert desk.lines == []  # what is flushed is what may leave
     if is_over:

@@ -71,8 +71,8 @@ def told(records: list[dict[str, Any]], direction: str) -> list[tuple[Any, ...]]
     ]
 
 
-def begun(desk: Desk, flow: Flow, leg: str, headers: list[tuple[bytes, bytes]]) -> Exchange:
-    exchange = desk.exchange(leg, flow)
+def begun(desk: Desk, flow: Flow, leg: str, headers: list[tuple[bytes, bytes]], **head: Any) -> Exchange:
+    exchange = desk.exchange(leg, flow, **head)
     exchange.begin(post(b'{"stream":true}'))
     exchange.response(2 * NS, ResponseHead(200, None, headers))
     return exchange
@@ -152,7 +152,8 @@ def test_the_same_bytes_are_redacted_once(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_failure_on_one_leg_leaves_the_other_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     desk, flow = Desk(), Flow("flow")
     headers = [(b"content-type", SSE.encode())]
-    backend, client = begun(desk, flow, "backend", headers), begun(desk, flow, "client", headers)
+    backend = begun(desk, flow, "backend", headers, wants_records=True)
+    client = begun(desk, flow, "client", headers)
     secret = "sk-proj-" + secrets.token_hex(24)
 
     def fail(*_arguments: Any) -> None:
@@ -167,7 +168,7 @@ def test_a_failure_on_one_leg_leaves_the_other_whole(monkeypatch: pytest.MonkeyP
                 desk.process.recorder.feed(event)
             desk.events.clear()
             desk.process.recorder.tick(4 * NS, everything=True)
-            backend.on_record = fail
+            desk.send_back = fail
     backend.end(5 * NS, "complete")
     for event in desk.events:
         desk.process.recorder.feed(event)
@@ -250,21 +251,21 @@ def test_a_body_is_kept_for_the_other_leg_and_no_longer(is_handed_on: bool) -> N
     client.begin(post(body))
     feed(desk)
     recorder.tick(2 * NS, everything=True)
-    assert recorder.held_bytes == len(body)
+    assert recorder.held()[0] == len(body)
     backend.begin(post(body if is_handed_on else body.replace(b"user", b"system")))
     feed(desk)
-    assert recorder.held_bytes == 0
+    assert recorder.held()[0] == 0
     headers = [(b"content-type", b"application/json")]
     backend.response(2 * NS, ResponseHead(200, None, headers))
     backend.chunk(2 * NS, body)
     backend.end(2 * NS, "complete")
     feed(desk)
-    assert recorder.held_bytes == len(body)
+    assert recorder.held()[0] == len(body)
     client.response(3 * NS, ResponseHead(200, None, headers))
     client.chunk(3 * NS, body)
     client.end(3 * NS, "complete")
     feed(desk)
-    assert recorder.held_bytes == 0
-    assert flow.recording.body is None  # type: ignore[attr-defined]
+    assert recorder.held()[0] == 0
+    assert recorder._flows["flow"].body is None
     requests = [record["payload"] for record in desk.records() if record["direction"].endswith("bound_request")]
     assert (requests[0] == requests[1]) is is_handed_on

@@ -111,13 +111,13 @@ def test_a_message_waits_for_the_next_one_and_for_five_seconds_at_most() -> None
     talk.say(CLIENT, json.dumps({"type": "response.cancel"}), NS + 1)
     talk.recorder.tick(5 * NS)
     assert talk.messages() == []  # the client's waits for its turn
-    assert talk.recorder.held_bytes >= len(delta("Hello wor"))
+    assert talk.recorder.held()[0] >= len(delta("Hello wor"))
     talk.recorder.tick(6 * NS)
     assert [json.loads(record["payload"])["type"] for record in talk.messages()] == [
         "response.output_text.delta", "response.cancel",
     ]  # fmt: skip
-    assert talk.recorder.held_bytes == 0
-    assert talk.messages()[0]["timestamp_unix"] == pytest.approx(talk.exchange.began_unix_ns / NS)
+    assert talk.recorder.held()[0] == 0
+    assert talk.messages()[0]["timestamp_unix"] == pytest.approx(talk.exchange.head.began_unix_ns / NS)
     talk.say(BACKEND, delta("ld."), 7 * NS)
     talk.recorder.tick(8 * NS)
     assert len(talk.messages()) == 3

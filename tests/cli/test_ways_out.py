@@ -26,11 +26,10 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import Span
 
 from otel_wirecap.capture.events import (
     ErrorInfo,
-    EventKind,
+    ExchangeHead,
     RequestHead,
     ResponseHead,
     WebsocketClose,
@@ -114,21 +113,30 @@ class Said:
 class Wire:
     """One exchange of one flow, driven as hooks drive it."""
 
-    def __init__(
-        self, put: Callable[..., bool], name: str, flow: Flow | None = None, told: Collected | None = None
-    ) -> None:  # fmt: skip
+    def __init__(self, name: str, writer: CaptureWriter | None = None, flow: Flow | None = None) -> None:
         self.flow = flow or Flow(f"req_{name}")
         self.now = 1_000_000 * MS
-        self._put = put
-        self.exchange = Exchange(
-            f"ex_{name}", "backend", self.flow, attempt=1, trace_id="0" * 32, span_id="0" * 16,
-            began_unix_ns=BEGAN_UNIX_NS, began_ns=self.now, emit=put, on_failure=_raise,
-            on_end=told and told.on_end, on_record=told and told.on_record(),
-        )  # fmt: skip
+        self._writer = writer
+        about = ExchangeHead(
+            "backend", self.flow.id, 1, "0" * 32, "0" * 16, BEGAN_UNIX_NS, self.now, wants_end=True, wants_records=True
+        )
+        self.exchange = Exchange(f"ex_{name}", about, self.flow, self)
+
+    def put(self, *event: Any) -> bool:
+        return self._writer is None or self._writer.put(*event)
+
+    def flow_gone(self, flow_id: str, /) -> None:
+        if self._writer is not None:
+            self._writer.flow_gone(flow_id)
+
+    def failed(self, error: Exception, /) -> None:
+        raise error
+
+    def ended_unrecorded(self, *_end: object) -> None:
+        raise AssertionError("its end found no writer")
 
     def annotate(self, **annotations: str) -> None:
-        document = json.dumps(annotations).encode()
-        self._put(EventKind.ANNOTATE, self.flow, self.now, document, len(document))
+        self.flow.annotate(self.now, json.dumps(annotations).encode(), self)
 
     def ask(
         self,
@@ -162,10 +170,6 @@ class Wire:
     ) -> None:
         self.now += MS
         self.exchange.end(self.now, outcome, error, close)
-
-
-def _raise(error: Exception) -> None:
-    raise error
 
 
 def request(text: str, **members: object) -> str:
@@ -336,7 +340,7 @@ def _rules() -> tuple[dict[str, Said], dict[str, dict[str, Any]]]:
     """What all traffic says, and the settings that know of it."""
     said = {name: Said() for name in TRAFFIC}
     for name, traffic in TRAFFIC.items():
-        traffic(Wire(lambda *_: True, name), said[name])
+        traffic(Wire(name), said[name])
     texts = [text for one in said.values() for text in one.texts.values()]
     rules = {
         "capture_redact_values": [text.word for text in texts if text.kind == VALUE],
@@ -403,7 +407,7 @@ class Collected:
 
     def __init__(self, path: Path) -> None:
         self.facts: list[ExchangeFacts] = []
-        self._open: list[Span] = []
+        self._open: dict[str, Any] = {}
         self._spans, self._logs = InMemorySpanExporter(), InMemoryLogRecordExporter()
         self._tracing, self._logging = TracerProvider(shutdown_on_exit=False), LoggerProvider(shutdown_on_exit=False)
         self._tracing.add_span_processor(SimpleSpanProcessor(self._spans))
@@ -411,22 +415,22 @@ class Collected:
         at_once = cast("Any", SimpleNamespace(put=lambda emit, _size: emit()))
         self._payloads = Payloads("both", str(path), self._logging, at_once)
 
-    def on_end(self, _now_ns: int, facts: ExchangeFacts) -> None:
+    def ended(self, _exchange_id: str, _now_ns: int, facts: ExchangeFacts) -> None:
         self.facts.append(facts)
 
-    def on_record(self) -> Callable[[Record], None]:
-        inner = self._tracing.get_tracer("t").start_span("POST")
-        ids = inner.get_span_context()
-        span: Any = SimpleNamespace(
-            inner=inner, carried=OnSpan(), trace_id=f"{ids.trace_id:032x}", span_id=f"{ids.span_id:016x}"
-        )
-
-        self._open.append(inner)
-        return lambda record: self._payloads.tell(span, record)
+    def record(self, exchange_id: str, record: Record) -> None:
+        span = self._open.get(exchange_id)
+        if span is None:
+            inner = self._tracing.get_tracer("t").start_span("POST")
+            ids = inner.get_span_context()
+            span = self._open[exchange_id] = SimpleNamespace(
+                inner=inner, carried=OnSpan(), trace_id=f"{ids.trace_id:032x}", span_id=f"{ids.span_id:016x}"
+            )
+        self._payloads.tell(span, record)
 
     def told(self) -> dict[str, bytes]:
-        for span in self._open:
-            span.end()
+        for span in self._open.values():
+            span.inner.end()
         events = [event for span in self._spans.get_finished_spans() for event in span.events]
         carried = [dict(event.attributes or {}) for event in events]
         logged = [str(data.log_record.body) for data in self._logs.get_finished_logs()]
@@ -491,10 +495,12 @@ class Recorded:
             "capture_writer": "thread",  # which starts in no time
         }  # fmt: skip
         writer = CaptureWriter(load_config({"capture_file": path, **settings}, {}), str(path))
+        if told is not None:
+            writer.observe_exchanges(told)
         writer.open()
         try:
             for name, traffic in TRAFFIC.items():
-                wire = Wire(writer.put, name, flow, told)
+                wire = Wire(name, writer, flow)
                 traffic(wire, self.said[name])
                 wire.end()
         finally:

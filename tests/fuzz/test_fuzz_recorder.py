@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import itertools
 import json
+import marshal
 import time
 from typing import Any
 
@@ -14,7 +15,7 @@ from damage import NASTY, cuts, damaged, fuzz, in_pieces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_wirecap.capture.events import Event, RequestHead, ResponseHead
+from otel_wirecap.capture.events import Event, ExchangeHead, RequestHead, ResponseHead
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.capture.formats import CBOR, FORMATS, JSONLines
 from otel_wirecap.capture.record import Record
@@ -55,14 +56,22 @@ def records_of(
         on_failure=lambda _exchange, error: failures.append(error),
     )
 
-    def emit(kind: Any, subject: Any, now: int, value: Any, _size: int) -> bool:
-        events.append((kind, subject, now, value))
-        return True
+    class Host:
+        failed = failures.append
 
-    exchange = Exchange(
-        "ex_1", "backend", Flow("req_1"), attempt=1, trace_id="0" * 32, span_id="0" * 16,
-        began_unix_ns=time.time_ns(), began_ns=NS, emit=emit, on_failure=failures.append,
-    )  # fmt: skip
+        def put(self, *event: Any) -> bool:
+            assert marshal.loads(marshal.dumps(event)) == event
+            events.append(event)
+            return True
+
+        def flow_gone(self, flow_id: str) -> None:
+            pass
+
+        def ended_unrecorded(self, *end: Any) -> None:
+            pass
+
+    about = ExchangeHead("backend", "req_1", 1, "0" * 32, "0" * 16, time.time_ns(), NS)
+    exchange = Exchange("ex_1", about, Flow("req_1"), Host())
     exchange.begin(head)
     exchange.response(2 * NS, answer)
     for piece in pieces:

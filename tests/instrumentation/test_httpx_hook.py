@@ -351,7 +351,7 @@ def test_a_hook_that_fails_harms_nobody_and_is_told_once(
     runtime = active()
     assert runtime is not None
     if name == "chunk":  # the hot path is guarded inside: what can fail there is the queue
-        monkeypatch.setattr(runtime.exporter, "emit", fail)
+        monkeypatch.setattr(runtime, "put", fail)
     else:
         monkeypatch.setattr(owner, name, fail)
     with caplog.at_level(logging.DEBUG, "otel_wirecap"):

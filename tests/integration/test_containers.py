@@ -144,7 +144,7 @@ def send():
     empty = 0
     while empty < 5:
         time.sleep(0.001)
-        empty = 0 if len(writer._queue) + writer._home._events_on_their_way else empty + 1
+        empty = 0 if len(writer._queue) + writer._home.events_being_sent else empty + 1
     print("sent", flush=True)
 """
 

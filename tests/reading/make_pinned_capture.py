@@ -29,7 +29,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pinned_answers import ANSWERS, COMMANDS, PINNED, answer_of
 
@@ -38,16 +38,17 @@ from otel_wirecap.capture.events import (
     TEXT,
     ErrorInfo,
     EventKind,
+    ExchangeHead,
     RequestHead,
     ResponseHead,
-    SystemTold,
     WebsocketClose,
     WebsocketMessage,
 )
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.config import load_config
 from otel_wirecap.storage import recording
-from otel_wirecap.storage.queue import Refused
+from otel_wirecap.storage.channel import Answers, Close, Message
+from otel_wirecap.storage.ledger import Loss
 from otel_wirecap.storage.record_writer import RecordWriter
 
 MS = 1_000_000
@@ -83,70 +84,59 @@ class Clock:
 
 
 class Source:
-    """Events in a row, with actions between them; all is taken without a pause."""
-
-    killed = False
+    """Events in a row, with actions between them; all is taken without a pause. The host, and the writer's channel."""
 
     def __init__(self, clock: Clock, *, killed: bool = False) -> None:
-        self.requests: collections.deque[Any] = collections.deque()
-        self.killed = killed
+        self._killed = killed
         self._clock = clock
-        self._refused: Refused | None = None
         self._items: collections.deque[Any] = collections.deque()
 
-    def put(self, kind: EventKind, subject: Any, now: int, value: Any, size: int) -> bool:
-        self._items.append(((kind, subject, now, value), size))
+    def put(self, *event: Any) -> bool:
+        self._items.append(event)
         return True
+
+    def flow_gone(self, flow_id: str) -> None:
+        pass
+
+    def ended_unrecorded(self, *end: Any) -> None:
+        pass
+
+    def failed(self, error: Exception) -> None:
+        sys.stderr.write(f"{error!r}\n")
 
     def do(self, action: Callable[[], None]) -> None:
         self._items.append(action)
 
-    def refuse(self, refused: Refused) -> None:
-        self.do(lambda: setattr(self, "_refused", refused))
-        self.do(lambda: None)
+    def lose(self, loss: Loss) -> None:
+        self._items.append(loss)
 
-    @property
-    def closed(self) -> bool:
-        return not self._items
-
-    @property
-    def refused_events(self) -> int:
-        return self._refused.events if self._refused else 0
-
-    def take_refused(self) -> Refused | None:
-        refused, self._refused = self._refused, None
-        return refused
-
-    def get(self) -> Any:
+    def receive(self, _seconds: float) -> Iterator[Message]:
+        """One event at a time, at its own moment."""
         while self._items and callable(self._items[0]):
             self._items.popleft()()
-            if self._refused:
-                return None  # so that the round ends, and tells it
         if not self._items:
-            return None
-        event, size = self._items.popleft()
-        self._clock.ns = max(self._clock.ns, event[2])
-        return event, size
+            yield Close(30, killed=self._killed)
+            return
+        item = self._items.popleft()
+        if isinstance(item, Loss):
+            yield item
+        else:
+            self._clock.ns = max(self._clock.ns, item[2])
+            yield [item]
 
-    def count(self, events: int, weight: int, held_bytes: int) -> None:
+    def rest(self) -> None:
         pass
 
-    def wait(self, seconds: float) -> None:
-        pass
 
-    def __len__(self) -> int:
-        return len(self._items)
+class NoAnswers:
+    """Nobody wants to know what comes of it, but for warnings."""
 
-
-class Owner:
-    def log(self, message: str, *arguments: object) -> None:
+    def log(self, message: str, *arguments: object) -> bool:
         sys.stderr.write(message % arguments + "\n")
+        return True
 
-    def system_record(self, record: object) -> None:
-        pass
-
-    def wrote(self, seconds: float) -> None:
-        pass
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_answer: None
 
 
 class Process:
@@ -164,29 +154,18 @@ class Process:
 
     def exchange(self, flow: Flow, at: int, leg: Any = "backend") -> Exchange:
         self._number += 1
-        return Exchange(
-            f"ex_{self.name[:4]}{self._number:016x}",
-            leg,
-            flow,
-            attempt=flow.next_attempt() if leg == "backend" else None,
-            trace_id=f"{self._number:032x}",
-            span_id=f"{self._number:016x}",
-            began_unix_ns=MORNING + at * MS,
-            began_ns=at * MS,
-            emit=self.source.put,
-            on_failure=lambda error: sys.stderr.write(f"{error!r}\n"),
-        )
+        attempt = flow.next_attempt() if leg == "backend" else None
+        ids = f"{self._number:032x}", f"{self._number:016x}"
+        about = ExchangeHead(leg, flow.id, attempt, *ids, MORNING + at * MS, at * MS)
+        return Exchange(f"ex_{self.name[:4]}{self._number:016x}", about, flow, self.source)
 
     def tell(self, at: int, direction: str, **payload: object) -> None:
-        self.source.put(EventKind.SYSTEM, None, at * MS, SystemTold(direction, payload), 0)
+        self.source.put(EventKind.SYSTEM, None, at * MS, (direction, payload), 0)
 
     def write(self, path: Path, **settings: object) -> None:
         config = load_config({"capture_file": path, **settings}, {})
-        writer = RecordWriter(
-            config, str(path), self.source, Owner(), rest=lambda: None, process=self.name, pid=self.pid
-        )  # fmt: skip
-        writer.run()
-        writer.finish(30)
+        answers = cast("Answers", NoAnswers())
+        RecordWriter(config, str(path), self.source, answers, process=self.name, pid=self.pid).run()
 
 
 # -- what passes -----------------------------------------------------------------------------------------------------
@@ -436,7 +415,7 @@ def first_process(clock: Clock, path: Path, settings: dict[str, Any]) -> None:
            b"application/vnd.amazon.eventstream", [data[:170], data[170:]], "complete")  # fmt: skip
     websocket(process, 13_000)
     odd(process, 14_000)
-    process.source.refuse(Refused(5, 700, 1, 13_900 * MS))
+    process.source.lose(Loss("queue_full", 5, 700, 1, since_ns=13_900 * MS))
     process.tell(15_000, "system_gap", lost_events=1, reason="capture_failure", error="KeyError")
     process.tell(15_001, "system_gap", lost_records=1, reason="too_long", lost_bytes=70_000)
     process.tell(

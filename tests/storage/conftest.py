@@ -1,4 +1,4 @@
-"""Disks that fill up; the writer in a process of its own and in a thread of the test's."""
+"""Disks that fill up; the writer in a thread of the test's, and, where that can differ, in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from leftovers import RUN_ID
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "writer_home" in metafunc.fixturenames:
-        this_process = metafunc.definition.get_closest_marker("in_process_only")
-        metafunc.parametrize("writer_home", ["thread"] if this_process else ["process", "thread"], indirect=True)
+        is_both = metafunc.definition.get_closest_marker("both_homes")
+        metafunc.parametrize("writer_home", ["process", "thread"] if is_both else ["thread"], indirect=True)
 
 
 @pytest.fixture

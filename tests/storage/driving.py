@@ -6,14 +6,17 @@ import json
 import os
 import select
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from waiting import MAX_SECONDS
 from waiting import wait_until as wait_until  # who drives a writer waits for it
 
-from otel_wirecap.capture.events import RequestHead, ResponseHead
+from otel_wirecap.capture.events import ExchangeHead, Outcome, RequestHead, ResponseHead
 from otel_wirecap.capture.exchange import Exchange, Flow
+from otel_wirecap.capture.facts import ExchangeFacts
+from otel_wirecap.capture.record import Record
 from otel_wirecap.config import load_config
 from otel_wirecap.storage.record_writer import RecordWriter
 from otel_wirecap.storage.writer import CaptureWriter
@@ -46,17 +49,55 @@ def record_writer_of(writer: CaptureWriter) -> RecordWriter:
     """What runs in a thread."""
     home = writer._home
     assert isinstance(home, WriterThread)
-    return home._writer
+    return home.writer
+
+
+class Gateway:
+    """What stands between exchanges and a writer: their host; and, where it observes that, told what comes of them."""
+
+    def __init__(self, writer: CaptureWriter) -> None:
+        self.put = writer.put
+        self.flow_gone = writer.flow_gone
+        self.failures: list[Exception] = []
+        self.facts: dict[str, ExchangeFacts] = {}
+        self.records: list[tuple[str, Record]] = []
+        self.moments: dict[str, int] = {}
+        self.wanted: set[str] = set()
+
+    @classmethod
+    def observing(cls, writer: CaptureWriter) -> Gateway:
+        gateway = cls(writer)
+        writer.observe_exchanges(gateway)
+        return gateway
+
+    def failed(self, error: Exception) -> None:
+        self.failures.append(error)
+
+    def ended_unrecorded(self, exchange_id: str, now_ns: int, outcome: Outcome) -> None:
+        self.ended(exchange_id, now_ns, ExchangeFacts(outcome=outcome))
+
+    def ended(self, exchange_id: str, now_ns: int, facts: ExchangeFacts) -> None:
+        assert exchange_id not in self.facts, "it has ended before"
+        self.facts[exchange_id] = facts
+        self.moments[exchange_id] = now_ns
+
+    def record(self, exchange_id: str, record: Record) -> None:
+        self.records.append((exchange_id, record))
+
+    def exchange(self, name: str, *, websocket: bool = False, body: bytes = b"{}", **head: Any) -> Exchange:
+        flow = Flow("req_" + name)
+        began = time.time_ns(), time.monotonic_ns()
+        about = ExchangeHead("backend", flow.id, 1, "0" * 32, "0" * 16, *began, **head)
+        exchange = Exchange(name, about, flow, self)
+        if about.wants_end:
+            self.wanted.add(name)
+        url = "https://api.openai.com/v1/chat/completions"
+        exchange.begin(RequestHead("POST", url, [], body=body, websocket=websocket))
+        return exchange
 
 
 def exchange_on(writer: CaptureWriter, name: str, *, websocket: bool = False) -> Exchange:
-    exchange = Exchange(
-        name, "backend", Flow("req_" + name), attempt=1, trace_id="0" * 32, span_id="0" * 16,
-        began_unix_ns=time.time_ns(), began_ns=time.monotonic_ns(), emit=writer.put, on_failure=lambda error: None,
-    )  # fmt: skip
-    url = "https://api.openai.com/v1/chat/completions"
-    exchange.begin(RequestHead("POST", url, [], body=b"{}", websocket=websocket))
-    return exchange
+    return Gateway(writer).exchange(name, websocket=websocket)
 
 
 def stream(writer: CaptureWriter, name: str, chunks: int, size: int = 50) -> None:
@@ -97,6 +138,34 @@ def account(path: Path) -> Account:
         sum(record["direction"] == "stream_chunk" for record in found),
         sum(gap.get("lost_events", 0) - gap.get("lost_exchanges", 0) for gap in gaps),
     )
+
+
+class Books(NamedTuple):
+    """What a capture has, and what it says is lost.
+
+    Attributes:
+        chunks, exchanges: that have records.
+        lost: by unit, ``events``, ``records``, ``exchanges`` and ``bytes``.
+        reasons: the number of gaps for each.
+    """
+
+    chunks: int
+    exchanges: int
+    lost: Counter[str]
+    reasons: dict[str, int]
+
+
+def books(path: Path) -> Books:
+    """Reads a capture's own account; holds its numbers against each other."""
+    found = records(path)
+    check_numbers(found)
+    gaps = [record["payload"] for record in found if record["direction"] == "system_gap"]
+    lost: Counter[str] = Counter()
+    for gap in gaps:
+        lost.update({unit: gap.get(f"lost_{unit}", 0) for unit in ("events", "records", "exchanges", "bytes")})
+    directions = Counter(record["direction"] for record in found)
+    reasons = Counter(gap["reason"] for gap in gaps)
+    return Books(directions["stream_chunk"], directions["outbound_request"], lost, dict(reasons))
 
 
 def command_of(pid: int) -> str:

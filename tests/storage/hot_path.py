@@ -36,15 +36,15 @@ import otel_wirecap
 from otel_wirecap.capture.exchange import Exchange
 from otel_wirecap.capture.recorder import Recorder
 from otel_wirecap.instrumentation.runtime import active
-from otel_wirecap.storage import pauses
-from otel_wirecap.storage.channel import Sender
+from otel_wirecap.storage import host_side, pauses
+from otel_wirecap.storage.channel import send_events
 from otel_wirecap.storage.writer import CaptureWriter
 
 FIGURES = Path(__file__).with_name("hot_path_figures.json")
 OURS = str(Path(otel_wirecap.__file__).parent)
 PYTHON = "{}.{}".format(*sys.version_info)
 CHUNKS = 100
-EVENTS_A_ROUND = 50
+host_side.MAX_BATCH_EVENTS = EVENTS_A_ROUND = 50
 """25 chunks on each of the two legs: as many as come in half a second from a model that is not slow."""
 
 Figures = dict[str, dict[str, float]]
@@ -168,31 +168,32 @@ def count_flow(chunks: int, measure: str) -> tuple[int, int, int]:
             host.end()
 
     asyncio.run(counted())
-    events = []
+    batches = []
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        sender = Sender(ours)
+        writer._queue.wake_at(0, 0)
+        messages = writer._pump.messages()
         while True:
             sending.begin(measure)
             try:
-                taken = writer._queue.take(EVENTS_A_ROUND)
-                if taken:
-                    sender.send(taken)
+                events = next(messages, None)
+                if events is not None:
+                    send_events(ours, events)
             finally:
                 sending.end()
-            if not taken:
+            if events is None:
                 break
-            events += taken
+            batches.append(events)
             theirs.recv(1 << 20)
-    writer._queue.count(len(events), sum(weight for _, weight in events), 0)
-    for first in range(0, len(events), EVENTS_A_ROUND):
-        for event, _ in events[first : first + EVENTS_A_ROUND]:
-            writer.put(*event, 1000)
-        writing.begin(measure)
-        try:
-            record_writer_of(writer)._round()
-        finally:
-            writing.end()
+    taken = record_writer_of(writer)
+    for events in batches:
+        for first in range(0, len(events), EVENTS_A_ROUND):
+            taken._take(events[first : first + EVENTS_A_ROUND])
+            writing.begin(measure)
+            try:
+                taken._round()
+            finally:
+                writing.end()
     return getattr(host, measure), getattr(sending, measure), getattr(writing, measure)
 
 

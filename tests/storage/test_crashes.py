@@ -45,6 +45,7 @@ PROGRAM = f"""
 """
 
 
+@pytest.mark.both_homes
 def test_kills_at_random_moments(tmp_path: Path, writer_home: str) -> None:
     path = tmp_path / "capture.log"
     rng = random.Random(4)

@@ -78,6 +78,7 @@ def show(fault: str, put: int, kept: int, told: int) -> None:
 # -- the disk ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.both_homes
 def test_a_disk_that_fills_up_and_empties(make_disk: Callable[[str], Path], caplog: pytest.LogCaptureFixture) -> None:
     disk = make_disk("512k")
     path = disk / "capture.log"
@@ -110,7 +111,6 @@ def test_a_disk_that_fills_up_and_empties(make_disk: Callable[[str], Path], capl
     assert end["metadata"]["lost_chunks"] == told
 
 
-@pytest.mark.in_process_only
 def test_a_file_system_that_is_read_only_for_a_while(make_disk: Callable[[str], Path]) -> None:
     disk = make_disk("512k")
     path = disk / "capture.log"
@@ -189,6 +189,7 @@ def test_a_device_is_refused_and_the_application_runs_on(tmp_path: Path) -> None
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.both_homes
 def test_a_hung_disk_holds_up_the_writer_alone_and_close_tells(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, writer_home: str
 ) -> None:
@@ -221,7 +222,6 @@ def test_a_hung_disk_holds_up_the_writer_alone_and_close_tells(
     show("hung disk", feed.count, *account(path))
 
 
-@pytest.mark.in_process_only
 def test_a_clock_that_is_set_back_disturbs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine's clock is not ours to set: ``time`` plays it."""
     path = tmp_path / "capture.log"
@@ -296,13 +296,13 @@ PERMISSION = """
 
 @needs_root
 @pytest.mark.sampled(1, rest="faults")
+@pytest.mark.both_homes
 def test_a_permission_that_is_lost_and_regained(nobodys_folder: Path) -> None:
     put, kept, told = map(int, run_as_nobody(PERMISSION, nobodys_folder / "capture.log").split())
     assert told == 0
     show("permission lost", put, kept, told)
 
 
-@pytest.mark.in_process_only
 def test_no_file_descriptors_are_left_for_a_while(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path, capture_flush_interval=0.05, capture_max_bytes=20_000, capture_max_files=50)
@@ -368,13 +368,13 @@ THREADS = """
 
 @needs_root
 @pytest.mark.sampled(1, rest="faults")
+@pytest.mark.both_homes
 def test_no_threads_are_left_for_a_while(nobodys_folder: Path) -> None:
     told_refused, figures = run_as_nobody(THREADS, nobodys_folder / "capture.log").splitlines()
     assert told_refused == "refused: True"
     show("no threads", *map(int, figures.split()))
 
 
-@pytest.mark.in_process_only
 def test_a_record_that_cannot_become_bytes_leaves_a_gap_in_its_place(tmp_path: Path) -> None:
     """The recorder makes no such record; whatever made one some day would be told like this."""
     path = tmp_path / "capture.log"
@@ -391,7 +391,7 @@ def test_a_record_that_cannot_become_bytes_leaves_a_gap_in_its_place(tmp_path: P
     assert [record["payload"] for record in found if record["direction"] == "system_gap"] == [
         {"lost_records": 1, "reason": "unserialisable", "error": "TypeError"}
     ]
-    assert writer.stats().lost_events == {"unserialisable": 1}
+    assert (writer.stats().lost_events, writer.stats().lost_records) == ({}, {"unserialisable": 1})
 
 
 # -- processes that end and multiply -------------------------------------------------------------------------
@@ -421,6 +421,7 @@ ENDING = """
     ],
 )
 @pytest.mark.sampled(2, rest="faults")
+@pytest.mark.both_homes
 def test_a_process_that_ends_by_itself_writes_everything(how: str, code: int, tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     done = subprocess.run(
@@ -455,6 +456,7 @@ CHILDREN = """
 
 @pytest.mark.parametrize("method", mostly(pytest.mark.faults, ["fork", "forkserver", "spawn"], "fork"))
 @pytest.mark.sampled(1, rest="faults")
+@pytest.mark.both_homes
 def test_children_of_multiprocessing_write_everything(method: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(CHILDREN))
@@ -471,6 +473,7 @@ def test_children_of_multiprocessing_write_everything(method: str, tmp_path: Pat
 
 @pytest.mark.faults
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.both_homes
 def test_forks_in_the_middle_of_writes_lose_and_double_nothing(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(
@@ -540,6 +543,7 @@ SHUTDOWN = """
 
 
 @pytest.mark.sampled(1, rest="faults")
+@pytest.mark.both_homes
 def test_an_interpreter_that_ends_while_requests_run_ends_them_in_the_capture(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     done = subprocess.run(
@@ -618,7 +622,6 @@ def test_a_record_longer_than_a_file_may_be_is_shortened_by_its_own_process_s_ca
     assert ["truncated" in chunk["metadata"] for chunk in chunks] == [False, False, True, True]
 
 
-@pytest.mark.in_process_only
 def test_a_file_that_may_not_even_hold_a_gap_is_said_to_be_too_small(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

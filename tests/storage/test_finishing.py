@@ -292,6 +292,7 @@ POLLED = """
 
 @pytest.mark.faults
 @pytest.mark.parametrize("what", ["zstd", "gzip", "age"])
+@pytest.mark.both_homes
 def test_processes_that_finish_and_die_keep_the_caps_at_every_moment(what: str, tmp_path: Path, identity: Any) -> None:
     path = tmp_path / NAME
     arguments = ("none", str(identity.to_public())) if what == "age" else (what, "")
@@ -377,6 +378,7 @@ def test_a_reader_misses_nothing_while_files_are_rotated_and_compressed(tmp_path
     captured.settle()
 
 
+@pytest.mark.both_homes
 def test_the_end_waits_for_files_in_the_making_and_gives_up_in_time(tmp_path: Path) -> None:
     writer = open_writer(tmp_path / NAME, capture_compression="zstd", capture_max_bytes=50_000)
     feed(writer, 200)
@@ -395,6 +397,7 @@ def feed(writer: Any, count: int) -> None:
 
 @pytest.mark.faults
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.both_homes
 def test_a_forked_child_leaves_the_parent_s_files_in_the_making_alone(tmp_path: Path) -> None:
     writer = open_writer(tmp_path / NAME, capture_compression="gzip", capture_max_bytes=200_000, capture_max_files=100)
     for _ in range(10):
@@ -451,7 +454,6 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     return iter([seen])
 
 
-@pytest.mark.in_process_only
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
@@ -470,7 +472,6 @@ def test_the_file_is_brought_to_the_disk_when_it_is_asked_for(
     assert expected(seen, tmp_path.name), seen
 
 
-@pytest.mark.in_process_only
 def test_a_disk_that_does_not_sync_is_told_and_the_capture_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

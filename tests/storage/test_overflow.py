@@ -16,6 +16,7 @@ from driving import account, open_writer
 from test_faults import Feed, show
 
 from otel_wirecap.capture.events import EventKind
+from otel_wirecap.storage.ledger import Ledger
 from otel_wirecap.storage.queue import EventQueue
 
 pytestmark = pytest.mark.usefixtures("writer_home")
@@ -52,6 +53,7 @@ def on_trio(feed: Feed) -> None:
 
 
 @pytest.mark.parametrize("run", [on_a_thread, on_asyncio, on_trio])
+@pytest.mark.both_homes
 def test_nobody_waits_for_room(run: Callable[[Feed], None], tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path, capture_max_queue_bytes=50_000)
@@ -67,6 +69,7 @@ def test_nobody_waits_for_room(run: Callable[[Feed], None], tmp_path: Path) -> N
     show(run.__name__, 200, kept, told)
 
 
+@pytest.mark.both_homes
 def test_a_signal_handler_within_put_can_put(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path)
@@ -114,7 +117,7 @@ def test_what_is_put_while_the_queue_ends_is_there_when_it_has_ended() -> None:
             goes_on.wait(5)
             return False
 
-    waiting = EventQueue(max_bytes=Bound(1000))
+    waiting = EventQueue(Ledger(), max_bytes=Bound(1000))
     accepted: list[bool] = []
     putting = threading.Thread(target=lambda: accepted.append(waiting.put(EventKind.CHUNK, None, 0, b"", 0)))
     putting.start()

@@ -78,6 +78,7 @@ def test_a_cbor_capture_alone_is_as_good(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("full", ["jsonl", "cbor"])
+@pytest.mark.both_homes
 def test_a_disk_that_is_full_costs_the_other_file_nothing(
     full: str, make_disk: Callable[[str], Path], tmp_path: Path
 ) -> None:

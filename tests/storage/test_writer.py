@@ -18,12 +18,13 @@ import pytest
 from driving import CHILD_PATH, SSE, check_numbers, exchange_on, open_writer, records, stream, wait_until, writers_of
 from waiting import MAX_SECONDS
 
-from otel_wirecap.capture.events import End, EventKind, ResponseHead, WebsocketMessage
+from otel_wirecap.capture.events import EventKind, ResponseHead, WebsocketMessage
 from otel_wirecap.storage.writer import CaptureWriter
 
 pytestmark = pytest.mark.usefixtures("writer_home")
 
 
+@pytest.mark.both_homes
 def test_a_capture_begins_with_its_settings_and_ends_with_its_totals(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path)
@@ -52,6 +53,7 @@ def test_records_reach_the_file_within_the_flush_interval_without_being_asked(tm
     writer.close()
 
 
+@pytest.mark.both_homes
 def test_an_exchange_that_is_open_at_the_end_is_told_as_abandoned(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path)
@@ -62,6 +64,7 @@ def test_an_exchange_that_is_open_at_the_end_is_told_as_abandoned(tmp_path: Path
     ]  # fmt: skip
 
 
+@pytest.mark.both_homes
 def test_what_finds_no_room_is_counted_told_and_the_exchange_still_ends(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -90,7 +93,6 @@ def test_what_finds_no_room_is_counted_told_and_the_exchange_still_ends(
     assert sum("are left out" in record.getMessage() for record in caplog.records) == 1
 
 
-@pytest.mark.in_process_only
 def test_a_file_that_cannot_be_written_for_a_while_loses_nothing_and_is_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -114,7 +116,6 @@ def test_a_file_that_cannot_be_written_for_a_while_loses_nothing_and_is_told_onc
     assert len(told) == 1
 
 
-@pytest.mark.in_process_only
 def test_who_waits_for_a_file_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path)
@@ -133,7 +134,6 @@ def test_who_waits_for_a_file_that_cannot_be_written_is_told_at_once(tmp_path: P
     check_numbers(records(path))
 
 
-@pytest.mark.in_process_only
 def test_what_was_put_is_kept_or_told_lost_at_every_moment(tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path, capture_max_queue_bytes=300_000, capture_flush_interval=0.05)
@@ -178,7 +178,7 @@ def test_messages_and_annotations_find_no_more_room_than_chunks(tmp_path: Path) 
         socket.response(time.monotonic_ns(), ResponseHead(101, None, []))
         for _ in range(100):
             socket.message(time.monotonic_ns(), WebsocketMessage(True, 2, b"x" * 10_000))
-        refused = not writer.put(EventKind.ANNOTATE, socket.flow, 0, b"{}", 100_000)
+        refused = not writer.put(EventKind.ANNOTATE, socket.flow.id, 0, b"{}", 100_000)
         socket.end(time.monotonic_ns(), "complete")
         fcntl.flock(held, fcntl.LOCK_UN)
     assert refused
@@ -218,7 +218,6 @@ def test_a_broken_event_costs_one_gap_and_no_other_record(tmp_path: Path, caplog
     assert "private" not in caplog.text
 
 
-@pytest.mark.in_process_only
 def test_a_beginning_that_cannot_be_told_costs_one_gap_and_no_other_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +236,7 @@ def test_a_beginning_that_cannot_be_told_costs_one_gap_and_no_other_record(
     assert found[-1]["direction"] == "system_stop"
 
 
+@pytest.mark.both_homes
 def test_close_gives_up_on_a_hung_lock_and_tells(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, writer_home: str
 ) -> None:
@@ -248,7 +248,7 @@ def test_close_gives_up_on_a_hung_lock_and_tells(
         stream(writer, "one", 2)
         assert not writer.close(timeout=0.3)  # as long as the lock is held, who waited for it would wait for ever
     assert ("lost at the end", "still writes what it was sent")[writer_home == "process"] in caplog.text
-    assert not writer.put(EventKind.END, None, 0, End("complete"), 0)
+    assert not writer.put(EventKind.END, None, 0, None, 0)
 
 
 def capture_in_child(path: str) -> None:
@@ -261,6 +261,7 @@ _kept: list[CaptureWriter] = []
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("kind", ["os.fork", "multiprocessing"])
+@pytest.mark.both_homes
 def test_a_forked_child_captures_as_a_process_of_its_own(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path, capture_flush_interval=30)
@@ -292,6 +293,7 @@ def test_a_forked_child_captures_as_a_process_of_its_own(kind: str, tmp_path: Pa
     assert sum(record["direction"] == "stream_chunk" for record in found) == 10
 
 
+@pytest.mark.both_homes
 def test_a_killed_process_loses_only_what_was_put_last(tmp_path: Path) -> None:
     """What was put before reaches the file without being asked for, and stays there."""
     path = tmp_path / "capture.log"

@@ -14,6 +14,7 @@ import sys
 import textwrap
 import threading
 import time
+import types
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ import pytest
 from driving import (
     CHILD_PATH,
     SSE,
+    Gateway,
     account,
     check_numbers,
     exchange_on,
@@ -37,12 +39,11 @@ from driving import (
 from leftovers import has_failed
 from waiting import MAX_SECONDS
 
-from otel_wirecap.capture.events import EventKind, RequestHead, ResponseHead, SystemTold
-from otel_wirecap.capture.exchange import Exchange, Flow
-from otel_wirecap.capture.facts import ExchangeFacts
-from otel_wirecap.storage.channel import Frames
+from otel_wirecap.capture.events import EventKind, ResponseHead
+from otel_wirecap.storage.channel import Close, Frames
 from otel_wirecap.storage.child_process import start_process
-from otel_wirecap.storage.in_writer_process import Host, HostProcess, end_in_time
+from otel_wirecap.storage.in_writer_process import HostProcess, SocketAnswers, SocketChannel, end_in_time
+from otel_wirecap.storage.ledger import Loss
 from otel_wirecap.storage.writer import CaptureWriter
 
 HERE = Path(__file__).parent
@@ -62,15 +63,9 @@ def _no_descriptor_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
         wait_until(lambda: not writers_of() and set(Path("/proc/self/fd").iterdir()) <= before)
 
 
-def spanned(writer: CaptureWriter, name: str, ended: dict[str, ExchangeFacts]) -> Exchange:
+def spanned(gateway: Gateway, name: str) -> Any:
     """An exchange whose span is to be ended."""
-    exchange = Exchange(
-        name, "backend", Flow("req_" + name), attempt=1, trace_id="0" * 32, span_id="0" * 16,
-        began_unix_ns=time.time_ns(), began_ns=time.monotonic_ns(), emit=writer.put, on_failure=lambda error: None,
-        on_end=lambda _moment, facts: ended.update({name: facts}),
-    )  # fmt: skip
-    exchange.begin(RequestHead("POST", "https://api.openai.com/v1/chat/completions", [], body=b'{"model": "m"}'))
-    return exchange
+    return gateway.exchange(name, body=b'{"model": "m"}', wants_end=True)
 
 
 def comparable(path: Path) -> list[dict[str, Any]]:
@@ -115,10 +110,11 @@ def test_both_homes_write_the_same_records(tmp_path: Path) -> None:
 
 def test_a_writer_that_is_killed_is_told_and_the_capture_goes_on(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     writer = open_writer(path, capture_flush_interval=0.2)
-    ended: dict[str, ExchangeFacts] = {}
+    gateway = Gateway.observing(writer)
+    ended = gateway.facts
     first = writer.process
     stream(writer, "before", 10)
-    opened = spanned(writer, "open", ended)
+    opened = spanned(gateway, "open")
     opened.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
     assert writer.flush()
     (pid,) = writers_of()
@@ -126,7 +122,7 @@ def test_a_writer_that_is_killed_is_told_and_the_capture_goes_on(path: Path, cap
     wait_until(lambda: writer.process != first)
     opened.chunk(time.monotonic_ns(), b"data: lost\n\n")
     opened.end(time.monotonic_ns(), "complete")
-    after = spanned(writer, "after", ended)
+    after = spanned(gateway, "after")
     after.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
     after.end(time.monotonic_ns(), "complete")
     assert writer.flush()
@@ -153,8 +149,9 @@ def test_what_a_killed_writer_had_not_written_is_counted(path: Path) -> None:
     assert writer.flush()
     (pid,) = writers_of()
     os.kill(pid, signal.SIGSTOP)
-    ended: dict[str, ExchangeFacts] = {}
-    over = spanned(writer, "over", ended)
+    gateway = Gateway.observing(writer)
+    ended = gateway.facts
+    over = spanned(gateway, "over")
     over.end(time.monotonic_ns(), "complete")
     stream(writer, "lost", 200)
     wait_until(lambda: is_sent(writer))
@@ -503,7 +500,7 @@ def test_where_nothing_can_be_sent_any_more_a_thread_goes_on(
     def no_memory(*_arguments: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("otel_wirecap.storage.channel.marshal.dumps", no_memory)
+    monkeypatch.setattr("otel_wirecap.storage.channel.marshal", types.SimpleNamespace(dumps=no_memory))
     stream(writer, "lost", 10)
     wait_until(lambda: writer.process != first)
     stream(writer, "after", 10)
@@ -607,7 +604,7 @@ def test_what_is_put_for_an_exchange_that_is_over_waits_for_nothing(path: Path) 
     exchange.end(time.monotonic_ns(), "complete")
     assert writer.flush()
     for _ in range(7):  # as another thread does that puts while this one ends
-        writer.put(EventKind.CHUNK, exchange, time.monotonic_ns(), b"late", 4)
+        writer.put(EventKind.CHUNK, exchange.id, time.monotonic_ns(), b"late", 4)
     assert writer.flush()
     wait_until(lambda: writer.stats().waiting_events == writer.stats().waiting_bytes == 0)
     assert writer.close()
@@ -781,8 +778,7 @@ def test_records_that_a_killed_writer_could_not_write_are_counted(path: Path) ->
 
 def test_what_a_killed_writer_has_counted_stays_counted(path: Path) -> None:
     writer = open_writer(path, capture_flush_interval=0.05)
-    told = SystemTold("system_gap", {"lost_events": 3, "reason": "some_reason"})
-    writer.put(EventKind.SYSTEM, None, time.monotonic_ns(), told, 10)
+    writer.lose(Loss("some_reason", events=3))
     stream(writer, "before", 10)
     assert writer.flush()
     before = writer.stats()
@@ -804,12 +800,12 @@ def test_the_first_sign_of_the_end_says_what_kind_it_is() -> None:
     ours, theirs = socket.socketpair()
     with ours, subprocess.Popen(["sleep", "60"]) as application:
         process = HostProcess(application.pid)
-        host = Host(ours, Frames(), process, 1 << 20)
+        channel = SocketChannel(ours, Frames(), process, SocketAnswers(ours, 1 << 20))
         application.kill()
-        wait_until(lambda: host.wait(0.1) or host.closed)
-        assert host.killed
+        came: list[Any] = []
+        wait_until(lambda: came.extend(channel.receive(0.1)) or came)
+        assert came == [Close(0.0, killed=True)]
         theirs.close()
-        assert not host.requests  # reads
-        assert host.killed, "else the capture would say that it ended well"
+        assert list(channel.receive(0.1)) == [], "else the capture would say that it ended well"
     for descriptor in process.descriptors:
         os.close(descriptor)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import otel_wirecap
+from otel_wirecap import native
 from otel_wirecap.log import warn_once
 from otel_wirecap.tracing import handover
 
@@ -145,3 +147,20 @@ def test_a_forked_child_hands_over_what_is_its_own(capture_file: Path) -> None:
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.split("\n")) == ["", "chat child", "chat parent", "chat parent"]
+
+
+def test_the_thread_ends_with_its_capture_and_another_one_hands_over_what_comes_later() -> None:
+    def threads() -> set[int]:
+        return {ident for ident, thread in native._threads.items() if thread.name == "otel-wirecap-handover"}
+
+    before = threads()
+    one = handover.Handover()
+    done: list[int] = []
+    for number in range(3):
+        one.put(lambda number=number: done.append(number))
+        one.close()
+        assert done == [*range(number + 1)]
+        deadline = time.monotonic() + 30
+        while threads() - before:
+            assert time.monotonic() < deadline, "it goes on for ever"
+            time.sleep(0.01)

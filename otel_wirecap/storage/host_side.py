@@ -1,0 +1,206 @@
+"""The host's end of a channel: messages made of what waits, and what is done with the answers.
+
+It is the same whatever the channel is, and goes on with another one when a writer dies.
+
+Invariants:
+
+- Whatever was taken from the queue is under way in the ledger until a writer has settled it.
+- Every end that wants an answer gets one: of the writer, or here, where the writer that had it died.
+- Whoever waits for a flush is answered by the writer that there is then.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import itertools
+from collections.abc import Hashable, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from otel_wirecap import native
+from otel_wirecap.capture.events import EventKind, Outcome
+from otel_wirecap.capture.facts import ExchangeFacts
+from otel_wirecap.storage.channel import Close, FlushRequest, Message
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.events import Event
+    from otel_wirecap.capture.record import Record
+    from otel_wirecap.storage.ledger import Ledger
+    from otel_wirecap.storage.queue import EventQueue
+
+MAX_BATCH_EVENTS = 512
+_END = EventKind.END
+
+SHARE_OF_CLOSE = 0.9
+"""Of the time that somebody waits for the end, what the writer has of it: the rest is for its answer."""
+
+
+class Observer(Protocol):
+    """Who is told what comes of the exchanges."""
+
+    def ended(self, exchange_id: str, now_ns: int, facts: ExchangeFacts) -> None:
+        """An exchange that wanted to be answered is over; ``now_ns`` as in its END."""
+
+    def record(self, exchange_id: str, record: Record) -> None:
+        """A record of an exchange that wants them back."""
+
+
+class Owner(Protocol):
+    """Who is told of the capture itself; none of it raises."""
+
+    def log(self, message: str, *arguments: object) -> bool:
+        """Takes a warning for the log; whether that took it."""
+
+    def log_once(self, message: str, *arguments: Hashable) -> None:
+        """Takes a warning that is to be in the log once."""
+
+    def system_record(self, record: Record) -> None:
+        """Takes a ``system_*`` record."""
+
+    def wrote(self, seconds: float) -> None:
+        """Takes how long an attempt to write took."""
+
+
+class Pump:
+    """Makes messages of what waits.
+
+    Args:
+        queue: where the events are.
+        ledger: what was lost, and is to be told.
+    """
+
+    def __init__(self, queue: EventQueue, ledger: Ledger) -> None:
+        self._queue = queue
+        self._ledger = ledger
+        self._numbers = itertools.count(1)
+        self._unasked: collections.deque[FlushRequest] = collections.deque()
+        self._waiting: dict[int, tuple[FlushRequest, native.Event, list[bool]]] = {}
+        self._unanswered: dict[str, tuple[int, Outcome]] = {}
+        self._close_seconds = 0.0
+
+    @property
+    def has_hurry(self) -> bool:
+        """Whether somebody waits for what is there."""
+        return bool(self._unasked) or self._queue.closed
+
+    def messages(self) -> Iterator[Message]:
+        """All that is to be sent now."""
+        is_closed = self._queue.closed  # nothing is put, or refused, after that
+        requests = [self._unasked.popleft() for _ in range(len(self._unasked))]
+        yield from self._ledger.take_untold()
+        while events := self._queue.take(MAX_BATCH_EVENTS):
+            for event in events:
+                if event[0] == _END:
+                    self._remember(event)
+            yield events
+        yield from requests
+        if is_closed:
+            yield Close(self._close_seconds * SHARE_OF_CLOSE)
+
+    def _remember(self, event: Event) -> None:
+        _, exchange_id, now_ns, value, _ = event
+        if exchange_id is not None and isinstance(value, tuple) and value[4]:  # wants_answer
+            self._unanswered[exchange_id] = now_ns, value[0]
+
+    def flush(self, seconds: float, *, stop: bool) -> bool:
+        """Waits until a writer has worked off everything that is put by now; whether all is in the files in time."""
+        request, answered, written = FlushRequest(next(self._numbers), stop), native.Event(), [False]
+        self._waiting[request.number] = request, answered, written
+        self._unasked.append(request)
+        self._queue.wake()
+        return answered.wait(seconds) and written[0]
+
+    def end(self, seconds: float) -> None:
+        """Nothing more is put; the writer has so long to end."""
+        self._close_seconds = seconds
+        self._queue.end()
+
+    # -- what is answered ----------------------------------------------------------------------------------------
+
+    def flushed(self, number: int, *, written: bool) -> None:
+        """See ``Answers``."""
+        entry = self._waiting.pop(number, None)
+        if entry is not None:
+            entry[2][0] = written
+            entry[1].set()
+
+    def ended(self, exchange_id: str) -> None:
+        """The end of an exchange is answered."""
+        self._unanswered.pop(exchange_id, None)
+
+    def begin_anew(self) -> list[tuple[str, int, Outcome]]:
+        """Another writer goes on: asks it what is not answered.
+
+        Returns:
+            The ends that no writer will answer any more.
+        """
+        self._unasked.clear()
+        self._unasked.extend(request for request, _, _ in list(self._waiting.values()))
+        unanswered, self._unanswered = self._unanswered, {}
+        return [(exchange_id, *end) for exchange_id, end in unanswered.items()]
+
+
+class HostAnswers:
+    """Takes the answers of whatever writer there is. Implements ``channel.Answers``.
+
+    Args:
+        ledger, pump: of the capture.
+        owner: is told of the capture itself.
+
+    Attributes:
+        observer: is told of the exchanges; None where nobody is.
+        pid: the writer's process, where it is not this one; None before it is ready.
+        is_ready: happens when the writer is there.
+        is_closed, is_written: whether a writer has ended, and whether everything is in the files.
+    """
+
+    def __init__(self, ledger: Ledger, pump: Pump, owner: Owner) -> None:
+        self._ledger = ledger
+        self._pump = pump
+        self._owner = owner
+        self.observer: Observer | None = None
+        self.settled = ledger.settled
+        self.told = ledger.told
+        self.lost = ledger.lost
+        self.stats = ledger.take_stats
+        self.system_record = owner.system_record
+        self.wrote = owner.wrote
+        self.log = owner.log
+        self.log_once = owner.log_once
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Another writer goes on."""
+        self.pid: int | None = None
+        self.is_ready = native.Event()
+        self.is_closed = self.is_written = False
+
+    def ready(self, pid: int) -> None:
+        """See ``Answers``, as for all that follow."""
+        self.pid = pid
+        self.is_ready.set()
+
+    def ended(self, exchange_id: str, now_ns: int, facts: ExchangeFacts) -> None:  # noqa: D102
+        self._pump.ended(exchange_id)
+        if self.observer is not None:
+            with contextlib.suppress(Exception):
+                self.observer.ended(exchange_id, now_ns, facts)
+
+    def record(self, exchange_id: str, record: Record) -> None:  # noqa: D102
+        if self.observer is not None:
+            with contextlib.suppress(Exception):
+                self.observer.record(exchange_id, record)
+
+    def flushed(self, number: int, written: bool, /) -> None:  # noqa: FBT001, D102
+        self._pump.flushed(number, written=written)
+
+    def closed(self, written: bool, /) -> None:  # noqa: FBT001, D102
+        self.is_written, self.is_closed = written, True
+
+    def writer_gone(self, reason: str | None) -> None:
+        """The writer is no more; ``reason`` as in ``Ledger.writer_gone``. What it leaves unanswered is answered."""
+        self._ledger.writer_gone(reason)
+        for exchange_id, now_ns, outcome in self._pump.begin_anew():
+            if reason is not None:
+                self.ended(exchange_id, now_ns, ExchangeFacts(outcome=outcome))
+        self.begin_anew()

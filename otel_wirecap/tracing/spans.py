@@ -1,0 +1,58 @@
+"""The spans of exchanges that run, found by the exchanges' ids.
+
+Invariants:
+
+- A span is in here from its exchange's beginning until its end is answered: there are as many as exchanges are open.
+- Only spans that somebody hears of are in here: ending the API's own does nothing.
+- One book for the whole process: an exchange may outlast the capture that began it, and its end comes all the same.
+- A forked child begins with none: what is open is the parent's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from otel_wirecap.capture.facts import ExchangeFacts
+    from otel_wirecap.capture.record import Record
+    from otel_wirecap.tracing.span import CaptureSpan
+
+
+class OpenSpans:
+    """Exchange id → span. Takes what a writer answers; none of it raises."""
+
+    def __init__(self) -> None:
+        self._spans: dict[str, tuple[CaptureSpan, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def add(self, exchange_id: str, span: CaptureSpan, began_ns: int) -> None:
+        """The exchange begins; ``began_ns`` is that moment on the monotonic clock of its events."""
+        self._spans[exchange_id] = span, began_ns
+
+    def ended(self, exchange_id: str, now_ns: int, facts: ExchangeFacts) -> None:
+        """The exchange is over; only the first answer counts."""
+        entry = self._spans.pop(exchange_id, None)
+        if entry is not None:
+            span, began_ns = entry
+            with contextlib.suppress(Exception):  # the user's span processors are not ours to mend
+                span.finish(span.start_time + now_ns - began_ns, facts)
+
+    def record(self, exchange_id: str, record: Record) -> None:
+        """A record of the exchange is in the capture."""
+        entry = self._spans.get(exchange_id)
+        if entry is not None:
+            entry[0].tell(record)
+
+    def clear(self) -> None:
+        """Forgets all of them."""
+        self._spans.clear()
+
+
+open_spans = OpenSpans()
+"""Those of this process."""
+
+os.register_at_fork(after_in_child=open_spans.clear)

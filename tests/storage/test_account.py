@@ -1,0 +1,207 @@
+"""What was put is kept or told, over the real thing: writers and applications that are killed at any moment."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from driving import (
+    SSE,
+    Books,
+    Gateway,
+    books,
+    check_numbers,
+    is_gone,
+    open_writer,
+    records,
+    stream,
+    wait_until,
+    writers_of,
+)
+
+from otel_wirecap.capture.events import ResponseHead
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _none_is_left() -> Iterator[None]:
+    yield
+    for pid in writers_of():
+        os.kill(pid, signal.SIGKILL)
+
+
+def traffic(gateway: Gateway, seed: int, put: Counter[str]) -> None:
+    """Streams, one after the other, some with their end wanted."""
+    rng = random.Random(seed)
+    for number in range(rng.randint(5, 25)):
+        exchange = gateway.exchange(f"{seed}_{number}", wants_end=rng.random() < 0.5)
+        put["exchanges"] += 1
+        exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+        for _ in range(rng.randint(0, 40)):
+            exchange.chunk(time.monotonic_ns(), b"data: %d\n\n" % rng.randrange(10**6) * rng.choice((1, 1, 50)))
+            put["chunks"] += 1
+        exchange.end(time.monotonic_ns(), "complete")
+        time.sleep(rng.choice((0, 0, 0.001, 0.01)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_writer_that_is_killed_at_any_moment_loses_nothing_silently(seed: int, tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path, capture_flush_interval=0.1)
+    gateway = Gateway.observing(writer)
+    assert writer.flush(60)
+    (pid,) = writers_of()
+    counts = [Counter[str]() for _ in range(3)]
+    threads = [
+        threading.Thread(target=traffic, args=(gateway, seed * 10 + number, counts[number])) for number in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(random.Random(seed).random() * 0.15)
+    os.kill(pid, signal.SIGKILL)
+    for thread in threads:
+        thread.join()
+    assert writer.flush(60)
+    assert writer.close(60)
+    put = sum(counts, Counter())
+    found = books(path)
+    assert found.chunks + found.lost["events"] + found.lost["records"] >= put["chunks"]
+    assert found.exchanges + found.lost["exchanges"] + found.lost["events"] + found.lost["records"] >= put["exchanges"]
+    assert found.chunks <= put["chunks"]
+    assert set(gateway.facts) == gateway.wanted, "every end that wants an answer has one"
+    stats = writer.stats()
+    assert found.reasons == {"writer_died": 1}
+    assert stats.lost_events.get("writer_died", 0) == found.lost["events"]
+    assert stats.lost_records.get("writer_died", 0) == found.lost["records"]
+    assert (stats.waiting_events, stats.waiting_bytes, stats.open_exchanges) == (0, 0, 0)
+
+
+def test_what_a_writer_held_when_it_was_killed_is_told(tmp_path: Path) -> None:
+    """Chunks that it had taken up, and of which it had made no record yet: no event, and no record, is lost unseen."""
+    path = tmp_path / "capture.log"
+    writer = open_writer(path, capture_flush_interval=60, capture_max_entries_per_flush=1000)
+    exchange = Gateway(writer).exchange("one")
+    exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+    assert writer.flush(60)
+    for _ in range(50):
+        exchange.chunk(time.monotonic_ns(), b"data: 1\n\n")
+    wait_until(lambda: writer.stats().waiting_events == 0)  # they are the writer's by now
+    first = writer.process
+    (pid,) = writers_of()
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: writer.process != first)
+    assert writer.close(60)
+    found = books(path)
+    assert (found.chunks, found.lost["events"]) == (0, 50)
+
+
+@pytest.mark.parametrize("home", ["process", "thread"])
+def test_refusals_and_what_is_kept_add_up_to_what_was_put(home: str, tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path, capture_writer=home, capture_max_queue_bytes=60_000, capture_flush_interval=0.05)
+    put: Counter[str] = Counter()
+    for seed in range(3):
+        traffic(Gateway(writer), seed, put)
+        for number in range(3):
+            stream(writer, f"x{seed}{number}", 200, size=500)
+            put += Counter(exchanges=1, chunks=200)
+    assert writer.close(60)
+    found, stats = books(path), writer.stats()
+    assert stats.lost_events == ({"queue_full": found.lost["events"]} if found.lost["events"] else {})
+    assert found.exchanges + found.lost["exchanges"] == put["exchanges"]
+    # A refused beginning takes its chunks along: they are never put.
+    assert found.chunks + found.lost["events"] - found.lost["exchanges"] <= put["chunks"]
+    (stop,) = [record["payload"] for record in records(path) if record["direction"] == "system_stop"]
+    assert stop["lost_events"] == found.lost["events"]
+
+
+APPLICATION = """
+    import random, sys, time
+    from collections import Counter
+    from pathlib import Path
+    from driving import Gateway, open_writer
+    from test_account import traffic
+
+    writer = open_writer(Path(sys.argv[1]), capture_flush_interval=0.1)
+    put = Counter()
+    for seed in range(int(sys.argv[2]), int(sys.argv[2]) + 1000):
+        traffic(Gateway(writer), seed, put)
+        assert writer.flush(60)
+        print(put["chunks"], put["exchanges"], flush=True)
+"""
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_an_application_that_is_killed_at_any_moment_keeps_what_was_flushed_and_tells_the_rest(
+    seed: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "capture.log"
+    command = [sys.executable, "-c", textwrap.dedent(APPLICATION), str(path), str(seed * 1000)]
+    environ = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as application:
+        assert application.stdout is not None
+        chunks, exchanges = map(int, application.stdout.readline().split())
+        (pid,) = writers_of(application.pid)
+        time.sleep(random.Random(seed).random() * 0.2)
+        application.kill()
+        for line in application.stdout:
+            chunks, exchanges = map(int, line.split())
+    wait_until(lambda: is_gone(pid))
+    found: Books = books(path)
+    check_numbers(records(path))
+    assert found.chunks >= chunks
+    assert found.exchanges >= exchanges
+    assert set(found.reasons) <= {"application_gone"}
+    assert not [record for record in records(path) if record["direction"] == "system_stop"]
+
+
+def test_refusals_are_counted_while_no_writer_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a writer's death and the moment that another goes on."""
+    path = tmp_path / "capture.log"
+    writer = open_writer(path, capture_flush_interval=0.05, capture_max_queue_bytes=50_000)
+    assert writer.flush(60)
+    (pid,) = writers_of()
+    is_dying, may_go_on = threading.Event(), threading.Event()
+    in_a_thread = writer._in_a_thread
+
+    def slowly() -> object:
+        is_dying.set()
+        may_go_on.wait(60)
+        return in_a_thread()
+
+    monkeypatch.setattr(writer, "_in_a_thread", slowly)
+    os.kill(pid, signal.SIGKILL)
+    assert is_dying.wait(60)
+    stream(writer, "one", 200, size=1000)
+    refused = writer.stats().lost_events["queue_full"]
+    may_go_on.set()
+    assert refused > 100
+    assert writer.close(60)
+    assert writer.stats().lost_events["queue_full"] == books(path).lost["events"] == refused
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_flow_that_goes_in_a_forked_child_starts_no_writer_there(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "capture.log")
+    exchange = Gateway(writer).exchange("one")
+    child = os.fork()
+    if not child:
+        del exchange
+        gc.collect()
+        os._exit(len(writer._queue) + writer._started)
+    assert os.waitpid(child, 0)[1] == 0
+    exchange.end(time.monotonic_ns(), "complete")
+    assert writer.close(60)
