@@ -70,6 +70,9 @@ class WriterProcess:
         process: the random id of this process's part of the capture.
         on_death: takes, in a thread of ours, what is known of the end of the process where it ends before its time;
             and whether it had taken anything.
+
+    Attributes:
+        events_sent: those of which nothing is left in this process.
     """
 
     def __init__(
@@ -101,7 +104,7 @@ class WriterProcess:
         self._over = native.Event()
         self._sending: native.Thread | None = None
         self._receiving: native.Thread | None = None
-        self.events_being_sent = 0
+        self.events_sent = 0
 
     def start(self) -> None:
         """Begins to take events.
@@ -125,9 +128,9 @@ class WriterProcess:
         """Waits for the end, after the queue's; whether it has come."""
         return self._sending is None or self._over.wait(seconds)
 
-    def what_is_left(self, _ledger: Ledger) -> tuple[str, tuple[object, ...]]:
+    def what_is_left(self, ledger: Ledger) -> tuple[str, tuple[object, ...]]:
         """What is said of an end that did not come in time."""
-        left, pid = len(self._queue) + self.events_being_sent, self._answers.pid
+        left, pid = ledger.accepted - self.events_sent, self._answers.pid
         if left:
             return "%d records or events are lost at the end: the writer still waits for the file", (left,)
         if pid is not None:
@@ -187,9 +190,8 @@ class WriterProcess:
             self._kept.append(message)
         elif self._kept:
             self._kept.clear()
-        self.events_being_sent = counted(message)[0]
         send_events(connection, message)
-        self.events_being_sent = 0
+        self.events_sent += counted(message)[0]
 
     def _send_environment(self, connection: socket.socket) -> None:
         """The environment as it is now, so that secrets that come into it are known over there."""

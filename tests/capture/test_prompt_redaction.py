@@ -496,7 +496,7 @@ def test_of_records_from_elsewhere_no_text_is_taken_over() -> None:
     for line in written.splitlines():
         document = json.loads(line)
         document["metadata"]["error"] = {"type": "ValueError", "message": text}
-        desk.events.append((EventKind.DOCUMENT, None, NS, json.dumps(document)))
+        desk.events.append((EventKind.DOCUMENT, None, NS, json.dumps(document), 0))
     request, response = desk.records()
     assert request["metadata"]["url"] == f"https://host/v1?q={MARK}"
     assert request["metadata"]["error"] == {"type": "ValueError", "message": MARK}

@@ -144,7 +144,7 @@ def send():
     empty = 0
     while empty < 5:
         time.sleep(0.001)
-        empty = 0 if len(writer._queue) + writer._home.events_being_sent else empty + 1
+        empty = 0 if writer._home.events_sent < writer._ledger.accepted else empty + 1
     print("sent", flush=True)
 """
 

@@ -186,8 +186,7 @@ def is_sent(writer: CaptureWriter) -> bool:
     """Whether all that was put has been sent to a writer in a process of its own."""
     home = writer._home
     assert isinstance(home, WriterProcess)
-    sent = 0 if home._sender is None else home._sender.weight
-    return sent == writer._queue._put_bytes and not home._events_on_their_way
+    return home.events_sent == writer._ledger.accepted
 
 
 def chunks_safe(writer: CaptureWriter) -> int:
@@ -198,7 +197,7 @@ def chunks_safe(writer: CaptureWriter) -> int:
     home = writer._home
     if isinstance(home, WriterProcess):
         put_before = ("begin", "response")
-        return 0 if home._sender is None else home._sender.events - home._events_on_their_way - len(put_before)
+        return home.events_sent - len(put_before)
     written_before = ("system_start", "outbound_request", "stream_start")
     return writer.stats().records - len(written_before)
 
@@ -208,7 +207,8 @@ def is_stuck(writer: CaptureWriter) -> bool:
     home = writer._home
     assert isinstance(home, WriterProcess)
     assert home._connection is not None
-    return home._events_on_their_way > 0 and not select.select([], [home._connection], [], 0)[1]
+    is_sending = home.events_sent + len(writer._queue) < writer._ledger.accepted
+    return is_sending and not select.select([], [home._connection], [], 0)[1]
 
 
 def is_gone(pid: int) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from driving import (
+    CHILD_PATH,
     SSE,
     Books,
     Gateway,
@@ -31,9 +32,6 @@ from driving import (
 )
 
 from otel_wirecap.capture.events import ResponseHead
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +56,7 @@ def traffic(gateway: Gateway, seed: int, put: Counter[str]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.sampled(1, rest="faults")
 def test_a_writer_that_is_killed_at_any_moment_loses_nothing_silently(seed: int, tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path, capture_flush_interval=0.1)
@@ -150,7 +149,7 @@ def test_an_application_that_is_killed_at_any_moment_keeps_what_was_flushed_and_
 ) -> None:
     path = tmp_path / "capture.log"
     command = [sys.executable, "-c", textwrap.dedent(APPLICATION), str(path), str(seed * 1000)]
-    environ = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"}
+    environ = {**os.environ, "PYTHONPATH": CHILD_PATH}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as application:
         assert application.stdout is not None
         chunks, exchanges = map(int, application.stdout.readline().split())
