@@ -19,7 +19,7 @@ ALL_EXAMPLES = 100
 
 # No deadlines: a busy machine is no failure.
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=ALL_EXAMPLES)
-hypothesis.settings.register_profile("quick", deadline=None, max_examples=ALL_EXAMPLES // 5)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=ALL_EXAMPLES // 10)
 hypothesis.settings.load_profile("quick")  # --hypothesis-profile names another one
 
 

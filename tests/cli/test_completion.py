@@ -60,6 +60,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 @needs("bash")
 @pytest.mark.parametrize(("line", "wanted"), CASES)
+@pytest.mark.tools
 def test_bash_completes(scripts: Path, line: str, wanted: str) -> None:
     assert asked_of_bash(scripts, line) == [wanted]
 

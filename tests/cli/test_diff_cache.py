@@ -45,6 +45,7 @@ def flows(run) -> list[str]:
     return [json.loads(line)["request_id"] for line in run("ls", "--json").stdout.splitlines()]
 
 
+@pytest.mark.thorough
 def test_diff_tells_each_change_on_a_line_and_exits_with_1(run, flows):
     done = run("diff", flows[0])
     assert (done.returncode, done.stderr) == (1, "")
@@ -57,6 +58,7 @@ def test_diff_tells_each_change_on_a_line_and_exits_with_1(run, flows):
     assert any("~ header host" in line for line in run("diff", flows[0], "--headers").stdout.splitlines())
 
 
+@pytest.mark.thorough
 def test_diff_json_counts_what_its_comparisons_hold(run, flows):
     done = run("diff", flows[0], "--json")
     (document,) = map(json.loads, done.stdout.splitlines())

@@ -50,6 +50,7 @@ def a_flow(demo: Path, *, streamed: bool = True) -> dict[str, Any]:
 # -- the capture formats ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_what_was_redacted_when_it_was_captured_comes_out_byte_by_byte_also_by_way_of_cbor(demo, tmp_path):
     assert export("jsonl", demo) == demo.read_bytes()
     cbor = tmp_path / "demo.cbor"
@@ -67,6 +68,7 @@ def test_the_formats_are_those_that_the_recorder_writes(demo):
     assert text.startswith("----- SYSTEM_START ")
 
 
+@pytest.mark.thorough
 def test_flows_are_chosen_by_their_id_and_as_ls_chooses(demo):
     flow = a_flow(demo)
     chosen = records_of(export("jsonl", demo, "--flow", flow["request_id"][:12]))

@@ -86,7 +86,7 @@ EVENTS = b"".join(b'data: {"choices":[{"index":0,"delta":{"content":"word %d"}}]
 
 @pytest.mark.parametrize("wanted", ["events", "logs", "both"])
 @pytest.mark.parametrize("form", ["a line each", "one document"])
-@pytest.mark.sampled(2, rest="thorough")
+@pytest.mark.sampled(1, rest="thorough")
 def test_the_records_are_those_of_the_capture_that_they_are_from(wanted, form, tmp_path):
     sent = send(tmp_path, wanted=wanted, answer=EVENTS)
     documents = [*sent.spans, *sent.logs]

@@ -96,7 +96,7 @@ def test_ls_json_has_one_object_a_flow_with_its_exchanges_and_tokens(run):
         (["--failed", "--backend", "anthropic"], lambda flow: flow["error"] == "overloaded_error", 1),
     ],
 )
-@pytest.mark.sampled(3, rest="thorough")
+@pytest.mark.sampled(1, rest="thorough")
 def test_ls_chooses(run, options, holds, count):
     everything = listed(run("ls", "--json", "demo.log"))
     chosen = listed(run("ls", "--json", "demo.log", *options))
@@ -108,7 +108,7 @@ def test_ls_chooses(run, options, holds, count):
 
 
 @pytest.mark.parametrize("by", ["session", "backend", "model", "error", "key_name"])
-@pytest.mark.sampled(2, rest="thorough")
+@pytest.mark.thorough
 def test_ls_adds_flows_up_by_what_they_have_in_common(run, by):
     groups = listed(run("ls", "--json", "--by", by, "demo.log"))
     flows = listed(run("ls", "--json", "demo.log"))
@@ -119,6 +119,7 @@ def test_ls_adds_flows_up_by_what_they_have_in_common(run, by):
     assert len(run("ls", "--by", by, "demo.log").stdout.splitlines()) == len(groups) + 1
 
 
+@pytest.mark.thorough
 def test_ls_reads_the_capture_that_the_environment_names(run, tmp_path):
     assert len(run("ls", "--json", WIRE_CAPTURE_FILE="demo.log").stdout.splitlines()) == 13
     done = run("ls")
@@ -126,6 +127,7 @@ def test_ls_reads_the_capture_that_the_environment_names(run, tmp_path):
     assert done.stderr == "otel-wirecap: capture 'wire_capture.log' cannot be read: no such file\n"
 
 
+@pytest.mark.thorough
 def test_ls_reads_several_captures_and_compressed_ones(run, tmp_path):
     lines = (tmp_path / "demo.log").read_bytes().splitlines(keepends=True)
     (tmp_path / "a.log").write_bytes(gzip.compress(b"".join(lines[::2])))
@@ -151,6 +153,7 @@ def test_options_may_stand_before_between_and_behind_the_captures(run):
     assert "unrecognized arguments: --wrong" in run("show", flow, "--wrong", "demo.log").stderr
 
 
+@pytest.mark.thorough
 def test_files_that_are_left_out_because_they_are_encrypted_are_told_and_are_no_damage(run, tmp_path):
     (tmp_path / "demo.log.2.age").write_bytes(b"age-encryption.org/v1\n-> X25519 x\n")
     for command in (("ls", "demo.log"), ("ls", "demo.log", "--json"), ("show", "ex_", "demo.log")):
@@ -183,6 +186,7 @@ def test_control_characters_of_the_data_are_escaped(run, tmp_path):
         assert not {"\x1b", "\x07", "\u202e"} & set(done.stdout)
 
 
+@pytest.mark.thorough
 def test_colours_are_as_the_environment_wants_them(run):
     assert "\x1b[" not in run("ls", "demo.log").stdout
     assert "\x1b[" in run("ls", "demo.log", FORCE_COLOR="1").stdout
@@ -274,6 +278,7 @@ def test_show_tells_all_four_legs_in_their_order(run):
     assert "x-api-key: [REDACTED]" in run("show", flow["request_id"], "demo.log", "--headers").stdout
 
 
+@pytest.mark.thorough
 def test_show_takes_the_shortest_beginning_that_is_enough_and_names_the_flows_otherwise(run):
     flow = flow_with(run, status=429)
     short = run("ls", "demo.log", "--status", "429").stdout.splitlines()[1].split()[0]
@@ -294,6 +299,7 @@ def test_show_cuts_long_bodies_and_says_how_to_see_the_rest(run, tmp_path):
     assert '"turn 39"' in run("show", name, "long.log", "--full").stdout
 
 
+@pytest.mark.thorough
 def test_show_raw_gives_the_exact_bytes_and_nothing_else(run, tmp_path):
     flow = flow_with(run, backend="anthropic", chunks=25)
     done = run("show", flow["request_id"], "demo.log", "--raw", "response")
@@ -307,6 +313,7 @@ def test_show_raw_gives_the_exact_bytes_and_nothing_else(run, tmp_path):
     assert len(asked.encode()) == flow["exchanges"][0]["request_bytes"]
 
 
+@pytest.mark.thorough
 def test_show_chunks_marks_where_a_stream_stood_still(run, tmp_path):
     flow = flow_with(run, backend="anthropic", chunks=25)
     lines = []
@@ -323,6 +330,7 @@ def test_show_chunks_marks_where_a_stream_stood_still(run, tmp_path):
     assert [len(leg["chunks"]) for leg in document["legs"]] == [25, 25]
 
 
+@pytest.mark.thorough
 def test_show_events_are_those_of_the_stream(run):
     flow = flow_with(run, backend="anthropic", chunks=25)
     text = run("show", flow["request_id"], "demo.log", "--events", "--leg", "backend").stdout
@@ -330,6 +338,7 @@ def test_show_events_are_those_of_the_stream(run):
     assert "message_stop" in text
 
 
+@pytest.mark.thorough
 def test_a_leg_that_is_not_there_is_told(run):
     done = run("show", flow_with(run, status=429)["request_id"], "demo.log", "--attempt", "7")
     assert done.returncode == 2

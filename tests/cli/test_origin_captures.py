@@ -124,6 +124,7 @@ def test_show_tells_a_request_and_the_message_of_a_stream(run):
     assert raw.count("data: ") == len(WORDS)
 
 
+@pytest.mark.thorough
 def test_diff_tells_what_the_proxy_put_in(run):
     streamed, _ = documents(run("ls", "--json"))
     done = run("diff", streamed["request_id"], "--json")

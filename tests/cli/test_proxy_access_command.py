@@ -58,6 +58,7 @@ def test_a_host_that_is_none_is_told(tmp_path: Path) -> None:
     assert "--host: 'no such host' cannot be listened on" in refused(tmp_path, "--host", "no such host")
 
 
+@pytest.mark.thorough
 def test_a_token_file_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     token = secrets.token_hex(16)
     told = refused(tmp_path, "--client-token", token)  # the token in the place of its file
@@ -204,6 +205,7 @@ def test_a_token_opens_the_proxy_to_other_machines_and_is_in_no_capture(
     assert {record["key_name"] for record in records(tmp_path, "backend")} == {"OPENAI_API_KEY"}
 
 
+@pytest.mark.thorough
 def test_without_keys_from_the_environment_everybody_passes_and_no_key_is_added(
     tmp_path: Path, backend: Backend
 ) -> None:

@@ -124,6 +124,7 @@ def test_one_line_says_where_it_is_which_backend_is_the_default_and_what_has_cha
     ]
 
 
+@pytest.mark.thorough
 def test_without_a_default_backend_a_path_is_told_what_to_write(
     tmp_path: Path, backends: tuple[Backend, Backend]
 ) -> None:
@@ -149,7 +150,7 @@ def test_without_a_default_backend_a_path_is_told_what_to_write(
         ("OPTIONS *", "http://the.host/"),
     ],
 )
-@pytest.mark.sampled(2, rest="thorough")
+@pytest.mark.sampled(1, rest="thorough")
 def test_the_url_of_any_target_is_recorded_with_the_host_that_was_asked(line: str, url: str, tmp_path: Path) -> None:
     with running(tmp_path, "--backend", "gone=http://127.0.0.1:1") as (proxy, _):
         address = ("127.0.0.1", int(proxy.rpartition(":")[2]))
@@ -202,7 +203,7 @@ def ask_gemini(url: str, key: str) -> None:
         ("gemini", ask_gemini, "/v1beta/models/m:generateContent"),
     ],
 )
-@pytest.mark.sampled(1, rest="sdks")
+@pytest.mark.sdks
 def test_what_a_vendors_sdk_asks_for_arrives_whole_at_its_backend_and_nowhere_else(
     name: str, ask: Any, target: str, tmp_path: Path, backends: tuple[Backend, Backend]
 ) -> None:

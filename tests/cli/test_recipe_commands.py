@@ -110,7 +110,7 @@ def query(folder: Path, text: str) -> list[list[object]]:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=range(len(RECIPES)))
-@pytest.mark.sampled(4, rest="thorough")
+@pytest.mark.sampled(2, rest="thorough")
 def test_the_command_answers_what_the_recipe_does(recipe, folder):
     if shutil.which("jq") is None:
         pytest.skip("jq is not here")
@@ -148,6 +148,7 @@ def test_the_page_of_recipes_has_them_all():
     assert [recipe for recipe in RECIPES if recipe not in page] == []
 
 
+@pytest.mark.thorough
 def test_ls_finds_the_slow_requests_and_sql_counts_the_directions(folder, tmp_path):
     (tmp_path / "logs").mkdir()
     records = [json.loads(line) for line in (folder / "logs" / "wire_capture.log").read_text().splitlines()]

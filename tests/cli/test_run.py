@@ -55,7 +55,7 @@ def test_an_uncaught_exception_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("exporter", [None, "otlp", "nonsense"])
-@pytest.mark.sampled(1, rest="telemetry")
+@pytest.mark.telemetry
 def test_opentelemetrys_own_set_up_may_fail_without_taking_the_capture_with_it(
     exporter: str | None, tmp_path: Path
 ) -> None:

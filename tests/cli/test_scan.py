@@ -113,6 +113,7 @@ def test_rotated_compressed_and_cbor_files_are_looked_into(tmp_path: Path) -> No
     assert scanned(cbor)[:2] == (1, [f"{cbor}:1: openai"])
 
 
+@pytest.mark.thorough
 def test_known_values_come_from_the_environment_and_the_settings(tmp_path: Path) -> None:
     value, other = secrets.token_hex(12), secrets.token_hex(12)
     file = write_lines(tmp_path / "a.log", {"text": value}, {"text": other})

@@ -62,6 +62,7 @@ def test_payloads_and_metadata_are_reached_with_json_functions(made, tmp_path):
     assert {row["model"]: row["n"] for row in answer(tmp_path, query, str(made))} == expected
 
 
+@pytest.mark.thorough
 def test_flows_and_exchanges_say_what_ls_says(made, tmp_path):
     listed = subprocess.run([*COMMAND, "ls", "--json", str(made)], capture_output=True, check=True, timeout=120)
     flows = [json.loads(line) for line in listed.stdout.splitlines()]
@@ -78,6 +79,7 @@ def test_flows_and_exchanges_say_what_ls_says(made, tmp_path):
     assert sorted(tuple(row.values()) for row in exchanges) == sorted(expected)
 
 
+@pytest.mark.thorough
 def test_the_chunks_of_every_stream_add_up_to_its_end(made, tmp_path):
     query = (
         "SELECT e.exchange_id, e.bytes, sum(c.chunk_bytes) AS size, sum(strlen(c.text)) AS length, e.chunks, "

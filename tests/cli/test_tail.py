@@ -82,7 +82,7 @@ def test_the_last_events_are_the_last_of_those_that_were_chosen(made: Path, opti
         ["--direction", "stream_end"], ["--grep", "Overloaded"], ["--grep", "Overloaded", "--backend", "openai"],
     ],
 )  # fmt: skip
-@pytest.mark.sampled(2, rest="thorough")
+@pytest.mark.sampled(1, rest="thorough")
 def test_flows_are_chosen_as_ls_chooses_them(made: Path, options: list[str]) -> None:
     command = [*COMMAND, "ls", "--json", *options, str(made)]
     listed = subprocess.run(command, capture_output=True, text=True, check=True, env=clean()).stdout

@@ -212,7 +212,7 @@ def run(client: str, url: str, body: bytes | list[bytes], reader: Reader) -> lis
 
 
 @pytest.mark.parametrize("client", ["httpx sync", "httpx async", "httpx2 sync", "httpx2 async", "aiohttp"])
-@pytest.mark.sampled(2, rest="thorough")
+@pytest.mark.sampled(1, rest="thorough")
 def test_a_client_sees_the_same_whatever_comes_and_however_it_reads(client: str, backend: Backend) -> None:
     @settings(max_examples=examples(30), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(script=scripts, reader=readers, body=bodies)

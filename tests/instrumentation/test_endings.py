@@ -170,7 +170,7 @@ def body_of(records: list[dict[str, Any]], direction: str) -> bytes:
 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("fault", ["before", "reset", "close", "malformed", "stall"])
-@pytest.mark.sampled(5, rest="thorough")
+@pytest.mark.sampled(3, rest="thorough")
 def test_a_backend_that_fails_is_an_error_on_both_legs(
     client: str, fault: str, breaking: BreakingServer, captured: Finish
 ) -> None:

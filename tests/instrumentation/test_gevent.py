@@ -106,7 +106,7 @@ def check_greenlets(folder: Path) -> None:
 @pytest.mark.parametrize("interpreter", ["python", "launcher"])  # no second process can be started with the latter
 @pytest.mark.parametrize("writer", ["process", "thread"])
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.sampled(2, rest="servers")
+@pytest.mark.sampled(1, rest="servers")
 def test_greenlets_get_their_answers_and_all_of_it_is_captured(
     order: str, writer: str, interpreter: str, tmp_path: Path
 ) -> None:
@@ -123,7 +123,7 @@ def test_greenlets_get_their_answers_and_all_of_it_is_captured(
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for threads in /proc")
 @pytest.mark.parametrize(("writer", "threads"), [("process", ["receiver", "sender"]), ("thread", ["writer"])])
 @pytest.mark.parametrize("order", [*ORDERS][:2])
-@pytest.mark.sampled(1, rest="servers")
+@pytest.mark.servers
 def test_the_application_meets_none_of_the_captures_threads(
     order: str, writer: str, threads: list[str], tmp_path: Path
 ) -> None:
@@ -144,7 +144,7 @@ def test_the_application_meets_none_of_the_captures_threads(
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("order", [*ORDERS][:2])
-@pytest.mark.sampled(1, rest="servers")
+@pytest.mark.servers
 def test_threads_of_the_captures_warn_past_handlers_whose_locks_greenlets_hold(
     order: str, threads: int, tmp_path: Path
 ) -> None:

@@ -270,7 +270,7 @@ def be_cancelled(http: ModuleType, url: str) -> None:
         (be_cancelled, "cancelled", ()),
     ],
 )
-@pytest.mark.sampled(6, rest="thorough")
+@pytest.mark.sampled(4, rest="thorough")
 def test_every_stream_ends_once_however_it_is_left(
     leave: Any, outcome: str, errors: tuple[str, ...], server: Server, captured: Finish, http: ModuleType
 ) -> None:

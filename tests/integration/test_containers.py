@@ -373,7 +373,7 @@ FIRST = {"the application": PYTHON, "run": RUN, "opentelemetry-instrument": INST
     [("the application", "fork"), ("the application", "spawn"), ("the application", "forkserver"),
      ("run", "spawn"), ("opentelemetry-instrument", "fork")],
 )  # fmt: skip
-@pytest.mark.sampled(1, rest="faults")
+@pytest.mark.faults
 def test_no_writer_of_a_child_process_remains_as_a_zombie(
     first: str, method: str, start: Start, tmp_path: Path
 ) -> None:
@@ -404,6 +404,7 @@ def test_who_adopts_orphans_without_being_the_first_process_waits_for_writers(st
     assert container.outermost.returncode == 0
 
 
+@pytest.mark.faults
 def test_a_child_of_the_application_is_left_to_it(start: Start) -> None:
     container = start(NEVER_WAITED_FOR)
     assert container.output().readline() == "done\n"
@@ -426,6 +427,7 @@ def test_under_run_an_application_can_wait_until_it_has_no_child(start: Start, t
     assert requests_of(tmp_path / "capture.log") == 4
 
 
+@pytest.mark.faults
 def test_run_waits_for_every_orphan_as_the_first_process_is_expected_to(start: Start) -> None:
     container = start(ORPHANS, first=RUN)
     assert container.output().readline() == "done\n"
@@ -442,7 +444,7 @@ def test_run_waits_for_every_orphan_as_the_first_process_is_expected_to(start: S
     ],
     ids=["run, command killed", "run, stopped by a signal", "the application, child killed"],
 )
-@pytest.mark.sampled(1, rest="faults")
+@pytest.mark.faults
 def test_the_first_process_does_not_end_before_what_others_sent_is_written(
     first: list[str], program: str, file: str, code: int, start: Start, tmp_path: Path
 ) -> None:

@@ -81,6 +81,7 @@ def check_four_legs(records: list[dict[str, Any]], answer: bytes) -> None:
     assert "".join(relayed).encode() == answer
 
 
+@pytest.mark.sdks
 def test_the_sdk_script_is_captured(backend: str, tmp_path: Path) -> None:
     key = "sk-" + secrets.token_hex(20)
     command = [str(BIN / "otel-wirecap"), "run", "--capture-file", str(tmp_path / "script.log"), "--"]
@@ -95,6 +96,7 @@ def test_the_sdk_script_is_captured(backend: str, tmp_path: Path) -> None:
     assert said.strip() == done.stdout.strip()
 
 
+@pytest.mark.thorough
 def test_the_proxy_that_captures_itself_records_four_legs(backend: str, tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "examples/fastapi_proxy_instrumented.py", "--port", str(port)]

@@ -83,6 +83,7 @@ def kept(records: Records, directions: set[str]) -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.thorough
 def test_prompts_and_answers_are_not_in_the_file_and_all_else_is(backend: str, tmp_path: Path) -> None:
     plain, unmasked = captured(backend, tmp_path / "plain.log")
     clean, written = captured(backend, tmp_path / "clean.log", WIRE_CAPTURE_REDACT_PROMPTS="true")

@@ -15,7 +15,10 @@ from collections import Counter
 import pytest
 from recipe_traffic import Kept, Traffic, make_traffic
 
-pytestmark = pytest.mark.skipif(shutil.which("jq") is None, reason="the recipes are programs of jq, which is missing")
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif(shutil.which("jq") is None, reason="the recipes are programs of jq, which is missing"),
+]
 
 SECONDS = 5.0
 """How much later than its client a busy process may see the moment that a record has."""

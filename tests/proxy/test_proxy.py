@@ -650,6 +650,7 @@ async def test_the_server_says_where_it_is_and_a_broken_stream_costs_one_line(so
     assert json.dumps(errors).count("Traceback") == 0
 
 
+@pytest.mark.thorough
 async def test_a_stream_that_runs_when_the_server_is_stopped_costs_no_traceback(socket_backend):
     async def handler(backend, reader, writer):
         await backend.head(reader)

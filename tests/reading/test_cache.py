@@ -85,6 +85,7 @@ def test_each_change_is_laid_at_the_door_of_whoever_made_it(steps):
     assert (found[3].earlier.request_id, found[3].client.path) == (found[2].flow.request_id, "path")
 
 
+@pytest.mark.thorough
 def test_marks_that_a_gateway_removes_are_its_doing_and_marks_that_move_are_no_break(steps):
     found = steps(
         (f"/same/{MESSAGES}", marked("a")),
@@ -96,6 +97,7 @@ def test_marks_that_a_gateway_removes_are_its_doing_and_marks_that_move_are_no_b
     assert (found[2].usage.input, found[2].usage.cached) == (100, 40)
 
 
+@pytest.mark.thorough
 def test_a_side_call_in_between_and_a_failed_request_are_no_break(steps):
     found = steps(
         (f"/same/{CHAT}", chat("a")),
@@ -107,6 +109,7 @@ def test_a_side_call_in_between_and_a_failed_request_are_no_break(steps):
     assert found[3].earlier is found[0].flow
 
 
+@pytest.mark.thorough
 def test_a_client_that_changes_later_does_not_excuse_a_proxy_that_changes_earlier(steps):
     found = steps(
         (f"/stamped/{CHAT}", chat("a", "b", "c")),

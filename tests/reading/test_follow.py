@@ -50,6 +50,7 @@ def everything(_record, _line) -> bool:
 @pytest.mark.parametrize(
     ("form", "compression"), [("jsonl", "none"), ("jsonl", "gzip"), ("cbor", "none"), ("structured", "none")]
 )
+@pytest.mark.sampled(2, rest="thorough")
 def test_no_record_is_lost_or_doubled_over_rotations(tmp_path, form, compression, pause):
     path, told, found = tmp_path / "capture.log", [], []
     with Follower(path, told.append) as follower:

@@ -204,6 +204,7 @@ def test_requests_errors_and_tokens_are_those_of_the_records(demo, demo_lines):
     assert set(TIMES) <= told.keys()
 
 
+@pytest.mark.thorough
 def test_the_proxys_own_time_is_what_it_waited_itself(tmp_path):
     with Captures([capture(tmp_path)], use_index=False) as captures:
         flows = dict(zip(PATHS, captures.flows(), strict=True))
@@ -240,6 +241,7 @@ def test_the_command_shows_counts_percentiles_histograms_and_groups(demo):
     assert told.stderr == "otel-wirecap: 13 of 13 flows\n"
 
 
+@pytest.mark.thorough
 def test_the_command_is_plain_where_blocks_cannot_be_written_and_fits_where_it_is_narrow(demo):
     plain = {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
     told = stats(demo, **plain)
@@ -251,6 +253,7 @@ def test_the_command_is_plain_where_blocks_cannot_be_written_and_fits_where_it_i
     assert max(map(len, told.stdout.splitlines())) <= 60
 
 
+@pytest.mark.thorough
 def test_the_command_takes_the_choice_of_ls_and_answers_in_json(demo):
     told = orjson.loads(stats(demo, "--json", "--failed", "--by", "error").stdout)
     assert told["requests"] == told["failed"] == 2

@@ -144,6 +144,7 @@ APPLICATION = """
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.sampled(1, rest="faults")
 def test_an_application_that_is_killed_at_any_moment_keeps_what_was_flushed_and_tells_the_rest(
     seed: int, tmp_path: Path
 ) -> None:

@@ -99,6 +99,7 @@ def test_processes_that_share_a_capture_lose_nothing(tmp_path: Path) -> None:
     assert kept(files) == {writer: list(range(8000)) for writer in range(WRITERS)}
 
 
+@pytest.mark.faults
 def test_eight_processes_rotate_without_rest_while_others_are_killed(tmp_path: Path) -> None:
     """In small what ``benchmarks/stress.py`` does in full."""
     caps = {"max_bytes": 16_000, "max_files": 9999, "total_max_bytes": 100_000_000}

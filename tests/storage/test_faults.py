@@ -297,6 +297,7 @@ PERMISSION = """
 @needs_root
 @pytest.mark.sampled(1, rest="faults")
 @pytest.mark.both_homes
+@pytest.mark.faults
 def test_a_permission_that_is_lost_and_regained(nobodys_folder: Path) -> None:
     put, kept, told = map(int, run_as_nobody(PERMISSION, nobodys_folder / "capture.log").split())
     assert told == 0
@@ -369,6 +370,7 @@ THREADS = """
 @needs_root
 @pytest.mark.sampled(1, rest="faults")
 @pytest.mark.both_homes
+@pytest.mark.faults
 def test_no_threads_are_left_for_a_while(nobodys_folder: Path) -> None:
     told_refused, figures = run_as_nobody(THREADS, nobodys_folder / "capture.log").splitlines()
     assert told_refused == "refused: True"
@@ -457,6 +459,7 @@ CHILDREN = """
 @pytest.mark.parametrize("method", mostly(pytest.mark.faults, ["fork", "forkserver", "spawn"], "fork"))
 @pytest.mark.sampled(1, rest="faults")
 @pytest.mark.both_homes
+@pytest.mark.faults
 def test_children_of_multiprocessing_write_everything(method: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(CHILDREN))

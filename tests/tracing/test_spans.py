@@ -246,7 +246,7 @@ def test_a_provider_that_is_set_later_gets_its_spans_before_it_is_shut_down(capt
         ("WIRE_CAPTURE_FILE", "/proc/none/x.log", "/proc/none/x.log"),
     ],
 )
-@pytest.mark.sampled(1, rest="telemetry")
+@pytest.mark.telemetry
 def test_under_opentelemetry_instrument_trouble_is_told_once_and_the_application_runs_on(
     variable: str, value: str, told: str, tmp_path: Path
 ) -> None:
