@@ -21,7 +21,7 @@ CANNOT_MEASURE = 2
 """The exit code where there is nothing to say, good or bad."""
 MARK = "BENCHMARK_PROXY"
 """The environment variable that tells the processes of a proxy from all others, whatever they have become."""
-IMPORT_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH")
+IMPORT_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE")
 OTHERS = "httpx,asgi,fastapi,starlette,aiohttp-client,requests,urllib,urllib3"
 """The instrumentors that OpenTelemetry has for what we hook."""
 START_SECONDS = 180
@@ -194,9 +194,10 @@ def fail(message: str) -> NoReturn:
 
 
 def own_environment() -> dict[str, str]:
-    """The variables of this process, without those that change where Python imports from.
+    """The variables of this process, without those that change where Python imports from, and whether it compiles.
 
-    So each interpreter imports the otel-wirecap that is installed in its own environment, and none that stands nearby.
+    So each interpreter imports the otel-wirecap that is installed in its own environment, and none that stands nearby;
+    and an environment whose installer compiled nothing (uv's, say) has done so once the first round is over.
     """
     return {name: value for name, value in os.environ.items() if name not in IMPORT_VARIABLES}
 

@@ -439,7 +439,7 @@ def _load(arguments: Mapping[str, object], environ: Mapping[str, str], known: li
     kinds = {field.name: field.metadata["kind"] for field in setting_fields()}
     given = {name: value for name, value in arguments.items() if value is not None}
     file = given.pop("config", None) or environ.get(CONFIG_FILE_VARIABLE) or None
-    _refuse_unknown(given, kinds, "an argument")
+    _refuse_unknown(given, kinds, "given as an argument")
 
     values: dict[str, Any] = {}
     if file is not None:
@@ -482,9 +482,13 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     """What is to be said of ``WIRE_CAPTURE_*`` variables that are no setting's: probably a slip of the pen."""
     environ = os.environ if environ is None else environ
     known = [CONFIG_FILE_VARIABLE, PROXY_TOKEN_VARIABLE, *(environment_variable(name) for name in option_names())]
+    removed = {environment_variable(name): instead for name, instead in REMOVED_SETTINGS.items()}
     told = []
     for name in sorted(environ):
-        if name.startswith("WIRE_CAPTURE_") and name not in known:
+        if name in removed:
+            if not environ[name]:  # with a value it is an error, which ``load_config`` tells
+                told.append(f"{name}: no longer a setting; {removed[name]}")
+        elif name.startswith("WIRE_CAPTURE_") and name not in known:
             close = difflib.get_close_matches(name, known, 1)
             told.append(f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else ""))
     return told

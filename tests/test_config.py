@@ -180,6 +180,14 @@ def test_a_variable_that_is_no_setting_s_is_told_with_the_one_that_was_meant() -
     assert unknown_variables(environ) == ["WIRE_CAPTURE_FLIE: no such setting; did you mean WIRE_CAPTURE_FILE?"]
 
 
+@pytest.mark.parametrize("name", REMOVED_SETTINGS)
+def test_a_variable_of_an_earlier_version_that_is_empty_is_told_and_no_error(name: str) -> None:
+    variable = environment_variable(name)
+    load_config({}, {variable: ""})
+    assert unknown_variables({variable: ""}) == [f"{variable}: no longer a setting; {REMOVED_SETTINGS[name]}"]
+    assert unknown_variables({variable: "x"}) == []  # the error tells it
+
+
 def test_a_home_directory_is_looked_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load_config({"capture_file": "~/x.log"}, {}).capture_file == tmp_path / "x.log"

@@ -8,12 +8,14 @@ import re
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
 
 from otel_wirecap.cli.text import progress_bar
 from otel_wirecap.environment import DEFAULT_CAPTURE_FILE, environment, environment_variable
+from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.captures import Captures
 from otel_wirecap.reading.prices import remember
 
@@ -57,6 +59,7 @@ def add_reading_parser(
     )
     if subject is not None:
         parser.add_argument(subject[0].lower(), metavar=subject[0], help=subject[1])
+        parser.set_defaults(subject=(name, subject[0]))
     parser.add_argument(
         "files",
         metavar="FILE",
@@ -75,8 +78,29 @@ def add_reading_parser(
 
 
 def named(arguments: argparse.Namespace) -> list[str]:
-    """The captures that the command line names; without any, the one of the environment, or the default."""
-    return arguments.files or [environment().get(environment_variable("capture_file")) or DEFAULT_CAPTURE_FILE]
+    """The captures that the command line names; without any, the one of the environment, or the default.
+
+    Raises:
+        CaptureFileError: there is none, and a file stands where its flow, or whatever the command wants, should.
+    """
+    if arguments.files:
+        return list(arguments.files)
+    default = environment().get(environment_variable("capture_file")) or DEFAULT_CAPTURE_FILE
+    if "subject" in arguments:
+        name, subject = arguments.subject
+        given = getattr(arguments, subject.lower())
+        if _is_file(given) and not _is_file(default):
+            raise CaptureFileError(
+                f"{given!r} is a file; expected {subject} before it: otel-wirecap {name} {subject} FILE"
+            )
+    return [default]
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # too long for a name: a query
+        return False
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.dialects import Dialects
 from otel_wirecap.reading.flows import Flow, FlowCollector
 from otel_wirecap.reading.reader import json_record
-from otel_wirecap.reading.sources import BLOCK, Source, open_capture
+from otel_wirecap.reading.sources import BLOCK, STDIN, Source, open_capture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ class Follower:
     """One capture, followed from its present end on; one that is not there yet, from its beginning.
 
     Args:
-        path: the live file.
+        path: the live file; ``-`` for standard input.
         tell: is told of what is damaged or was not to be read.
 
     Raises:
@@ -81,7 +81,7 @@ class Follower:
         if not sources:
             return found
         live = sources[-1]
-        if self._tape is not None and live.is_plain and _names_exchanges(live):
+        if self._tape is not None and (not live.may_grow or (live.is_plain and _names_exchanges(live))):
             self._tape.go_to(live.end_of_lines())
         else:
             kept = collections.deque((pair for pair in self._rest(self._tape) if takes(*pair)), count)
@@ -173,9 +173,12 @@ class Follower:
         return found[-count:]
 
     def _exists(self) -> bool:
-        return self._identity() is not None
+        return str(self._path) == STDIN or self._identity() is not None
 
     def _identity(self) -> tuple[int, int] | None:
+        """What the path names now; None where it names nothing, as that of standard input."""
+        if str(self._path) == STDIN:
+            return None
         try:
             status = self._path.stat()
         except FileNotFoundError:

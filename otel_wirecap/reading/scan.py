@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _MOST_STREAMS = 256
 _MOST_DOCUMENT_LINES = 1_000_000
 _HEADER = re.compile(r"[\s>|<*-]*(?P<name>[A-Za-z][A-Za-z0-9-]{2,60}):[ \t]+(?P<value>\S.*?)\s*")
+_PACKED = re.compile(rb"\xfd7zXZ\0|BZh[1-9]1AY&SY|PK\x03\x04|7z\xbc\xaf\x27\x1c|\x04\x22M\x18|PAR1")
+"""How files begin whose contents are compressed in a way that is not undone here."""
+
 _CHUNK, _END = "stream_chunk", "stream_end"
 
 
@@ -58,6 +61,8 @@ def scan(path: str | Path, gate: Gate) -> Iterator[Finding | Unreadable]:
             if scanner is not None:
                 yield from scanner.close()
             scanner = _FileScanner(file, gate)
+            if line is not None and _PACKED.match(line):
+                yield Unreadable(file, 0)
         if line is None:
             yield Unreadable(file, number)
         else:

@@ -96,6 +96,11 @@ class Source:
         return not self._coding and not self.head.startswith((CBOR.beginning, BUNDLE_BEGINNING))
 
     @property
+    def may_grow(self) -> bool:
+        """Whether it is in a form that captures are written in; what is compressed, or a bundle, is whole as it is."""
+        return self.is_plain or self.head.startswith(CBOR.beginning)
+
+    @property
     def _coding(self) -> str:
         return coding(self.head)
 

@@ -139,6 +139,11 @@ def test_neither_the_working_directory_nor_pythonpath_is_taken_for_what_is_insta
     assert against.installation(sys.executable).package == PACKAGE
 
 
+def test_what_is_measured_may_keep_what_it_compiles(against: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert "PYTHONDONTWRITEBYTECODE" not in against.own_environment()
+
+
 def test_the_commit_is_that_of_a_checkout_and_not_of_one_around_an_environment(
     against: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

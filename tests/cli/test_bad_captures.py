@@ -102,3 +102,20 @@ def test_a_capture_that_may_not_be_read_is_told(command, tmp_path):
     assert done.returncode == 2
     assert "Permission denied" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "subject"),
+    [("show", "FLOW"), ("diff", "FLOW"), ("timeline", "FLOW|SESSION"), ("cache", "SESSION"), ("sql", "QUERY")],
+)
+@pytest.mark.sampled(2, rest="thorough")
+def test_a_file_in_the_place_of_what_the_command_wants_of_it_is_told(command, subject, tmp_path):
+    path = tmp_path / "capture.log"
+    path.write_bytes(LINE)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
+    line = [sys.executable, "-m", "otel_wirecap", command, str(path)]
+    done = subprocess.run(line, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"otel-wirecap: {str(path)!r} is a file; expected {subject} before it: otel-wirecap {command} {subject} FILE"
+    ]

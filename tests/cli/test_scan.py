@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import gzip
 import json
+import lzma
 import os
 import secrets
 import subprocess
@@ -51,6 +53,15 @@ def test_a_secret_is_told_by_place_and_rule_and_never_printed(tmp_path: Path) ->
     assert (code, [json.loads(line) for line in out]) == (
         1, [{"file": str(file), "line": 2, "rule": "openai", "count": 2}],
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_a_file_that_is_packed_in_another_way_is_told_as_one_that_cannot_be_read(pack: Any, tmp_path: Path) -> None:
+    file = tmp_path / "a.log.packed"
+    file.write_bytes(pack((make_key() + "\n").encode() * 100))
+    code, out, err = scanned(file)
+    assert (code, out) == (2, [])
+    assert f"{file} cannot be read: damaged, encrypted or packed" in err
 
 
 def test_what_is_masked_already_and_harmless_is_no_finding(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -25,8 +26,9 @@ def clean() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("WIRE_CAPTURE", "OTEL_"))}
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, "tail", *arguments], capture_output=True, text=True, timeout=120, env=clean())
+def run(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, "tail", *arguments]
+    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, env=clean())
 
 
 def test_the_last_events_are_shown_one_a_line(made: Path) -> None:
@@ -37,6 +39,25 @@ def test_the_last_events_are_shown_one_a_line(made: Path) -> None:
         assert record["direction"] in line
     told = run("-n", "7", "--json", str(made)).stdout.splitlines()
     assert [json.loads(line) for line in told] == records[-7:]
+
+
+def test_a_rotated_file_a_bundle_and_standard_input_have_last_events_too(made: Path, tmp_path: Path) -> None:
+    records = [json.loads(line) for line in made.read_text().splitlines()]
+    packed, bundle = tmp_path / "capture.log.1.gz", tmp_path / "flow.json"
+    packed.write_bytes(gzip.compress(made.read_bytes()))
+    flow = next(one["metadata"]["request_id"] for one in records if "request_id" in one["metadata"])
+    export = [*COMMAND, "export", "--to", "bundle", "--flow", flow, "-o", str(bundle), str(made)]
+    subprocess.run(export, capture_output=True, check=True, env=clean())
+    for name in (str(packed), str(bundle), "-"):
+        done = run("-n", "100000", "--json", name, given=made.read_text())
+        assert (done.returncode, done.stderr) == (0, "")
+        told = [json.loads(line) for line in done.stdout.splitlines()]
+        if name == str(bundle):
+            assert {one["metadata"].get("request_id") for one in told} - {None} == {flow}
+        else:
+            assert told == records
+        last = run("-n", "2", "--json", name, given=made.read_text()).stdout.splitlines()
+        assert last == done.stdout.splitlines()[-2:]
 
 
 def test_flows_are_shown_as_they_end(made: Path) -> None:
