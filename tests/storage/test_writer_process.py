@@ -426,7 +426,7 @@ def test_many_threads_put_while_the_writer_is_killed(path: Path) -> None:
     writer = open_writer(path, capture_flush_interval=0.05)
     assert writer.flush()
     (pid,) = writers_of()
-
+    first = writer.process
     is_halfway = threading.Barrier(5)
 
     def use(number: int) -> None:
@@ -443,13 +443,15 @@ def test_many_threads_put_while_the_writer_is_killed(path: Path) -> None:
     os.kill(pid, signal.SIGKILL)
     for thread in threads:
         thread.join()
+    wait_until(lambda: writer.process != first)
+    stream(writer, "after", 20)
     assert writer.close()
     found = records(path)
     check_numbers(found)
     (gap,) = [record["payload"] for record in found if record["direction"] == "system_gap"]
     whole = sum(record["direction"] == "stream_end" for record in found)
-    assert whole + gap["lost_exchanges"] + gap["lost_events"] >= 120
-    assert whole > 0
+    assert whole + gap["lost_exchanges"] + gap["lost_events"] >= 121
+    assert "after" in {record["metadata"].get("exchange_id") for record in found}
 
 
 def test_the_application_imports_nothing_of_what_makes_records(path: Path) -> None:
