@@ -51,6 +51,9 @@ _END = EventKind.END
 
 _BODY = RequestHead._fields.index("body")
 
+_MAX_COPIED = 1 << 15
+"""Bytes of a beginning that are copied with its body: faster than to take that out and put it back."""
+
 HEAD_SIZE = 1024
 """Bytes that an event without a body is counted with: its tuple, its headers."""
 
@@ -165,14 +168,16 @@ class Exchange:
             body = head.body
             self._request_ended = body is not None
             size = HEAD_SIZE + (len(body) if body else 0)
-            if body.__class__ is not bytes and body is not None:
-                body = bytes(body)
-            rest: tuple[Any, ...] = *head[:_BODY], *head[_BODY + 1 :]  # a large body is not copied
-            try:
-                rest = loads(dumps(rest))  # noqa: S302  # our own, just made
-            except ValueError:
-                rest = plain(rest)
-            value = (*self.head,), (*rest[:_BODY], body, *rest[_BODY:])
+            asked: tuple[Any, ...]
+            if size <= _MAX_COPIED:
+                try:  # a copy of built-in types, which the host cannot change
+                    asked = loads(dumps((*head,)))  # type: ignore[arg-type]  # noqa: S302  # our own, just made
+                except ValueError:
+                    asked = plain(head)
+            else:
+                whole = body if body.__class__ is bytes else bytes(body or b"")
+                asked = (*plain(head[:_BODY]), whole, *plain(head[_BODY + 1 :]))
+            value = (*self.head,), asked
             if self._put(_BEGIN, self.id, began_ns, value, size):
                 self.flow.host = self._host
             else:
@@ -210,11 +215,10 @@ class Exchange:
             return
         self._responded = True
         try:
-            value: tuple[Any, ...] = (*head,)
             try:
-                value = loads(dumps(value))  # noqa: S302  # as above
+                value: Any = loads(dumps((*head,)))  # type: ignore[arg-type]  # noqa: S302  # as above
             except ValueError:
-                value = plain(value)
+                value = plain(head)
             self._put(_RESPONSE, self.id, now, value, HEAD_SIZE)
         except Exception as error:  # noqa: BLE001
             self.fail(now, error)
