@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from http.client import responses
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -27,7 +27,8 @@ from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.redaction.bodies import redact_body, redact_json, redact_text
 from otel_wirecap.capture.redaction.finder import Finder, FoundInStream
 from otel_wirecap.capture.redaction.names import named_secrets
-from otel_wirecap.capture.redaction.passing import MOST_HELD, RecordRedaction
+from otel_wirecap.capture.redaction.passed import WITHHELD, Passed, withheld
+from otel_wirecap.capture.redaction.passing import MAX_HELD_BYTES, RecordRedaction
 from otel_wirecap.capture.redaction.prompts import (
     headers_without_prompts,
     name_without_prompts,
@@ -70,37 +71,10 @@ __all__ = [
 FAILED: Final = "a message that could not be redacted"
 """What stands for a message of an error or a log that cannot be told."""
 
-WITHHELD: Final = "withheld"
-"""What is counted, and told as the reason, where something could not be redacted."""
-
 _TEXTS_OF_FACTS: Final = (
     "method", "http_version", "user_agent", "client_host", "backend", "key_name", "session_id", "requested_model",
     "answered_model",
 )  # fmt: skip
-
-
-class Passed(NamedTuple):
-    """What the gate let through.
-
-    Attributes:
-        payload: what is left; None where it is withheld.
-        counts: rule to number of markers, for ``metadata.redactions``.
-        withheld: it could not be redacted.
-    """
-
-    payload: RawJSON | str | bytes | None
-    counts: dict[str, int]
-    withheld: bool = False
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What a record's metadata say of it, beside the counts."""
-        return {"incomplete": WITHHELD} if self.withheld else {}
-
-
-def withheld() -> Passed:
-    """Nothing, for what could not be redacted."""
-    return Passed(None, {WITHHELD: 1}, withheld=True)
 
 
 class Gate:
@@ -236,9 +210,9 @@ class Gate:
 
     def error_text(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """What an error says: it may quote a URL, a body, anything, and so is a prompt as a whole."""
-        if self._masks_prompts:
-            return text if text == CAPTURE_FAILURE.message else text_without_prompts(text, counts)
         try:
+            if self._masks_prompts:
+                return text if text == CAPTURE_FAILURE.message else text_without_prompts(text, counts)
             return self._redactor.text_with_urls(text, counts, credentials)
         except Exception:  # noqa: BLE001  # fail closed
             return _failed(counts)
@@ -319,19 +293,20 @@ class Gate:
         counts: dict[str, int] = {}
         try:
             redact_record(record, self, counts)
+            add_redactions(record, counts)
         except Exception:  # noqa: BLE001  # fail closed
             withhold_record(record)
             return False
-        add_redactions(record, counts)
         return True
 
-    def records(self, most_held: int = MOST_HELD) -> RecordRedaction:
+    def records(self, max_held_bytes: int = MAX_HELD_BYTES, *, by_flow: bool = False) -> RecordRedaction:
         """What the records of a capture, or of telemetry, go through one after another: each as a whole, streams too.
 
         Args:
-            most_held: bytes of records that may wait for what a stream says next.
+            max_held_bytes: of records that may wait for what a stream says next.
+            by_flow: records wait only for those of their own flow; else all keep their order.
         """
-        return RecordRedaction(self, most_held)
+        return RecordRedaction(self, max_held_bytes, by_flow=by_flow)
 
     def system(self, content: RawJSON | str | bytes) -> Passed:
         """What a capture says of itself: secrets go, such as one in a backend's name; prompts are not said there."""
