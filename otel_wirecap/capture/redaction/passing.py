@@ -31,7 +31,7 @@ from otel_wirecap.capture.record import (
     body_type,
     header_pairs,
 )
-from otel_wirecap.capture.redaction.records import add_redactions, withhold_record
+from otel_wirecap.capture.redaction.records import add_redactions, withhold_payload, withhold_record
 from otel_wirecap.capture.url import url_parts
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class _Waiting:
         self.key = None
         if not self.is_withheld:  # else it may have left
             self.is_withheld = True
-            withhold_record(self.record)
+            withhold_payload(self.record)
 
 
 @dataclasses.dataclass(slots=True)
@@ -109,7 +109,8 @@ class RecordRedaction:
         try:
             self._take(item)
         except Exception:  # noqa: BLE001  # fail closed
-            item.withhold()
+            item.key, item.is_withheld = None, True
+            withhold_record(record)
         self._lines.setdefault(name, deque()).append(item)
         self.held_bytes += size
         self.held_records += 1

@@ -103,6 +103,14 @@ def withhold_record(record: Record) -> None:
     record.metadata = {**kept, **nothing.facts, "redactions": nothing.counts}
 
 
+def withhold_payload(record: Record) -> None:
+    """Leaves a record, the rest of which has been through the gate, without its payload."""
+    nothing = withheld()
+    record.payload = nothing.payload
+    record.metadata |= nothing.facts
+    add_redactions(record, nothing.counts)
+
+
 def _is_id(value: Any) -> bool:
     return isinstance(value, int) or (isinstance(value, str) and _ID.fullmatch(value) is not None)
 
