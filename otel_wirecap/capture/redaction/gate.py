@@ -7,7 +7,8 @@ within; nothing outside of this package knows its other modules.
 Invariants:
 
 - What may leave comes back unchanged, as the very same object where that is cheap to tell.
-- Nothing that fails raises: a text becomes the marker, anything larger is withheld, and that is counted.
+- Nothing that fails raises: a text becomes the marker, anything larger is withheld, and that is counted. Parts of a
+  record (``misplaced``, ``added``, ``metadata``) do raise: ``record``, which asks for them, then withholds all of it.
 - What was masked before stays as it is, and is not counted again.
 - One thread uses a gate.
 """
@@ -255,10 +256,9 @@ class Gate:
         Nothing is left of one that cannot be redacted.
         """
         try:
-            told = redact_json(document, self._redactor, {}, credentials).value()
+            return dict(redact_json(document, self._redactor, {}, credentials).value())
         except Exception:  # noqa: BLE001  # fail closed
             return {}
-        return dict(told)
 
     # -- what leaves elsewhere -------------------------------------------------------------------------------------
 
@@ -322,18 +322,26 @@ class Gate:
         """What stands in a record in place of something of another type, so that it may be anything: no string stays.
 
         Raises:
-            Exception: it cannot be redacted; as the next two, whose callers withhold the record.
+            Exception: it cannot be redacted.
         """
         return texts_masked(value, counts) if self._masks_prompts else value
 
     def added(self, value: Any, counts: dict[str, int]) -> Any:
-        """What another tool added to a record: it may repeat a body, and so is masked as one."""
+        """What another tool added to a record: it may repeat a body, and so is masked as one.
+
+        Raises:
+            Exception: it cannot be redacted.
+        """
         if not self._masks_prompts:
             return value
         return orjson.loads(without_prompts(orjson.dumps(value), "application/json", counts))
 
     def metadata(self, document: bytes, counts: dict[str, int]) -> bytes:
-        """A record's metadata, a JSON document whose parts have been through their methods: secrets in the rest."""
+        """A record's metadata, a JSON document whose parts have been through their methods: secrets in the rest.
+
+        Raises:
+            Exception: it cannot be redacted.
+        """
         return self._redactor.json(document, counts)
 
     def message(self, text: str) -> str:
