@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
-FAILED = "a message that could not be redacted"
 
-
-class Told(str):
+class SafeMessage(str):
     """A message that has no secrets in it any more: it is not searched again, wherever else it is told."""
 
     __slots__ = ()
 
 
-def without_secrets(message: object, environ: Mapping[str, str] | None = None, known: Iterable[str] = ()) -> Told:
+def without_secrets(
+    message: object, environ: Mapping[str, str] | None = None, known: Iterable[str] = ()
+) -> SafeMessage:
     """A message, or an error's, with the secrets in it masked.
 
     Args:
@@ -27,17 +27,17 @@ def without_secrets(message: object, environ: Mapping[str, str] | None = None, k
         known: further values that are secrets.
     """
     text = message.args[0] if isinstance(message, BaseException) and len(message.args) == 1 else message
-    if isinstance(text, Told):
+    if isinstance(text, SafeMessage):
         return text
 
     from otel_wirecap.capture.identity import credential_variables
-    from otel_wirecap.capture.redaction.gate import Gate
+    from otel_wirecap.capture.redaction.gate import FAILED, Gate
 
     environ = os.environ if environ is None else environ
     try:
         named = environ.get("WIRE_CAPTURE_REDACT_VALUES", "").split(",")
         values = [*credential_variables(environ).values(), *named, *known]
         quoted = [repr(value)[1:-1] for value in values]  # as messages quote them
-        return Told(Gate(known_values=[*values, *quoted]).message(str(message)))
+        return SafeMessage(Gate(known_values=[*values, *quoted]).message(str(message)))
     except Exception:  # noqa: BLE001  # fail closed
-        return Told(FAILED)
+        return SafeMessage(FAILED)

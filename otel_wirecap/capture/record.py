@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -31,6 +31,20 @@ class RawJSON:
         return orjson.loads(self.data)
 
 
+REQUESTS: Final = frozenset({"inbound_request", "outbound_request"})
+RESPONSES: Final = frozenset({"inbound_response", "outbound_response"})
+STREAM_STARTS: Final = frozenset({"stream_start", "outbound_stream_start"})
+STREAM_CHUNKS: Final = frozenset({"stream_chunk", "outbound_stream_chunk"})
+STREAM_ENDS: Final = frozenset({"stream_end", "outbound_stream_end"})
+WEBSOCKET_START: Final = "websocket_start"
+WEBSOCKET_MESSAGE: Final = "websocket_message"
+WEBSOCKET_END: Final = "websocket_end"
+DIRECTIONS: Final = frozenset({
+    *REQUESTS, *RESPONSES, *STREAM_STARTS, *STREAM_CHUNKS, *STREAM_ENDS, WEBSOCKET_START, WEBSOCKET_MESSAGE,
+    WEBSOCKET_END,
+})  # fmt: skip
+"""Those of records of exchanges; the others begin with ``system_``."""
+
 Payload: TypeAlias = RawJSON | Mapping[str, Any] | str | bytes | None
 
 # fmt: off
@@ -54,10 +68,17 @@ def content_type_of(payload: Payload) -> str:
     return "empty" if payload is None else "json"
 
 
+def header_pairs(headers: Any) -> list[tuple[Any, Any]]:
+    """Names and values of headers, as a list or, where another tool has them so, an object; what is no pair is none."""
+    if isinstance(headers, dict):
+        return list(headers.items())
+    pairs = headers if isinstance(headers, list) else ()
+    return [(pair[0], pair[1]) for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2]
+
+
 def body_type(metadata: Mapping[str, Any], of: str = "headers") -> str:
     """What the headers in ``metadata`` under ``of`` say of a body's type; "" where they say nothing."""
-    headers = metadata.get(of)
-    pairs = headers.items() if isinstance(headers, dict) else headers if isinstance(headers, list) else ()
+    pairs = header_pairs(metadata.get(of))
     return next((str(value) for name, value in pairs if str(name).lower() == "content-type"), "")
 
 

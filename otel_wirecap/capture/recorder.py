@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.record import Record
 
 _BEGIN, _END = EventKind.BEGIN, EventKind.END
-_MOST_IMPORT_WAIT_NS = 5_000_000_000
-"""Since the last record that came from elsewhere: a stream of theirs whose end is missing is taken for over."""
+MAX_IMPORTED_WAIT_NS = 5_000_000_000
+"""How long a record from elsewhere waits for what its stream says next."""
 
 
 class Recorder:
@@ -51,6 +51,7 @@ class Recorder:
             others, to be recorded together: a few at a time take three times as long.
         most_chunks: of one stream that are recorded together.
         most_unredacted_bytes: of the chunks of all streams that wait.
+        max_imported_bytes: of the records from elsewhere that wait for what their streams say next.
         on_end: takes the id of an exchange, the moment of its end and what was learned of it, where that is wanted.
         on_failure: takes an error inside the recording, and the id of the exchange it belonged to.
     """
@@ -62,6 +63,7 @@ class Recorder:
         hold_ns: int,
         most_chunks: int,
         most_unredacted_bytes: int,
+        max_imported_bytes: int,
         on_end: Callable[[str, int, ExchangeFacts], None],
         on_failure: Callable[[str, Exception], None],
     ) -> None:
@@ -76,8 +78,7 @@ class Recorder:
         self._with_chunks: set[str] = set()
         self._unredacted_bytes = 0
         self._chunks_due_ns = 0
-        self._imported = shared.gate.records()
-        self._imported_ns = 0
+        self._imported = shared.gate.records(max_imported_bytes, by_flow=True)
         self._most_chunks = most_chunks
         self._most_unredacted_bytes = most_unredacted_bytes
         self._handlers: dict[int, Callable[[ExchangeRecording, int, Any], None]] = {
@@ -95,8 +96,8 @@ class Recorder:
         return len(self._open)
 
     def held(self) -> tuple[int, int]:
-        """What is being collected: bytes, and chunks and messages of which there is no record yet."""
-        size = number = 0
+        """What is being collected: bytes, and chunks, messages and records from elsewhere that are not recorded yet."""
+        size, number = self._imported.held_bytes, self._imported.held_records
         for recording in self._open.values():
             size += recording.held_bytes
             number += recording.held_chunks
@@ -123,8 +124,7 @@ class Recorder:
         """Takes what is not about an open exchange alone: beginnings, ends, what stands beside exchanges."""
         kind, subject_id, now_ns, value, _ = event
         if kind == EventKind.DOCUMENT and isinstance(value, str):
-            self._imported_ns = now_ns
-            self._write_all(self._imported.feed(record_of(value), len(value)))
+            self._write_all(self._imported.feed(record_of(value), len(value), now_ns))
         elif subject_id is None:
             return
         elif kind == _BEGIN and isinstance(value, tuple):
@@ -138,16 +138,19 @@ class Recorder:
             self._flows.pop(subject_id, None)
 
     def tick(self, now_ns: int, *, everything: bool = False) -> None:
-        """Releases the requests, and writes the chunks, that have waited long enough, or ``everything``."""
+        """Releases the requests, and writes the chunks, that have waited long enough, or ``everything``.
+
+        What ``everything`` leaves waiting is what may hold a part of a secret, in ``held``; records from elsewhere are
+        withheld where they may: nobody could say when, or whether, their streams go on.
+        """
         due = [key for key, since in self._held.items() if everything or now_ns - since >= self._hold_ns]
         for key in due:
             recording = self._open.get(key)
             if recording is not None:
                 self._release(recording.flow)
             self._held.pop(key, None)
-        if self._imported_ns and now_ns - self._imported_ns >= _MOST_IMPORT_WAIT_NS:
-            self._imported_ns = 0
-            self._write_all(self._imported.close())
+        if self._imported.held_records:
+            self._write_all(self._imported.let_go(None if everything else now_ns - MAX_IMPORTED_WAIT_NS))
         if everything or now_ns >= self._chunks_due_ns:
             self._write_chunks(now_ns, since_ns=now_ns if everything else now_ns - self._hold_ns)
 

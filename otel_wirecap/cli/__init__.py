@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from otel_wirecap.cli.text import columns_of
 from otel_wirecap.errors import WireCaptureError
-from otel_wirecap.messages import without_secrets
+from otel_wirecap.messages import SafeMessage, without_secrets
 from otel_wirecap.version import __version__
 
 COMMANDS = (
@@ -60,7 +60,7 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     _is_within = False
-    _given: Sequence[str] = ()
+    _arguments: Sequence[str] = ()
 
     def _get_formatter(self) -> argparse.HelpFormatter:
         # Python's own asks shutil how wide the terminal is, which is more to import than a short command's own modules.
@@ -70,7 +70,7 @@ class CommandParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
         """As the base class, with arguments and options in any order."""
-        self._given = sys.argv[1:] if args is None else args
+        self._arguments = sys.argv[1:] if args is None else args
         hands_on = any(action.nargs in {argparse.PARSER, argparse.REMAINDER} for action in self._actions)
         if hands_on or self._is_within:
             return super().parse_known_args(args, namespace)
@@ -82,7 +82,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """As the base class, without secrets: it quotes what was given."""
-        super().error(_told(message, self._given, _LIKE_SECRETS))
+        super().error(_safe_message(message, self._arguments, _LIKE_SECRETS))
 
 
 def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(parsed)
     except WireCaptureError as error:
-        print(f"otel-wirecap: {_told(error, given, _SECRET_SETTINGS)}", file=sys.stderr)  # noqa: T201  # this is the command line
+        print(f"otel-wirecap: {_safe_message(error, given, _SECRET_SETTINGS)}", file=sys.stderr)  # noqa: T201  # this is the command line
         return 2
     except KeyboardInterrupt:
         return 130
@@ -125,10 +125,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _told(message: object, given: Sequence[str], secret: re.Pattern[str]) -> str:
+def _safe_message(message: object, arguments: Sequence[str], secret: re.Pattern[str]) -> SafeMessage:
     """A message without secrets, those included that were given to an option of such a name: they have no shape."""
     text, known = str(message), []
-    for word, following in itertools.zip_longest(given, given[1:], fillvalue=""):
+    for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         name, equals, value = word.partition("=")
         value = value if equals else following
         if secret.match(name) and value and not value.startswith("-"):

@@ -13,10 +13,10 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from otel_wirecap.capture.record import REQUESTS
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.llm.prompts import ANTHROPIC, BEDROCK, GEMINI, RESPONSES, request_protocol
 from otel_wirecap.llm.providers import requested_model
-from otel_wirecap.reading.flows import REQUESTS
 from otel_wirecap.reading.json_diff import Path, path_text
 
 if TYPE_CHECKING:

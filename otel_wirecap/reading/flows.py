@@ -14,6 +14,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from otel_wirecap.capture.record import (
+    REQUESTS,
+    RESPONSES,
+    STREAM_CHUNKS,
+    STREAM_ENDS,
+    STREAM_STARTS,
+    WEBSOCKET_END,
+    WEBSOCKET_MESSAGE,
+    WEBSOCKET_START,
+)
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.llm.usage import Usage, usage_of
 from otel_wirecap.reading.chunk_gaps import ChunkGaps
@@ -23,12 +33,6 @@ if TYPE_CHECKING:
 
     from otel_wirecap.reading.reader import Record
 
-REQUESTS = frozenset({"inbound_request", "outbound_request"})
-RESPONSES = frozenset({"inbound_response", "outbound_response"})
-STREAM_STARTS = frozenset({"stream_start", "outbound_stream_start"})
-STREAM_CHUNKS = frozenset({"stream_chunk", "outbound_stream_chunk"})
-STREAM_ENDS = frozenset({"stream_end", "outbound_stream_end"})
-WEBSOCKET_START, WEBSOCKET_MESSAGE, WEBSOCKET_END = "websocket_start", "websocket_message", "websocket_end"
 ENDS = RESPONSES | STREAM_ENDS | {WEBSOCKET_END}
 
 CLIENT = "client"

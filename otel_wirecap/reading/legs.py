@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_wirecap.reading.captures import body_of
-from otel_wirecap.reading.flows import (
+from otel_wirecap.capture.record import (
     REQUESTS,
     RESPONSES,
     STREAM_CHUNKS,
@@ -16,6 +15,7 @@ from otel_wirecap.reading.flows import (
     WEBSOCKET_MESSAGE,
     WEBSOCKET_START,
 )
+from otel_wirecap.reading.captures import body_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

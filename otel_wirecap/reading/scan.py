@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from otel_wirecap.capture.record import STREAM_CHUNKS, STREAM_ENDS
 from otel_wirecap.reading.reader import read_lines
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ _MOST_DOCUMENT_LINES = 1_000_000
 _HEADER = re.compile(r"[\s>|<*-]*(?P<name>[A-Za-z][A-Za-z0-9-]{2,60}):[ \t]+(?P<value>\S.*?)\s*")
 _PACKED = re.compile(rb"\xfd7zXZ\0|BZh[1-9]1AY&SY|PK\x03\x04|7z\xbc\xaf\x27\x1c|\x04\x22M\x18|PAR1")
 """How files begin whose contents are compressed in a way that is not undone here."""
-
-_CHUNK, _END = "stream_chunk", "stream_end"
 
 
 class Finding(NamedTuple):
@@ -112,7 +111,7 @@ class _FileScanner:
 
     def _in_document(self, line: bytes, document: Any) -> Counter[str]:
         found = self._finder.in_document(line, document)
-        if isinstance(document, dict) and str(document.get("direction", "")).endswith((_CHUNK, _END)):
+        if isinstance(document, dict) and str(document.get("direction")) in STREAM_CHUNKS | STREAM_ENDS:
             found.update(self._in_stream(document))
         return found
 
@@ -122,7 +121,7 @@ class _FileScanner:
         key = str(metadata.get("exchange_id") if isinstance(metadata, dict) else None)
         found: Counter[str] = Counter()
         stream = self._streams.get(key)
-        if str(record["direction"]).endswith(_END):
+        if record["direction"] in STREAM_ENDS:
             if stream is not None:
                 found.update(self._streams.pop(key).close())
         else:

@@ -18,8 +18,8 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
 import orjson
 
+from otel_wirecap.capture.record import STREAM_CHUNKS
 from otel_wirecap.errors import CaptureFileError, ConfigurationError, QueryError
-from otel_wirecap.reading.flows import STREAM_CHUNKS
 from otel_wirecap.reading.summaries import document
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_wirecap.reading.flows import (
-    ENDS,
+from otel_wirecap.capture.record import (
     REQUESTS,
     STREAM_CHUNKS,
     STREAM_ENDS,
@@ -23,6 +22,7 @@ from otel_wirecap.reading.flows import (
     WEBSOCKET_MESSAGE,
     WEBSOCKET_START,
 )
+from otel_wirecap.reading.flows import ENDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

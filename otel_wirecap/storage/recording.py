@@ -103,6 +103,7 @@ class ProcessRecording:
             hold_ns=self.hold_ns,
             most_chunks=config.capture_max_entries_per_flush,
             most_unredacted_bytes=min(MOST_UNREDACTED_BYTES, config.capture_max_queue_bytes // 8),
+            max_imported_bytes=config.capture_max_queue_bytes // 4,
             on_end=on_end,
             on_failure=on_failure,
         )

@@ -23,6 +23,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from otel_wirecap.capture.formats.jsonl import JSONLines
+from otel_wirecap.capture.record import STREAM_CHUNKS, WEBSOCKET_MESSAGE
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.log import warn_once
 from otel_wirecap.storage.system_records import shortened
@@ -47,7 +48,7 @@ MOST_CHUNKS = 100
 """On one span, which keeps 128 events by default and loses the first ones over it."""
 
 _NOT_TOLD = "a payload is left out of telemetry: %s"
-_CHUNKS = frozenset({"stream_chunk", "outbound_stream_chunk", "websocket_message"})
+_PARTS = STREAM_CHUNKS | {WEBSOCKET_MESSAGE}
 
 
 @dataclasses.dataclass(slots=True)
@@ -118,7 +119,7 @@ class Payloads:
     def _add_event(self, span: CaptureSpan, record: Record, told: _Document | None) -> None:
         carried = span.carried
         room = min(MOST_RECORD_BYTES, MOST_SPAN_BYTES - carried.bytes)
-        if record.direction in _CHUNKS:
+        if record.direction in _PARTS:
             if carried.chunks >= MOST_CHUNKS or room < LEAST_RECORD_BYTES:
                 carried.left_out += 1
                 return

@@ -68,6 +68,47 @@ def test_a_text_that_cannot_be_redacted_becomes_the_marker(kind: str) -> None:
     assert told_by(TEXTS[kind]) == (MARKER, {"withheld": 1})
 
 
+@pytest.mark.parametrize("kind", ["url", "error_text", "close_reason", "name", "reason"])
+def test_a_text_whose_prompts_cannot_be_masked_becomes_the_marker(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for masking in ("text_without_prompts", "name_without_prompts", "url_without_prompts"):
+        monkeypatch.setattr(gate_module, masking, None)
+    counts: dict[str, int] = {}
+    assert TEXTS[kind](Gate(Rules(prompts=True)), counts) == MARKER
+    assert counts["withheld"] == 1
+
+
+@pytest.mark.parametrize("document", [b"[1]", b"{", b'"x"', b"1", b"null"])
+def test_annotations_that_are_no_object_are_none(document: bytes) -> None:
+    assert Gate().annotations(document) == {}
+
+
+NO_TEXT = "abc123\udcff456\ud800"
+"""As Python spells bytes that are no text."""
+
+
+@pytest.mark.parametrize("mode", ["on", "headers-only", "off"])
+@pytest.mark.parametrize("prompts", [True, False])
+def test_nothing_raises_for_what_is_no_text(prompts: bool, mode: Any) -> None:
+    gate, counts = Gate(Rules(mode=mode, prompts=prompts), known_values=[NO_TEXT]), dict[str, int]()
+    gate.replace_known_values([NO_TEXT])
+    gate.learn(gate.named_secrets([("authorization", NO_TEXT), ("cookie", NO_TEXT)], f"key={NO_TEXT}"))
+    for text in (gate.url, gate.error_text, gate.close_reason, gate.name, gate.label):
+        assert isinstance(text(NO_TEXT, counts), str)
+    gate.reason(200, NO_TEXT, counts)
+    assert len(gate.headers([(NO_TEXT, NO_TEXT)], counts)) == 1
+    gate.message(NO_TEXT)
+    gate.system(NO_TEXT)
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b", NO_TEXT):
+        gate.body(NO_TEXT, kind, is_json=False)
+    gate.facts(ExchangeFacts(outcome="error", url=NO_TEXT, error=NO_TEXT, method=NO_TEXT))
+    one = record(NO_TEXT, url=NO_TEXT, error={"message": NO_TEXT})
+    gate.record(one)
+    chunk = record(NO_TEXT)
+    chunk.direction = "stream_chunk"
+    records = gate.records()
+    assert len([*records.feed(chunk, 9), *records.close()]) == 1
+
+
 @pytest.mark.usefixtures("broken")
 def test_what_is_larger_and_cannot_be_redacted_is_withheld() -> None:
     gate, counts = Gate(), dict[str, int]()

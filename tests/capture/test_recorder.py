@@ -31,7 +31,10 @@ from otel_wirecap.capture.events import (
 from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.formats import JSONLines
+from otel_wirecap.capture.imported import record_of
 from otel_wirecap.capture.record import METADATA_KEYS, Record
+from otel_wirecap.capture.redaction.gate import Gate
+from otel_wirecap.capture.redaction.passing import MAX_STREAMS
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.config import load_config
 from otel_wirecap.storage.recording import ProcessRecording
@@ -576,21 +579,102 @@ def test_an_exception_of_aws_within_a_stream_is_told_on_both_legs() -> None:
     assert [end["metadata"]["error"] for end in ends] == [told, told]
 
 
-@pytest.mark.parametrize("is_over", [False, True])
-def test_a_stream_from_elsewhere_is_written_though_its_end_is_missing(is_over: bool) -> None:
-    desk = Desk()
-    recorder = desk.process.recorder
-    whole(desk, post(b"{}"), b"{}")
-    told = desk.records()[0]
-    desk.lines.clear()
-    for number, text in enumerate(("sk-", "proj-" + "Ab1" * 12)):
-        metadata = {"leg": "backend", "exchange_id": "ex_9", "chunk_number": number + 1}
-        chunk = {"direction": "stream_chunk", "content_type": "text", "payload": text, "metadata": metadata}
-        recorder.feed((EventKind.DOCUMENT, None, 10 * NS, json.dumps(told | chunk), 0))
-    recorder.tick(11 * NS, everything=True)
-    assert desk.lines == []  # what is flushed is what may leave
-    if is_over:
-        recorder.close(11 * NS)
+def chunk_from_elsewhere(exchange: str, number: int, text: str, flow: str = "req_9") -> str:
+    """A chunk's record, as a finished span carries it."""
+    return json.dumps({
+        "timestamp_iso": "2026-01-01T00:00:00.000000+00:00", "timestamp_unix": 1767225600.0,
+        "direction": "stream_chunk", "source": "proxy", "destination": "openai", "session_id": None,
+        "backend": "openai", "model": "m", "key_name": None, "content_type": "text", "content_length": len(text),
+        "payload": text,
+        "metadata": {"leg": "backend", "exchange_id": exchange, "request_id": flow, "chunk_number": number},
+    })  # fmt: skip
+
+
+class FromElsewhere:
+    """A recorder that takes records from elsewhere, and what it wrote."""
+
+    def __init__(self, **options: Any) -> None:
+        self._desk = Desk(**options)
+        self.recorder = self._desk.process.recorder
+
+    def take(self, now: int, exchange: str, number: int, text: str, flow: str = "req_9") -> None:
+        document = chunk_from_elsewhere(exchange, number, text, flow)
+        self.recorder.feed((EventKind.DOCUMENT, None, now, document, len(document)))
+
+    @property
+    def written(self) -> list[tuple[str, Any, str | None]]:
+        """Of each record the exchange, the payload and why it is incomplete."""
+        found = [json.loads(line) for line in self._desk.lines]
+        return [(one["metadata"]["exchange_id"], one["payload"], one["metadata"].get("incomplete")) for one in found]
+
+
+REST = "Ab1" * 12
+
+
+def test_a_stream_from_elsewhere_is_written_though_its_end_is_missing() -> None:
+    desk = FromElsewhere()
+    desk.take(10 * NS, "ex_9", 1, "sk-")
+    desk.take(10 * NS, "ex_9", 2, "proj-" + REST)
+    assert desk.written == []
+    assert desk.recorder.held()[1] == 2
+    desk.recorder.close(11 * NS)
+    assert desk.written == [("ex_9", "[REDACTED]", None), ("ex_9", "", None)]
+    assert desk.recorder.held() == (0, 0)
+
+
+@pytest.mark.parametrize("is_flushed", [True, False])
+def test_a_piece_from_elsewhere_that_cannot_wait_is_withheld_and_the_search_goes_on(is_flushed: bool) -> None:
+    desk = FromElsewhere()
+    desk.take(10 * NS, "ex_9", 1, "sk-proj-" + REST[:9])
+    size, number = desk.recorder.held()
+    assert (size > 300, number) == (True, 1)
+    if is_flushed:
+        desk.recorder.tick(11 * NS, everything=True)
     else:
-        recorder.tick(15 * NS)
-    assert [json.loads(line)["payload"] for line in desk.lines] == ["[REDACTED]", ""]
+        desk.recorder.tick(14 * NS)
+        assert desk.written == []
+        desk.recorder.tick(16 * NS)
+    assert desk.written == [("ex_9", None, "withheld")]
+    assert desk.recorder.held() == (0, 0)
+    desk.take(17 * NS, "ex_9", 2, REST[9:] + " and so on. ")
+    desk.recorder.close(18 * NS)
+    assert desk.written[1:] == [("ex_9", " and so on. ", None)]
+
+
+def test_records_from_elsewhere_wait_no_longer_while_others_come() -> None:
+    desk = FromElsewhere()
+    for number in range(1, 16):
+        desk.take(number * NS, "ex_9", number, "sk-" if number == 1 else "a")
+        desk.recorder.tick(number * NS)
+    assert len(desk.written) >= 9
+
+
+def test_records_of_other_flows_do_not_wait_for_an_open_stream() -> None:
+    desk = FromElsewhere()
+    desk.take(NS, "ex_9", 1, "sk-")
+    for number in range(1, 4):
+        desk.take(NS, "ex_8", number, "one. ", "req_8")
+    desk.take(NS, "ex_7", 1, "two. ")  # of the flow that waits: its order stays
+    assert [exchange for exchange, _, _ in desk.written] == ["ex_8"] * 3
+    desk.recorder.close(2 * NS)
+    assert desk.written[3:] == [("ex_9", "sk-", None), ("ex_7", "two. ", None)]
+
+
+def test_what_waits_of_records_from_elsewhere_is_bounded() -> None:
+    desk = FromElsewhere(capture_max_queue_bytes=1 << 18)
+    for number in range(1000):
+        desk.take(NS, f"ex_{number:x}", 1, "sk-", f"req_{number:x}")
+        assert desk.recorder.held()[0] <= 1 << 16
+    assert len(desk.written) > 500
+
+
+def test_streams_that_never_have_a_piece_leave_nothing_behind() -> None:
+    redaction = Gate().records()
+    for number in range(2000):
+        record = record_of(chunk_from_elsewhere(f"ex_{number:x}", 1, "sk-"))
+        record.direction = "stream_start" if number % 2 else "stream_chunk"
+        redaction.feed(record, 9)
+        assert len(redaction._types) <= MAX_STREAMS
+        assert len(redaction._streams) <= MAX_STREAMS
+    redaction.close()
+    assert (redaction._types, redaction._streams, redaction.held_records) == ({}, {}, 0)

@@ -699,11 +699,11 @@ def test_a_stream_that_nothing_waits_for_any_longer_tells_nothing_of_what_follow
     changed = [start, first | {"payload": pieces[0]}, second | {"payload": pieces[1]}]
     lines = [json.dumps(record, separators=(",", ":")) for record in changed]
     gate = gate_of(load_config({"capture_redact_prompts": True}, {}))
-    redaction, form, told = gate.records(most_held=1), JSONLines(), []
+    redaction, form, told = gate.records(max_held_bytes=max(map(len, lines))), JSONLines(), []
     for line in [*(line.encode() for line in lines[:2]), *others, lines[2].encode()]:
         told += redaction.feed(form.decode(line), len(line))
     told += redaction.close()
-    assert [record.payload for record in told if record.direction == "stream_chunk"][-1] == "[REDACTED]"
+    assert [record.payload for record in told if record.direction == "stream_chunk"][-1] == '[REDACTED]"[REDACTED]'
     assert not any(marker in repr(told) for marker in said.markers.values())
 
 
@@ -844,3 +844,36 @@ def test_what_another_tool_has_under_the_name_of_the_fingerprint_is_a_secret(
     capture.write_text(json.dumps(record) + "\n")
     assert main(["export", "--to", "jsonl", "--no-index", str(capture), "-o", str(out)]) == 0
     assert json.loads(out.read_bytes())["metadata"]["credential"] == "[REDACTED]"
+
+
+NO_HEADERS = ([["x"]], [1, 2], [None], [[["a"], {}]], [[]], {"a": [1]}, "x", 5)
+
+
+@pytest.mark.parametrize("direction", ["outbound_request", "stream_start", "inbound_response", "websocket_start"])
+@pytest.mark.parametrize("way", ["export", "import"])
+def test_a_record_whose_headers_are_none_lets_no_secret_leave(
+    way: str, direction: str, recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = Said()
+    record = json.loads(lines_of(recorded.plain.read_bytes(), "json_bodies")[0])
+    lines = []
+    for number, headers in enumerate(NO_HEADERS):
+        text = f"it is {said.secret(f'{number}', SHAPE)}"
+        facts = {**record["metadata"], "headers": headers, "seq": number}
+        other = {"direction": direction, "content_type": "text", "payload": text, "metadata": facts}
+        lines += [
+            json.dumps({**record, **other}),
+            json.dumps({**record, "metadata": {**record["metadata"], "seq": number + 100}}),
+        ]
+    capture, telemetry, out = (tmp_path / name for name in ("capture.log", "otlp.json", "out"))
+    if way == "export":
+        capture.write_text("\n".join(lines) + "\n")
+        assert main(["export", "--to", "jsonl", "--no-index", str(capture), "-o", str(out)]) == 0
+    else:
+        monkeypatch.setenv(environment_variable("capture_writer"), "thread")
+        carried = [{"eventName": "wirecap.record", "body": {"stringValue": line}} for line in lines]
+        telemetry.write_text(json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": carried}]}]}))
+        assert main(["import", str(telemetry), "-o", str(out)]) == 0
+    left = out.read_bytes()
+    assert left.count(f'"direction":"{direction}"'.encode()) >= len(NO_HEADERS)
+    assert not any(leaks(left, text.word) for text in said.texts.values())

@@ -206,6 +206,25 @@ def test_a_record_longer_than_a_file_is_shortened_and_says_so(tmp_path: Path) ->
     assert set(answer["payload"]) == {"\x01"}
 
 
+def test_what_is_flushed_is_in_the_file_though_a_stream_from_elsewhere_has_not_ended(tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path)
+    try:
+        for number in range(50):
+            metadata = {"exchange_id": f"ex_{number:x}", "request_id": f"req_{number:x}", "chunk_number": 1}
+            record = {
+                "timestamp_unix": 1767225600.0, "direction": "stream_chunk", "source": "proxy", "destination": "openai",
+                "session_id": None, "backend": "openai", "model": "m", "key_name": None, "content_type": "text",
+                "content_length": 3, "payload": "sk-" if number == 0 else "a. ", "metadata": metadata,
+            }  # fmt: skip
+            assert writer.put_document(json.dumps(record))
+        assert writer.flush()
+        assert sum(record["direction"] == "stream_chunk" for record in records(path)) == 50
+        assert writer.stats().waiting_events == 0
+    finally:
+        writer.close()
+
+
 def test_a_broken_event_costs_one_gap_and_no_other_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path)

@@ -76,7 +76,8 @@ def _communication(record: Record) -> tuple[str | None, str]:
     known = _DIRECTIONS.get(record.direction)
     if known is not None:
         return known
-    sender = record.metadata.get("websocket", {}).get("from")
+    websocket = record.metadata.get("websocket")
+    sender = websocket.get("from") if isinstance(websocket, dict) else None  # another tool's may be anything
     if sender is None:  # about the capture itself
         return None, record.direction
     asking = "client" if record.metadata.get("leg") == "client" else "proxy"

@@ -5,6 +5,8 @@ gate        what everything that leaves goes through, and all that the rest of t
 bodies      bodies by what they are: JSON, forms, texts, bytes
 streams     what a stream goes through, the masking of prompts included; fails closed
 records     records that are there already: exported ones, and those from elsewhere
+passing     the same one after another, in order, their streams as streams
+passed      what comes of something: what is left, or that it is withheld
 finder      what is secret in files, for ``scan``
 
 redactor    the search: texts, JSON documents, bytes, headers, URLs; each call looks at one whole text

@@ -7,7 +7,8 @@ within; nothing outside of this package knows its other modules.
 Invariants:
 
 - What may leave comes back unchanged, as the very same object where that is cheap to tell.
-- Nothing that fails raises: a text becomes the marker, anything larger is withheld, and that is counted.
+- Nothing that fails raises: a text becomes the marker, anything larger is withheld, and that is counted. Parts of a
+  record (``misplaced``, ``added``, ``metadata``) do raise: ``record``, which asks for them, then withholds all of it.
 - What was masked before stays as it is, and is not counted again.
 - One thread uses a gate.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from http.client import responses
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -27,7 +28,8 @@ from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.redaction.bodies import redact_body, redact_json, redact_text
 from otel_wirecap.capture.redaction.finder import Finder, FoundInStream
 from otel_wirecap.capture.redaction.names import named_secrets
-from otel_wirecap.capture.redaction.passing import MOST_HELD, RecordRedaction
+from otel_wirecap.capture.redaction.passed import WITHHELD, Passed, withheld
+from otel_wirecap.capture.redaction.passing import MAX_HELD_BYTES, RecordRedaction
 from otel_wirecap.capture.redaction.prompts import (
     headers_without_prompts,
     name_without_prompts,
@@ -70,37 +72,10 @@ __all__ = [
 FAILED: Final = "a message that could not be redacted"
 """What stands for a message of an error or a log that cannot be told."""
 
-WITHHELD: Final = "withheld"
-"""What is counted, and told as the reason, where something could not be redacted."""
-
 _TEXTS_OF_FACTS: Final = (
     "method", "http_version", "user_agent", "client_host", "backend", "key_name", "session_id", "requested_model",
     "answered_model",
 )  # fmt: skip
-
-
-class Passed(NamedTuple):
-    """What the gate let through.
-
-    Attributes:
-        payload: what is left; None where it is withheld.
-        counts: rule to number of markers, for ``metadata.redactions``.
-        withheld: it could not be redacted.
-    """
-
-    payload: RawJSON | str | bytes | None
-    counts: dict[str, int]
-    withheld: bool = False
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What a record's metadata say of it, beside the counts."""
-        return {"incomplete": WITHHELD} if self.withheld else {}
-
-
-def withheld() -> Passed:
-    """Nothing, for what could not be redacted."""
-    return Passed(None, {WITHHELD: 1}, withheld=True)
 
 
 class Gate:
@@ -236,9 +211,9 @@ class Gate:
 
     def error_text(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """What an error says: it may quote a URL, a body, anything, and so is a prompt as a whole."""
-        if self._masks_prompts:
-            return text if text == CAPTURE_FAILURE.message else text_without_prompts(text, counts)
         try:
+            if self._masks_prompts:
+                return text if text == CAPTURE_FAILURE.message else text_without_prompts(text, counts)
             return self._redactor.text_with_urls(text, counts, credentials)
         except Exception:  # noqa: BLE001  # fail closed
             return _failed(counts)
@@ -281,10 +256,9 @@ class Gate:
         Nothing is left of one that cannot be redacted.
         """
         try:
-            told = redact_json(document, self._redactor, {}, credentials).value()
+            return dict(redact_json(document, self._redactor, {}, credentials).value())
         except Exception:  # noqa: BLE001  # fail closed
             return {}
-        return dict(told)
 
     # -- what leaves elsewhere -------------------------------------------------------------------------------------
 
@@ -319,19 +293,20 @@ class Gate:
         counts: dict[str, int] = {}
         try:
             redact_record(record, self, counts)
+            add_redactions(record, counts)
         except Exception:  # noqa: BLE001  # fail closed
             withhold_record(record)
             return False
-        add_redactions(record, counts)
         return True
 
-    def records(self, most_held: int = MOST_HELD) -> RecordRedaction:
+    def records(self, max_held_bytes: int = MAX_HELD_BYTES, *, by_flow: bool = False) -> RecordRedaction:
         """What the records of a capture, or of telemetry, go through one after another: each as a whole, streams too.
 
         Args:
-            most_held: bytes of records that may wait for what a stream says next.
+            max_held_bytes: of records that may wait for what a stream says next.
+            by_flow: records wait only for those of their own flow; else all keep their order.
         """
-        return RecordRedaction(self, most_held)
+        return RecordRedaction(self, max_held_bytes, by_flow=by_flow)
 
     def system(self, content: RawJSON | str | bytes) -> Passed:
         """What a capture says of itself: secrets go, such as one in a backend's name; prompts are not said there."""
@@ -347,18 +322,26 @@ class Gate:
         """What stands in a record in place of something of another type, so that it may be anything: no string stays.
 
         Raises:
-            Exception: it cannot be redacted; as the next two, whose callers withhold the record.
+            Exception: it cannot be redacted.
         """
         return texts_masked(value, counts) if self._masks_prompts else value
 
     def added(self, value: Any, counts: dict[str, int]) -> Any:
-        """What another tool added to a record: it may repeat a body, and so is masked as one."""
+        """What another tool added to a record: it may repeat a body, and so is masked as one.
+
+        Raises:
+            Exception: it cannot be redacted.
+        """
         if not self._masks_prompts:
             return value
         return orjson.loads(without_prompts(orjson.dumps(value), "application/json", counts))
 
     def metadata(self, document: bytes, counts: dict[str, int]) -> bytes:
-        """A record's metadata, a JSON document whose parts have been through their methods: secrets in the rest."""
+        """A record's metadata, a JSON document whose parts have been through their methods: secrets in the rest.
+
+        Raises:
+            Exception: it cannot be redacted.
+        """
         return self._redactor.json(document, counts)
 
     def message(self, text: str) -> str:

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
-from otel_wirecap.capture.record import METADATA_KEYS, Payload, RawJSON, Record, body_type
+from otel_wirecap.capture.record import (
+    DIRECTIONS,
+    METADATA_KEYS,
+    WEBSOCKET_MESSAGE,
+    WEBSOCKET_START,
+    Payload,
+    RawJSON,
+    Record,
+    body_type,
+)
+from otel_wirecap.capture.redaction.passed import withheld
 from otel_wirecap.capture.redaction.spans import add_counts
 
 if TYPE_CHECKING:
@@ -48,6 +58,8 @@ _IDS: Final[tuple[str, ...]] = (
     "chunk_bytes",
 )
 
+_ID: Final = re.compile(r"(?:client|backend|(?:req|ex)_[0-9a-f]{1,32}|[0-9a-f]{1,16})")
+_DIRECTION: Final = re.compile("|".join([*sorted(DIRECTIONS), "system_[a-z]{1,16}"]))
 _FINGERPRINT: Final = re.compile(r"[a-z2-7]{16}")
 
 Redacted = TypeVar("Redacted")
@@ -62,6 +74,8 @@ def redact_record(record: Record, gate: Gate, counts: dict[str, int]) -> None:
     Raises:
         Exception: it cannot be redacted.
     """
+    if not isinstance(record.content_length, int) or not isinstance(record.direction, str):
+        raise TypeError("no length, or no direction")
     record.payload = _payload(record, gate, counts)  # its type is told by headers that may be masked
     record.metadata = _metadata(record.metadata, gate, counts)
     for name in _LABELS:
@@ -72,27 +86,51 @@ def redact_record(record: Record, gate: Gate, counts: dict[str, int]) -> None:
 
 
 def withhold_record(record: Record) -> None:
-    """Leaves nothing of a record that could not be redacted but what it was and when."""
+    """Leaves nothing of a record that could not be redacted but what it was and when; whatever it has, nothing raises.
+
+    Nothing of what stays has been through the gate: so it is only what has the form of our own ids and numbers.
+    """
+    told = record.metadata if isinstance(record.metadata, dict) else {}
     record.payload = None
     record.source = record.destination = record.backend = ""
     record.session_id = record.model = record.key_name = None
-    kept = {name: record.metadata[name] for name in _IDS if name in record.metadata}
-    record.metadata = {**kept, "incomplete": "withheld", "redactions": {"withheld": 1}}
+    if not (isinstance(record.direction, str) and _DIRECTION.fullmatch(record.direction)):
+        record.direction = ""
+    if not isinstance(record.content_length, int):
+        record.content_length = 0
+    kept = {name: told[name] for name in _IDS if name in told and _is_id(told[name])}
+    nothing = withheld()
+    record.metadata = {**kept, **nothing.facts, "redactions": nothing.counts}
+
+
+def withhold_payload(record: Record) -> None:
+    """Leaves a record, the rest of which has been through the gate, without its payload."""
+    nothing = withheld()
+    record.payload = nothing.payload
+    record.metadata |= nothing.facts
+    add_redactions(record, nothing.counts)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, str) and _ID.fullmatch(value) is not None)
 
 
 def add_redactions(record: Record, counts: Mapping[str, int]) -> None:
     """Adds to what a record says was masked in it."""
     if counts:
         before = record.metadata.get("redactions")
-        told = dict(before) if isinstance(before, dict) else {}
+        counted = before.items() if isinstance(before, dict) else ()
+        told = {rule: count for rule, count in counted if isinstance(count, int)}
         add_counts(told, counts)
         record.metadata["redactions"] = told
 
 
 def _payload(record: Record, gate: Gate, counts: dict[str, int]) -> Payload:
     payload = record.payload
-    if not isinstance(payload, RawJSON | str | bytes):
-        return payload
+    if payload is None:
+        return None
+    if not isinstance(payload, RawJSON | str | bytes):  # another tool's, whose ``content_type`` says something else
+        payload = RawJSON(orjson.dumps(payload))
     if record.direction.startswith("system_"):
         passed = gate.system(payload)
     else:
@@ -113,9 +151,9 @@ def _payload(record: Record, gate: Gate, counts: dict[str, int]) -> Payload:
 def _content_type(record: Record, *, is_json: bool) -> str:
     if record.metadata.get("assembled") is True:
         return "application/json"
-    if record.direction == "websocket_message":
+    if record.direction == WEBSOCKET_MESSAGE:
         return ""
-    if record.direction == "websocket_start":  # with the body of an answer that refuses it
+    if record.direction == WEBSOCKET_START:  # with the body of an answer that refuses it
         return body_type(record.metadata, "response_headers")
     if record.direction.endswith("_chunk"):
         return "" if is_json else "text/plain"
@@ -127,7 +165,7 @@ def _metadata(metadata: Mapping[str, Any], gate: Gate, counts: dict[str, int]) -
     if told.get(INFERRED) is True:
         # What another tool added is no annotation of the application's: it may repeat a body.
         added = {name: value for name, value in told.items() if name not in METADATA_KEYS and name != INFERRED}
-        told |= _again(lambda found: gate.added(added, found), added, counts)
+        told |= _redacted(lambda found: gate.added(added, found), added, counts)
     fingerprint = fingerprint_in(told)
     document = orjson.dumps({**told, "credential": None} if fingerprint else told)
     redacted = gate.metadata(document, counts)
@@ -159,15 +197,15 @@ def _member(name: str, value: Any, metadata: Mapping[str, Any], gate: Gate, coun
     if not isinstance(value, str):
         return _misplaced(value, gate, counts)
     if name == "url":
-        return _again(lambda found: gate.url(value, found), value, counts)
+        return _redacted(lambda found: gate.url(value, found), value, counts)
     if name == "reason":
-        return _again(lambda found: gate.reason(metadata.get("status_code"), value, found), value, counts)
+        return _redacted(lambda found: gate.reason(metadata.get("status_code"), value, found), value, counts)
     return value
 
 
 def _part(name: str, value: Any, gate: Gate, counts: dict[str, int]) -> Any:
     if name == "close_reason" and isinstance(value, str):
-        return _again(lambda found: gate.close_reason(value, found), value, counts)
+        return _redacted(lambda found: gate.close_reason(value, found), value, counts)
     if isinstance(value, str) and name in _TEXTS_OF_MAPS:
         return value
     return _misplaced(value, gate, counts)
@@ -184,7 +222,7 @@ def _headers(headers: Any, gate: Gate, counts: dict[str, int]) -> Any:
 
 def _header(header: list[str], gate: Gate, counts: dict[str, int]) -> list[str]:
     name, value = header
-    return _again(lambda found: gate.headers([(name, value)], found)[0], header, counts)
+    return _redacted(lambda found: gate.headers([(name, value)], found)[0], header, counts)
 
 
 def _value(name: str, value: Any, gate: Gate, counts: dict[str, int]) -> Any:
@@ -201,13 +239,13 @@ def _error(error: Any, gate: Gate, counts: dict[str, int]) -> Any:
 def _name(value: Any, gate: Gate, counts: dict[str, int]) -> Any:
     if not isinstance(value, str):
         return _misplaced(value, gate, counts)
-    return _again(lambda found: gate.name(value, found), value, counts)
+    return _redacted(lambda found: gate.name(value, found), value, counts)
 
 
 def _text(value: Any, gate: Gate, counts: dict[str, int]) -> Any:
     if not isinstance(value, str):
         return _misplaced(value, gate, counts)
-    return _again(lambda found: gate.error_text(value, found), value, counts)
+    return _redacted(lambda found: gate.error_text(value, found), value, counts)
 
 
 def _label(value: Any, gate: Gate, counts: dict[str, int]) -> Any:
@@ -221,11 +259,11 @@ def _label(value: Any, gate: Gate, counts: dict[str, int]) -> Any:
 
 
 def _misplaced(value: Any, gate: Gate, counts: dict[str, int]) -> Any:
-    return _again(lambda found: gate.misplaced(value, found), value, counts)
+    return _redacted(lambda found: gate.misplaced(value, found), value, counts)
 
 
-def _again(redact: Callable[[dict[str, int]], Redacted], before: Redacted, counts: dict[str, int]) -> Redacted:
-    """What ``redact`` makes of something; what had been masked before is not counted."""
+def _redacted(redact: Callable[[dict[str, int]], Redacted], before: Redacted, counts: dict[str, int]) -> Redacted:
+    """What ``redact`` makes of something; markers of before are not counted again."""
     found: dict[str, int] = {}
     after = redact(found)
     if after != before:
