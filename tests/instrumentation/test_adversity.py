@@ -92,8 +92,8 @@ def test_a_hook_that_fails_before_its_exchange_begins_leaves_a_gap(
     call(answers)
     otel_wirecap.uninstrument()
     _, gap, stop = all_records(capture_file)
-    assert gap["payload"] == {"lost_events": 1, "reason": "capture_failure", "error": "ZeroDivisionError"}
-    assert stop["payload"]["lost_events"] == 1
+    assert gap["payload"] == {"lost_exchanges": 1, "reason": "capture_failure", "error": "ZeroDivisionError"}
+    assert (stop["payload"]["lost_events"], stop["payload"]["lost_exchanges"]) == (0, 1)
 
 
 def test_a_location_that_leads_nowhere_costs_the_response_nothing(captured: Finish) -> None:

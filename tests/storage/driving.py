@@ -70,7 +70,7 @@ class Gateway:
         writer.observe_exchanges(gateway)
         return gateway
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, _exchange_id: str | None, error: Exception) -> None:
         self.failures.append(error)
 
     def ended_unrecorded(self, exchange_id: str, now_ns: int, outcome: Outcome) -> None:
