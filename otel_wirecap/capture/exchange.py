@@ -68,7 +68,7 @@ class Host(Protocol):
         """An exchange that ``wants_end`` is over, and no writer will answer its end."""
 
     def failed(self, exchange_id: str | None, error: Exception, /) -> None:
-        """Something of ours went wrong, so that an exchange is not captured, or no further; None: before it had an id."""
+        """Something of ours went wrong, and an exchange is not captured, or no further; None before it has an id."""
 
 
 class Flow:
