@@ -89,10 +89,10 @@ class Pump:
         """All that is to be sent now."""
         is_closed = self._queue.closed  # nothing is put, or refused, after that
         requests = [self._unasked.popleft() for _ in range(len(self._unasked))]
-        if is_closed:
-            yield from self._ledger.take_untold(most_being_told=sys.maxsize)
-        else:  # one that has lost the hope of writing would get more for ever
-            yield from self._ledger.take_untold(most_being_told=MAX_BEING_TOLD if requests else 0)
+        if self._ledger.has_untold:
+            # A writer that cannot write would be sent more and more for ever.
+            most = sys.maxsize if is_closed else MAX_BEING_TOLD if requests else 0
+            yield from self._ledger.take_untold(most_being_told=most)
         while events := self._queue.take(MAX_BATCH_EVENTS):
             for event in events:
                 if event[0] == _END:

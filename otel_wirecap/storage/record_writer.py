@@ -89,6 +89,7 @@ class RecordWriter:
         self._events: collections.deque[list[Event]] = collections.deque()
         self._next = 0  # of the first batch
         self._losses: list[Loss] = []  # of the host's, that have no gap yet
+        self._losses_came = 0  # before those of one kind became one
         self._gaps: collections.deque[tuple[int, list[CaptureOutput], int]] = collections.deque()
         self._requests: list[FlushRequest] = []
         self._close: Close | None = None
@@ -148,6 +149,7 @@ class RecordWriter:
             self._events.append(message)
         elif isinstance(message, Loss):
             self._losses.append(message)
+            self._losses_came += 1
         elif isinstance(message, FlushRequest):
             self._requests.append(message)
         else:
@@ -330,15 +332,17 @@ class RecordWriter:
             )
         if not self._losses or (self._is_failing() and not last):
             return
-        losses, self._losses = self._losses, []
-        for loss in merged(losses):
+        self._losses = merged(self._losses)
+        while self._losses:
+            loss = self._losses.pop(0)
             self._lost.add(loss)
             self._record_gap(loss)
             if loss.reason == "queue_full":
                 self._refusals_over = now + self._config.capture_flush_interval
         number = self._sequence
         # A file that cannot be written may have left it out.
-        self._gaps.append((len(losses), [one for one in self.outputs if one.last_taken == number], number))
+        self._gaps.append((self._losses_came, [one for one in self.outputs if one.last_taken == number], number))
+        self._losses_came = 0
 
     def _recording_failed(self, exchange_id: str | None, error: Exception, *, events: int | None = None) -> None:
         """An error in our own code: told by a gap, and once for each kind in the log, without its text.
