@@ -312,6 +312,24 @@ def test_what_is_kept_of_losses_is_bounded_however_long_no_file_can_be_written()
     assert told.exchanges() == {"queue_full": put, "capture_failure": put}
 
 
+def test_who_sends_is_woken_for_losses_that_waited_for_others_to_be_told() -> None:
+    ledger = Ledger()
+    queue = EventQueue(ledger, max_bytes=MAX_BYTES)
+    pump = Pump(queue, ledger)
+    first, second = (Loss("capture_failure", exchanges=1, error=error) for error in ("KeyError", "TypeError"))
+    ledger.lose(first)
+    assert list(pump.messages()) == [first]
+    ledger.lose(second)
+    assert list(pump.messages()) == []
+    assert not queue._wake.is_set
+    pump.told(1)
+    assert queue._wake.is_set
+    assert list(pump.messages()) == [second]
+    queue._wake.clear()
+    pump.told(1)
+    assert not queue._wake.is_set
+
+
 @pytest.mark.parametrize(
     ("loss", "gap"),
     [
