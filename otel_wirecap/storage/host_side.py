@@ -131,7 +131,7 @@ class Pump:
 
     def told(self, losses: int) -> None:
         """See ``Answers``."""
-        self._ledger.told(losses)
+        self._ledger.gaps_written(losses)
         if self._ledger.has_untold:
             self._queue.wake()
 
@@ -172,7 +172,7 @@ class HostAnswers:
         self.observer: Observer | None = None
         self.settled = ledger.settled
         self.told = pump.told
-        self.lost = ledger.lost
+        self.lost = ledger.add_writer_loss
         self.stats = ledger.take_stats
         self.system_record = owner.system_record
         self.wrote = owner.wrote

@@ -132,7 +132,7 @@ class _Total:
         self.events = self.records = self.exchanges = self.bytes = 0
 
 
-class Losses:
+class LossTotals:
     """What is lost, by reason and unit."""
 
     def __init__(self) -> None:
@@ -188,7 +188,7 @@ class Ledger:
         self._refused_told = 0, 0, 0
         self._sent = self._settled = self._died = 0
         self._held = _NOTHING
-        self._losses = Losses()
+        self._totals = LossTotals()
         self._untold: collections.deque[Loss] = collections.deque()
         self._being_told: collections.deque[Loss] = collections.deque()
         self._stats: WriterStats | None = None
@@ -204,10 +204,10 @@ class Ledger:
         if self._refused_since_ns is None:
             self._refused_since_ns = now_ns
 
-    def lose(self, loss: Loss) -> None:
+    def add_host_loss(self, loss: Loss) -> None:
         """Something is lost that no writer knows of: it is told by the next ``system_gap``."""
         with self.lock:
-            self._losses.add(loss)
+            self._totals.add(loss)
             self._untold.append(loss)
             if len(self._untold) > MAX_UNTOLD:
                 self._untold.extend(merged(dataclasses.replace(one, exchange_id=None) for one in self._pop_untold()))
@@ -246,7 +246,7 @@ class Ledger:
         return bool(self._untold) or self.refused_events > self._refused_told[0]
 
     def take_untold(self, *, most_being_told: int = 0) -> list[Loss]:
-        """Losses that are to be told now. They count as being told until ``told`` or ``writer_gone``.
+        """Losses that are to be told now. They count as being told until ``gaps_written`` or ``writer_gone``.
 
         Args:
             most_being_told: none are taken where more than so many are being told already.
@@ -264,16 +264,16 @@ class Ledger:
             self._being_told += taken
             return taken
 
-    def told(self, count: int) -> None:
+    def gaps_written(self, count: int) -> None:
         """The gaps of so many losses, the first that were taken, are in a file."""
         with self.lock:
             for _ in range(min(count, len(self._being_told))):
                 self._being_told.popleft()
 
-    def lost(self, loss: Loss) -> None:
+    def add_writer_loss(self, loss: Loss) -> None:
         """The writer has lost something, and tells it itself."""
         with self.lock:
-            self._losses.add(loss)
+            self._totals.add(loss)
 
     def take_stats(self, stats: WriterStats) -> None:
         """The writer's counters as they are now."""
@@ -301,7 +301,7 @@ class Ledger:
                 # The numbers were those of the writer that is no more.
                 self._untold.extend(dataclasses.replace(one, first_seq=None, last_seq=None) for one in held.left_out)
                 self._being_told.appendleft(loss)
-                self._losses.add(loss)
+                self._totals.add(loss)
             self._untold.extendleft(reversed(self._being_told))
             self._being_told.clear()
             if self._stats is not None:
@@ -329,7 +329,7 @@ class Ledger:
             nothing_yet: what counts as long as no writer has told any counters.
         """
         told = (self._stats or nothing_yet).after(self._earlier)
-        losses = self._losses
+        losses = self._totals
         return CaptureStats(
             **{field.name: getattr(told.file, field.name) for field in dataclasses.fields(FileStats)},
             cbor=told.cbor,

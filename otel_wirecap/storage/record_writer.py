@@ -26,7 +26,7 @@ from otel_wirecap import native
 from otel_wirecap.capture.events import EventKind
 from otel_wirecap.errors import place_of
 from otel_wirecap.storage.channel import Close, FlushRequest
-from otel_wirecap.storage.ledger import Held, Loss, Losses, merged
+from otel_wirecap.storage.ledger import Held, Loss, LossTotals, merged
 from otel_wirecap.storage.output import make_outputs
 from otel_wirecap.storage.recording import ProcessRecording
 from otel_wirecap.storage.stats import WriterStats
@@ -88,8 +88,8 @@ class RecordWriter:
         )
         self._events: collections.deque[list[Event]] = collections.deque()
         self._next = 0  # of the first batch
-        self._losses: list[Loss] = []  # of the host's, that have no gap yet
-        self._losses_came = 0  # before those of one kind became one
+        self._host_losses: list[Loss] = []  # of the host's, that have no gap yet
+        self._host_losses_came = 0  # before those of one kind became one
         self._gaps: collections.deque[tuple[int, list[CaptureOutput], int]] = collections.deque()
         self._requests: list[FlushRequest] = []
         self._close: Close | None = None
@@ -99,7 +99,7 @@ class RecordWriter:
         self._unsettled_weight = 0
         self._sequence = 0
         self._sequence_at_stop = 0
-        self._lost = Losses()
+        self._totals = LossTotals()
         self._is_refusing = False
         self._refused_before = 0  # the log has said so
         self._refusals_over = 0.0
@@ -148,8 +148,8 @@ class RecordWriter:
         if isinstance(message, list):
             self._events.append(message)
         elif isinstance(message, Loss):
-            self._losses.append(message)
-            self._losses_came += 1
+            self._host_losses.append(message)
+            self._host_losses_came += 1
         elif isinstance(message, FlushRequest):
             self._requests.append(message)
         else:
@@ -293,12 +293,12 @@ class RecordWriter:
         totals = {
             "records": self._sequence + 1,
             "bytes": self.outputs[0].bytes + self.outputs[0].waiting_bytes,
-            "lost_events": sum(self._lost.events().values()),
+            "lost_events": sum(self._totals.events().values()),
         }
         for name, lost in (
-            ("lost_records", self._lost.records()),
-            ("lost_bytes", self._lost.bytes()),
-            ("lost_exchanges", self._lost.exchanges()),
+            ("lost_records", self._totals.records()),
+            ("lost_bytes", self._totals.bytes()),
+            ("lost_exchanges", self._totals.exchanges()),
         ):
             if lost:
                 totals[name] = sum(lost.values())
@@ -309,7 +309,7 @@ class RecordWriter:
 
     def _count(self, loss: Loss) -> None:
         """Something is lost here: the host counts it, too."""
-        self._lost.add(loss)
+        self._totals.add(loss)
         self._answers.lost(loss)
 
     def _record_gap(self, loss: Loss) -> None:
@@ -318,31 +318,31 @@ class RecordWriter:
     def _tell_losses(self, *, last: bool) -> None:
         """What the host lost has its gap when that can be written; the log says when refusals begin and end."""
         now = time.monotonic()
-        if self._is_refusing and not self._losses and now >= self._refusals_over:
+        if self._is_refusing and not self._host_losses and now >= self._refusals_over:
             self._is_refusing = False
-            refused = self._lost.events().get("queue_full", 0)
+            refused = self._totals.events().get("queue_full", 0)
             self._answers.log("%s: %d events were left out", self._path, refused - self._refused_before)
             self._refused_before = refused
-        elif not self._is_refusing and any(loss.reason == "queue_full" for loss in self._losses):
+        elif not self._is_refusing and any(loss.reason == "queue_full" for loss in self._host_losses):
             self._is_refusing = True
             self._answers.log(
                 "%s: events are left out: capture_max_queue_bytes (%d) is reached",
                 self._path,
                 self._config.capture_max_queue_bytes,
             )
-        if not self._losses or (self._is_failing() and not last):
+        if not self._host_losses or (self._is_failing() and not last):
             return
-        self._losses = merged(self._losses)
-        while self._losses:
-            loss = self._losses.pop(0)
-            self._lost.add(loss)
+        self._host_losses = merged(self._host_losses)
+        while self._host_losses:
+            loss = self._host_losses.pop(0)
+            self._totals.add(loss)
             self._record_gap(loss)
             if loss.reason == "queue_full":
                 self._refusals_over = now + self._config.capture_flush_interval
         number = self._sequence
         # A file that cannot be written may have left it out.
-        self._gaps.append((self._losses_came, [one for one in self.outputs if one.last_taken == number], number))
-        self._losses_came = 0
+        self._gaps.append((self._host_losses_came, [one for one in self.outputs if one.last_taken == number], number))
+        self._host_losses_came = 0
 
     def _recording_failed(self, exchange_id: str | None, error: Exception, *, events: int | None = None) -> None:
         """An error in our own code: told by a gap, and once for each kind in the log, without its text.

@@ -16,7 +16,7 @@ from otel_wirecap.capture.events import Event, EventKind
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.storage.channel import Close, Message
 from otel_wirecap.storage.host_side import HostAnswers, Pump
-from otel_wirecap.storage.ledger import MAX_BEING_TOLD, MAX_UNTOLD, Held, Ledger, Loss, Losses, merged
+from otel_wirecap.storage.ledger import MAX_BEING_TOLD, MAX_UNTOLD, Held, Ledger, Loss, LossTotals, merged
 from otel_wirecap.storage.queue import EventQueue, counted
 from otel_wirecap.storage.stats import FileStats, WriterStats
 
@@ -74,7 +74,7 @@ class Account(RuleBasedStateMachine):
         self.ends = self.answers.observer = Ends()
         self.put_events = self.accepted = self.refused = 0
         self.died_with = self.held_with_dead = self.taken_up = 0
-        self.in_file = Losses()
+        self.in_file = LossTotals()
         self.number = 0
         self.wanted: set[str] = set()
         self.host_losses = self.left_out = 0
@@ -111,7 +111,7 @@ class Account(RuleBasedStateMachine):
 
     @rule()
     def lose(self) -> None:
-        self.ledger.lose(Loss("capture_failure", exchanges=1))
+        self.ledger.add_host_loss(Loss("capture_failure", exchanges=1))
         self.host_losses += 1
 
     @rule()
@@ -274,7 +274,7 @@ def test_what_a_signal_handler_puts_while_something_is_refused_is_counted_too() 
 
     interrupting = threading.Thread(target=interrupt)
     interrupting.start()
-    told = Losses()
+    told = LossTotals()
     try:
         while inner < 300 and put < 3_000_000:
             for _ in range(1000):
@@ -282,7 +282,7 @@ def test_what_a_signal_handler_puts_while_something_is_refused_is_counted_too() 
             put += 1000
             for loss in ledger.take_untold():
                 told.add(loss)
-                ledger.told(1)
+                ledger.gaps_written(1)
     finally:
         is_over.set()
         interrupting.join()
@@ -300,12 +300,12 @@ def test_what_is_kept_of_losses_is_bounded_however_long_no_file_can_be_written()
     sent, put = 0, 20_000
     for number in range(put):
         ledger.refuse(number, 10, 1)
-        ledger.lose(Loss("capture_failure", exchanges=1, error="KeyError", exchange_id=f"ex_{number}"))
+        ledger.add_host_loss(Loss("capture_failure", exchanges=1, error="KeyError", exchange_id=f"ex_{number}"))
         sent += len(ledger.take_untold(most_being_told=MAX_BEING_TOLD if number % 10 == 0 else 0))
         assert len(ledger._untold) <= MAX_UNTOLD + 1
     assert sent <= MAX_BEING_TOLD + MAX_UNTOLD + 2
     ledger.writer_gone("signal 9")
-    told = Losses()
+    told = LossTotals()
     for loss in ledger.take_untold():
         told.add(loss)
     assert told.events() == {"queue_full": put}
@@ -317,9 +317,9 @@ def test_who_sends_is_woken_for_losses_that_waited_for_others_to_be_told() -> No
     queue = EventQueue(ledger, max_bytes=MAX_BYTES)
     pump = Pump(queue, ledger)
     first, second = (Loss("capture_failure", exchanges=1, error=error) for error in ("KeyError", "TypeError"))
-    ledger.lose(first)
+    ledger.add_host_loss(first)
     assert list(pump.messages()) == [first]
-    ledger.lose(second)
+    ledger.add_host_loss(second)
     assert list(pump.messages()) == []
     assert not queue._wake.is_set
     pump.told(1)

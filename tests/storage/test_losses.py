@@ -56,7 +56,7 @@ def test_refusals_cost_no_memory_however_long_a_disk_is_full(make_disk: Callable
     ledger, home = writer._ledger, writer._home
     assert len(ledger._being_told) + len(ledger._untold) <= 3
     if isinstance(home, WriterThread):
-        assert len(home.writer._losses) <= 3
+        assert len(home.writer._host_losses) <= 3
     ballast.unlink()
     feed.end()
     assert writer.close()
