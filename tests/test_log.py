@@ -109,10 +109,10 @@ def test_an_error_in_a_hook_is_told_again_where_the_log_refused_it(capture_file:
         assert runtime is not None
 
         handler.on_record = refuse
-        runtime.failed(KeyError("a payload"))
+        runtime.failed(None, KeyError("a payload"))
         handler.on_record = lambda: None
-        runtime.failed(KeyError("a payload"))
-        runtime.failed(KeyError("a payload"))
+        runtime.failed(None, KeyError("a payload"))
+        runtime.failed(None, KeyError("a payload"))
     finally:
         otel_wirecap.uninstrument()
     assert handler.got == ["otel-wirecap: an exchange is not captured: KeyError in ?"]

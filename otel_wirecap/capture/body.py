@@ -41,6 +41,7 @@ class BodyCollector:
         self.length = 0
         self.wire_length = 0
         self.kept = 0
+        self.chunks = 0
         self.undecodable = False
         self._parts: list[bytes] = []
         self._hash: Any = None
@@ -59,6 +60,7 @@ class BodyCollector:
     def add(self, data: bytes) -> None:
         """Takes the next bytes of the wire."""
         self.wire_length += len(data)
+        self.chunks += 1
         if self._decoder is not None:
             try:
                 data = self._decoder.decode(data)

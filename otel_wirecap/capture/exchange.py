@@ -70,8 +70,8 @@ class Host(Protocol):
     def ended_unrecorded(self, exchange_id: str, now_ns: int, outcome: Outcome, /) -> None:
         """An exchange that ``wants_end`` is over, and no writer will answer its end."""
 
-    def failed(self, error: Exception, /) -> None:
-        """Something of ours went wrong."""
+    def failed(self, exchange_id: str | None, error: Exception, /) -> None:
+        """Something of ours went wrong, and an exchange is not captured, or no further; None before it has an id."""
 
 
 class Flow:
@@ -269,7 +269,7 @@ class Exchange:
         with contextlib.suppress(IndexError):  # it is over, and has its end
             self._ends.pop()
             self._put_end(now, "error", CAPTURE_FAILURE, None, is_recorded=is_recorded)
-        self._host.failed(error)
+        self._host.failed(self.id, error)
 
     def _put_end(
         self, now: int, outcome: Outcome, error: ErrorInfo | None, close: WebsocketClose | None, *, is_recorded: bool
@@ -280,7 +280,7 @@ class Exchange:
             is_taken = is_recorded and self._put(_END, self.id, now, end, HEAD_SIZE)
         except Exception as failure:  # noqa: BLE001
             if not self._is_off:  # else something was reported already
-                self._host.failed(failure)
+                self._host.failed(self.id, failure)
         if wants_answer and not is_taken:
             self._host.ended_unrecorded(self.id, now, outcome)
 

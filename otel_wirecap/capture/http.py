@@ -81,6 +81,7 @@ class HTTPRecording(ExchangeRecording):
         self._request_body = BodyCollector(shared.settings.max_payload_bytes, self._request_encoding)
         if head.body:
             self._request_body.add(head.body)
+            self._request_body.chunks = 0  # it came with the exchange's beginning
         self._response_type = ""
         self._response_encoding = ""
         self._body: BodyCollector | None = None
@@ -102,9 +103,11 @@ class HTTPRecording(ExchangeRecording):
 
     @property
     def held_chunks(self) -> int:
-        """Chunks of a stream of which there is no record yet."""
-        stream = self._stream
-        return 0 if stream is None else stream.came + len(stream.waiting)
+        """Chunks, of either body, of which there is no record yet."""
+        held = 0 if self.request_recorded else self._request_body.chunks
+        if self._body is not None:
+            held += self._body.chunks
+        return held if self._stream is None else held + self._stream.came + len(self._stream.waiting)
 
     # -- the request ---------------------------------------------------------------------------------------------
 

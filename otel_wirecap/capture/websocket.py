@@ -45,12 +45,13 @@ class _Message:
 
 
 class _Waiting(NamedTuple):
-    """A whole message that is not written yet: when it came, its number, its kind, its length."""
+    """A whole message that is not written yet: when it came, its number, its kind, its length, its parts."""
 
     now_ns: int
     number: int
     opcode: int
     length: int
+    parts: int
 
 
 class _Ready(NamedTuple):
@@ -78,7 +79,17 @@ class WebsocketRecording(ExchangeRecording):
 
     LOST: ClassVar = "lost_messages"
 
-    __slots__ = ("_begun", "_messages", "_ready", "_refusal", "_sides", "_started", "_total_bytes", "_written")
+    __slots__ = (
+        "_begun",
+        "_messages",
+        "_ready",
+        "_refusal",
+        "_sides",
+        "_started",
+        "_total_bytes",
+        "_unwritten",
+        "_written",
+    )
 
     def __init__(
         self, shared: Recording, exchange_id: str, about: ExchangeHead, flow: FlowRecording, head: RequestHead
@@ -90,6 +101,7 @@ class WebsocketRecording(ExchangeRecording):
         self._sides: dict[bool, _Side] = {}
         self._ready: dict[int, _Ready] = {}
         self._written = 0
+        self._unwritten = 0  # parts of messages
         self._messages = 0
         self._total_bytes = 0
 
@@ -108,8 +120,8 @@ class WebsocketRecording(ExchangeRecording):
 
     @property
     def held_chunks(self) -> int:
-        """Messages of which there is no record yet."""
-        return self._messages - self._written
+        """Messages, or parts of such, and chunks of a refusal, of which there is no record yet."""
+        return self._unwritten + (0 if self._refusal is None else self._refusal.chunks)
 
     @property
     def has_waiting(self) -> bool:
@@ -144,6 +156,7 @@ class WebsocketRecording(ExchangeRecording):
             begun = None
         begun = begun or _Message(self._shared.settings.max_payload_bytes, message)
         begun.add(message)
+        self._unwritten += 1
         if message.final:
             self._record_message(now_ns, begun, None)
         else:
@@ -153,7 +166,7 @@ class WebsocketRecording(ExchangeRecording):
         self._messages += 1
         body = message.body
         self._total_bytes += body.length
-        waiting = _Waiting(now_ns, self._messages, message.opcode, body.length)
+        waiting = _Waiting(now_ns, self._messages, message.opcode, body.length, body.chunks)
         incomplete = "dropped" if message.holes else incomplete
         if incomplete is None and body.truncated is None:
             side = self._sides.get(message.asker)
@@ -208,6 +221,7 @@ class WebsocketRecording(ExchangeRecording):
         while (ready := self._ready.pop(self._written + 1, None)) is not None:
             self._written += 1
             message, recorded, asker = ready
+            self._unwritten -= message.parts
             facts = {"from": self._side(asker=asker), "opcode": message.opcode}
             metadata = {**self._base, "message_number": message.number, "websocket": facts, **recorded.metadata}
             counts = dict(recorded.counts)

@@ -129,7 +129,7 @@ def _begin(request: Any) -> _Attempt | None:
         attempt = _Attempt(runtime, request)
         setattr(request, ATTRIBUTE, attempt)
     except Exception as error:  # noqa: BLE001  # the host is never harmed
-        runtime.failed(error)
+        runtime.failed(None, error)
         return None
     return attempt
 

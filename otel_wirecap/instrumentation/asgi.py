@@ -125,7 +125,7 @@ def _begin(
         serving = kind(runtime, scope, receive, send, url, headers, sent)
         scope[SCOPE_KEY] = serving.exchange.id
     except Exception as error:  # noqa: BLE001  # the host is never harmed
-        runtime.failed(error)
+        runtime.failed(None, error)
         return None
     return serving
 

@@ -76,7 +76,7 @@ def _get_parent(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywor
     except Exception as error:  # noqa: BLE001  # the host is never harmed
         runtime = active()
         if runtime is not None:
-            runtime.failed(error)
+            runtime.failed(None, error)
     return values
 
 

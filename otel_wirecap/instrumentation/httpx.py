@@ -147,7 +147,7 @@ def _begin(instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) 
             return None
         sending = _Sending(runtime, _tees_of(instance.__class__), request, url)
     except Exception as error:  # noqa: BLE001  # the host is never harmed
-        runtime.failed(error)
+        runtime.failed(None, error)
         return None
     guarded(sending.exchange, sending.begun)
     return sending

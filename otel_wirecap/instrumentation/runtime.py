@@ -290,13 +290,14 @@ class Runtime:
         """An exchange is over whose end no writer will answer: ends its span."""
         open_spans.ended(exchange_id, now_ns, ExchangeFacts(outcome=outcome))
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, exchange_id: str | None, error: Exception) -> None:
         """Tells an error of our own in the capture, and once for each place in the log, without its text.
 
         That may quote a payload.
         """
         with contextlib.suppress(Exception):
-            self.exporter.lose(Loss("capture_failure", events=1, error=type(error).__name__))
+            name = type(error).__name__
+            self.exporter.lose(Loss("capture_failure", exchanges=1, error=name, exchange_id=exchange_id))
         self._warn_once("an exchange is not captured: %s in %s", type(error).__name__, place_of(error))
 
     def close(self) -> None:
@@ -366,7 +367,7 @@ def annotate(
             document = orjson.dumps(orjson.loads(before) | orjson.loads(document))
         _ambient_annotations.set(document)
     except Exception as error:  # noqa: BLE001  # the host is never harmed
-        runtime.failed(error)
+        runtime.failed(None, error)
 
 
 def pause() -> None:

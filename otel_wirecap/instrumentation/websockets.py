@@ -120,7 +120,7 @@ def _send_request(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywo
             if runtime.wants("backend", url):
                 setattr(instance, ATTRIBUTE, _Connection(runtime, instance, url, request))
         except Exception as error:  # noqa: BLE001  # the host is never harmed
-            runtime.failed(error)
+            runtime.failed(None, error)
     return wrapped(*arguments, **keywords)
 
 

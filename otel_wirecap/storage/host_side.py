@@ -14,6 +14,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import sys
 from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,6 +22,7 @@ from otel_wirecap import native
 from otel_wirecap.capture.events import EventKind, Outcome
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.storage.channel import Close, FlushRequest, Message
+from otel_wirecap.storage.ledger import MAX_BEING_TOLD
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Event
@@ -87,7 +89,10 @@ class Pump:
         """All that is to be sent now."""
         is_closed = self._queue.closed  # nothing is put, or refused, after that
         requests = [self._unasked.popleft() for _ in range(len(self._unasked))]
-        yield from self._ledger.take_untold()
+        if self._ledger.has_untold:
+            # A writer that cannot write would be sent more and more for ever.
+            most = sys.maxsize if is_closed else MAX_BEING_TOLD if requests else 0
+            yield from self._ledger.take_untold(most_being_told=most)
         while events := self._queue.take(MAX_BATCH_EVENTS):
             for event in events:
                 if event[0] == _END:
@@ -123,6 +128,12 @@ class Pump:
         if entry is not None:
             entry[2][0] = written
             entry[1].set()
+
+    def told(self, losses: int) -> None:
+        """See ``Answers``."""
+        self._ledger.gaps_written(losses)
+        if self._ledger.has_untold:
+            self._queue.wake()
 
     def ended(self, exchange_id: str) -> None:
         """The end of an exchange is answered."""
@@ -160,8 +171,8 @@ class HostAnswers:
         self._owner = owner
         self.observer: Observer | None = None
         self.settled = ledger.settled
-        self.told = ledger.told
-        self.lost = ledger.lost
+        self.told = pump.told
+        self.lost = ledger.add_writer_loss
         self.stats = ledger.take_stats
         self.system_record = owner.system_record
         self.wrote = owner.wrote

@@ -24,7 +24,7 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from otel_wirecap.storage.channel import READ_BYTES, Close, FlushRequest, Frame, Frames, send
-from otel_wirecap.storage.ledger import Held, Loss
+from otel_wirecap.storage.ledger import Held, Loss, merged
 from otel_wirecap.storage.record_writer import RecordWriter
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class SocketAnswers:
         self._is_deaf = False
         self._unsent: list[tuple[object, ...]] = []
         self._settled: tuple[int, int, Held] | None = None
+        self._lost: list[Loss] = []
         self._max_settled_bytes = max_queue_bytes // 8
         self._next_send = 0.0
 
@@ -106,7 +107,7 @@ class SocketAnswers:
         self._answer("told", losses)
 
     def lost(self, loss: Loss) -> None:  # noqa: D102
-        self._answer("lost", loss)
+        self._lost.append(loss)  # each of many records that one file misses, say
 
     def stats(self, stats: WriterStats) -> None:  # noqa: D102
         self._answer("stats", stats)
@@ -144,6 +145,9 @@ class SocketAnswers:
     def send(self) -> None:
         """Sends what is to be answered; an application that is no more is answered nothing."""
         self._next_send = time.monotonic() + SEND_EVERY_SECONDS
+        if self._lost:
+            lost, self._lost = self._lost, []
+            self._unsent += [("lost", loss) for loss in merged(lost)]
         if self._settled is not None:
             self._unsent.append(("settled", *self._settled))
             self._settled = None

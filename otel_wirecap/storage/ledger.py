@@ -4,8 +4,10 @@ Invariants, whenever no call is under way, and however often a writer dies:
 
 - put = accepted + refused.
 - accepted = waiting in the queue + under way + settled + lost with a writer that died.
-- A loss is counted once, when it happens, and told by a ``system_gap`` once a writer has brought that to the file: one
+- A loss is counted once, when it happens, and told by a ``system_gap`` once a writer has brought that to a file: one
   that dies before leaves it to the next.
+- However long no file can be written, what is kept of losses is bounded: those of one kind become one, and no more go
+  to the writer before it has told the last ones, unless somebody waits for them.
 - Events, records, bytes and exchanges are never added to each other.
 
 A signal handler or the garbage collector may put an event in the middle of anything here, and the lock lets it in. So
@@ -15,12 +17,20 @@ numbers are changed by a plain ``+=`` of one field, with no call between its rea
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import operator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from otel_wirecap import native
 from otel_wirecap.storage.stats import CaptureStats, FileStats, WriterStats
+
+MAX_UNTOLD = 256
+"""Losses that wait here to be told. Beyond it they become one for each kind, whatever exchange they are about."""
+
+MAX_BEING_TOLD = 1024
+"""Losses that a writer was sent and has not told, those included that somebody waited for."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,6 +61,11 @@ class Loss:
     error: str | None = None
     exchange_id: str | None = None
     capture_file: str | None = None
+
+    @property
+    def kind(self) -> tuple[str | None, ...]:
+        """What losses have in common that can be told as one."""
+        return self.reason, self.error, self.exchange_id, self.capture_file
 
     def __add__(self, later: Loss) -> Loss:
         """This and a later one of the same kind."""
@@ -87,12 +102,22 @@ def _sum(one: int | None, other: int | None) -> int | None:
     return None if one is None and other is None else (one or 0) + (other or 0)
 
 
+def merged(losses: Iterable[Loss]) -> list[Loss]:
+    """One for each kind, in the order of the first ones."""
+    by_kind: dict[tuple[str | None, ...], Loss] = {}
+    for loss in losses:
+        earlier = by_kind.get(loss.kind)
+        by_kind[loss.kind] = loss if earlier is None else earlier + loss
+    return list(by_kind.values())
+
+
 class Held(NamedTuple):
     """What a writer holds of the events that it has settled."""
 
     bytes: int = 0
     events: int = 0  # chunks and messages of which there is no record yet
-    records: int = 0  # finished ones that are in no file yet
+    records: int = 0  # finished ones that are missing in a file as yet
+    left_out: tuple[Loss, ...] = ()  # counted, and told as soon as the file can be written
 
 
 _NOTHING = Held()
@@ -101,13 +126,13 @@ _NOTHING = Held()
 class _Total:
     """What was lost for one reason."""
 
-    __slots__ = ("bytes", "events", "records")
+    __slots__ = ("bytes", "events", "exchanges", "records")
 
     def __init__(self) -> None:
-        self.events = self.records = self.bytes = 0
+        self.events = self.records = self.exchanges = self.bytes = 0
 
 
-class Losses:
+class LossTotals:
     """What is lost, by reason and unit."""
 
     def __init__(self) -> None:
@@ -118,6 +143,7 @@ class Losses:
         total = self._totals.get(loss.reason) or self._totals.setdefault(loss.reason, _Total())
         total.events += loss.events or 0
         total.records += loss.records or 0
+        total.exchanges += loss.exchanges or 0
         total.bytes += loss.bytes or 0
 
     def events(self) -> dict[str, int]:
@@ -127,6 +153,10 @@ class Losses:
     def records(self) -> dict[str, int]:
         """Records by reason."""
         return {reason: total.records for reason, total in list(self._totals.items()) if total.records}
+
+    def exchanges(self) -> dict[str, int]:
+        """Exchanges by reason."""
+        return {reason: total.exchanges for reason, total in list(self._totals.items()) if total.exchanges}
 
     def bytes(self) -> dict[str, int]:
         """Bytes by reason."""
@@ -158,7 +188,7 @@ class Ledger:
         self._refused_told = 0, 0, 0
         self._sent = self._settled = self._died = 0
         self._held = _NOTHING
-        self._losses = Losses()
+        self._totals = LossTotals()
         self._untold: collections.deque[Loss] = collections.deque()
         self._being_told: collections.deque[Loss] = collections.deque()
         self._stats: WriterStats | None = None
@@ -174,11 +204,20 @@ class Ledger:
         if self._refused_since_ns is None:
             self._refused_since_ns = now_ns
 
-    def lose(self, loss: Loss) -> None:
+    def add_host_loss(self, loss: Loss) -> None:
         """Something is lost that no writer knows of: it is told by the next ``system_gap``."""
         with self.lock:
-            self._losses.add(loss)
+            self._totals.add(loss)
             self._untold.append(loss)
+            if len(self._untold) > MAX_UNTOLD:
+                self._untold.extend(merged(dataclasses.replace(one, exchange_id=None) for one in self._pop_untold()))
+
+    def _pop_untold(self) -> list[Loss]:
+        popped = []
+        with contextlib.suppress(IndexError):  # not by its length: a signal handler may change that meanwhile
+            while True:
+                popped.append(self._untold.popleft())
+        return popped
 
     # -- what is sent and answered -------------------------------------------------------------------------------
 
@@ -201,10 +240,21 @@ class Ledger:
             self.elsewhere_bytes += held.bytes - self._held.bytes - weight
             self._held = held
 
-    def take_untold(self) -> list[Loss]:
-        """Losses that are to be told now. They count as being told until ``told`` or ``writer_died``."""
+    @property
+    def has_untold(self) -> bool:
+        """Whether there are losses that no writer was sent."""
+        return bool(self._untold) or self.refused_events > self._refused_told[0]
+
+    def take_untold(self, *, most_being_told: int = 0) -> list[Loss]:
+        """Losses that are to be told now. They count as being told until ``gaps_written`` or ``writer_gone``.
+
+        Args:
+            most_being_told: none are taken where more than so many are being told already.
+        """
         with self.lock:
-            taken = [self._untold.popleft() for _ in range(len(self._untold))]
+            if len(self._being_told) > most_being_told:
+                return []
+            taken = merged(self._pop_untold())
             now = self.refused_events, self.refused_bytes, self.refused_exchanges
             before, self._refused_told = self._refused_told, now
             if now[0] > before[0]:
@@ -214,16 +264,16 @@ class Ledger:
             self._being_told += taken
             return taken
 
-    def told(self, count: int) -> None:
-        """The gaps of so many losses, the first that were taken, are in the file."""
+    def gaps_written(self, count: int) -> None:
+        """The gaps of so many losses, the first that were taken, are in a file."""
         with self.lock:
             for _ in range(min(count, len(self._being_told))):
                 self._being_told.popleft()
 
-    def lost(self, loss: Loss) -> None:
-        """The writer has lost something, and told it."""
+    def add_writer_loss(self, loss: Loss) -> None:
+        """The writer has lost something, and tells it itself."""
         with self.lock:
-            self._losses.add(loss)
+            self._totals.add(loss)
 
     def take_stats(self, stats: WriterStats) -> None:
         """The writer's counters as they are now."""
@@ -248,8 +298,10 @@ class Ledger:
                 )
                 self._died += under_way
                 self.elsewhere_bytes, self._held = 0, _NOTHING
+                # The numbers were those of the writer that is no more.
+                self._untold.extend(dataclasses.replace(one, first_seq=None, last_seq=None) for one in held.left_out)
                 self._being_told.appendleft(loss)
-                self._losses.add(loss)
+                self._totals.add(loss)
             self._untold.extendleft(reversed(self._being_told))
             self._being_told.clear()
             if self._stats is not None:
@@ -261,16 +313,6 @@ class Ledger:
     def under_way(self) -> int:
         """Events that were sent, and not settled."""
         return self._sent - self._settled - self._died
-
-    @property
-    def taken_up(self) -> int:
-        """Events that a writer has settled."""
-        return self._settled
-
-    @property
-    def died(self) -> int:
-        """Events that were under way to writers that died."""
-        return self._died
 
     @property
     def held(self) -> Held:
@@ -287,17 +329,20 @@ class Ledger:
             nothing_yet: what counts as long as no writer has told any counters.
         """
         told = (self._stats or nothing_yet).after(self._earlier)
-        lost = self._losses.events()
-        if self.refused_events:
-            lost["queue_full"] = self.refused_events
+        losses = self._totals
         return CaptureStats(
             **{field.name: getattr(told.file, field.name) for field in dataclasses.fields(FileStats)},
             cbor=told.cbor,
             process=process,
-            lost_events=lost,
-            lost_records=self._losses.records(),
-            lost_bytes=self._losses.bytes() | ({"queue_full": self.refused_bytes} if self.refused_bytes else {}),
+            lost_events=_with_refused(losses.events(), self.refused_events),
+            lost_records=losses.records(),
+            lost_bytes=_with_refused(losses.bytes(), self.refused_bytes),
+            lost_exchanges=_with_refused(losses.exchanges(), self.refused_exchanges),
             waiting_events=waiting + self.under_way,
             waiting_bytes=waiting_bytes + self.elsewhere_bytes,
             open_exchanges=told.open_exchanges,
         )
+
+
+def _with_refused(lost: dict[str, int], refused: int) -> dict[str, int]:
+    return lost | {"queue_full": refused} if refused else lost

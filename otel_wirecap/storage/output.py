@@ -42,13 +42,17 @@ class CaptureOutput:
         path: the file, absolute.
         format_name: one of ``FORMATS``.
         tell: takes a message for the log and its arguments, and returns whether the log took them.
-        on_loss: takes what is lost in this file, to be told by a gap.
+        on_loss: counts what is lost in this file, as soon as it is.
+        on_gap: tells it, when that can be written.
         max_waiting_bytes: bytes that may wait while the file cannot be written; further records are left out then,
             and counted. None: whoever calls takes care of that.
 
     Attributes:
         failing: why the file cannot be written at the moment, an ``errno`` name; None where it can.
         waiting_bytes: bytes of the records that wait.
+        last_taken, last_written: the numbers of the last records that were taken, and not left out, and that are in
+            the file.
+        left_out: the records that were left out and are not told yet.
         on_write: is told, where it is set, the seconds that each attempt to write took.
 
     Raises:
@@ -65,12 +69,14 @@ class CaptureOutput:
         *,
         tell: Callable[..., bool],
         on_loss: Callable[[Loss], None],
+        on_gap: Callable[[Loss], None],
         max_waiting_bytes: int | None = None,
     ) -> None:
         self.path = path
         self._config = config
         self._tell = tell
         self._on_loss = on_loss
+        self._on_gap = on_gap
         self._max_waiting_bytes = max_waiting_bytes
         self._form = FORMATS[format_name]
         try:
@@ -120,7 +126,8 @@ class CaptureOutput:
         self._unsynced = False
         self._next_sync = 0.0
         self._next_retirement = 0.0
-        self._left_out: Loss | None = None
+        self.last_taken = self.last_written = 0
+        self.left_out: Loss | None = None
 
     def forget(self) -> None:
         """In a forked child, before ``begin``: what is open is the parent's."""
@@ -151,7 +158,8 @@ class CaptureOutput:
         limit = self._max_waiting_bytes
         if limit is not None and self.failing is not None and self.waiting_bytes > limit:
             loss = Loss(self.failing, records=1, first_seq=number, last_seq=number, capture_file=self.path)
-            self._left_out = loss if self._left_out is None else self._left_out + loss
+            self._on_loss(loss)
+            self.left_out = loss if self.left_out is None else self.left_out + loss
             return None
         failure = None
         try:
@@ -163,6 +171,7 @@ class CaptureOutput:
             data = self._gap_in_place(number, Loss("unserialisable", records=1, error=failure))
         self._waiting.append(data)
         self._waiting_numbers.append(number)
+        self.last_taken = number
         self.waiting_bytes += len(data)
         return failure
 
@@ -178,6 +187,7 @@ class CaptureOutput:
             if lines and max(map(len, lines)) <= self.file.max_record_bytes:
                 self._waiting += lines
                 self._waiting_numbers += range(first_seq, first_seq + len(lines))
+                self.last_taken = first_seq + len(lines) - 1
                 self.waiting_bytes += sum(map(len, lines))
                 return 0
         return sum(self.take(record) is not None for record in run.records(first_seq))
@@ -200,7 +210,9 @@ class CaptureOutput:
             self._remove_written(result.written)
             if result.torn_bytes:
                 named = None if self._max_waiting_bytes is None else self.path
-                self._on_loss(Loss("torn_tail", bytes=result.torn_bytes, capture_file=named))
+                torn = Loss("torn_tail", bytes=result.torn_bytes, capture_file=named)
+                self._on_loss(torn)
+                self._on_gap(torn)
             if result.error is not None:
                 self._write_failed(result.error)
                 return False
@@ -245,6 +257,7 @@ class CaptureOutput:
         if not count:
             return
         size = sum(map(len, self._waiting[:count]))
+        self.last_written = self._waiting_numbers[count - 1]
         del self._waiting[:count], self._waiting_numbers[:count]
         self.waiting_bytes -= size
         self.records += count
@@ -271,9 +284,9 @@ class CaptureOutput:
 
     def tell_left_out(self) -> None:
         """Tells of the records that were left out while the file could not be written."""
-        loss, self._left_out = self._left_out, None
+        loss, self.left_out = self.left_out, None
         if loss is not None:
-            self._on_loss(loss)
+            self._on_gap(loss)
 
     def _gap_in_place(self, number: int, loss: Loss) -> bytes:
         told = system_record("system_gap", loss.gap())
@@ -282,7 +295,12 @@ class CaptureOutput:
 
 
 def make_outputs(
-    config: CaptureConfig, path: str, *, log: Callable[..., bool], on_loss: Callable[[Loss], None]
+    config: CaptureConfig,
+    path: str,
+    *,
+    log: Callable[..., bool],
+    on_loss: Callable[[Loss], None],
+    on_gap: Callable[[Loss], None],
 ) -> list[CaptureOutput]:
     """The files of a capture, none of them open yet.
 
@@ -302,5 +320,6 @@ def make_outputs(
             )
         files.append((os.fspath(beside.absolute()), "cbor"))
     return [
-        CaptureOutput(config, file, form, tell=log, on_loss=on_loss, max_waiting_bytes=share) for file, form in files
+        CaptureOutput(config, file, form, tell=log, on_loss=on_loss, on_gap=on_gap, max_waiting_bytes=share)
+        for file, form in files
     ]

@@ -12,7 +12,8 @@ Invariants:
   of two files can be written, it is; the other one's records wait up to half of that, and what it then misses is told
   in both.
 - Every loss has a gap in the capture and is in the totals of ``system_stop``; those that the host does not know of yet
-  are told to it.
+  are told to it. One of the host's is told as soon as any file has its gap.
+- The host is answered what has changed, and nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from otel_wirecap import native
 from otel_wirecap.capture.events import EventKind
 from otel_wirecap.errors import place_of
 from otel_wirecap.storage.channel import Close, FlushRequest
-from otel_wirecap.storage.ledger import Held, Loss, Losses
+from otel_wirecap.storage.ledger import Held, Loss, LossTotals, merged
 from otel_wirecap.storage.output import make_outputs
 from otel_wirecap.storage.recording import ProcessRecording
 from otel_wirecap.storage.stats import WriterStats
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.record import ChunkRun, Record
     from otel_wirecap.config import CaptureConfig
     from otel_wirecap.storage.channel import Answers, Channel, Message
+    from otel_wirecap.storage.output import CaptureOutput
 
 _SYSTEM = EventKind.SYSTEM
 
@@ -70,7 +72,7 @@ class RecordWriter:
         self._process = process
         # The process stands last: the format cbor ends its records with it.
         self._identity = {"pid": pid, "process": process}
-        self.outputs = make_outputs(config, path, log=answers.log, on_loss=self._lose)
+        self.outputs = make_outputs(config, path, log=answers.log, on_loss=self._count, on_gap=self._record_gap)
         for output in self.outputs:
             output.begin(self._identity)
             output.on_write = answers.wrote
@@ -86,8 +88,9 @@ class RecordWriter:
         )
         self._events: collections.deque[list[Event]] = collections.deque()
         self._next = 0  # of the first batch
-        self._losses: collections.deque[Loss] = collections.deque()
-        self._losses_in_gaps = 0  # whose gaps are not known to be in the files
+        self._host_losses: list[Loss] = []  # of the host's, that have no gap yet
+        self._host_losses_came = 0  # before those of one kind became one
+        self._gaps: collections.deque[tuple[int, list[CaptureOutput], int]] = collections.deque()
         self._requests: list[FlushRequest] = []
         self._close: Close | None = None
         self._close_by = 0.0
@@ -96,12 +99,14 @@ class RecordWriter:
         self._unsettled_weight = 0
         self._sequence = 0
         self._sequence_at_stop = 0
-        self._lost = Losses()
+        self._totals = LossTotals()
         self._is_refusing = False
-        self._refused_since_told = 0
+        self._refused_before = 0  # the log has said so
         self._refusals_over = 0.0
         self._next_tick = 0.0
         self._next_stats = 0.0
+        self._held_known = Held()  # by the host, as the next one
+        self._stats_known: WriterStats | None = None
 
     def run(self) -> None:
         """Writes until nothing follows, and then what is left."""
@@ -131,7 +136,7 @@ class RecordWriter:
             output.close()
         for output in self.outputs:
             output.finish(max(0.0, self._close_by - time.monotonic()))
-        self._answers.stats(self._stats())
+        self._answer_stats()
         self._answers.closed(not any(self.outputs))
 
     def forget(self) -> None:
@@ -143,7 +148,8 @@ class RecordWriter:
         if isinstance(message, list):
             self._events.append(message)
         elif isinstance(message, Loss):
-            self._losses.append(message)
+            self._host_losses.append(message)
+            self._host_losses_came += 1
         elif isinstance(message, FlushRequest):
             self._requests.append(message)
         else:
@@ -175,12 +181,15 @@ class RecordWriter:
         now = time.monotonic()
         if is_hurry or now >= self._next_stats:
             self._next_stats = now + STATS_EVERY_SECONDS
-            self._answers.stats(self._stats())
+            self._answer_stats()
         for request in requests:
             self._answers.flushed(request.number, not any(output.failing for output in self.outputs))
 
-    def _stats(self) -> WriterStats:
-        return WriterStats.of([output.stats() for output in self.outputs], self._recording.recorder.open_exchanges)
+    def _answer_stats(self) -> None:
+        stats = WriterStats.of([output.stats() for output in self.outputs], self._recording.recorder.open_exchanges)
+        if stats != self._stats_known:  # each answer wakes the host
+            self._stats_known = stats
+            self._answers.stats(stats)
 
     def _is_failing(self) -> bool:
         """Whether no file can be written."""
@@ -195,12 +204,14 @@ class RecordWriter:
         waiting = [(output.waiting_bytes, len(output)) for output in self.outputs]
         records = max([number for _, number in waiting])
         held_bytes, held_events = recorder.held()
-        held = Held(sum([size for size, _ in waiting]) + held_bytes, held_events, records)
-        self._answers.settled(self._unsettled_events, self._unsettled_weight, held)
-        self._unsettled_events = self._unsettled_weight = 0
-        if self._losses_in_gaps and not records:
-            self._answers.told(self._losses_in_gaps)
-            self._losses_in_gaps = 0
+        left_out = tuple([output.left_out for output in self.outputs if output.left_out is not None])
+        held = Held(sum([size for size, _ in waiting]) + held_bytes, held_events, records, left_out)
+        if self._unsettled_events or self._unsettled_weight or held != self._held_known:
+            self._held_known = held
+            self._answers.settled(self._unsettled_events, self._unsettled_weight, held)
+            self._unsettled_events = self._unsettled_weight = 0
+        while self._gaps and any(output.last_written >= self._gaps[0][2] for output in self._gaps[0][1]):
+            self._answers.told(self._gaps.popleft()[0])
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -242,7 +253,7 @@ class RecordWriter:
                 else:
                     feed(event)
             except Exception as error:  # noqa: BLE001  # one event's trouble is its own
-                self._recording_failed(None, error)
+                self._recording_failed(None, error, events=1)
 
     def _rest(self) -> None:
         if not self._hurry:
@@ -282,9 +293,13 @@ class RecordWriter:
         totals = {
             "records": self._sequence + 1,
             "bytes": self.outputs[0].bytes + self.outputs[0].waiting_bytes,
-            "lost_events": sum(self._lost.events().values()),
+            "lost_events": sum(self._totals.events().values()),
         }
-        for name, lost in (("lost_records", self._lost.records()), ("lost_bytes", self._lost.bytes())):
+        for name, lost in (
+            ("lost_records", self._totals.records()),
+            ("lost_bytes", self._totals.bytes()),
+            ("lost_exchanges", self._totals.exchanges()),
+        ):
             if lost:
                 totals[name] = sum(lost.values())
         self._take_system_record(system_record("system_stop", totals))
@@ -292,13 +307,9 @@ class RecordWriter:
 
     # -- what is lost --------------------------------------------------------------------------------------------
 
-    def _lose(self, loss: Loss) -> None:
-        """Something is lost here: it has a gap, and the host counts it."""
-        self._count(loss)
-        self._record_gap(loss)
-
     def _count(self, loss: Loss) -> None:
-        self._lost.add(loss)
+        """Something is lost here: the host counts it, too."""
+        self._totals.add(loss)
         self._answers.lost(loss)
 
     def _record_gap(self, loss: Loss) -> None:
@@ -307,37 +318,40 @@ class RecordWriter:
     def _tell_losses(self, *, last: bool) -> None:
         """What the host lost has its gap when that can be written; the log says when refusals begin and end."""
         now = time.monotonic()
-        if self._is_refusing and not self._losses and now >= self._refusals_over:
+        if self._is_refusing and not self._host_losses and now >= self._refusals_over:
             self._is_refusing = False
-            self._answers.log("%s: %d events were left out", self._path, self._refused_since_told)
-            self._refused_since_told = 0
-        elif not self._is_refusing and any(loss.reason == "queue_full" for loss in self._losses):
+            refused = self._totals.events().get("queue_full", 0)
+            self._answers.log("%s: %d events were left out", self._path, refused - self._refused_before)
+            self._refused_before = refused
+        elif not self._is_refusing and any(loss.reason == "queue_full" for loss in self._host_losses):
             self._is_refusing = True
             self._answers.log(
                 "%s: events are left out: capture_max_queue_bytes (%d) is reached",
                 self._path,
                 self._config.capture_max_queue_bytes,
             )
-        if self._is_failing() and not last:
+        if not self._host_losses or (self._is_failing() and not last):
             return
-        refused: Loss | None = None
-        while self._losses:
-            loss = self._losses.popleft()
-            self._losses_in_gaps += 1
-            self._lost.add(loss)
+        self._host_losses = merged(self._host_losses)
+        while self._host_losses:
+            loss = self._host_losses.pop(0)
+            self._totals.add(loss)
+            self._record_gap(loss)
             if loss.reason == "queue_full":
-                refused = loss if refused is None else refused + loss
-            else:
-                self._record_gap(loss)
-        if refused is not None:
-            self._refused_since_told += refused.events or 0
-            self._refusals_over = now + self._config.capture_flush_interval
-            self._record_gap(refused)
+                self._refusals_over = now + self._config.capture_flush_interval
+        number = self._sequence
+        # A file that cannot be written may have left it out.
+        self._gaps.append((self._host_losses_came, [one for one in self.outputs if one.last_taken == number], number))
+        self._host_losses_came = 0
 
-    def _recording_failed(self, exchange_id: str | None, error: Exception) -> None:
+    def _recording_failed(self, exchange_id: str | None, error: Exception, *, events: int | None = None) -> None:
         """An error in our own code: told by a gap, and once for each kind in the log, without its text.
 
         The text is left out because it may quote what has not been redacted.
         """
-        self._lose(Loss("capture_failure", events=1, error=type(error).__name__, exchange_id=exchange_id))
+        exchanges = None if exchange_id is None else 1
+        name = type(error).__name__
+        loss = Loss("capture_failure", events, exchanges=exchanges, error=name, exchange_id=exchange_id)
+        self._count(loss)
+        self._record_gap(loss)
         self._answers.log_once("an exchange could not be recorded: %s in %s", type(error).__name__, place_of(error))

@@ -66,6 +66,7 @@ class CaptureStats(FileStats):
         lost_events: events that are lost, by the reason that ``system_gap`` gives.
         lost_records: finished records that are missing in a file, likewise.
         lost_bytes: bytes of events that are lost, of what a killed process left of a record, likewise.
+        lost_exchanges: exchanges of which nothing, or nothing more, is recorded, likewise.
         waiting_events: events that the writer has not worked off yet, those that it was sent included.
         waiting_bytes: bytes of memory that wait to be written, bodies that are being collected included; never more
             than ``capture_max_queue_bytes`` and what it takes to end the exchanges that run.
@@ -77,6 +78,7 @@ class CaptureStats(FileStats):
     lost_events: dict[str, int]
     lost_records: dict[str, int]
     lost_bytes: dict[str, int]
+    lost_exchanges: dict[str, int]
     waiting_events: int
     waiting_bytes: int
     open_exchanges: int

@@ -89,7 +89,7 @@ class CaptureWriter:
         self._observe_write: Callable[[float], None] | None = None
         self._observe_system_record: Callable[[Record], None] | None = None
         self._warn_once = WarnOnce()
-        self._outputs = make_outputs(config, path, log=self.log, on_loss=self._ledger.lose)
+        self._outputs = make_outputs(config, path, log=self.log, on_loss=self._ledger.add_host_loss, on_gap=_nothing)
         self._interpreter = interpreter() if config.capture_writer == "process" else None
         self._begin_process()
         _writers.add(self)
@@ -254,7 +254,7 @@ class CaptureWriter:
 
     def lose(self, loss: Loss) -> None:
         """Something of what was to be captured is lost: the next ``system_gap`` tells it."""
-        self._ledger.lose(loss)
+        self._ledger.add_host_loss(loss)
         self._queue.wake()
 
     # -- what the writer tells -----------------------------------------------------------------------------------
@@ -297,6 +297,10 @@ class CaptureWriter:
         except Exception as error:  # noqa: BLE001  # no more threads, modules that can no longer be read
             self._queue.end()
             self.log("%s: the capture ends: %s: %s", self.path, type(error).__name__, error)
+
+
+def _nothing(_loss: Loss) -> None:
+    """The ledger tells what it counts."""
 
 
 _writers: weakref.WeakSet[CaptureWriter] = weakref.WeakSet()

@@ -65,6 +65,12 @@ def _make_instruments(meter: metrics.Meter) -> Instruments:
     counter(
         names.METRIC_LOST_RECORDS, [_by_reason(lambda stats: stats.lost_records)], "{record}", "Records lost, by reason"
     )
+    counter(
+        names.METRIC_LOST_EXCHANGES,
+        [_by_reason(lambda stats: stats.lost_exchanges)],
+        "{exchange}",
+        "Exchanges lost, by reason",
+    )
     gauge(
         names.METRIC_QUEUE_EVENTS, [_each_capture(lambda capture: capture.waiting_events)], "{event}", "Waiting events"
     )

@@ -67,7 +67,7 @@ class Recorded:
     def ended_unrecorded(self, *end: Any) -> None:
         pass
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, _exchange_id: str | None, error: Exception) -> None:
         self._failures.append(error)
 
     def lines(self, case: Case | Control) -> list[bytes]:

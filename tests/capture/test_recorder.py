@@ -79,7 +79,7 @@ class Desk:
     def ended_unrecorded(self, *end: Any) -> None:
         self.unrecorded.append(end)
 
-    def failed(self, error: Exception, /) -> None:
+    def failed(self, _exchange_id: str | None, error: Exception, /) -> None:
         self.failures.append(error)
 
     def exchange(

@@ -129,7 +129,7 @@ class Wire:
         if self._writer is not None:
             self._writer.flow_gone(flow_id)
 
-    def failed(self, error: Exception, /) -> None:
+    def failed(self, _exchange_id: str | None, error: Exception, /) -> None:
         raise error
 
     def ended_unrecorded(self, *_end: object) -> None:

@@ -84,7 +84,7 @@ class Host:
     def ended_unrecorded(self, *end: Any) -> None:
         raise AssertionError(end)
 
-    def failed(self, error: Exception, /) -> None:
+    def failed(self, _exchange_id: str | None, error: Exception, /) -> None:
         self.failures.append(error)
 
 

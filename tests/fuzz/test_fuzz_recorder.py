@@ -57,7 +57,8 @@ def records_of(
     )
 
     class Host:
-        failed = failures.append
+        def failed(self, _exchange_id: str | None, error: Exception) -> None:
+            failures.append(error)
 
         def put(self, *event: Any) -> bool:
             assert marshal.loads(marshal.dumps(event)) == event

@@ -24,6 +24,7 @@ from quart import Quart
 from wire import DOCUMENT, Server, serving
 
 import otel_wirecap
+from otel_wirecap.capture.events import EventKind
 from otel_wirecap.instrumentation.runtime import active
 from otel_wirecap.storage import registry
 
@@ -92,8 +93,32 @@ def test_a_hook_that_fails_before_its_exchange_begins_leaves_a_gap(
     call(answers)
     otel_wirecap.uninstrument()
     _, gap, stop = all_records(capture_file)
-    assert gap["payload"] == {"lost_events": 1, "reason": "capture_failure", "error": "ZeroDivisionError"}
-    assert stop["payload"]["lost_events"] == 1
+    assert gap["payload"] == {"lost_exchanges": 1, "reason": "capture_failure", "error": "ZeroDivisionError"}
+    assert (stop["payload"]["lost_events"], stop["payload"]["lost_exchanges"]) == (0, 1)
+
+
+def test_a_hook_that_fails_later_leaves_a_gap_that_names_its_exchange(
+    capture_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    otel_wirecap.instrument(capture_file=capture_file)
+    runtime = active()
+    assert runtime is not None
+    put = runtime.put
+    monkeypatch.setattr(runtime, "put", lambda *event: 1 / 0 if event[0] == EventKind.RESPONSE else put(*event))
+    call(answers)
+    stats = otel_wirecap.stats()
+    assert stats is not None
+    assert (stats.lost_events, stats.lost_exchanges) == ({}, {"capture_failure": 1})
+    otel_wirecap.uninstrument()
+    found = all_records(capture_file)
+    (gap,) = [record["payload"] for record in found if record["direction"] == "system_gap"]
+    (exchange_id,) = {record["metadata"]["exchange_id"] for record in found if "exchange_id" in record["metadata"]}
+    assert gap == {
+        "lost_exchanges": 1,
+        "reason": "capture_failure",
+        "error": "ZeroDivisionError",
+        "exchange_id": exchange_id,
+    }
 
 
 def test_a_location_that_leads_nowhere_costs_the_response_nothing(captured: Finish) -> None:

@@ -101,7 +101,7 @@ class Source:
     def ended_unrecorded(self, *end: Any) -> None:
         pass
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, _exchange_id: str | None, error: Exception) -> None:
         sys.stderr.write(f"{error!r}\n")
 
     def do(self, action: Callable[[], None]) -> None:

@@ -70,7 +70,7 @@ class Gateway:
         writer.observe_exchanges(gateway)
         return gateway
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, _exchange_id: str | None, error: Exception) -> None:
         self.failures.append(error)
 
     def ended_unrecorded(self, exchange_id: str, now_ns: int, outcome: Outcome) -> None:
@@ -84,7 +84,7 @@ class Gateway:
     def record(self, exchange_id: str, record: Record) -> None:
         self.records.append((exchange_id, record))
 
-    def exchange(self, name: str, *, websocket: bool = False, body: bytes = b"{}", **head: Any) -> Exchange:
+    def exchange(self, name: str, *, websocket: bool = False, body: bytes | None = b"{}", **head: Any) -> Exchange:
         flow = Flow("req_" + name)
         began = time.time_ns(), time.monotonic_ns()
         about = ExchangeHead("backend", flow.id, 1, "0" * 32, "0" * 16, *began, **head)

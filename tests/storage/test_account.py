@@ -12,7 +12,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,14 +31,9 @@ from driving import (
     writers_of,
 )
 
-from otel_wirecap.capture.events import ResponseHead
-
-
-@pytest.fixture(autouse=True)
-def _none_is_left() -> Iterator[None]:
-    yield
-    for pid in writers_of():
-        os.kill(pid, signal.SIGKILL)
+from otel_wirecap.capture.events import EventKind, ResponseHead, Value, WebsocketMessage
+from otel_wirecap.capture.exchange import Exchange
+from otel_wirecap.storage.writer import CaptureWriter
 
 
 def traffic(gateway: Gateway, seed: int, put: Counter[str]) -> None:
@@ -107,24 +102,85 @@ def test_what_a_writer_held_when_it_was_killed_is_told(tmp_path: Path) -> None:
     assert (found.chunks, found.lost["events"]) == (0, 50)
 
 
+def json_exchange(exchange: Exchange) -> None:
+    exchange.request_end(time.monotonic_ns())
+    exchange.response(time.monotonic_ns(), ResponseHead(200, None, [(b"content-type", b"application/json")]))
+    for _ in range(50):
+        exchange.chunk(time.monotonic_ns(), b"[1]")
+
+
+def request_of_chunks(exchange: Exchange) -> None:
+    for _ in range(50):
+        exchange.request_chunk(time.monotonic_ns(), b"[1]")
+
+
+def parts_of_messages(exchange: Exchange) -> None:
+    exchange.response(time.monotonic_ns(), ResponseHead(101, None, []))
+    for number in range(50):  # three whole ones, and the beginning of a fourth
+        part = number % 15 + 1
+        exchange.message(time.monotonic_ns(), WebsocketMessage(True, 1, "x", part, part == 15))
+
+
+@pytest.mark.parametrize("put", [json_exchange, request_of_chunks, parts_of_messages])
+def test_bodies_that_a_writer_collected_when_it_was_killed_are_told(
+    put: Callable[[Exchange], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path, capture_flush_interval=60, capture_max_entries_per_flush=1000)
+    exchange = Gateway(writer).exchange("one", body=None, websocket=put is parts_of_messages)
+    assert writer.flush(60)
+    put(exchange)
+    wait_until(lambda: writer.stats().waiting_events == 0)  # they are the writer's by now
+    first = writer.process
+    (pid,) = writers_of()
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: writer.process != first)
+    assert writer.close(60)
+    found, stats = books(path), writer.stats()
+    assert (found.lost["events"], found.lost["exchanges"]) == (50, 1)
+    assert (stats.lost_events, stats.lost_exchanges) == ({"writer_died": 50}, {"writer_died": 1})
+
+
+class CountingGateway(Gateway):
+    """Counts by kind what a writer takes and what it refuses."""
+
+    def __init__(self, writer: CaptureWriter) -> None:
+        super().__init__(writer)
+        self.taken: Counter[int] = Counter()
+        self.refused: Counter[int] = Counter()
+
+        def put(kind: int, subject_id: str | None, now_ns: int, value: Value, size: int, /) -> bool:
+            is_taken = writer.put(kind, subject_id, now_ns, value, size)
+            (self.taken if is_taken else self.refused)[kind] += 1
+            return is_taken
+
+        self.put = put
+
+
 @pytest.mark.parametrize("home", ["process", "thread"])
 def test_refusals_and_what_is_kept_add_up_to_what_was_put(home: str, tmp_path: Path) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path, capture_writer=home, capture_max_queue_bytes=60_000, capture_flush_interval=0.05)
-    put: Counter[str] = Counter()
+    gateway = CountingGateway(writer)
     for seed in range(3):
-        traffic(Gateway(writer), seed, put)
+        traffic(gateway, seed, Counter())
         for number in range(3):
-            stream(writer, f"x{seed}{number}", 200, size=500)
-            put += Counter(exchanges=1, chunks=200)
+            exchange = gateway.exchange(f"x{seed}{number}")
+            exchange.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+            for _ in range(400):
+                exchange.chunk(time.monotonic_ns(), b"x" * 500)
+            exchange.end(time.monotonic_ns(), "complete")
     assert writer.close(60)
-    found, stats = books(path), writer.stats()
-    assert stats.lost_events == ({"queue_full": found.lost["events"]} if found.lost["events"] else {})
-    assert found.exchanges + found.lost["exchanges"] == put["exchanges"]
-    # A refused beginning takes its chunks along: they are never put.
-    assert found.chunks + found.lost["events"] - found.lost["exchanges"] <= put["chunks"]
+    found, stats, refused = books(path), writer.stats(), gateway.refused
+    assert refused[EventKind.CHUNK], "that was too much at once"
+    assert found.chunks == gateway.taken[EventKind.CHUNK]
+    assert found.exchanges == gateway.taken[EventKind.BEGIN]
+    assert found.lost["events"] == refused.total()
+    assert found.lost["exchanges"] == refused[EventKind.BEGIN]
+    assert stats.lost_events == {"queue_full": refused.total()}
+    assert stats.lost_exchanges.get("queue_full", 0) == refused[EventKind.BEGIN]
     (stop,) = [record["payload"] for record in records(path) if record["direction"] == "system_stop"]
-    assert stop["lost_events"] == found.lost["events"]
+    assert (stop["lost_events"], stop.get("lost_exchanges", 0)) == (refused.total(), refused[EventKind.BEGIN])
 
 
 APPLICATION = """

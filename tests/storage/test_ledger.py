@@ -10,12 +10,13 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from selection import examples
 
 from otel_wirecap.capture.events import Event, EventKind
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.storage.channel import Close, Message
 from otel_wirecap.storage.host_side import HostAnswers, Pump
-from otel_wirecap.storage.ledger import Held, Ledger, Loss, Losses
+from otel_wirecap.storage.ledger import MAX_BEING_TOLD, MAX_UNTOLD, Held, Ledger, Loss, LossTotals, merged
 from otel_wirecap.storage.queue import EventQueue, counted
 from otel_wirecap.storage.stats import FileStats, WriterStats
 
@@ -73,10 +74,10 @@ class Account(RuleBasedStateMachine):
         self.ends = self.answers.observer = Ends()
         self.put_events = self.accepted = self.refused = 0
         self.died_with = self.held_with_dead = self.taken_up = 0
-        self.in_file = Losses()
+        self.in_file = LossTotals()
         self.number = 0
         self.wanted: set[str] = set()
-        self.host_losses = 0
+        self.host_losses = self.left_out = 0
         self.begin_writer()
 
     def begin_writer(self) -> None:
@@ -110,7 +111,7 @@ class Account(RuleBasedStateMachine):
 
     @rule()
     def lose(self) -> None:
-        self.ledger.lose(Loss("capture_failure", events=1))
+        self.ledger.add_host_loss(Loss("capture_failure", exchanges=1))
         self.host_losses += 1
 
     @rule()
@@ -141,12 +142,28 @@ class Account(RuleBasedStateMachine):
         count = data.draw(st.integers(1, len(self.came)))
         taken, self.came = self.came[:count], self.came[count:]
         number, weight = counted(taken)
-        self.held = Held(held, events, records)
+        self.held = Held(held, events, records, self.held.left_out)
         self.answers.settled(number, weight, self.held)
         self.taken_up += number
         for event in taken:
             if event[0] == EventKind.END:
                 self.answers.ended(str(event[1]), 0, ExchangeFacts(outcome="complete"))
+
+    @rule(records=st.integers(1, 5), file=st.sampled_from(["/capture.log", "/capture.cbor"]))
+    def leave_out(self, records: int, file: str) -> None:
+        loss = Loss("ENOSPC", records=records, first_seq=1, last_seq=records, capture_file=file)
+        self.answers.lost(loss)
+        self.left_out += records
+        self.hold_left_out(*merged([*self.held.left_out, loss]))
+
+    @rule()
+    def tell_left_out(self) -> None:
+        self.told_losses(list(self.held.left_out))
+        self.hold_left_out()
+
+    def hold_left_out(self, *losses: Loss) -> None:
+        self.held = self.held._replace(left_out=losses)
+        self.answers.settled(0, 0, self.held)
 
     @rule(count=st.integers(0, 3))
     def write_gaps(self, count: int) -> None:
@@ -187,9 +204,8 @@ class Account(RuleBasedStateMachine):
         assert self.put_events == ledger.accepted + ledger.refused_events
         assert (self.accepted, self.refused) == (ledger.accepted, ledger.refused_events)
         waiting = counted(list(self.queue._events))[0]
-        assert ledger.accepted == waiting + ledger.under_way + ledger.taken_up + ledger.died
+        assert ledger.accepted == waiting + ledger.under_way + self.taken_up + self.died_with
         assert ledger.under_way == counted(self.came)[0]
-        assert (ledger.taken_up, ledger.died) == (self.taken_up, self.died_with)
 
     @invariant()
     def bytes_balance(self) -> None:
@@ -203,7 +219,8 @@ class Account(RuleBasedStateMachine):
         lost = stats.lost_events
         assert lost.get("queue_full", 0) == self.refused
         assert lost.get("writer_died", 0) == self.died_with + self.held_with_dead
-        assert lost.get("capture_failure", 0) == self.host_losses
+        assert stats.lost_exchanges.get("capture_failure", 0) == self.host_losses
+        assert stats.lost_records.get("ENOSPC", 0) == self.left_out
 
     @invariant()
     def no_end_is_answered_twice(self) -> None:
@@ -220,17 +237,21 @@ class Account(RuleBasedStateMachine):
         for event in self.came:
             if event[0] == EventKind.END:
                 self.answers.ended(str(event[1]), 0, ExchangeFacts(outcome="complete"))
+        self.tell_left_out()
         number, weight = counted(self.came)
         self.answers.settled(number, weight, Held())
         stats = self.ledger.stats("p", len(self.queue), self.queue.waiting_bytes, nothing())
         assert self.in_file.events() == stats.lost_events
+        assert self.in_file.records() == stats.lost_records
+        assert self.in_file.exchanges() == stats.lost_exchanges
+        assert self.in_file.bytes() == stats.lost_bytes
         assert set(self.ends.count) == self.wanted
         assert (stats.waiting_events, stats.waiting_bytes) == (0, 0)
         assert not self.queue.put(EventKind.END, None, 0, None, 0)
 
 
 TestAccount = Account.TestCase
-TestAccount.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAccount.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)
 
 
 def test_what_a_signal_handler_puts_while_something_is_refused_is_counted_too() -> None:
@@ -253,7 +274,7 @@ def test_what_a_signal_handler_puts_while_something_is_refused_is_counted_too() 
 
     interrupting = threading.Thread(target=interrupt)
     interrupting.start()
-    told = Losses()
+    told = LossTotals()
     try:
         while inner < 300 and put < 3_000_000:
             for _ in range(1000):
@@ -261,6 +282,7 @@ def test_what_a_signal_handler_puts_while_something_is_refused_is_counted_too() 
             put += 1000
             for loss in ledger.take_untold():
                 told.add(loss)
+                ledger.gaps_written(1)
     finally:
         is_over.set()
         interrupting.join()
@@ -271,6 +293,41 @@ def test_what_a_signal_handler_puts_while_something_is_refused_is_counted_too() 
     assert ledger.refused_events == put + inner
     assert told.events() == {"queue_full": put + inner}
     assert ledger.refused_bytes == 2000 * (put + inner)
+
+
+def test_what_is_kept_of_losses_is_bounded_however_long_no_file_can_be_written() -> None:
+    ledger = Ledger()
+    sent, put = 0, 20_000
+    for number in range(put):
+        ledger.refuse(number, 10, 1)
+        ledger.add_host_loss(Loss("capture_failure", exchanges=1, error="KeyError", exchange_id=f"ex_{number}"))
+        sent += len(ledger.take_untold(most_being_told=MAX_BEING_TOLD if number % 10 == 0 else 0))
+        assert len(ledger._untold) <= MAX_UNTOLD + 1
+    assert sent <= MAX_BEING_TOLD + MAX_UNTOLD + 2
+    ledger.writer_gone("signal 9")
+    told = LossTotals()
+    for loss in ledger.take_untold():
+        told.add(loss)
+    assert told.events() == {"queue_full": put}
+    assert told.exchanges() == {"queue_full": put, "capture_failure": put}
+
+
+def test_who_sends_is_woken_for_losses_that_waited_for_others_to_be_told() -> None:
+    ledger = Ledger()
+    queue = EventQueue(ledger, max_bytes=MAX_BYTES)
+    pump = Pump(queue, ledger)
+    first, second = (Loss("capture_failure", exchanges=1, error=error) for error in ("KeyError", "TypeError"))
+    ledger.add_host_loss(first)
+    assert list(pump.messages()) == [first]
+    ledger.add_host_loss(second)
+    assert list(pump.messages()) == []
+    assert not queue._wake.is_set
+    pump.told(1)
+    assert queue._wake.is_set
+    assert list(pump.messages()) == [second]
+    queue._wake.clear()
+    pump.told(1)
+    assert not queue._wake.is_set
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,12 @@ def test_what_is_lost_is_told_by_reason(told: Any, tmp_path: Path) -> None:
     try:
         with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, text="x" * 50_000))) as client:
             client.post("http://backend.example/v1/chat/completions", json={"model": "m"})
-        (point,) = collected(reader)[names.METRIC_LOST_EVENTS]
+        runtime = active()
+        assert runtime is not None
+        runtime.failed("ex_1", KeyError("one of ours"))
+        points = collected(reader)
     finally:
         otel_wirecap.uninstrument()
-    assert point == ({names.CAPTURE_FILE: str(tmp_path / "capture.log"), names.REASON: "queue_full"}, 1)
+    file = {names.CAPTURE_FILE: str(tmp_path / "capture.log")}
+    assert points[names.METRIC_LOST_EVENTS] == [({**file, names.REASON: "queue_full"}, 1)]
+    assert points[names.METRIC_LOST_EXCHANGES] == [({**file, names.REASON: "capture_failure"}, 1)]
