@@ -103,7 +103,7 @@ class CaptureWriter:
         self.process = secrets.token_hex(8)
         self._earlier_processes: list[str] = []
         self._started = False
-        self._start_lock = native.Lock()
+        self._start_lock = native.RLock()  # a finaliser may put the first event of a forked child while it is held
         self._untold: list[Record] = []
         self._pump = Pump(self._queue, self._ledger)
         self._answers = HostAnswers(self._ledger, self._pump, self)

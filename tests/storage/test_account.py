@@ -30,6 +30,7 @@ from driving import (
     wait_until,
     writers_of,
 )
+from waiting import MAX_SECONDS
 
 from otel_wirecap.capture.events import ResponseHead
 
@@ -204,3 +205,21 @@ def test_a_flow_that_goes_in_a_forked_child_starts_no_writer_there(tmp_path: Pat
     assert os.waitpid(child, 0)[1] == 0
     exchange.end(time.monotonic_ns(), "complete")
     assert writer.close(60)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_finaliser_may_put_a_forked_childs_first_event_while_its_capture_is_closed(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "capture.log")
+    child = os.fork()
+    if not child:
+        signal.alarm(int(MAX_SECONDS))  # kills it where it waits for itself
+        end = writer._pump.end
+
+        def collect_garbage(seconds: float) -> None:
+            writer.put_document('{"direction": "x"}')
+            end(seconds)
+
+        writer._pump.end = collect_garbage  # type: ignore[method-assign]
+        os._exit(not writer.close())
+    assert os.waitpid(child, 0)[1] == 0
+    assert writer.close()
