@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from otel_wirecap import native
 from otel_wirecap.capture.events import EventKind
-from otel_wirecap.errors import CaptureFileError
+from otel_wirecap.errors import CaptureFileError, place_of
 from otel_wirecap.log import WarnOnce, warn
 from otel_wirecap.storage.host_side import HostAnswers, Pump
 from otel_wirecap.storage.ledger import Ledger
@@ -129,7 +129,14 @@ class CaptureWriter:
         from otel_wirecap.storage.writer_thread import WriterThread
 
         return WriterThread(
-            self._config, self.path, self._queue, self._pump, self._answers, process=self.process, pid=os.getpid()
+            self._config,
+            self.path,
+            self._queue,
+            self._pump,
+            self._answers,
+            process=self.process,
+            pid=os.getpid(),
+            on_death=self._end_without_writer,
         )
 
     # -- for those who put events into it ------------------------------------------------------------------------
@@ -295,8 +302,14 @@ class CaptureWriter:
             home.start()
             self._home = home  # only now: who closes waits for a thread that runs
         except Exception as error:  # noqa: BLE001  # no more threads, modules that can no longer be read
-            self._queue.end()
-            self.log("%s: the capture ends: %s: %s", self.path, type(error).__name__, error)
+            self._end_without_writer(error)
+
+    def _end_without_writer(self, error: BaseException) -> None:
+        """The capture ends: nobody is there to go on."""
+        self._queue.end()
+        self._answers.no_writer_left(type(error).__name__)
+        # Without the error's text, which may quote what is captured.
+        self.log("%s: the capture ends: %s in %s", self.path, type(error).__name__, place_of(error))
 
 
 _writers: weakref.WeakSet[CaptureWriter] = weakref.WeakSet()
