@@ -257,7 +257,7 @@ class CaptureWriter:
     def stats(self) -> CaptureStats:
         """The counters as they are now, those of the writer as they were told last; from any thread."""
         nothing_yet = WriterStats.of([output.stats() for output in self._outputs])
-        return self._ledger.stats(self.process, len(self._queue), self._queue.waiting_bytes, nothing_yet)
+        return self._ledger.stats(self.process, self._ledger.waiting, self._queue.waiting_bytes, nothing_yet)
 
     def lose(self, loss: Loss) -> None:
         """Something of what was to be captured is lost: the next ``system_gap`` tells it."""

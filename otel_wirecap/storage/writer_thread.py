@@ -99,7 +99,7 @@ class WriterThread:
 
     def what_is_left(self, ledger: Ledger) -> tuple[str, tuple[object, ...]]:
         """What is said of an end that did not come in time."""
-        left = len(self._queue) + ledger.under_way + ledger.held.records
+        left = ledger.waiting + ledger.under_way + ledger.held.records
         reason = self.writer.outputs[0].failing or "the writer still waits for the file"
         return "%d records or events are lost at the end: %s", (left, reason)
 

@@ -207,7 +207,7 @@ def is_stuck(writer: CaptureWriter) -> bool:
     home = writer._home
     assert isinstance(home, WriterProcess)
     assert home._connection is not None
-    is_sending = home.events_sent + len(writer._queue) < writer._ledger.accepted
+    is_sending = home.events_sent + writer._ledger.waiting < writer._ledger.accepted
     return is_sending and not select.select([], [home._connection], [], 0)[1]
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections import Counter
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -199,7 +202,7 @@ class Account(RuleBasedStateMachine):
 
     @invariant()
     def stats_say_so(self) -> None:
-        stats = self.ledger.stats("p", len(self.queue), self.queue.waiting_bytes, nothing())
+        stats = self.ledger.stats("p", self.ledger.waiting, self.queue.waiting_bytes, nothing())
         lost = stats.lost_events
         assert lost.get("queue_full", 0) == self.refused
         assert lost.get("writer_died", 0) == self.died_with + self.held_with_dead
@@ -222,7 +225,7 @@ class Account(RuleBasedStateMachine):
                 self.answers.ended(str(event[1]), 0, ExchangeFacts(outcome="complete"))
         number, weight = counted(self.came)
         self.answers.settled(number, weight, Held())
-        stats = self.ledger.stats("p", len(self.queue), self.queue.waiting_bytes, nothing())
+        stats = self.ledger.stats("p", self.ledger.waiting, self.queue.waiting_bytes, nothing())
         assert self.in_file.events() == stats.lost_events
         assert set(self.ends.count) == self.wanted
         assert (stats.waiting_events, stats.waiting_bytes) == (0, 0)
@@ -271,6 +274,38 @@ def test_what_a_signal_handler_puts_while_something_is_refused_is_counted_too() 
     assert ledger.refused_events == put + inner
     assert told.events() == {"queue_full": put + inner}
     assert ledger.refused_bytes == 2000 * (put + inner)
+
+
+def test_each_gap_of_refusals_has_the_moment_of_the_first_whenever_a_signal_comes() -> None:
+    ledger = Ledger()
+    is_inside = False
+    refused = 0
+
+    def trace(frame: FrameType, _event: str, _argument: object) -> Any:
+        nonlocal is_inside, refused
+        if is_inside or frame.f_code is not Ledger.take_untold.__code__:
+            return None
+        is_inside = True
+        refused += 1
+        ledger.refuse(refused, 1, 0)
+        is_inside = False
+        return trace
+
+    gaps: list[Loss] = []
+    before = sys.gettrace()
+    for _ in range(3):
+        sys.settrace(trace)
+        try:
+            gaps += ledger.take_untold()
+        finally:
+            sys.settrace(before)
+        gaps += ledger.take_untold()
+    assert refused > 12
+    assert sum(gap.events or 0 for gap in gaps) == refused
+    told = 0
+    for gap in gaps:
+        assert gap.since_ns == told + 1
+        told += gap.events or 0
 
 
 @pytest.mark.parametrize(
