@@ -264,6 +264,10 @@ class Exchange:
         self._is_off, self._takes = True, False
         with contextlib.suppress(IndexError):  # it is over, and has its end
             self._ends.pop()
+            if is_recorded and not self._request_ended:
+                self._request_ended = True
+                with contextlib.suppress(Exception):  # as what is reported already
+                    self._put(_REQUEST_END, self.id, now, "cut", HEAD_SIZE)
             self._put_end(now, "error", CAPTURE_FAILURE, None, is_recorded=is_recorded)
         self._host.failed(error)
 
