@@ -105,7 +105,7 @@ class Pump:
 
     def _remember(self, event: Event) -> None:
         _, exchange_id, now_ns, value, _ = event
-        if exchange_id is not None and isinstance(value, tuple) and value[4]:  # wants_answer
+        if exchange_id is not None and isinstance(value, tuple) and value[4]:  # wants_end
             self._unanswered[exchange_id] = now_ns, value[0]
 
     def flush(self, seconds: float, *, stop: bool) -> bool:
