@@ -148,20 +148,20 @@ class End(NamedTuple):
         error: what went wrong.
         lost_chunks: chunks of the response, or messages, that found no room in the queue.
         close: how a websocket was closed.
-        wants_answer: whether somebody is to be answered, also by a writer that did not see the beginning.
+        wants_end: whether somebody is to be answered, also by a writer that did not see the beginning.
     """
 
     outcome: Outcome
     error: ErrorInfo | None = None
     lost_chunks: int = 0
     close: WebsocketClose | None = None
-    wants_answer: bool = False
+    wants_end: bool = False
 
     @classmethod
     def of(cls, value: tuple[Any, ...]) -> End:
         """The end that an event's value is of."""
-        outcome, error, lost_chunks, close, wants_answer = value
-        return cls(outcome, error and ErrorInfo(*error), lost_chunks, close and WebsocketClose(*close), wants_answer)
+        outcome, error, lost_chunks, close, wants_end = value
+        return cls(outcome, error and ErrorInfo(*error), lost_chunks, close and WebsocketClose(*close), wants_end)
 
 
 TEXT, BINARY = 1, 2

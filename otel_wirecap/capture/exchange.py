@@ -268,20 +268,24 @@ class Exchange:
         self._is_off, self._takes = True, False
         with contextlib.suppress(IndexError):  # it is over, and has its end
             self._ends.pop()
+            if is_recorded and not self._request_ended:
+                self._request_ended = True
+                with contextlib.suppress(Exception):  # as what is reported already
+                    self._put(_REQUEST_END, self.id, now, "cut", HEAD_SIZE)
             self._put_end(now, "error", CAPTURE_FAILURE, None, is_recorded=is_recorded)
         self._host.failed(self.id, error)
 
     def _put_end(
         self, now: int, outcome: Outcome, error: ErrorInfo | None, close: WebsocketClose | None, *, is_recorded: bool
     ) -> None:
-        is_taken, wants_answer = False, self.head.wants_end
+        is_taken, wants_end = False, self.head.wants_end
         try:
-            end = outcome, error and plain(error), self._lost_chunks, close and plain(close), wants_answer
+            end = outcome, error and plain(error), self._lost_chunks, close and plain(close), wants_end
             is_taken = is_recorded and self._put(_END, self.id, now, end, HEAD_SIZE)
         except Exception as failure:  # noqa: BLE001
             if not self._is_off:  # else something was reported already
                 self._host.failed(self.id, failure)
-        if wants_answer and not is_taken:
+        if wants_end and not is_taken:
             self._host.ended_unrecorded(self.id, now, outcome)
 
     def _put_control(self, kind: int, now: int, value: str | None) -> None:

@@ -171,7 +171,7 @@ class Recorder:
     def close(self, now_ns: int) -> None:
         """Ends every exchange that is still open: the process ends."""
         for exchange_id, recording in list(self._open.items()):
-            self._end(exchange_id, now_ns, End("abandoned", wants_answer=recording.wants_end))
+            self._end(exchange_id, now_ns, End("abandoned", wants_end=recording.wants_end))
         self._write_all(self._imported.close())
         while self._failed:
             self._on_end(self._failed.popitem()[0], now_ns, ExchangeFacts(outcome="abandoned"))
@@ -264,7 +264,7 @@ class Recorder:
                     recording.record_failure()
                 self._on_failure(exchange_id, error)
         self._failed.pop(exchange_id, None)
-        if end.wants_answer:
+        if end.wants_end:
             self._on_end(exchange_id, now_ns, facts)
 
     def _annotate(self, flow_id: str, document: bytes) -> None:

@@ -201,7 +201,7 @@ class ExchangeRecording(ABC):
             metadata["incomplete"] = "dropped"
             metadata[self.LOST] = end.lost_chunks
         self._record_end(now_ns, end, metadata, counts)
-        if not end.wants_answer:
+        if not end.wants_end:
             return ExchangeFacts(outcome=end.outcome)
         return self._facts(end, metadata.get("error"))
 

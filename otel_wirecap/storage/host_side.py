@@ -5,8 +5,8 @@ It is the same whatever the channel is, and goes on with another one when a writ
 Invariants:
 
 - Whatever was taken from the queue is under way in the ledger until a writer has settled it.
-- Every end that wants an answer gets one: of the writer, or here, where the writer that had it died.
-- Whoever waits for a flush is answered by the writer that there is then.
+- Every end that wants an answer gets one: of the writer, or here, where the writer that had it died or none is left.
+- Whoever waits for a flush is answered by the writer that there is then, or here, where it has ended or none is left.
 """
 
 from __future__ import annotations
@@ -64,7 +64,11 @@ class Owner(Protocol):
 
 
 class Pump:
-    """Makes messages of what waits.
+    """Makes messages of what waits, and knows who waits for an answer.
+
+    ``messages`` is called by one thread at a time: the one that sends to the writer's process, or the writer's own.
+    ``flush`` and ``end`` are called by the application's threads, ``flushed``, ``ended`` and ``answer_flushes`` by the
+    one that takes the answers, ``begin_anew`` by that one or the sender, when nobody else sends or answers any more.
 
     Args:
         queue: where the events are.
@@ -79,6 +83,8 @@ class Pump:
         self._waiting: dict[int, tuple[FlushRequest, native.Event, list[bool]]] = {}
         self._unanswered: dict[str, tuple[int, Outcome]] = {}
         self._close_seconds = 0.0
+        self._is_over = False  # no writer answers any more
+        self._is_written = False  # what is answered then
 
     @property
     def has_hurry(self) -> bool:
@@ -104,7 +110,7 @@ class Pump:
 
     def _remember(self, event: Event) -> None:
         _, exchange_id, now_ns, value, _ = event
-        if exchange_id is not None and isinstance(value, tuple) and value[4]:  # wants_answer
+        if exchange_id is not None and isinstance(value, tuple) and value[4]:  # wants_end
             self._unanswered[exchange_id] = now_ns, value[0]
 
     def flush(self, seconds: float, *, stop: bool) -> bool:
@@ -113,6 +119,8 @@ class Pump:
         self._waiting[request.number] = request, answered, written
         self._unasked.append(request)
         self._queue.wake()
+        if self._is_over:  # perhaps before this was there to be answered
+            self.flushed(request.number, written=self._is_written)
         return answered.wait(seconds) and written[0]
 
     def end(self, seconds: float) -> None:
@@ -134,6 +142,12 @@ class Pump:
         self._ledger.gaps_written(losses)
         if self._ledger.has_untold:
             self._queue.wake()
+
+    def answer_flushes(self, *, written: bool) -> None:
+        """No writer answers any more: answers whoever waits for a flush, now and later."""
+        self._is_written, self._is_over = written, True
+        for number in list(self._waiting):
+            self.flushed(number, written=written)
 
     def ended(self, exchange_id: str) -> None:
         """The end of an exchange is answered."""
@@ -207,6 +221,7 @@ class HostAnswers:
 
     def closed(self, written: bool, /) -> None:  # noqa: FBT001, D102
         self.is_written, self.is_closed = written, True
+        self._pump.answer_flushes(written=written)  # who asked too late for the writer to be asked
 
     def writer_gone(self, reason: str | None) -> None:
         """The writer is no more; ``reason`` as in ``Ledger.writer_gone``. What it leaves unanswered is answered."""
@@ -215,3 +230,10 @@ class HostAnswers:
             if reason is not None:
                 self.ended(exchange_id, now_ns, ExchangeFacts(outcome=outcome))
         self.begin_anew()
+
+    def no_writer_left(self, reason: str) -> None:
+        """No writer goes on, and the queue has ended: what waits there is lost, and whoever waits is answered."""
+        for _ in self._pump.messages():
+            pass  # taken by nobody: from here on it is as if a writer had died with it
+        self.writer_gone(reason)
+        self._pump.answer_flushes(written=False)

@@ -255,17 +255,17 @@ class Ledger:
             if len(self._being_told) > most_being_told:
                 return []
             taken = merged(self._pop_untold())
-            now = self.refused_events, self.refused_bytes, self.refused_exchanges
+            # In one line, or what a signal handler is refused in between would be told without its moment.
+            now, since_ns, self._refused_since_ns = (self.refused_events, self.refused_bytes, self.refused_exchanges), self._refused_since_ns, None  # noqa: E501  # fmt: skip
             before, self._refused_told = self._refused_told, now
             if now[0] > before[0]:
                 events, size, exchanges = map(operator.sub, now, before)
-                since_ns, self._refused_since_ns = self._refused_since_ns, None
                 taken.append(Loss("queue_full", events, size, exchanges, since_ns=since_ns))
             self._being_told += taken
             return taken
 
     def gaps_written(self, count: int) -> None:
-        """The gaps of so many losses, the first that were taken, are in a file."""
+        """The gaps of so many losses are in a file: of those that were taken first, since they are told in order."""
         with self.lock:
             for _ in range(min(count, len(self._being_told))):
                 self._being_told.popleft()
@@ -308,6 +308,11 @@ class Ledger:
                 self._earlier, self._stats = self._stats.after(self._earlier), None
 
     # -- how it stands -------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Events that were accepted, and not sent."""
+        return self.accepted - self._sent
 
     @property
     def under_way(self) -> int:

@@ -7,6 +7,7 @@ Invariants:
 - Over the bound, new exchanges (BEGIN), bytes of bodies, messages and annotations are refused and counted; everything
   else of an exchange that was accepted is accepted too, so that it always ends. What that may add is bounded by the
   open exchanges.
+- A refusal, too, has whoever takes events woken or started where nothing else would: it is told soon.
 - What was put is in the ledger from then on; the queue knows only what is in it.
 """
 
@@ -63,7 +64,7 @@ class EventQueue:
         """Empties the queue and the ledger and renews their lock: after a fork, in the child.
 
         Args:
-            on_first_put: called once, after the next event has been put.
+            on_first_put: called once, after the next event has been put or refused.
         """
         self._ledger.reset()
         self._lock = self._ledger.lock
@@ -71,7 +72,7 @@ class EventQueue:
         self._bytes = 0  # of the events in it; under the lock
         self._on_first_put = on_first_put
         self.closed = False
-        self._is_idle = False
+        self._is_idle = on_first_put is not None  # nobody looks before the next event, or loss
         self._wake = native.Event()
 
     def put(self, kind: int, subject_id: str | None, now_ns: int, value: Value, size: int, /) -> bool:
@@ -83,18 +84,17 @@ class EventQueue:
                 return False
             if self._bytes + ledger.elsewhere_bytes + size > self._max_bytes and kind in _REFUSED_WHEN_FULL:
                 ledger.refuse(now_ns, size - _EVENT_SIZE, kind == EventKind.BEGIN)
-                return False
-            self._bytes += size
-            ledger.accepted += 1
-            self._events.append((kind, subject_id, now_ns, value, size))
+                size = 0
+            else:
+                self._bytes += size
+                ledger.accepted += 1
+                self._events.append((kind, subject_id, now_ns, value, size))
         if self._is_idle or (
             (self._bytes >= self._wake_bytes or len(self._events) >= self._wake_events) and not self._wake.is_set
         ):
             self._is_idle = False
-            self._wake.set()
-        if self._on_first_put is not None:
-            self._start()
-        return True
+            self.wake()
+        return size > 0
 
     def flow_gone(self, flow_id: str) -> None:
         """Adds that nothing follows of a flow. It weighs nothing, wakes nobody and starts nothing."""
@@ -129,9 +129,9 @@ class EventQueue:
         self._wake.clear()
 
     def wait_for_first(self) -> None:
-        """Waits until there is anything at all."""
+        """Waits until there is anything at all: an event, or a loss to be told."""
         self._is_idle = True
-        if not (self._events or self.closed):
+        if not (self._events or self.closed or self._ledger.has_untold):
             self._wake.wait()
         self._is_idle = False
         self._wake.clear()
@@ -153,9 +153,6 @@ class EventQueue:
         """Bytes of the events in it."""
         return self._bytes
 
-    def __len__(self) -> int:
-        return len(self._events)
-
     def _start(self) -> None:
         start, self._on_first_put = self._on_first_put, None
         if start is None:  # another thread has done it
@@ -164,3 +161,4 @@ class EventQueue:
             start()
         except RuntimeError:  # there can be no thread at the moment: with the next event, perhaps
             self._on_first_put = start
+            self._is_idle = True

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from otel_wirecap import native
 from otel_wirecap.capture.events import EventKind
-from otel_wirecap.errors import CaptureFileError
+from otel_wirecap.errors import CaptureFileError, place_of
 from otel_wirecap.log import WarnOnce, warn
 from otel_wirecap.storage.host_side import HostAnswers, Pump
 from otel_wirecap.storage.ledger import Ledger
@@ -103,7 +103,7 @@ class CaptureWriter:
         self.process = secrets.token_hex(8)
         self._earlier_processes: list[str] = []
         self._started = False
-        self._start_lock = native.Lock()
+        self._start_lock = native.RLock()  # a finaliser may put the first event of a forked child while it is held
         self._untold: list[Record] = []
         self._pump = Pump(self._queue, self._ledger)
         self._answers = HostAnswers(self._ledger, self._pump, self)
@@ -129,7 +129,14 @@ class CaptureWriter:
         from otel_wirecap.storage.writer_thread import WriterThread
 
         return WriterThread(
-            self._config, self.path, self._queue, self._pump, self._answers, process=self.process, pid=os.getpid()
+            self._config,
+            self.path,
+            self._queue,
+            self._pump,
+            self._answers,
+            process=self.process,
+            pid=os.getpid(),
+            on_death=self._end_without_writer,
         )
 
     # -- for those who put events into it ------------------------------------------------------------------------
@@ -250,7 +257,7 @@ class CaptureWriter:
     def stats(self) -> CaptureStats:
         """The counters as they are now, those of the writer as they were told last; from any thread."""
         nothing_yet = WriterStats.of([output.stats() for output in self._outputs])
-        return self._ledger.stats(self.process, len(self._queue), self._queue.waiting_bytes, nothing_yet)
+        return self._ledger.stats(self.process, self._ledger.waiting, self._queue.waiting_bytes, nothing_yet)
 
     def lose(self, loss: Loss) -> None:
         """Something of what was to be captured is lost: the next ``system_gap`` tells it."""
@@ -295,8 +302,14 @@ class CaptureWriter:
             home.start()
             self._home = home  # only now: who closes waits for a thread that runs
         except Exception as error:  # noqa: BLE001  # no more threads, modules that can no longer be read
-            self._queue.end()
-            self.log("%s: the capture ends: %s: %s", self.path, type(error).__name__, error)
+            self._end_without_writer(error)
+
+    def _end_without_writer(self, error: BaseException) -> None:
+        """The capture ends: nobody is there to go on."""
+        self._queue.end()
+        self._answers.no_writer_left(type(error).__name__)
+        # Without the error's text, which may quote what is captured.
+        self.log("%s: the capture ends: %s in %s", self.path, type(error).__name__, place_of(error))
 
 
 def _nothing(_loss: Loss) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from otel_wirecap import native
@@ -45,6 +46,7 @@ class WriterThread:
         path: the capture file's absolute path.
         queue, pump, answers: of the capture.
         process, pid: see ``RecordWriter``.
+        on_death: takes, in the thread, the error that ended it before its time.
     """
 
     def __init__(
@@ -57,11 +59,12 @@ class WriterThread:
         *,
         process: str,
         pid: int,
+        on_death: Callable[[BaseException], None],
     ) -> None:
         self.writer = RecordWriter(config, path, MemoryChannel(queue, pump), answers, process=process, pid=pid)
         self._batch = config.capture_buffer_size, config.capture_max_entries_per_flush
         self._queue = queue
-        self._answers = answers
+        self._on_death = on_death
         self._thread: native.Thread | None = None
 
     def start(self) -> None:
@@ -71,7 +74,16 @@ class WriterThread:
             RuntimeError: the limit of threads is reached.
         """
         self._queue.wake_at(*self._batch)
-        self._thread = native.start_thread("otel-wirecap-writer", self.writer.run)
+        self._thread = native.start_thread("otel-wirecap-writer", self._run)
+
+    def _run(self) -> None:
+        try:
+            self.writer.run()
+        except BaseException as error:  # noqa: BLE001  # no memory, say; whatever it is, nobody else sees it
+            for output in self.writer.outputs:
+                with contextlib.suppress(Exception):
+                    output.close()
+            self._on_death(error)
 
     def is_alive(self) -> bool:
         """Whether it takes events."""
@@ -87,7 +99,7 @@ class WriterThread:
 
     def what_is_left(self, ledger: Ledger) -> tuple[str, tuple[object, ...]]:
         """What is said of an end that did not come in time."""
-        left = len(self._queue) + ledger.under_way + ledger.held.records
+        left = ledger.waiting + ledger.under_way + ledger.held.records
         reason = self.writer.outputs[0].failing or "the writer still waits for the file"
         return "%d records or events are lost at the end: %s", (left, reason)
 

@@ -1,10 +1,13 @@
-"""Hands spans and log records to the user's processors, which may wait for a collector, in a thread of its own.
+"""Calls what ends spans and emits log records, which may wait for a collector, in a thread of its own.
 
 Invariants:
 
 - Nobody waits for a processor: not the application, and not the writer, whose records would be lost meanwhile.
+- ``put`` may be called from any thread, from the garbage collector and from a signal handler, in the middle of any call
+  here: the only lock is re-entrant, and it is held for a single addition. Nothing of OpenTelemetry's is called by it.
 - What waits is bounded; what finds no room is left out, which is told once.
 - All is handed over in the order in which it came: at once what comes after a pause, the rest of it many at a time.
+- At most one thread takes what waits. Where there can be none, it waits for the next ``put`` or for ``close``.
 - After a fork the child starts anew; what waits is the parent's.
 """
 
@@ -42,61 +45,79 @@ class Handover:
         _handovers.add(self)
 
     def _begin(self) -> None:
-        self._lock = native.Lock()
-        self._waiting_bytes = 0
+        self._lock = native.RLock()
+        self._waiting_bytes = 0  # under the lock
         self._items: native.SimpleQueue[_Item] = native.SimpleQueue()
         self._hurry = native.Event()
-        self._thread: native.Thread | None = None
+        self._free = [None]  # popped by who takes what waits, put back at the end of that: list.pop is atomic
 
     def put(self, action: Callable[[], object], size: int = 0) -> None:
         """Has ``action`` called soon, which holds ``size`` bytes of payloads; whatever it raises is told."""
         size += ITEM_SIZE
-        with self._lock:
-            is_full = self._waiting_bytes > 0 and self._waiting_bytes + size > MOST_WAITING_BYTES
-            is_taken = not is_full and (self._thread is not None or self._start())
-            if is_taken:
-                self._waiting_bytes += size
-                self._items.put((size, action))
-                if self._waiting_bytes > MOST_WAITING_BYTES // 2:
-                    self._hurry.set()
-        if is_full:
-            warn_once("spans or log records are left out: %s", _SLOW)
-        elif not is_taken:
-            _call(action)
+        waiting = self._waiting_bytes
+        if waiting > 0 and waiting + size > MOST_WAITING_BYTES:
+            warn_once("spans, measurements or log records are left out: %s", _SLOW)
+            return
+        self._count(size)
+        self._items.put((size, action))
+        if waiting + size > MOST_WAITING_BYTES // 2:
+            self._hurry.set()
+        if self._free:
+            self._start()
 
     def close(self) -> None:
         """Waits until all is handed over, for some seconds at most; what then is left is told."""
         done = native.Event()
-        with self._lock:
-            if self._thread is None:
+        if self._free:
+            if self._items.empty():
                 return
-            self._thread = None  # it ends with this; what comes later has another one
-            self._items.put((0, done.set))
-            self._items.put(_LAST)
-            self._hurry.set()
-            self._items, self._hurry = native.SimpleQueue(), native.Event()
+            self._start()
+        self._items.put((0, done.set))
+        self._items.put(_LAST)
+        self._hurry.set()
+        if self._free and self._take_charge():  # there can be no thread
+            self._run()
         if not done.wait(CLOSE_SECONDS):
-            warn_once("spans or log records are lost at the end: %s", _SLOW)
+            warn_once("spans, measurements or log records are lost at the end: %s", _SLOW)
 
-    def _start(self) -> bool:
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self._waiting_bytes += size
+
+    def _take_charge(self) -> bool:
         try:
-            self._thread = native.start_thread("otel-wirecap-handover", self._run, self._items, self._hurry)
-        except RuntimeError:  # no more threads, or the interpreter ends
+            self._free.pop()
+        except IndexError:  # somebody else has it
             return False
+        return True
+
+    def _start(self) -> None:
+        if not self._take_charge():
+            return
+        try:
+            native.start_thread("otel-wirecap-handover", self._run)
+        except RuntimeError:  # no more threads, or the interpreter ends
+            self._free.append(None)
+            return
         multiprocessing_util = sys.modules.get("multiprocessing.util")
         if multiprocessing_util is not None:  # after the writer; see there
             multiprocessing_util.Finalize(None, _close, args=(weakref.ref(self),), exitpriority=-1)
-        return True
 
-    def _run(self, items: native.SimpleQueue[_Item], hurry: native.Event) -> None:
+    def _run(self) -> None:
         while True:
-            size, action = item = items.get()
-            if item is _LAST:
+            self._hand_over_until_last()
+            self._free.append(None)
+            # What comes after the last is from somebody who saw this thread still at work.
+            if self._items.empty() or not self._take_charge():
                 return
+
+    def _hand_over_until_last(self) -> None:
+        items, hurry = self._items, self._hurry
+        while (item := items.get()) is not _LAST:
+            size, action = item
             _call(action)
-            del action
-            with self._lock:
-                self._waiting_bytes -= size
+            del item, action
+            self._count(-size)
             if items.empty():
                 hurry.wait(REST_SECONDS)
                 hurry.clear()

@@ -45,7 +45,7 @@ class CaptureSpan(Span):
     Args:
         inner: the user's span, started; recording or not.
         parent: the context of the parent, whose trace id is kept where the user's span brings no id of its own.
-        handover: ends the user's span.
+        handover: has the user's span completed and ended.
         leg: of the exchange.
         method: the request's, as the conventions have it.
         flow_trace_id: the trace id of the flow's earlier exchanges, 32 hexadecimal digits; None where there is none.
@@ -106,12 +106,18 @@ class CaptureSpan(Span):
             self._payloads.tell(self, record)
 
     def finish(self, end_time: int, facts: ExchangeFacts) -> None:
-        """Sets what the capture learned and has the user's span ended.
+        """Has what the capture learned set on the user's span, and that ended.
+
+        It only hands that over: the garbage collector may call this in a thread that is inside the SDK and holds a lock
+        of its.
 
         Args:
             end_time: nanoseconds since the epoch.
             facts: what ``ExchangeRecording.end`` returned.
         """
+        self._handover.put(functools.partial(self._finish, end_time, facts), self.carried.bytes)
+
+    def _finish(self, end_time: int, facts: ExchangeFacts) -> None:
         inner = self._inner
         try:
             if inner.is_recording():
@@ -119,7 +125,7 @@ class CaptureSpan(Span):
             if self._metrics is not None:
                 self._metrics.record(self, (end_time - self.start_time) / 1e9, facts)
         finally:
-            self._handover.put(functools.partial(inner.end, end_time), self.carried.bytes)
+            inner.end(end_time)
 
     def _set(self, facts: ExchangeFacts) -> None:
         inner, leg = self._inner, self.leg

@@ -5,6 +5,10 @@ Invariants:
 - A span is in here from its exchange's beginning until its end is answered: there are as many as exchanges are open.
 - Only spans that somebody hears of are in here: ending the API's own does nothing.
 - One book for the whole process: an exchange may outlast the capture that began it, and its end comes all the same.
+- An end comes of every exchange, also where the application drops it: a response's tee (``_Dropped`` of the httpx
+  streams), an attempt of aiohttp and a connection of websockets end theirs in a finaliser; a coroutine that serves or
+  sends a request ends its own when it is closed, which its finaliser does. Where the queue takes no end, the exchange
+  answers it itself.
 - A forked child begins with none: what is open is the parent's.
 """
 

@@ -50,6 +50,20 @@ def test_a_failure_ends_an_exchange_when_it_happens_with_what_was_lost() -> None
     assert [(name, moment) for name, moment, _ in desk.ends] == [(exchange.id, 9 * NS)]
 
 
+def test_a_failure_cuts_a_request_that_is_half_sent() -> None:
+    desk = Full()
+    exchange = desk.exchange()
+    exchange.begin(post()._replace(body=None))
+    exchange.request_chunk(2 * NS, b'{"model":')
+    desk.breaks = {EventKind.REQUEST_CHUNK}
+    exchange.request_chunk(3 * NS, b'"m"}')
+    exchange.request_end(4 * NS)
+    desk.failures.clear()
+    assert [event[0] for event in desk.events[-2:]] == [EventKind.REQUEST_END, EventKind.END]
+    (request,) = [record for record in desk.records() if record["direction"].endswith("_request")]
+    assert request["metadata"]["incomplete"] == "cut"
+
+
 @pytest.mark.parametrize("wants_end", [True, False])
 def test_an_exchange_whose_beginning_found_no_room_ends_on_the_hosts_side(wants_end: bool) -> None:
     desk = Full()

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from waiting import MAX_SECONDS
 from waiting import wait_until as wait_until  # who drives a writer waits for it
+from writer_processes import command_of
+from writer_processes import writers_of as writers_of  # and looks for it
 
 from otel_wirecap.capture.events import ExchangeHead, Outcome, RequestHead, ResponseHead
 from otel_wirecap.capture.exchange import Exchange, Flow
@@ -168,20 +170,6 @@ def books(path: Path) -> Books:
     return Books(directions["stream_chunk"], directions["outbound_request"], lost, dict(reasons))
 
 
-def command_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
-
-
-def writers_of(pid: int | None = None) -> list[int]:
-    """The processes that write for this one, or another one."""
-    processes = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    end = f"writer_process_start.py\0{pid or os.getpid()}\0"
-    return [process for process in processes if command_of(process).endswith(end)]
-
-
 def is_sent(writer: CaptureWriter) -> bool:
     """Whether all that was put has been sent to a writer in a process of its own."""
     home = writer._home
@@ -207,7 +195,7 @@ def is_stuck(writer: CaptureWriter) -> bool:
     home = writer._home
     assert isinstance(home, WriterProcess)
     assert home._connection is not None
-    is_sending = home.events_sent + len(writer._queue) < writer._ledger.accepted
+    is_sending = home.events_sent + writer._ledger.waiting < writer._ledger.accepted
     return is_sending and not select.select([], [home._connection], [], 0)[1]
 
 

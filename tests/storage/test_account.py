@@ -30,6 +30,7 @@ from driving import (
     wait_until,
     writers_of,
 )
+from waiting import MAX_SECONDS
 
 from otel_wirecap.capture.events import EventKind, ResponseHead, Value, WebsocketMessage
 from otel_wirecap.capture.exchange import Exchange
@@ -257,7 +258,65 @@ def test_a_flow_that_goes_in_a_forked_child_starts_no_writer_there(tmp_path: Pat
     if not child:
         del exchange
         gc.collect()
-        os._exit(len(writer._queue) + writer._started)
+        os._exit(len(writer._queue._events) + writer._started)
     assert os.waitpid(child, 0)[1] == 0
     exchange.end(time.monotonic_ns(), "complete")
     assert writer.close(60)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_finaliser_may_put_a_forked_childs_first_event_while_its_capture_is_closed(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "capture.log")
+    child = os.fork()
+    if not child:
+        signal.alarm(int(MAX_SECONDS))  # kills it where it waits for itself
+        end = writer._pump.end
+
+        def collect_garbage(seconds: float) -> None:
+            writer.put_document('{"direction": "x"}')
+            end(seconds)
+
+        writer._pump.end = collect_garbage  # type: ignore[method-assign]
+        os._exit(not writer.close())
+    assert os.waitpid(child, 0)[1] == 0
+    assert writer.close()
+
+
+def test_flows_that_are_collected_late_are_no_waiting_events(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "capture.log", capture_writer="process")
+    gateway = Gateway(writer)
+    exchanges = [gateway.exchange(f"one{number}") for number in range(5)]
+    for exchange in exchanges:
+        exchange.end(time.monotonic_ns(), "complete")
+    assert writer.flush()
+    wait_until(lambda: writer._queue._is_idle)  # nobody takes them until something else comes
+    del exchange
+    exchanges.clear()
+    gc.collect()
+    assert len(writer._queue._events) == 5, "they are not there to be counted"
+    assert writer.stats().waiting_events == 0
+    assert writer.close()
+
+
+@pytest.mark.parametrize("home", ["process", "thread"])
+def test_refusals_are_told_although_nothing_follows_them(home: str, tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path, capture_writer=home, capture_flush_interval=0.05, capture_max_queue_bytes=50_000)
+    assert writer.flush()
+    for round_ in range(1, 4):
+        for _ in range(5):
+            assert not writer.put_document("x" * 60_000)
+        wait_until(lambda: path.exists() and books(path).lost["events"] == 5 * round_)  # noqa: B023  # called here
+    assert writer.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_refusal_is_told_where_it_is_all_that_happens_in_a_forked_child(tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    writer = open_writer(path, capture_max_queue_bytes=50_000)
+    child = os.fork()
+    if not child:
+        os._exit(writer.put_document("x" * 60_000) or not writer.close())
+    assert os.waitpid(child, 0)[1] == 0
+    assert writer.close()
+    assert books(path).lost["events"] == 1

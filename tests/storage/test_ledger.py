@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections import Counter
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -215,7 +218,7 @@ class Account(RuleBasedStateMachine):
 
     @invariant()
     def stats_say_so(self) -> None:
-        stats = self.ledger.stats("p", len(self.queue), self.queue.waiting_bytes, nothing())
+        stats = self.ledger.stats("p", self.ledger.waiting, self.queue.waiting_bytes, nothing())
         lost = stats.lost_events
         assert lost.get("queue_full", 0) == self.refused
         assert lost.get("writer_died", 0) == self.died_with + self.held_with_dead
@@ -240,7 +243,7 @@ class Account(RuleBasedStateMachine):
         self.tell_left_out()
         number, weight = counted(self.came)
         self.answers.settled(number, weight, Held())
-        stats = self.ledger.stats("p", len(self.queue), self.queue.waiting_bytes, nothing())
+        stats = self.ledger.stats("p", self.ledger.waiting, self.queue.waiting_bytes, nothing())
         assert self.in_file.events() == stats.lost_events
         assert self.in_file.records() == stats.lost_records
         assert self.in_file.exchanges() == stats.lost_exchanges
@@ -328,6 +331,39 @@ def test_who_sends_is_woken_for_losses_that_waited_for_others_to_be_told() -> No
     queue._wake.clear()
     pump.told(1)
     assert not queue._wake.is_set
+
+
+def test_each_gap_of_refusals_has_the_moment_of_the_first_whenever_a_signal_comes() -> None:
+    ledger = Ledger()
+    is_inside = False
+    refused = 0
+
+    def trace(frame: FrameType, _event: str, _argument: object) -> Any:
+        nonlocal is_inside, refused
+        if is_inside or frame.f_code is not Ledger.take_untold.__code__:
+            return None
+        is_inside = True
+        refused += 1
+        ledger.refuse(refused, 1, 0)
+        is_inside = False
+        return trace
+
+    gaps: list[Loss] = []
+    before = sys.gettrace()
+    for _ in range(3):
+        sys.settrace(trace)
+        try:
+            gaps += ledger.take_untold()
+        finally:
+            sys.settrace(before)
+        gaps += ledger.take_untold(most_being_told=MAX_BEING_TOLD)
+        ledger.gaps_written(2)
+    assert refused > 12
+    assert sum(gap.events or 0 for gap in gaps) == refused
+    told = 0
+    for gap in gaps:
+        assert gap.since_ns == told + 1
+        told += gap.events or 0
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from waiting import MAX_SECONDS
 
 from otel_wirecap.config import load_config
 from otel_wirecap.storage.registry import open_writer, release_writer
@@ -28,7 +29,7 @@ def test_a_log_handler_may_wait_for_somebody_who_opens_a_writer(
             if "is written by a thread" in record.getMessage():
                 other = threading.Thread(target=use, daemon=True)
                 other.start()
-                other.join(10)
+                other.join(MAX_SECONDS)
                 was_opened.append(not other.is_alive())
 
     thread = {"capture_writer": "thread"}

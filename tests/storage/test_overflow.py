@@ -124,6 +124,6 @@ def test_what_is_put_while_the_queue_ends_is_there_when_it_has_ended() -> None:
     assert is_inside.wait(5)
     threading.Timer(0.1, goes_on.set).start()
     waiting.end()
-    assert len(waiting) == 1
+    assert waiting._ledger.waiting == 1
     putting.join()
     assert accepted == [True]

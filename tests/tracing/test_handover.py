@@ -9,8 +9,9 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import httpx
@@ -20,11 +21,15 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan
+from waiting import MAX_SECONDS
 
 import otel_wirecap
 from otel_wirecap import native
+from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.log import warn_once
 from otel_wirecap.tracing import handover
+from otel_wirecap.tracing.span import CaptureSpan
 
 REQUESTS = 20
 
@@ -164,3 +169,119 @@ def test_the_thread_ends_with_its_capture_and_another_one_hands_over_what_comes_
         while threads() - before:
             assert time.monotonic() < deadline, "it goes on for ever"
             time.sleep(0.01)
+
+
+def interrupted_at_every_line(action: Callable[[], None], interrupt: Callable[[], None]) -> int:
+    """Calls ``action``, and ``interrupt`` at each of its lines in the handover's module, as the garbage collector may.
+
+    Returns:
+        how often it was interrupted.
+    """
+    times = 0
+    is_inside = False
+
+    def trace(frame: FrameType, _event: str, _argument: object) -> Any:
+        nonlocal times, is_inside
+        if frame.f_code.co_filename != handover.__file__ or is_inside:
+            return None
+        is_inside = True
+        interrupt()
+        is_inside = False
+        times += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    finally:
+        sys.settrace(before)
+    return times
+
+
+@pytest.mark.parametrize("what", ["put", "close"])
+def test_a_finaliser_may_put_in_the_middle_of_anything(what: str) -> None:
+    one = handover.Handover()
+    done: list[str] = []
+    times: list[int] = []
+
+    def interrupt() -> None:
+        one.put(lambda: done.append("finaliser"))
+
+    def run() -> None:
+        for _ in range(3):
+            if what == "put":
+                times.append(interrupted_at_every_line(lambda: one.put(lambda: done.append("put")), interrupt))
+                one.close()
+            else:
+                one.put(lambda: done.append("put"))
+                times.append(interrupted_at_every_line(one.close, interrupt))
+
+    host = threading.Thread(target=run, daemon=True)
+    host.start()
+    host.join(MAX_SECONDS)
+    assert not host.is_alive(), "it waits for itself"
+    one.close()
+    assert min(times) > 5
+    assert done.count("put") == 3
+    assert done.count("finaliser") == sum(times)
+
+
+class Touched(NonRecordingSpan):
+    """A span that notes in which threads it is touched."""
+
+    def __init__(self) -> None:
+        super().__init__(INVALID_SPAN_CONTEXT)
+        self.threads: list[native.Thread | None] = []
+
+    def is_recording(self) -> bool:
+        self.threads.append(native.current_thread())
+        return True
+
+    def set_attributes(self, attributes: Any) -> None:
+        self.threads.append(native.current_thread())
+
+    def update_name(self, name: str) -> None:
+        self.threads.append(native.current_thread())
+
+    def end(self, end_time: int | None = None) -> None:
+        self.threads.append(native.current_thread())
+
+
+class TouchedMetrics:
+    """Notes in which threads measurements are recorded."""
+
+    def __init__(self) -> None:
+        self.threads: list[native.Thread | None] = []
+
+    def record(self, *_arguments: object) -> None:
+        self.threads.append(native.current_thread())
+
+
+def test_a_finaliser_that_ends_a_span_touches_nothing_of_the_sdk() -> None:
+    """It may run in a thread that holds a lock of the SDK's."""
+    one, inner, metrics = handover.Handover(), Touched(), TouchedMetrics()
+    span = CaptureSpan(
+        inner, INVALID_SPAN_CONTEXT, handover=one, leg="backend", method="GET", metrics=metrics  # type: ignore[arg-type]
+    )  # fmt: skip
+    inner.threads.clear()
+    span.finish(1, ExchangeFacts(outcome="abandoned"))
+    one.close()
+    assert len(inner.threads) == 4
+    assert len(metrics.threads) == 1
+    names = {thread and thread.name for thread in inner.threads + metrics.threads}
+    assert names == {"otel-wirecap-handover"}
+
+
+def test_what_waits_for_a_thread_is_handed_over_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(*_arguments: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(native, "start_thread", no_thread)
+    one = handover.Handover()
+    done: list[int] = []
+    one.put(lambda: done.append(1))
+    one.put(lambda: done.append(2))
+    assert not done
+    one.close()
+    assert done == [1, 2]

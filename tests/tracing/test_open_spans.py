@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,13 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from waiting import wait_until
+from writer_processes import writers_of
 
 import otel_wirecap
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.instrumentation.runtime import active
 from otel_wirecap.tracing.spans import OpenSpans, open_spans
-
-sys.path.append(str(Path(__file__).parents[1] / "storage"))
-from driving import wait_until, writers_of  # beside the writer's own tests
 
 
 @pytest.fixture
@@ -88,6 +88,30 @@ def test_spans_end_although_the_writer_is_killed(
     otel_wirecap.uninstrument()
     assert len(exporter.get_finished_spans()) == 10
     assert all(span.end_time and span.end_time >= (span.start_time or 0) for span in exporter.get_finished_spans())
+
+
+def test_the_span_of_a_response_that_is_dropped_ends(
+    capture_file: Path, provider: TracerProvider, exporter: InMemorySpanExporter
+) -> None:
+    class Endless(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            while True:
+                yield b"x"
+
+    otel_wirecap.instrument(capture_file=capture_file, tracer_provider=provider)
+    before = len(open_spans)
+    client = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, stream=Endless())))
+    response = client.send(client.build_request("GET", "http://127.0.0.1:1/"), stream=True)
+    assert next(response.iter_raw()) == b"x"
+    assert len(open_spans) == before + 1
+    del response
+    gc.collect()
+    runtime = active()
+    assert runtime is not None
+    assert runtime.exporter.force_flush()
+    assert len(open_spans) == before
+    otel_wirecap.uninstrument()
+    assert len(exporter.get_finished_spans()) == 1
 
 
 class Span:

@@ -170,5 +170,5 @@ def test_they_are_recorded_in_no_thread_of_the_applications(monkeypatch: pytest.
     with httpx.Client(transport=transport) as client:
         client.get("http://backend.example/")
     otel_wirecap.uninstrument()
-    assert threads == ["otel-wirecap-receiver"]
+    assert threads == ["otel-wirecap-handover"]
     assert meters.read().keys() == {"http.client.request.duration"}
