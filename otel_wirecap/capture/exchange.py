@@ -55,7 +55,7 @@ _MAX_COPIED = 1 << 15
 """Bytes of a beginning that are copied with its body: faster than to take that out and put it back."""
 
 HEAD_SIZE = 1024
-"""Bytes that an event without a body is counted with: its tuple, its headers."""
+"""Bytes that an event is counted with beside its body and headers: its tuple, its moments."""
 
 
 class Host(Protocol):
@@ -167,18 +167,20 @@ class Exchange:
         try:
             body = head.body
             self._request_ended = body is not None
-            size = HEAD_SIZE + (len(body) if body else 0)
-            asked: tuple[Any, ...]
-            if size <= _MAX_COPIED:
-                try:  # a copy of built-in types, which the host cannot change
-                    asked = loads(dumps((*head,)))  # type: ignore[arg-type]  # noqa: S302  # our own, just made
-                except ValueError:
-                    asked = plain(head)
-            else:
+            size = len(body) if body else 0
+            is_small = size <= _MAX_COPIED
+            fields: tuple[Any, ...] = (*head,) if is_small else (*head[:_BODY], None, *head[_BODY + 1 :])
+            try:  # a copy of built-in types, which the host cannot change
+                data = dumps(fields)
+                asked = loads(data)  # noqa: S302  # our own, just made
+                size = len(data) if is_small else size + len(data)
+            except ValueError:
+                asked = plain(fields)
+            if not is_small:
                 whole = body if body.__class__ is bytes else bytes(body or b"")
-                asked = (*plain(head[:_BODY]), whole, *plain(head[_BODY + 1 :]))
+                asked = (*asked[:_BODY], whole, *asked[_BODY + 1 :])
             value = (*self.head,), asked
-            if self._put(_BEGIN, self.id, began_ns, value, size):
+            if self._put(_BEGIN, self.id, began_ns, value, HEAD_SIZE + size):
                 self.flow.host = self._host
             else:
                 self._is_off, self._takes = True, False
@@ -215,11 +217,15 @@ class Exchange:
             return
         self._responded = True
         try:
+            fields, size = (*head,), HEAD_SIZE
+            value: Any
             try:
-                value: Any = loads(dumps((*head,)))  # type: ignore[arg-type]  # noqa: S302  # as above
+                data = dumps(fields)  # type: ignore[arg-type]  # as above
+                value = loads(data)  # noqa: S302
+                size += len(data)
             except ValueError:
-                value = plain(head)
-            self._put(_RESPONSE, self.id, now, value, HEAD_SIZE)
+                value = plain(fields)
+            self._put(_RESPONSE, self.id, now, value, size)
         except Exception as error:  # noqa: BLE001
             self.fail(now, error)
 

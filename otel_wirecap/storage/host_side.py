@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_BATCH_EVENTS = 512
 _END = EventKind.END
+_BORDERS = frozenset((EventKind.BEGIN, _END))
 
 SHARE_OF_CLOSE = 0.9
 """Of the time that somebody waits for the end, what the writer has of it: the rest is for its answer."""
@@ -82,6 +83,7 @@ class Pump:
         self._unasked: collections.deque[FlushRequest] = collections.deque()
         self._waiting: dict[int, tuple[FlushRequest, native.Event, list[bool]]] = {}
         self._unanswered: dict[str, tuple[int, Outcome]] = {}
+        self._open: set[str] = set()  # with this writer
         self._close_seconds = 0.0
         self._is_over = False  # no writer answers any more
         self._is_written = False  # what is answered then
@@ -101,7 +103,7 @@ class Pump:
             yield from self._ledger.take_untold(most_being_told=most)
         while events := self._queue.take(MAX_BATCH_EVENTS):
             for event in events:
-                if event[0] == _END:
+                if event[0] in _BORDERS:
                     self._remember(event)
             yield events
         yield from requests
@@ -109,8 +111,14 @@ class Pump:
             yield Close(self._close_seconds * SHARE_OF_CLOSE)
 
     def _remember(self, event: Event) -> None:
-        _, exchange_id, now_ns, value, _ = event
-        if exchange_id is not None and isinstance(value, tuple) and value[4]:  # wants_end
+        kind, exchange_id, now_ns, value, _ = event
+        if exchange_id is None or not isinstance(value, tuple):
+            return
+        if kind != _END:
+            self._open.add(exchange_id)
+            return
+        self._open.discard(exchange_id)
+        if value[4]:  # wants_end
             self._unanswered[exchange_id] = now_ns, value[0]
 
     def flush(self, seconds: float, *, stop: bool) -> bool:
@@ -153,16 +161,19 @@ class Pump:
         """The end of an exchange is answered."""
         self._unanswered.pop(exchange_id, None)
 
-    def begin_anew(self) -> list[tuple[str, int, Outcome]]:
+    def begin_anew(self) -> tuple[list[tuple[str, int, Outcome]], int]:
         """Another writer goes on: asks it what is not answered.
 
         Returns:
-            The ends that no writer will answer any more.
+            The ends that no writer will answer any more; and how many exchanges were open with the one before, of which
+            nothing more is recorded.
         """
+        open_exchanges = len(self._open)
+        self._open.clear()
         self._unasked.clear()
         self._unasked.extend(request for request, _, _ in list(self._waiting.values()))
         unanswered, self._unanswered = self._unanswered, {}
-        return [(exchange_id, *end) for exchange_id, end in unanswered.items()]
+        return [(exchange_id, *end) for exchange_id, end in unanswered.items()], open_exchanges
 
 
 class HostAnswers:
@@ -225,8 +236,9 @@ class HostAnswers:
 
     def writer_gone(self, reason: str | None) -> None:
         """The writer is no more; ``reason`` as in ``Ledger.writer_gone``. What it leaves unanswered is answered."""
-        self._ledger.writer_gone(reason)
-        for exchange_id, now_ns, outcome in self._pump.begin_anew():
+        unanswered, open_exchanges = self._pump.begin_anew()
+        self._ledger.writer_gone(reason, open_exchanges)
+        for exchange_id, now_ns, outcome in unanswered:
             if reason is not None:
                 self.ended(exchange_id, now_ns, ExchangeFacts(outcome=outcome))
         self.begin_anew()

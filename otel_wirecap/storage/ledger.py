@@ -279,20 +279,21 @@ class Ledger:
         """The writer's counters as they are now."""
         self._stats = stats
 
-    def writer_gone(self, reason: str | None) -> None:
+    def writer_gone(self, reason: str | None, open_exchanges: int) -> None:
         """The writer is no more, and another one goes on.
 
         Args:
             reason: what is known of it; None where it never began, so that nothing is lost.
+            open_exchanges: whose beginning it was sent, and not their end: nothing more is recorded of them.
         """
         with self.lock:
             if reason is not None:
-                held, stats, under_way = self._held, self._stats, self.under_way
+                held, under_way = self._held, self.under_way
                 loss = Loss(
                     "writer_died",
                     events=under_way + held.events,
                     bytes=self.elsewhere_bytes,
-                    exchanges=stats.open_exchanges if stats is not None else 0,
+                    exchanges=open_exchanges,
                     records=held.records or None,
                     error=reason,
                 )

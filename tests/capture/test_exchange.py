@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_recorder import NS, SSE, Desk, post
 
-from otel_wirecap.capture.events import CAPTURE_FAILURE, EventKind, ResponseHead
+from otel_wirecap.capture.events import CAPTURE_FAILURE, EventKind, RequestHead, ResponseHead
 from otel_wirecap.capture.exchange import Flow
 
 
@@ -143,3 +143,22 @@ def test_what_is_remembered_of_a_flow_goes_when_the_flow_is_gone() -> None:
     for event in desk.events:
         recorder.feed(event)
     assert set(recorder._flows) == {"req_kept"}
+
+
+def test_long_headers_weigh_what_they_are() -> None:
+    desk = Desk()
+    weights: list[int] = []
+    put = desk.put
+
+    def weighing(*event: Any) -> bool:
+        weights.append(event[4])
+        return put(*event)
+
+    desk.put = weighing  # type: ignore[method-assign]
+    long = [(b"x-long", b"x" * 100_000)]
+    for body in (b"{}", b"x" * 50_000):
+        exchange = desk.exchange()
+        exchange.begin(RequestHead("POST", "https://host/", long, body=body))
+        exchange.response(2, ResponseHead(200, "OK", long))
+        exchange.end(3, "complete")
+    assert [weight >= 100_000 for weight in weights] == [True, True, False] * 2

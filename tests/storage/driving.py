@@ -138,7 +138,11 @@ def account(path: Path) -> Account:
     gaps = [record["payload"] for record in found if record["direction"] == "system_gap"]
     return Account(
         sum(record["direction"] == "stream_chunk" for record in found),
-        sum(gap.get("lost_events", 0) - gap.get("lost_exchanges", 0) for gap in gaps),
+        # A refused exchange is an event, its beginning; one that was open when its writer died is none.
+        sum(
+            gap.get("lost_events", 0) - (gap.get("lost_exchanges", 0) if gap["reason"] == "queue_full" else 0)
+            for gap in gaps
+        ),
     )
 
 

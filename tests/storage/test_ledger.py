@@ -307,7 +307,7 @@ def test_what_is_kept_of_losses_is_bounded_however_long_no_file_can_be_written()
         sent += len(ledger.take_untold(most_being_told=MAX_BEING_TOLD if number % 10 == 0 else 0))
         assert len(ledger._untold) <= MAX_UNTOLD + 1
     assert sent <= MAX_BEING_TOLD + MAX_UNTOLD + 2
-    ledger.writer_gone("signal 9")
+    ledger.writer_gone("signal 9", 0)
     told = LossTotals()
     for loss in ledger.take_untold():
         told.add(loss)
