@@ -7,7 +7,8 @@ Invariants:
 
 - An event is made of built-in values of exact types, so that ``marshal`` takes it as it is: no object crosses, and a
   writer in another process gets the same events as one in a thread. ``plain`` makes them of what a library gave.
-- Its value does not change any more: the host may change its own objects right after the call.
+- Its value does not change any more: the host may change its own objects right after the call. Heads are packed for
+  that: as ``marshal`` writes them, in a microsecond, and are unpacked where they are read.
 - Spans, flows and recordings are found by id, each side in its own books.
 
 The NamedTuples here document the shapes; an event has the plain tuple, and whoever reads one makes them again.
@@ -15,6 +16,7 @@ The NamedTuples here document the shapes; an event has the plain tuple, and whoe
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -27,11 +29,11 @@ IncompleteReason: TypeAlias = Literal["withheld", "undecodable", "not_read", "cu
 class EventKind:
     """What happened, a plain integer. Beside each: what the id names, and the value that goes with it."""
 
-    BEGIN: Final = 0  # exchange: (ExchangeHead, RequestHead)
+    BEGIN: Final = 0  # exchange: (ExchangeHead, RequestHead but for its body, packed; its body)
     REQUEST_CHUNK: Final = 1  # exchange: bytes of the request body
     REQUEST_RESTART: Final = 2  # exchange: None; the body is being sent anew, from its beginning
     REQUEST_END: Final = 3  # exchange: IncompleteReason, or None when the body is whole
-    RESPONSE: Final = 4  # exchange: ResponseHead
+    RESPONSE: Final = 4  # exchange: ResponseHead, packed
     CHUNK: Final = 5  # exchange: bytes of the response body, as one hook call delivered them
     END: Final = 6  # exchange: End
     ANNOTATE: Final = 7  # flow: a JSON object as bytes
@@ -68,10 +70,11 @@ class ExchangeHead(NamedTuple):
 
 
 class RequestHead(NamedTuple):
-    """A request as it begins. ``body`` is the whole body where it is already in memory, else None.
+    """A request as it begins.
 
     ``decoded``: the body passes the hook content-decoded, whatever its headers say. ``websocket``: it asks for a
-    websocket, and what follows its response are messages.
+    websocket, and what follows its response are messages. ``body`` is the whole body where it is already in memory,
+    else None.
     """
 
     method: str
@@ -79,10 +82,15 @@ class RequestHead(NamedTuple):
     headers: Headers
     http_version: str | None = None
     client_host: str | None = None
-    body: bytes | None = None
     redirect_of: str | None = None
     decoded: bool = False
     websocket: bool = False
+    body: bytes | None = None
+
+    @classmethod
+    def of(cls, packed: bytes, body: bytes | None) -> RequestHead:
+        """The head that an event's value is of."""
+        return cls(*marshal.loads(packed), body=body)  # noqa: S302  # packed by our own exchange
 
 
 class ResponseHead(NamedTuple):
@@ -98,6 +106,11 @@ class ResponseHead(NamedTuple):
     http_version: str | None = None
     request_headers: Headers | None = None
     decoded: bool = False
+
+    @classmethod
+    def of(cls, packed: bytes) -> ResponseHead:
+        """The head that an event's value is of."""
+        return cls(*marshal.loads(packed))  # noqa: S302  # as above
 
 
 class ErrorInfo(NamedTuple):

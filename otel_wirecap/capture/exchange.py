@@ -7,8 +7,7 @@ Invariants, whatever order a hook calls in and from however many threads:
   flow), so the request's record is written with what there is.
 - RESPONSE comes at most once, before the first CHUNK or MESSAGE.
 - An exchange whose BEGIN found no room is off: none of its events is put, so that no record stands alone.
-- Every event is made of plain values (see ``events``) here, where it is born: a head is copied through ``marshal``, in
-  a microsecond, or, where that finds a string of a class of its own, by ``plain``.
+- Every event is made of plain values (see ``events``) here, where it is born.
 - No method raises because of the capture: what goes wrong inside turns this exchange off and is reported once.
 
 Pure: moments (``now``, nanoseconds of a monotonic clock) and identifiers come in as arguments.
@@ -19,8 +18,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable
-from marshal import dumps, loads
-from typing import Any, Protocol, TypeAlias
+from marshal import dumps
+from typing import Protocol, TypeAlias
 
 from otel_wirecap.capture.events import (
     CAPTURE_FAILURE,
@@ -49,11 +48,6 @@ _CHUNK = EventKind.CHUNK
 _MESSAGE = EventKind.MESSAGE
 _END = EventKind.END
 
-_BODY = RequestHead._fields.index("body")
-
-_MAX_COPIED = 1 << 15
-"""Bytes of a beginning that are copied with its body: faster than to take that out and put it back."""
-
 HEAD_SIZE = 1024
 """Bytes that an event is counted with beside its body and headers: its tuple, its moments."""
 
@@ -81,21 +75,18 @@ class Flow:
         id: the flow's ``request_id``.
         trace_id: that of its first exchange, which the others share where no tracing gives them one; None before.
         over: whether the client's request has been served: what its context begins now is no part of it any more.
+        attempts: the numbers of the backend exchanges to come.
         host: the one behind which a writer knows of the flow, and is told when it is gone; None where none does.
     """
 
-    __slots__ = ("_attempts", "host", "id", "over", "trace_id")
+    __slots__ = ("attempts", "host", "id", "over", "trace_id")
 
     def __init__(self, flow_id: str) -> None:
         self.id = flow_id
         self.trace_id: str | None = None
         self.over = False
         self.host: Host | None = None
-        self._attempts = itertools.count(1)
-
-    def next_attempt(self) -> int:
-        """The number of the backend exchange that begins now, from 1 on."""
-        return next(self._attempts)
+        self.attempts = itertools.count(1)
 
     def annotate(self, now: int, document: bytes, host: Host) -> None:
         """What the application says of the flow, a JSON object."""
@@ -167,20 +158,16 @@ class Exchange:
         try:
             body = head.body
             self._request_ended = body is not None
-            size = len(body) if body else 0
-            is_small = size <= _MAX_COPIED
-            fields: tuple[Any, ...] = (*head,) if is_small else (*head[:_BODY], None, *head[_BODY + 1 :])
-            try:  # a copy of built-in types, which the host cannot change
-                data = dumps(fields)
-                asked = loads(data)  # noqa: S302  # our own, just made
-                size = len(data) if is_small else size + len(data)
+            try:
+                asked = dumps(head[:-1])  # type: ignore[arg-type]  # headers are no Sequence to it; the last is the body
             except ValueError:
-                asked = plain(fields)
-            if not is_small:
-                whole = body if body.__class__ is bytes else bytes(body or b"")
-                asked = (*asked[:_BODY], whole, *asked[_BODY + 1 :])
-            value = (*self.head,), asked
-            if self._put(_BEGIN, self.id, began_ns, value, HEAD_SIZE + size):
+                asked = dumps(plain(head[:-1]))
+            size = HEAD_SIZE + len(asked)
+            if body is not None:
+                if body.__class__ is not bytes:
+                    body = bytes(body)
+                size += len(body)
+            if self._put(_BEGIN, self.id, began_ns, (self.head[:], asked, body), size):
                 self.flow.host = self._host
             else:
                 self._is_off, self._takes = True, False
@@ -217,15 +204,11 @@ class Exchange:
             return
         self._responded = True
         try:
-            fields, size = (*head,), HEAD_SIZE
-            value: Any
             try:
-                data = dumps(fields)  # type: ignore[arg-type]  # as above
-                value = loads(data)  # noqa: S302
-                size += len(data)
+                answer = dumps(head[:])  # type: ignore[arg-type]  # as above
             except ValueError:
-                value = plain(fields)
-            self._put(_RESPONSE, self.id, now, value, size)
+                answer = dumps(plain(head))
+            self._put(_RESPONSE, self.id, now, answer, HEAD_SIZE + len(answer))
         except Exception as error:  # noqa: BLE001
             self.fail(now, error)
 

@@ -128,8 +128,8 @@ class Recorder:
         elif subject_id is None:
             return
         elif kind == _BEGIN and isinstance(value, tuple):
-            about, asked = value
-            self._begin(subject_id, now_ns, ExchangeHead(*about), RequestHead(*asked))
+            about, asked, body = value
+            self._begin(subject_id, now_ns, ExchangeHead(*about), RequestHead.of(asked, body))
         elif kind == _END and isinstance(value, tuple):
             self._end(subject_id, now_ns, End.of(value))
         elif kind == EventKind.ANNOTATE and isinstance(value, bytes):
@@ -244,9 +244,9 @@ class Recorder:
         elif recording.unredacted_chunks >= self._most_chunks:
             recording.write_chunks(now_ns=now_ns)
 
-    def _response(self, recording: ExchangeRecording, now_ns: int, value: tuple[Any, ...]) -> None:
+    def _response(self, recording: ExchangeRecording, now_ns: int, packed: bytes) -> None:
         recording.record_request()
-        recording.response(now_ns, ResponseHead(*value))
+        recording.response(now_ns, ResponseHead.of(packed))
 
     def _end(self, exchange_id: str, now_ns: int, end: End) -> None:
         facts = ExchangeFacts(outcome=end.outcome)

@@ -193,7 +193,7 @@ class Runtime:
             annotations = _ambient_annotations.get()
             if annotations is not None:
                 flow.annotate(now_ns(), annotations, self)
-        return self._begin("backend", flow, flow.next_attempt(), head, context, server, inject)
+        return self._begin("backend", flow, next(flow.attempts), head, context, server, inject)
 
     def wants(self, leg: Leg, url: str) -> bool:
         """Whether an exchange that begins now is to be captured. A flow that began before a pause is finished.

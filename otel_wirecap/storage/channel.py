@@ -18,7 +18,7 @@ import struct
 from collections.abc import Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-from otel_wirecap.capture.events import Event, EventKind, RequestHead
+from otel_wirecap.capture.events import Event, EventKind
 from otel_wirecap.storage.ledger import Held, Loss
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ _LARGE = 1 << 15
 
 _HEADER = struct.Struct("<BIII")
 _EVENTS, _MESSAGE = 0, 1
-_BODY = RequestHead._fields.index("body")
 
 
 class FlushRequest(NamedTuple):
@@ -200,10 +199,8 @@ def _without_body(event: Event, bodies: list[bytes]) -> Event:
     kind, subject_id, now_ns, value, weight = event
     if kind == EventKind.CHUNK or kind == EventKind.REQUEST_CHUNK:
         return kind, subject_id, now_ns, _put_behind(value, bodies), weight
-    if kind == EventKind.BEGIN and isinstance(value, tuple) and value[1][_BODY] is not None:
-        about, asked = value
-        number = _put_behind(asked[_BODY], bodies)
-        return kind, subject_id, now_ns, (about, (*asked[:_BODY], number, *asked[_BODY + 1 :])), weight
+    if kind == EventKind.BEGIN and isinstance(value, tuple) and value[-1]:
+        return kind, subject_id, now_ns, (*value[:-1], _put_behind(value[-1], bodies)), weight
     return event
 
 
@@ -218,7 +215,6 @@ def _whole(event: Event, bodies: list[bytes]) -> Event:
     kind, subject_id, now_ns, value, weight = event
     if isinstance(value, int):
         return kind, subject_id, now_ns, bodies[value], weight
-    if kind == EventKind.BEGIN and isinstance(value, tuple) and type(value[1][_BODY]) is int:
-        about, asked = value
-        return kind, subject_id, now_ns, (about, (*asked[:_BODY], bodies[asked[_BODY]], *asked[_BODY + 1 :])), weight
+    if kind == EventKind.BEGIN and isinstance(value, tuple) and type(value[-1]) is int:
+        return kind, subject_id, now_ns, (*value[:-1], bodies[value[-1]]), weight
     return event

@@ -77,24 +77,25 @@ class EventQueue:
 
     def put(self, kind: int, subject_id: str | None, now_ns: int, value: Value, size: int, /) -> bool:
         """Adds an event that holds ``size`` bytes; False where there is no room for it."""
-        size += _EVENT_SIZE
+        weight = size + _EVENT_SIZE
         ledger = self._ledger
         with self._lock:
             if self.closed:
                 return False
-            if self._bytes + ledger.elsewhere_bytes + size > self._max_bytes and kind in _REFUSED_WHEN_FULL:
-                ledger.refuse(now_ns, size - _EVENT_SIZE, kind == EventKind.BEGIN)
-                size = 0
-            else:
-                self._bytes += size
+            waiting = self._bytes + weight
+            is_taken = waiting + ledger.elsewhere_bytes <= self._max_bytes or kind not in _REFUSED_WHEN_FULL
+            if is_taken:
+                self._bytes = waiting
                 ledger.accepted += 1
-                self._events.append((kind, subject_id, now_ns, value, size))
+                self._events.append((kind, subject_id, now_ns, value, weight))
+            else:
+                ledger.refuse(now_ns, size, kind == EventKind.BEGIN)
         if self._is_idle or (
-            (self._bytes >= self._wake_bytes or len(self._events) >= self._wake_events) and not self._wake.is_set
+            (waiting >= self._wake_bytes or len(self._events) >= self._wake_events) and not self._wake.is_set
         ):
             self._is_idle = False
             self.wake()
-        return size > 0
+        return is_taken
 
     def flow_gone(self, flow_id: str) -> None:
         """Adds that nothing follows of a flow. It weighs nothing, wakes nobody and starts nothing."""

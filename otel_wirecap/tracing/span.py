@@ -54,7 +54,7 @@ class CaptureSpan(Span):
         start_time: of the exchange, nanoseconds since the epoch.
 
     Attributes:
-        leg, method, start_time: as given.
+        inner, leg, method, start_time: as given.
         has_ids: whether the user's span has ids of its own; where no tracing is set up it has not.
         route: the template of the path that serves the request, as far as the application told it.
         carried: what of the payloads the user's span carries.
@@ -75,7 +75,7 @@ class CaptureSpan(Span):
         metrics: RequestMetrics | None = None,
         start_time: int = 0,
     ) -> None:
-        self._inner = inner
+        self.inner = inner
         self._handover = handover
         self._payloads = payloads
         self._metrics = metrics
@@ -95,11 +95,6 @@ class CaptureSpan(Span):
             self.trace_id = f"{parent.trace_id:032x}" if parent.is_valid else flow_trace_id or random_hex(16)
             self.span_id = random_hex(8)
 
-    @property
-    def inner(self) -> Span:
-        """The user's span."""
-        return self._inner
-
     def tell(self, record: Record) -> None:
         """Tells a record of the exchange to who asked for them."""
         if self._payloads is not None:
@@ -118,7 +113,7 @@ class CaptureSpan(Span):
         self._handover.put(functools.partial(self._finish, end_time, facts), self.carried.bytes)
 
     def _finish(self, end_time: int, facts: ExchangeFacts) -> None:
-        inner = self._inner
+        inner = self.inner
         try:
             if inner.is_recording():
                 self._set(facts)
@@ -128,7 +123,7 @@ class CaptureSpan(Span):
             inner.end(end_time)
 
     def _set(self, facts: ExchangeFacts) -> None:
-        inner, leg = self._inner, self.leg
+        inner, leg = self.inner, self.leg
         attributes = attributes_of(leg, self.method, facts)
         if self.route is not None:
             attributes[names.HTTP_ROUTE] = self.route
@@ -144,39 +139,39 @@ class CaptureSpan(Span):
 
     def end(self, end_time: int | None = None) -> None:
         """Ends the user's span."""
-        self._inner.end(end_time)
+        self.inner.end(end_time)
 
     def get_span_context(self) -> SpanContext:
         """The context of the user's span."""
-        return self._inner.get_span_context()
+        return self.inner.get_span_context()
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Sets attributes on the user's span."""
-        self._inner.set_attributes(attributes)
+        self.inner.set_attributes(attributes)
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         """Sets an attribute on the user's span."""
-        self._inner.set_attribute(key, value)
+        self.inner.set_attribute(key, value)
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         """Adds an event to the user's span."""
-        self._inner.add_event(name, attributes, timestamp)
+        self.inner.add_event(name, attributes, timestamp)
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         """Adds a link to the user's span."""
-        self._inner.add_link(context, attributes)
+        self.inner.add_link(context, attributes)
 
     def update_name(self, name: str) -> None:
         """Renames the user's span."""
-        self._inner.update_name(name)
+        self.inner.update_name(name)
 
     def is_recording(self) -> bool:
         """Whether the user's span records."""
-        return self._inner.is_recording()
+        return self.inner.is_recording()
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Sets the status of the user's span."""
-        self._inner.set_status(status, description)
+        self.inner.set_status(status, description)
 
     def record_exception(
         self,
@@ -186,7 +181,7 @@ class CaptureSpan(Span):
         escaped: bool = False,  # noqa: FBT001, FBT002  # the API's signature
     ) -> None:
         """Records an exception on the user's span."""
-        self._inner.record_exception(exception, attributes, timestamp, escaped)
+        self.inner.record_exception(exception, attributes, timestamp, escaped)
 
 
 def is_suppressed(enabled: Callable[[], bool]) -> bool:

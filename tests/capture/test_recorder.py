@@ -87,7 +87,7 @@ class Desk:
     ) -> Exchange:
         self.count += 1
         flow = flow or Flow(f"req_{self.count}")
-        attempt = flow.next_attempt() if leg == "backend" else None
+        attempt = next(flow.attempts) if leg == "backend" else None
         began = began_unix_ns or time.time_ns(), NS
         return Exchange(
             f"ex_{self.count}", ExchangeHead(leg, flow.id, attempt, "0" * 32, "0" * 16, *began, **head), flow, self

@@ -154,7 +154,7 @@ class Process:
 
     def exchange(self, flow: Flow, at: int, leg: Any = "backend") -> Exchange:
         self._number += 1
-        attempt = flow.next_attempt() if leg == "backend" else None
+        attempt = next(flow.attempts) if leg == "backend" else None
         ids = f"{self._number:032x}", f"{self._number:016x}"
         about = ExchangeHead(leg, flow.id, attempt, *ids, MORNING + at * MS, at * MS)
         return Exchange(f"ex_{self.name[:4]}{self._number:016x}", about, flow, self.source)
@@ -178,7 +178,7 @@ def asked(model: str, text: str, *, stream: bool, **more: object) -> bytes:
 
 def client_head(body: bytes, *, path: str = "/v1/chat/completions", session: str = "session-of-pins") -> RequestHead:
     headers = [(b"host", b"gateway"), (b"user-agent", b"Demo/1.0"), (b"x-session-id", session.encode()), JSON_TYPE]
-    return RequestHead("POST", f"http://gateway{path}", headers, "1.1", "127.0.0.1", body)
+    return RequestHead("POST", f"http://gateway{path}", headers, "1.1", "127.0.0.1", body=body)
 
 
 def backend_head(url: str, body: bytes, **more: Any) -> RequestHead:
@@ -325,7 +325,8 @@ def direct(process: Process, at: int, url: str, body: bytes, kind: bytes, pieces
 def websocket(process: Process, at: int) -> None:
     exchange = process.exchange(process.flow(), at, "client")
     headers = [(b"host", b"gateway"), (b"user-agent", b"Demo/1.0"), (b"x-session-id", b"session-of-sockets")]
-    exchange.begin(RequestHead("GET", "ws://gateway/v1/realtime", headers, "1.1", "127.0.0.1", b"", websocket=True))
+    head = RequestHead("GET", "ws://gateway/v1/realtime", headers, "1.1", "127.0.0.1", body=b"", websocket=True)
+    exchange.begin(head)
     exchange.response((at + 5) * MS, ResponseHead(101, None, [(b"upgrade", b"websocket")]))
     exchange.message((at + 10) * MS, WebsocketMessage(asker=True, opcode=TEXT, data='{"type":"session.update"}'))
     exchange.message((at + 30) * MS, WebsocketMessage(asker=False, opcode=BINARY, data=b"\0\1\2\xff"))
