@@ -90,7 +90,8 @@ class RequestHead(NamedTuple):
     @classmethod
     def of(cls, packed: bytes, body: bytes | None) -> RequestHead:
         """The head that an event's value is of."""
-        return cls(*marshal.loads(packed), body=body)  # noqa: S302  # packed by our own exchange
+        fields = (*marshal.loads(packed), body)  # noqa: S302  # packed by our own exchange
+        return cls(*fields)
 
 
 class ResponseHead(NamedTuple):

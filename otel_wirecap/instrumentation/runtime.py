@@ -264,7 +264,8 @@ class Runtime:
             context=context, start_time=began_unix_ns, handover=self._handover, flow_trace_id=flow.trace_id,
             payloads=self._payloads, metrics=self._metrics,
         )  # fmt: skip
-        flow.trace_id = flow.trace_id or span.trace_id
+        if flow.trace_id is None:
+            flow.trace_id = span.trace_id
         wants_end = span.wants_end
         about = ExchangeHead(
             leg, flow.id, attempt, span.trace_id, span.span_id, began_unix_ns, began_ns, wants_end, span.wants_records

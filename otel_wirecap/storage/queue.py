@@ -83,15 +83,16 @@ class EventQueue:
             if self.closed:
                 return False
             waiting = self._bytes + weight
-            is_taken = waiting + ledger.elsewhere_bytes <= self._max_bytes or kind not in _REFUSED_WHEN_FULL
-            if is_taken:
+            if waiting + ledger.elsewhere_bytes > self._max_bytes and kind in _REFUSED_WHEN_FULL:
+                ledger.refuse(now_ns, size, kind == EventKind.BEGIN)
+                is_taken = False
+            else:
                 self._bytes = waiting
                 ledger.accepted += 1
                 self._events.append((kind, subject_id, now_ns, value, weight))
-            else:
-                ledger.refuse(now_ns, size, kind == EventKind.BEGIN)
-        if self._is_idle or (
-            (waiting >= self._wake_bytes or len(self._events) >= self._wake_events) and not self._wake.is_set
+                is_taken = True
+        if not self._wake.is_set and (
+            self._is_idle or waiting >= self._wake_bytes or len(self._events) >= self._wake_events
         ):
             self._is_idle = False
             self.wake()
@@ -163,3 +164,4 @@ class EventQueue:
         except RuntimeError:  # there can be no thread at the moment: with the next event, perhaps
             self._on_first_put = start
             self._is_idle = True
+            self._wake.clear()

@@ -112,10 +112,10 @@ def test_what_is_put_while_the_queue_ends_is_there_when_it_has_ended() -> None:
     is_inside, goes_on = threading.Event(), threading.Event()
 
     class Bound(int):
-        def __ge__(self, other: int) -> bool:
+        def __lt__(self, other: int) -> bool:
             is_inside.set()
             goes_on.wait(5)
-            return True
+            return False
 
     waiting = EventQueue(Ledger(), max_bytes=Bound(1000))
     accepted: list[bool] = []
