@@ -19,6 +19,8 @@ HERE = Path(__file__).parent
 INSTRUMENT = str(Path(sys.executable).with_name("opentelemetry-instrument"))
 CANNOT_MEASURE = 2
 """The exit code where there is nothing to say, good or bad."""
+IDLE_SECONDS = 0.005
+"""CPU time within 0.15 s below which processes are idle: to look whether there is something to do takes up to 2 ms."""
 MARK = "BENCHMARK_PROXY"
 """The environment variable that tells the processes of a proxy from all others, whatever they have become."""
 IMPORT_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE")
@@ -160,7 +162,7 @@ class Proxy:
         for _ in range(400):
             time.sleep(0.15)
             now = self.cpu_seconds()
-            quiet = quiet + 1 if now.since(last).together < 0.002 else 0
+            quiet = quiet + 1 if now.since(last).together < IDLE_SECONDS else 0
             last = now
             if quiet >= enough:
                 return last
