@@ -28,7 +28,7 @@ import otel_wirecap
 
 BODY_BYTES = 20_000_000
 """Of bodies that are redacted in one measurement, so that none is over in less than some milliseconds."""
-LEAST_SECONDS = 0.05
+MIN_SECONDS = 0.05
 """A measurement that is over in less is made many times."""
 EVENTS = 2000
 REQUEST_SECONDS = 60
@@ -188,7 +188,7 @@ def of_worst_case(name: str, size: int, secrets: list[str]) -> float:
     """Seconds of redaction for bytes that are nothing but beginnings of secrets."""
     ours, data = redaction(secrets), WORST[name] * (size // len(WORST[name]))
     once = seconds(lambda: ours.data(data), 1)
-    return seconds(lambda: ours.data(data), round(LEAST_SECONDS / once)) if once < LEAST_SECONDS / 2 else once
+    return seconds(lambda: ours.data(data), round(MIN_SECONDS / once)) if once < MIN_SECONDS / 2 else once
 
 
 async def lag(duration: float) -> float:

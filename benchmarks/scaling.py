@@ -110,7 +110,7 @@ def memory(queues_mb: Sequence[int], chunks: int) -> None:
                 captured_with("httpx", Path(folder), f"capture_max_queue_bytes={size * MB}") for size in queues_mb
             ]
             with running(proxies):
-                idle_bare = most_bare = 0.0
+                idle_bare = max_bare = 0.0
                 for proxy, size in zip(proxies, (0, *queues_mb), strict=True):
                     cost(proxy, STREAM | {"chunks": 50}, 64, 64)
                     idle = proxy.memory()[0]
@@ -125,11 +125,11 @@ def memory(queues_mb: Sequence[int], chunks: int) -> None:
                     proxy.settle()
                     most = proxy.memory()[1]
                     if not size:
-                        idle_bare, most_bare = idle, most
+                        idle_bare, max_bare = idle, most
                         continue
                     print(
                         f"| {size} MB | {'locked' if held else 'free'} | {idle - idle_bare:.0f} | "
-                        f"{most - most_bare:.0f} | {lost_in(proxy.capture)} |",
+                        f"{most - max_bare:.0f} | {lost_in(proxy.capture)} |",
                         flush=True,
                     )
 

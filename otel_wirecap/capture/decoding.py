@@ -15,7 +15,7 @@ import orjson
 MAX_LAYERS = 5
 """Content codings one on another; RFC 9110 sets no limit, nobody sends more than two."""
 
-MOST_DECODED = 128 << 20
+MAX_DECODED = 128 << 20
 """Bytes that one call may decode to, twice what gzip can make of 64 KiB. More is made to exhaust the memory."""
 
 _SLICE = 8192
@@ -49,7 +49,7 @@ class _Decoded:
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
-        self._room = MOST_DECODED
+        self._room = MAX_DECODED
 
     @property
     def most(self) -> int:
@@ -60,7 +60,7 @@ class _Decoded:
         """Takes what a decoder gave."""
         self._room -= len(part)
         if self._room < 0:
-            raise UndecodableError(f"more than {MOST_DECODED} bytes at once")
+            raise UndecodableError(f"more than {MAX_DECODED} bytes at once")
         self._parts.append(part)
 
     def all(self) -> bytes:
@@ -195,7 +195,7 @@ class ContentDecoder:
         """The decoded bytes that ``data`` adds; may be empty.
 
         Raises:
-            UndecodableError: the bytes are damaged, or more than ``MOST_DECODED`` come out of them.
+            UndecodableError: the bytes are damaged, or more than ``MAX_DECODED`` come out of them.
         """
         try:
             for layer in self._layers:

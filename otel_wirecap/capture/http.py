@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 SUCCESS = range(200, 300)
 
-_LONGEST_KEPT_BODY = 1 << 20
+_MAX_KEPT_BODY = 1 << 20
 """Bytes of a body that is kept until it comes on the other leg."""
 
-_SHORTEST_RUN = 3
+_MIN_RUN = 3
 """Chunks: what is done once for all of them costs as much as one or two."""
 
 
@@ -162,7 +162,7 @@ class HTTPRecording(ExchangeRecording):
         stream = self._stream = ResponseStream(
             self._response_type,
             self._response_encoding,
-            self._shared.gate.stream(self._response_type, settings.most_held_bytes),
+            self._shared.gate.stream(self._response_type, settings.max_held_bytes),
             StreamReader(
                 self._response_type,
                 assemble=settings.assemble_streams and not self.is_client,
@@ -232,7 +232,7 @@ class HTTPRecording(ExchangeRecording):
 
     def _write_plain(self, stream: ResponseStream, times: list[int], payloads: list[str], lengths: list[int]) -> None:
         """Writes chunks that are text of which there is nothing special to tell."""
-        if len(times) < _SHORTEST_RUN or self._about.wants_records:
+        if len(times) < _MIN_RUN or self._about.wants_records:
             for now_ns, payload, length in zip(times, payloads, lengths, strict=True):
                 self._write_chunk(stream, (now_ns, str, length, None), payload, {}, {})
             return
@@ -354,7 +354,7 @@ class HTTPRecording(ExchangeRecording):
         is_plain = incomplete is None and body.is_as_it_came
         if kept is None or is_first or not is_plain or kept.made_of != made_of:
             kept = KeptBody(made_of, self._recorded(body, content_type, content_encoding, incomplete))
-            if is_first and is_plain and flow.client_recording is not None and body.length <= _LONGEST_KEPT_BODY:
+            if is_first and is_plain and flow.client_recording is not None and body.length <= _MAX_KEPT_BODY:
                 flow.body = kept
         if kept.recorded.counts:
             add_counts(counts, kept.recorded.counts)

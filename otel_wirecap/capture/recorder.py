@@ -49,8 +49,8 @@ class Recorder:
         shared: what all recordings share, the function that takes finished records among it.
         hold_ns: how long a client's request may wait for the next event of its flow, and the chunks of streams for
             others, to be recorded together: a few at a time take three times as long.
-        most_chunks: of one stream that are recorded together.
-        most_unredacted_bytes: of the chunks of all streams that wait.
+        max_chunks: of one stream that are recorded together.
+        max_unredacted_bytes: of the chunks of all streams that wait.
         max_imported_bytes: of the records from elsewhere that wait for what their streams say next.
         on_end: takes the id of an exchange, the moment of its end and what was learned of it, where that is wanted.
         on_failure: takes an error inside the recording, and the id of the exchange it belonged to.
@@ -61,8 +61,8 @@ class Recorder:
         shared: Recording,
         *,
         hold_ns: int,
-        most_chunks: int,
-        most_unredacted_bytes: int,
+        max_chunks: int,
+        max_unredacted_bytes: int,
         max_imported_bytes: int,
         on_end: Callable[[str, int, ExchangeFacts], None],
         on_failure: Callable[[str, Exception], None],
@@ -79,8 +79,8 @@ class Recorder:
         self._unredacted_bytes = 0
         self._chunks_due_ns = 0
         self._imported = shared.gate.records(max_imported_bytes, by_flow=True)
-        self._most_chunks = most_chunks
-        self._most_unredacted_bytes = most_unredacted_bytes
+        self._max_chunks = max_chunks
+        self._max_unredacted_bytes = max_unredacted_bytes
         self._handlers: dict[int, Callable[[ExchangeRecording, int, Any], None]] = {
             EventKind.REQUEST_CHUNK: lambda recording, _now, data: recording.request_chunk(data),
             EventKind.REQUEST_RESTART: lambda recording, _now, _none: recording.request_restart(),
@@ -239,9 +239,9 @@ class Recorder:
         """Has the chunks redacted when there are enough of them."""
         self._with_chunks.add(recording.exchange_id)
         self._unredacted_bytes += size
-        if self._unredacted_bytes > self._most_unredacted_bytes:
+        if self._unredacted_bytes > self._max_unredacted_bytes:
             self._write_chunks(now_ns)
-        elif recording.unredacted_chunks >= self._most_chunks:
+        elif recording.unredacted_chunks >= self._max_chunks:
             recording.write_chunks(now_ns=now_ns)
 
     def _response(self, recording: ExchangeRecording, now_ns: int, packed: bytes) -> None:

@@ -45,7 +45,7 @@ class RecordingSettings:
     """What the recording of exchanges is told once."""
 
     max_payload_bytes: int
-    most_held_bytes: int
+    max_held_bytes: int
     assemble_streams: bool
     session_headers: tuple[str, ...]
     backends: dict[str, str]

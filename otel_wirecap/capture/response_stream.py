@@ -30,7 +30,7 @@ WaitingChunk: TypeAlias = tuple[int, type[str] | type[bytes] | type[None], int, 
 """A chunk that is not told yet: when it came, what its payload is, the length of that in bytes, and what is told of
 it, None where that is the length alone. A named tuple takes four times as long to make."""
 
-_MOST_AHEAD = 8
+_MAX_AHEAD = 8
 """Chunks: a relay sends each before it reads the next."""
 
 _ALL_OF_THEM = 1 << 63
@@ -135,7 +135,7 @@ class ResponseStream:
         follower._decoded(alike)
         self._read_and_redact(pieces, credentials)
         came = self._came
-        if follower._came or len(came) > _MOST_AHEAD or (came and came[0][0] <= since_ns):
+        if follower._came or len(came) > _MAX_AHEAD or (came and came[0][0] <= since_ns):
             self._part()
             self._take_up(credentials, since_ns)
             follower._take_up(credentials, since_ns)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SWITCHING_PROTOCOLS = 101
 START, MESSAGE, END = "websocket_start", "websocket_message", "websocket_end"
 
-MOST_WAIT_NS = 5_000_000_000
+MAX_WAIT_NS = 5_000_000_000
 """A conversation pauses; a secret in the middle of being said does not."""
 
 
@@ -171,7 +171,7 @@ class WebsocketRecording(ExchangeRecording):
         if incomplete is None and body.truncated is None:
             side = self._sides.get(message.asker)
             if side is None:
-                redaction = self._shared.gate.messages(self._shared.settings.most_held_bytes)
+                redaction = self._shared.gate.messages(self._shared.settings.max_held_bytes)
                 side = self._sides[message.asker] = _Side(redaction)
             side.waiting.append(waiting)
             side.unredacted.append(body.content())
@@ -190,7 +190,7 @@ class WebsocketRecording(ExchangeRecording):
             messages, side.unredacted = side.unredacted, []
             if messages:
                 self._redact(side, asker, messages)
-            if side.waiting and now_ns - side.waiting[-1].now_ns >= MOST_WAIT_NS:
+            if side.waiting and now_ns - side.waiting[-1].now_ns >= MAX_WAIT_NS:
                 self._settle(asker)
 
     def _settle(self, asker: bool) -> None:  # noqa: FBT001  # a side's name

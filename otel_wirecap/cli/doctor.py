@@ -30,7 +30,7 @@ from otel_wirecap.version import __version__
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 _STYLES = {OK: "green", WARN: "yellow", FAIL: "red"}
-_LEAST_PYTHON = (3, 11)
+_MIN_PYTHON = (3, 11)
 _SECONDS = 20.0
 _CONNECT_SECONDS = 1.0
 _CLIENTS = {"httpx": (0, 25), "httpx2": (2, 0), "aiohttp": (3, 9)}
@@ -176,8 +176,8 @@ def _asked(interpreter: str) -> tuple[dict[str, Any] | None, Check]:
         name = type(error).__name__
         return None, Check("interpreter", FAIL, f"{interpreter} does not answer: {name}", "does it run at all?")
     version = ".".join(map(str, told["python"]))
-    if tuple(told["python"][:2]) < _LEAST_PYTHON:
-        needed = ".".join(map(str, _LEAST_PYTHON))
+    if tuple(told["python"][:2]) < _MIN_PYTHON:
+        needed = ".".join(map(str, _MIN_PYTHON))
         return told, Check("interpreter", FAIL, f"Python {version} ({interpreter})", f"use Python {needed} or later")
     return told, Check("interpreter", OK, f"Python {version} ({interpreter})")
 

@@ -43,7 +43,7 @@ otel-wirecap show req_2b9cd61f --curl | sh
 
 _BODY_LINES = 40
 _LINE_COLUMNS = 160
-_STANDS_OUT, _LEAST_GAP_MS = 5, 100
+_STANDS_OUT, _MIN_GAP_MS = 5, 100
 """A gap is marked that is so many times the stream's median, and not short."""
 
 
@@ -268,7 +268,7 @@ def _show_chunks(legs: list[Leg]) -> None:
         name = "client" if leg.exchange.leg == "client" else f"{leg.exchange.backend} {leg.exchange.attempt or 1}"
         began = leg.exchange.started
         for chunk, gap in zip(leg.chunks, [None, *gaps], strict=True):
-            is_long = gap is not None and gap > max(usual * _STANDS_OUT, _LEAST_GAP_MS)
+            is_long = gap is not None and gap > max(usual * _STANDS_OUT, _MIN_GAP_MS)
             after = None if began is None else (chunk.moment - began) * 1000
             start = printable(chunk.data[:200].decode(errors="replace"))
             rows.append([

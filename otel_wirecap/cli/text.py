@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _PROGRESS_AFTER_SECONDS, _PROGRESS_EVERY_SECONDS, _BAR = 0.5, 0.1, 30
-_LEAST_COLUMNS = 40
+_MIN_COLUMNS = 40
 
 
 class Style:
@@ -45,7 +45,7 @@ def columns_of(stream: TextIO) -> int | None:
         return None
     import shutil
 
-    return max(shutil.get_terminal_size().columns, _LEAST_COLUMNS)
+    return max(shutil.get_terminal_size().columns, _MIN_COLUMNS)
 
 
 def printable(text: str) -> str:

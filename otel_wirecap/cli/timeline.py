@@ -40,7 +40,7 @@ _WIDE, _USUAL = 80, 100
 """From so many columns on the facts stand beside the bar; so many there are where the output is no terminal."""
 
 _SUBJECT = "FLOW|SESSION"
-_LEAST_BAR, _MOST_LABEL = 16, 20
+_MIN_BAR, _MAX_LABEL = 16, 20
 _STEPS = (1, 2, 5)
 _OUTLIVED_MS = 50.0
 """An attempt that goes on for longer after its client left is told."""
@@ -106,10 +106,10 @@ class _Page:
         self._start = min(one.start for one in timelines)
         self._seconds = max(max(one.end for one in timelines) - self._start, 0.000_001)
         labels = [_label(lane) for one in timelines for lane in one.lanes]
-        self._label = min(max([len("proxy"), *map(width_of, labels)]), _MOST_LABEL)
+        self._label = min(max([len("proxy"), *map(width_of, labels)]), _MAX_LABEL)
         facts = [_facts(lane) for one in timelines for lane in one.lanes] + [_own_told(one) for one in timelines]
         beside = self._width - self._label - 2 - 2 - max(map(width_of, facts), default=0)
-        self._is_wide = self._width >= _WIDE and beside >= max(_LEAST_BAR, self._width // 3)
+        self._is_wide = self._width >= _WIDE and beside >= max(_MIN_BAR, self._width // 3)
         self._bar = beside if self._is_wide else self._width - 2
 
     def lines(self) -> Iterator[str]:

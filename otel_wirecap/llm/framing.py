@@ -7,7 +7,7 @@ from otel_wirecap.llm.events import Event, EventParser
 from otel_wirecap.llm.json_stream import JSONLinesParser, JSONObjectsParser
 from otel_wirecap.llm.sse import SSEParser
 
-_MOST_EVENT_BYTES: Final = 1 << 24
+_MAX_EVENT_BYTES: Final = 1 << 24
 
 _LINES: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonl"})
 _BLANK: Final = b" \t\r\n\x1e"
@@ -15,7 +15,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _EVENT_BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":", _BOM)
 
 
-def event_parser(content_type: str | None, *, max_event_bytes: int = _MOST_EVENT_BYTES) -> EventParser:
+def event_parser(content_type: str | None, *, max_event_bytes: int = _MAX_EVENT_BYTES) -> EventParser:
     """What finds the events of a stream.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from otel_wirecap.llm.usage import Usage, usage_of
 
-_MOST_CHOICES: Final = 16
+_MAX_CHOICES: Final = 16
 _LARGEST: Final = 1e15
 """No setting is larger; a number that is might not fit where it is told."""
 
@@ -103,7 +103,7 @@ def _finish_reasons(answer: dict[str, Any]) -> tuple[str, ...]:
     for holder, name in (("choices", "finish_reason"), ("candidates", "finishReason"), ("results", "completionReason")):
         choices = answer.get(holder)
         if isinstance(choices, list):
-            reasons = (choice.get(name) for choice in choices[:_MOST_CHOICES] if isinstance(choice, dict))
+            reasons = (choice.get(name) for choice in choices[:_MAX_CHOICES] if isinstance(choice, dict))
             return tuple(reason for reason in reasons if isinstance(reason, str) and reason)
     reason = _text(answer, "stop_reason", "stopReason", "finish_reason", "done_reason")
     return () if reason is None else (reason,)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FIRST, INTACT, CLIENT, PROXY = "first", "intact", "client", "proxy"
 
-_REMEMBERED, _MOST_DEPTH = 16, 150
+_REMEMBERED, _MAX_DEPTH = 16, 150
 _SUCCESSES = range(200, 300)
 _MODEL_SPELT = frozenset({"input", "input_schema", "inputSchema", "parameters", "args", "arguments", "schema"})
 """Members whose own members reach the model as they are spelt: in there, their order counts."""
@@ -343,7 +343,7 @@ def _piece(path: Path, value: Any, kind: str) -> Piece:
 
 def _canonical(value: Any, depth: int = 0) -> Any:
     """The value as the model gets it: without marks, a text in its one form, members in one order where it is free."""
-    if depth > _MOST_DEPTH:
+    if depth > _MAX_DEPTH:
         return value
     if isinstance(value, list):
         kept = [one for one in value if not (isinstance(one, dict) and set(one) == {"cachePoint"})]
@@ -366,7 +366,7 @@ def _spelt(value: Any) -> str:
 
 
 def _marks_in(value: Any, depth: int = 0) -> int:
-    if depth > _MOST_DEPTH:
+    if depth > _MAX_DEPTH:
         return 0
     if isinstance(value, list):
         return sum(_marks_in(one, depth + 1) for one in value)

@@ -55,7 +55,7 @@ PART_BYTES = 32 * 1024 * 1024
 MANY_BYTES = 64 * 1024 * 1024
 """From here on several processes read: below, starting them costs more than they save."""
 
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 _LINES_BETWEEN = 1000
 """Lines between two words about the progress."""
 
@@ -160,7 +160,7 @@ class Captures:
             raise FlowNotFoundError(f"no flow begins with {prefix!r}; otel-wirecap ls lists them")
         if len(found) > 1:
             names = sorted(found)
-            told = ", ".join(names[:_MOST_NAMED]) + (", …" if len(names) > _MOST_NAMED else "")
+            told = ", ".join(names[:_MAX_NAMED]) + (", …" if len(names) > _MAX_NAMED else "")
             raise FlowNotFoundError(f"{len(names)} flows begin with {prefix!r}: {told}")
         (name,) = found
         return self._matching(name)[name]  # all of it: an exchange's id is not in every part
@@ -178,7 +178,7 @@ class Captures:
             return named or flows
         if not names:
             raise FlowNotFoundError(f"no session begins with {prefix!r}; otel-wirecap ls --by session lists them")
-        told = ", ".join(names[:_MOST_NAMED]) + (", …" if len(names) > _MOST_NAMED else "")
+        told = ", ".join(names[:_MAX_NAMED]) + (", …" if len(names) > _MAX_NAMED else "")
         raise FlowNotFoundError(f"{len(names)} sessions begin with {prefix!r}: {told}")
 
     def records_of(self, flow: Flow) -> Iterator[Record]:
@@ -234,7 +234,7 @@ class Captures:
         parts: list[index.Index | FlowCollector] = []
         for number, source in enumerate(capture.sources):
             before, rest, torn = known[number], read.get((number, False)), read.get((number, True))
-            if before is not None and rest is not None and source.end_of_lines() - before.covered < index.LEAST_BYTES:
+            if before is not None and rest is not None and source.end_of_lines() - before.covered < index.MIN_BYTES:
                 parts += [before, rest]  # not worth a new index yet
             elif rest is not None:
                 flows = before.flows() if before else FlowCollector()
@@ -249,7 +249,7 @@ class Captures:
         return parts
 
     def _is_indexed(self, source: Source) -> bool:
-        return self._use_index and source.size >= index.LEAST_BYTES and str(source.path) != STDIN
+        return self._use_index and source.size >= index.MIN_BYTES and str(source.path) != STDIN
 
 
 def body_of(record: Record, line: bytes) -> bytes:
@@ -286,13 +286,13 @@ class _Capture:
         return len(self.sources) > 1 or any(is_rotated_name(source.path.name) for source in self.sources)
 
     def placed_records(self, tell: Callable[[int], None]) -> Iterator[tuple[Place, Record | None]]:
-        from otel_wirecap.reading.dialects import Dialects  # only who reads all records needs it
+        from otel_wirecap.reading.other_shapes import OtherShapes  # only who reads all records needs it
 
-        dialects, done = Dialects(), 0
+        shapes, done = OtherShapes(), 0
         for source in self.sources:
             for number, offset, line in source.lines():
                 read = None if line is None else json_record(line)
-                yield Place(source.path, number, offset), None if read is None else dialects.normal(read)
+                yield Place(source.path, number, offset), None if read is None else shapes.normal(read)
                 if not number % _LINES_BETWEEN:
                     tell(done + min(offset, source.size))
             done += source.size
@@ -301,13 +301,13 @@ class _Capture:
         self, on_damage: Callable[[Path, int], None] | None = None, *, spelt: bool = True
     ) -> Iterator[tuple[Record, bytes]]:
         """The records in the schema's shape, each with its line; where ``spelt``, the line has that shape too."""
-        from otel_wirecap.reading.dialects import Dialects  # as above
+        from otel_wirecap.reading.other_shapes import OtherShapes  # as above
 
-        dialects = Dialects()
+        shapes = OtherShapes()
         for source in self.sources:
             for number, _, line in source.lines():
                 read = None if line is None else json_record(line)
-                record = None if read is None else dialects.normal(read)
+                record = None if read is None else shapes.normal(read)
                 if record is not None and line is not None:
                     yield record, orjson.dumps(record) if spelt and record is not read else line
                 elif on_damage is not None:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Self
 
 from otel_wirecap.capture.formats import CBOR, JSONLines
 from otel_wirecap.errors import CaptureFileError
-from otel_wirecap.reading.dialects import Dialects
 from otel_wirecap.reading.flows import Flow, FlowCollector
+from otel_wirecap.reading.other_shapes import OtherShapes
 from otel_wirecap.reading.reader import json_record
 from otel_wirecap.reading.sources import BLOCK, STDIN, Source, open_capture
 
@@ -46,7 +46,7 @@ class Follower:
     def __init__(self, path: str | Path, tell: Callable[[str], None]) -> None:
         self._path = Path(path)
         self._tell = tell
-        self._dialects = Dialects()
+        self._shapes = OtherShapes()
         self._before: _Tape | None = None
         self._tape: _Tape | None = None
         self._last: list[Source] = []
@@ -152,7 +152,7 @@ class Follower:
 
     def _read(self, line: bytes | None) -> Iterator[tuple[Record, bytes]]:
         read = json_record(line) if line is not None else None
-        record = self._dialects.normal(read) if read is not None else None
+        record = self._shapes.normal(read) if read is not None else None
         if record is None or line is None:
             self._tell(f"{str(self._path)!r}: a line is damaged and was left out")
         else:
@@ -255,7 +255,7 @@ class FlowWatch:
         settled_seconds: how long nothing more must have come.
     """
 
-    MOST_KEPT = 10_000
+    MAX_KEPT = 10_000
     """Flows that are remembered; of more, those that nothing was heard of for the longest time are forgotten."""
 
     def __init__(self, settled_seconds: float) -> None:
@@ -276,7 +276,7 @@ class FlowWatch:
         watched = self._flows.get(name)
         if watched is None:
             watched = self._flows[name] = _Watched()
-            if len(self._flows) > self.MOST_KEPT:
+            if len(self._flows) > self.MAX_KEPT:
                 self._flows.popitem(last=False)
         self._flows.move_to_end(name)
         watched.collector.add(record)

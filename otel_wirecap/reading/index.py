@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from otel_wirecap.reading.sources import Source
 
 VERSION = 2
-LEAST_BYTES = 1024 * 1024
+MIN_BYTES = 1024 * 1024
 """Smaller files are read anew: that is as fast."""
 
 _TAIL = 4096

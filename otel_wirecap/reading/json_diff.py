@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 MOVED, ADDED, DROPPED, CHANGED = "moved", "added", "dropped", "changed"
 
-_MOST_DEPTH = 150
-_MOST_MATCHED = 2000
+_MAX_DEPTH = 150
+_MAX_MATCHED = 2000
 """Longer lists are compared by position once their common beginning and end are off: matching them takes too long."""
-_LEAST_MOVED_TEXT = 8
+_MIN_MOVED_TEXT = 8
 _PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*")
 _WEAK_KEYS = ("type", "role", "name", "id", "function")
 
@@ -99,7 +99,7 @@ class _Found:
 
 
 def _compare(before: Any, after: Any, here: Path, there: Path) -> Iterator[_Found]:
-    is_deep = len(here) >= _MOST_DEPTH
+    is_deep = len(here) >= _MAX_DEPTH
     if isinstance(before, dict) and isinstance(after, dict) and not is_deep:
         for key, value in before.items():
             if key in after:
@@ -142,7 +142,7 @@ def _unlike(one: Sequence[str], other: Sequence[str]) -> Iterator[tuple[int, int
         end, other_end = end - 1, other_end - 1
     if first == end and first == other_end:
         return
-    if max(end, other_end) - first > _MOST_MATCHED:
+    if max(end, other_end) - first > _MAX_MATCHED:
         yield first, end, first, other_end
         return
     matcher = SequenceMatcher(None, one[first:end], other[first:other_end], autojunk=False)
@@ -153,7 +153,7 @@ def _unlike(one: Sequence[str], other: Sequence[str]) -> Iterator[tuple[int, int
 
 def _paired(one: Sequence[str], other: Sequence[str]) -> Iterator[tuple[int, int, int, int]]:
     """Stretches of elements to compare with one another: those of one kind first, then what is left between them."""
-    if max(len(one), len(other)) > _MOST_MATCHED:
+    if max(len(one), len(other)) > _MAX_MATCHED:
         yield 0, len(one), 0, len(other)
         return
     for _, i1, i2, j1, j2 in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
@@ -207,4 +207,4 @@ def _can_move(value: Any) -> bool:
 
 def _is_telling(value: Any) -> bool:
     """Whether two of the same in distant places are hardly chance."""
-    return isinstance(value, dict | list) or (isinstance(value, str) and len(value) >= _LEAST_MOVED_TEXT)
+    return isinstance(value, dict | list) or (isinstance(value, str) and len(value) >= _MIN_MOVED_TEXT)

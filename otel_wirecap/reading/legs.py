@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from otel_wirecap.reading.flows import Exchange, Flow
     from otel_wirecap.reading.reader import Record
 
-_MOST_MESSAGE_BYTES = 256 * 1024 * 1024
+_MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 
 
 class Chunk(NamedTuple):
@@ -95,14 +95,14 @@ def message_of(leg: Leg) -> Any:
     """What the events of a leg's stream add up to; None where no form is known."""
     from otel_wirecap.llm.assembly import assemble  # much to import for what is seldom wanted
 
-    return assemble(_type_of(leg), [leg.response_body], max_bytes=_MOST_MESSAGE_BYTES)
+    return assemble(_type_of(leg), [leg.response_body], max_bytes=_MAX_MESSAGE_BYTES)
 
 
 def events_of(leg: Leg) -> list[Event]:
     """The events of a leg's stream."""
     from otel_wirecap.llm.framing import event_parser  # as above
 
-    parser = event_parser(_type_of(leg), max_event_bytes=_MOST_MESSAGE_BYTES)
+    parser = event_parser(_type_of(leg), max_event_bytes=_MAX_MESSAGE_BYTES)
     return [*parser.feed(leg.response_body), *parser.close()]
 
 

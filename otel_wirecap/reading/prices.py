@@ -125,7 +125,7 @@ class _Memory:
         """Brings what is new into the file."""
         if not self._has_new:
             return
-        kept = dict(list(self._costs.items())[-_MOST_REMEMBERED:])
+        kept = dict(list(self._costs.items())[-_MAX_REMEMBERED:])
         new = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}.new")
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ class _Memory:
 
 
 _memory: list[_Memory] = []  # at most one
-_MOST_REMEMBERED = 20_000
+_MAX_REMEMBERED = 20_000
 
 
 def remember() -> None:

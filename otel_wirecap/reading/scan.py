@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from otel_wirecap.capture.redaction.gate import FoundInStream, Gate
 
-_MOST_STREAMS = 256
-_MOST_DOCUMENT_LINES = 1_000_000
+_MAX_STREAMS = 256
+_MAX_DOCUMENT_LINES = 1_000_000
 _HEADER = re.compile(r"[\s>|<*-]*(?P<name>[A-Za-z][A-Za-z0-9-]{2,60}):[ \t]+(?P<value>\S.*?)\s*")
 _PACKED = re.compile(rb"\xfd7zXZ\0|BZh[1-9]1AY&SY|PK\x03\x04|7z\xbc\xaf\x27\x1c|\x04\x22M\x18|PAR1")
 """How files begin whose contents are compressed in a way that is not undone here."""
@@ -126,7 +126,7 @@ class _FileScanner:
                 found.update(self._streams.pop(key).close())
         else:
             if stream is None:
-                if len(self._streams) >= _MOST_STREAMS:
+                if len(self._streams) >= _MAX_STREAMS:
                     found.update(self._streams.pop(next(iter(self._streams))).close())
                 stream = self._streams[key] = self._finder.stream()
             try:
@@ -138,7 +138,7 @@ class _FileScanner:
     def _in_text(self, number: int, line: bytes) -> Iterator[Finding]:
         if self._document is not None:
             self._document.append(line)
-            if len(self._document) > _MOST_DOCUMENT_LINES:
+            if len(self._document) > _MAX_DOCUMENT_LINES:
                 self._document = None
         header = _HEADER.fullmatch(line.decode("utf-8", "replace"))
         rule = self._finder.in_header(header["name"], header["value"]) if header is not None else None

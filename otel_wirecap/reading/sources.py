@@ -35,7 +35,7 @@ HEAD = 4096
 """Bytes at the beginning of a file that tell what it is, and which one."""
 
 _RECORD = JSONLines.beginning
-_MOST_TRIES = 20
+_MAX_TRIES = 20
 """Times that the files may be rotated while they are opened."""
 
 _TRY_DELAY = 0.002
@@ -289,7 +289,7 @@ def open_capture(path: str | Path, stack: contextlib.ExitStack) -> list[Source]:
         return [Source(Path(STDIN), stack.enter_context(_standard_input()))]
     live = Path(path)
     try:
-        for last_try in (False,) * _MOST_TRIES + (True,):
+        for last_try in (False,) * _MAX_TRIES + (True,):
             with contextlib.ExitStack() as attempt:
                 opened: dict[tuple[int, int], Source] = {}
                 files = capture_files(live)

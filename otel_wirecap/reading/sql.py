@@ -79,7 +79,7 @@ _CHUNKS = f"""
         CASE WHEN json_type(payload) = 'VARCHAR' THEN payload->>'$' END AS text, payload
     FROM records WHERE direction IN ({", ".join(f"'{name}'" for name in sorted(STREAM_CHUNKS))})
 """  # noqa: S608  # the names are our own
-_LEAST_OBJECT_BYTES = 16 * 1024 * 1024
+_MIN_OBJECT_BYTES = 16 * 1024 * 1024
 _AT_ONCE = 1000
 
 
@@ -229,7 +229,7 @@ def _read_json(file: IO[bytes], lines: Iterable[bytes], fields: dict[str, str]) 
     told = ", ".join(f"{field}: '{kind}'" for field, kind in fields.items())
     return (
         f"read_json('/dev/fd/{file.fileno()}', format='newline_delimited', columns={{{told}}}, "
-        f"maximum_object_size={max(_LEAST_OBJECT_BYTES, 2 * longest)})"
+        f"maximum_object_size={max(_MIN_OBJECT_BYTES, 2 * longest)})"
     )
 
 

@@ -43,7 +43,7 @@ _WITH_TOTALS: Final = STREAM_ENDS | {WEBSOCKET_END}
 _CHANGED: Final = frozenset({"redactions", "truncated", "incomplete"})
 """What makes a payload another one than the body was."""
 
-_MOST_ENDED: Final = 10_000
+_MAX_ENDED: Final = 10_000
 """Exchanges that are remembered when they are over."""
 
 
@@ -234,7 +234,7 @@ class Verification:
             self._ended[name] = None
             if metadata.get("outcome") == "abandoned":
                 self._abandoned[name] = exchange
-            if len(self._ended) > _MOST_ENDED:
+            if len(self._ended) > _MAX_ENDED:
                 del self._ended[next(iter(self._ended))]
 
     def _began_before(self, exchange: _Exchange) -> bool:

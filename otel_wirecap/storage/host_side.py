@@ -100,7 +100,7 @@ class Pump:
         if self._ledger.has_untold:
             # A writer that cannot write would be sent more and more for ever.
             most = sys.maxsize if is_closed else MAX_BEING_TOLD if requests else 0
-            yield from self._ledger.take_untold(most_being_told=most)
+            yield from self._ledger.take_untold(max_being_told=most)
         while events := self._queue.take(MAX_BATCH_EVENTS):
             for event in events:
                 if event[0] in _BORDERS:

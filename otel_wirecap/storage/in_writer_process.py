@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from otel_wirecap.storage.stats import WriterStats
 
 NICENESS = 5
-MOST_ORPHAN_SECONDS = 60.0
+MAX_ORPHAN_SECONDS = 60.0
 """How long it goes on after the application's process: a file may be locked by somebody else, a disk may hang."""
 
 GONE_SECONDS = 1.0
@@ -259,7 +259,7 @@ def run(descriptor: int) -> None:
         first = next(frames.feed(data), None)
     config, path, process, pid = first.message()
     host_process = HostProcess(pid)
-    threading.Thread(target=end_in_time, args=(connection, host_process, MOST_ORPHAN_SECONDS), daemon=True).start()
+    threading.Thread(target=end_in_time, args=(connection, host_process, MAX_ORPHAN_SECONDS), daemon=True).start()
     answers = SocketAnswers(connection, config.capture_max_queue_bytes)
     channel = SocketChannel(connection, frames, host_process, answers)
     try:

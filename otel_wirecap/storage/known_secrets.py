@@ -13,7 +13,7 @@ from otel_wirecap.capture.identity import credential_variables
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 _ASSIGNMENT = re.compile(
     r"""^[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_.]*)[ \t]*=[ \t]*
     (?:'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<bare>[^\n#]*))""",
@@ -60,7 +60,7 @@ class _File:
             state = (status.st_ino, status.st_mtime_ns, status.st_size)
             if state != self._state:
                 with path.open("rb") as file:
-                    content = file.read(_MOST_BYTES)
+                    content = file.read(_MAX_BYTES)
                 self._state, self._variables = state, variables_in(content.decode("utf-8", "surrogateescape"))
         return self._variables
 

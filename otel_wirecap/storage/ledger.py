@@ -245,14 +245,14 @@ class Ledger:
         """Whether there are losses that no writer was sent."""
         return bool(self._untold) or self.refused_events > self._refused_told[0]
 
-    def take_untold(self, *, most_being_told: int = 0) -> list[Loss]:
+    def take_untold(self, *, max_being_told: int = 0) -> list[Loss]:
         """Losses that are to be told now. They count as being told until ``gaps_written`` or ``writer_gone``.
 
         Args:
-            most_being_told: none are taken where more than so many are being told already.
+            max_being_told: none are taken where more than so many are being told already.
         """
         with self.lock:
-            if len(self._being_told) > most_being_told:
+            if len(self._being_told) > max_being_told:
                 return []
             taken = merged(self._pop_untold())
             # In one line, or what a signal handler is refused in between would be told without its moment.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MIN_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 30.0
-MOST_SECONDS_BETWEEN_RETIREMENTS = 60.0
+MAX_SECONDS_BETWEEN_RETIREMENTS = 60.0
 
 
 class CaptureOutput:
@@ -236,7 +236,7 @@ class CaptureOutput:
                 self._tell("%s: not brought to the disk: %s", self.path, error.strerror)
         max_age = self._config.capture_max_age
         if max_age is not None and now >= self._next_retirement and self.failing is None:
-            self._next_retirement = now + min(MOST_SECONDS_BETWEEN_RETIREMENTS, max_age / 10)
+            self._next_retirement = now + min(MAX_SECONDS_BETWEEN_RETIREMENTS, max_age / 10)
             try:
                 self.file.retire()
             except OSError as error:

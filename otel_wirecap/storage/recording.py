@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.redaction.gate import Mode, Place
 
 NS = 1_000_000_000
-MOST_HELD_BYTES = 1 << 20
+MAX_HELD_BYTES = 1 << 20
 """Of one stream, in which a secret may begin. What is held counts as waiting, and must not fill the queue."""
-MOST_UNREDACTED_BYTES = 1 << 19
+MAX_UNREDACTED_BYTES = 1 << 19
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 TOLD_VERSIONS = (
     "opentelemetry-api",
@@ -83,7 +83,7 @@ class ProcessRecording:
         self._shared = Recording(
             settings=RecordingSettings(
                 max_payload_bytes=config.capture_max_payload_bytes,
-                most_held_bytes=min(MOST_HELD_BYTES, config.capture_max_queue_bytes // 16),
+                max_held_bytes=min(MAX_HELD_BYTES, config.capture_max_queue_bytes // 16),
                 assemble_streams=config.capture_assemble_streams,
                 session_headers=config.capture_session_headers,
                 backends=config.capture_backends,
@@ -101,8 +101,8 @@ class ProcessRecording:
         self.recorder = Recorder(
             self._shared,
             hold_ns=self.hold_ns,
-            most_chunks=config.capture_max_entries_per_flush,
-            most_unredacted_bytes=min(MOST_UNREDACTED_BYTES, config.capture_max_queue_bytes // 8),
+            max_chunks=config.capture_max_entries_per_flush,
+            max_unredacted_bytes=min(MAX_UNREDACTED_BYTES, config.capture_max_queue_bytes // 8),
             max_imported_bytes=config.capture_max_queue_bytes // 4,
             on_end=on_end,
             on_failure=on_failure,

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from otel_wirecap.storage.ledger import Loss
     from otel_wirecap.storage.stats import CaptureStats
 
-_MOST_UNTOLD = 8
+_MAX_UNTOLD = 8
 """Records about the capture that are kept for who asks for them later; the beginning is among them."""
 
 
@@ -279,7 +279,7 @@ class CaptureWriter:
         with self._start_lock:
             tell = self._observe_system_record
             if tell is None:
-                self._untold = [*self._untold[:_MOST_UNTOLD], record]
+                self._untold = [*self._untold[:_MAX_UNTOLD], record]
         if tell is not None:
             tell(record)
 

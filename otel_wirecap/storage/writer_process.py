@@ -38,15 +38,15 @@ if TYPE_CHECKING:
     from otel_wirecap.storage.queue import EventQueue
 
 MAX_REAP_SECONDS = 1.0
-MOST_START_SECONDS = 10.0
-MOST_FORK_WAIT_SECONDS = 1.0
+MAX_START_SECONDS = 10.0
+MAX_FORK_WAIT_SECONDS = 1.0
 WAKE_WEIGHT, WAKE_EVENTS = 1 << 20, 2000
 """Of what waits, at which it is sent before its time."""
 
 SEND_BUFFER = 1 << 20
 """Bytes that may be on their way, as far as the kernel allows: they are written even if the application is killed."""
 
-MOST_SEND_SECONDS = 0.05
+MAX_SEND_SECONDS = 0.05
 """What is put waits so long at most for more to be sent with it: a part of the flush interval, which is the promise."""
 
 
@@ -166,7 +166,7 @@ class WriterProcess:
                 connection.shutdown(socket.SHUT_RDWR)  # who receives takes it for dead
 
     def _send_until_closed(self, connection: socket.socket) -> None:
-        seconds = min(MOST_SEND_SECONDS, self._config.capture_flush_interval / 4)
+        seconds = min(MAX_SEND_SECONDS, self._config.capture_flush_interval / 4)
         next_tick = 0.0
         while not self._is_dead and not self._is_closing:
             self._queue.wait_for_first()
@@ -257,7 +257,7 @@ class WriterProcess:
         """Waits until what was started has become a process of nobody's; what is wrong, where that did not happen."""
         if self._starter is None:
             return "unknown"
-        status = wait_for_process(self._starter, MOST_START_SECONDS)
+        status = wait_for_process(self._starter, MAX_START_SECONDS)
         if status is None:
             self._stop_starter()
             return "it does not start"
@@ -267,7 +267,7 @@ class WriterProcess:
     def _stop_starter(self) -> None:
         starter, self._starter = self._starter, None
         if starter is not None:
-            kill_process(starter, MOST_START_SECONDS)
+            kill_process(starter, MAX_START_SECONDS)
 
 
 def interpreter() -> str | None:
@@ -304,7 +304,7 @@ _forking = native.local()
 
 
 def _before_fork() -> None:
-    _forking.holds = _starting.acquire(timeout=MOST_FORK_WAIT_SECONDS)
+    _forking.holds = _starting.acquire(timeout=MAX_FORK_WAIT_SECONDS)
 
 
 def _after_fork() -> None:

@@ -22,7 +22,7 @@ from typing import TypeAlias
 from otel_wirecap import native
 from otel_wirecap.log import warn_once
 
-MOST_WAITING_BYTES = 1 << 26
+MAX_WAITING_BYTES = 1 << 26
 ITEM_SIZE = 4096
 """Bytes that a span or a log record is counted with, besides its payloads."""
 
@@ -55,12 +55,12 @@ class Handover:
         """Has ``action`` called soon, which holds ``size`` bytes of payloads; whatever it raises is told."""
         size += ITEM_SIZE
         waiting = self._waiting_bytes
-        if waiting > 0 and waiting + size > MOST_WAITING_BYTES:
+        if waiting > 0 and waiting + size > MAX_WAITING_BYTES:
             warn_once("spans, measurements or log records are left out: %s", _SLOW)
             return
         self._count(size)
         self._items.put((size, action))
-        if waiting + size > MOST_WAITING_BYTES // 2:
+        if waiting + size > MAX_WAITING_BYTES // 2:
             self._hurry.set()
         if self._free:
             self._start()

@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from otel_wirecap.tracing.handover import Handover
     from otel_wirecap.tracing.span import CaptureSpan
 
-MOST_RECORD_BYTES = 1 << 16
-MOST_SPAN_BYTES = 1 << 20
+MAX_RECORD_BYTES = 1 << 16
+MAX_SPAN_BYTES = 1 << 20
 """Of the records on one span: collectors take messages of 4 MB by default, and one message has many spans."""
 
-LEAST_RECORD_BYTES = 1 << 13
+MIN_RECORD_BYTES = 1 << 13
 """What a record that is no chunk always finds room for."""
 
-MOST_CHUNKS = 100
+MAX_CHUNKS = 100
 """On one span, which keeps 128 events by default and loses the first ones over it."""
 
 _NOT_TOLD = "a payload is left out of telemetry: %s"
@@ -101,7 +101,7 @@ class Payloads:
         try:
             told: _Document | None = None
             if self._logger is not None:
-                told = self._document(record, MOST_RECORD_BYTES)
+                told = self._document(record, MAX_RECORD_BYTES)
                 self._emit(self._logger, _context_of(span), record, told)
             if self._events and span.inner.is_recording():
                 self._add_event(span, record, told)
@@ -112,19 +112,19 @@ class Payloads:
         """Tells a record about the capture itself, as a log record: no span is there that it could be an event of."""
         if self._logger is not None:
             try:
-                self._emit(self._logger, Context(), record, self._document(record, MOST_RECORD_BYTES))
+                self._emit(self._logger, Context(), record, self._document(record, MAX_RECORD_BYTES))
             except Exception as error:  # noqa: BLE001  # as above
                 warn_once(_NOT_TOLD, type(error).__name__)
 
     def _add_event(self, span: CaptureSpan, record: Record, told: _Document | None) -> None:
         carried = span.carried
-        room = min(MOST_RECORD_BYTES, MOST_SPAN_BYTES - carried.bytes)
+        room = min(MAX_RECORD_BYTES, MAX_SPAN_BYTES - carried.bytes)
         if record.direction in _PARTS:
-            if carried.chunks >= MOST_CHUNKS or room < LEAST_RECORD_BYTES:
+            if carried.chunks >= MAX_CHUNKS or room < MIN_RECORD_BYTES:
                 carried.left_out += 1
                 return
             carried.chunks += 1
-        room = max(room, LEAST_RECORD_BYTES)
+        room = max(room, MIN_RECORD_BYTES)
         if told is None or told.bytes > room:
             told = self._document(record, room)
         carried.bytes += told.bytes

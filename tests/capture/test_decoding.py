@@ -104,8 +104,8 @@ def test_the_work_grows_with_the_bytes_and_not_with_their_square(
 def test_a_small_body_cannot_fill_the_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     header, encode = CODINGS[name]
     wire = encode(bytes(200_009))
-    monkeypatch.setattr(decoding, "MOST_DECODED", 200_009)
+    monkeypatch.setattr(decoding, "MAX_DECODED", 200_009)
     assert ContentDecoder(header).decode(wire) == bytes(200_009)
-    monkeypatch.setattr(decoding, "MOST_DECODED", 200_008)
+    monkeypatch.setattr(decoding, "MAX_DECODED", 200_008)
     with pytest.raises(UndecodableError, match="more than 200008 bytes"):
         ContentDecoder(header).decode(wire)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.thorough
 Patch = pytest.MonkeyPatch
 Mutation = Callable[[Patch], None]
 SEED = 20260102
-MOST_CASES = 400
+MAX_CASES = 400
 
 
 def nothing(*_arguments: object, **_settings: object) -> list[object]:
@@ -53,7 +53,7 @@ def corpus(fits: Callable[[Case], bool]) -> Iterator[Case]:
         if fits(case):
             yield case
             count += 1
-            if count == MOST_CASES:
+            if count == MAX_CASES:
                 return
 
 
@@ -110,7 +110,7 @@ STREAMING: dict[str, tuple[Mutation, Callable[[Case], bool]]] = {
         off(documents.ServerSentEvents, "_event", lambda self: iter(self._waiting.clear() or ())),
         lambda case: case.carrier == "sse several lines",
     ),
-    "the wait for later events": (off(stream, "MOST_EVENTS", 0), lambda case: True),
+    "the wait for later events": (off(stream, "MAX_EVENTS", 0), lambda case: True),
 }  # fmt: skip
 
 
@@ -280,10 +280,10 @@ NAMED: dict[str, tuple[Mutation, Callable[[str], str]]] = {
     ),
     "whether a token goes on": (off(redactor, "is_open", lambda *_: False), private_key),
     "the rest of what is long": (
-        off(online, "_REST", re.compile(rb"(?!)|")), lambda text: in_parts("sk-" + "A1" * online.MOST_OPEN + "%s", text)
+        off(online, "_REST", re.compile(rb"(?!)|")), lambda text: in_parts("sk-" + "A1" * online.MAX_OPEN + "%s", text)
     ),
     "the beginning of a value at the end": (
-        off(redactor, "_SHORTEST_BEGINNING", 1 << 20), lambda text: in_parts("%s", text[:-1], known=text)
+        off(redactor, "_MIN_BEGINNING", 1 << 20), lambda text: in_parts("%s", text[:-1], known=text)
     ),
 }  # fmt: skip
 

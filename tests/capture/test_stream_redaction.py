@@ -16,7 +16,7 @@ import pytest
 from secrets_corpus import KNOWN, strange_json
 
 from otel_wirecap.capture.redaction.redactor import Redactor
-from otel_wirecap.capture.redaction.stream import MOST_EVENTS, StreamRedactor
+from otel_wirecap.capture.redaction.stream import MAX_EVENTS, StreamRedactor
 
 ALNUM = string.ascii_letters + string.digits
 MARK = "[REDACTED]"
@@ -282,9 +282,9 @@ def test_the_marker_stands_where_the_secret_began_and_the_events_go_on() -> None
 def test_what_waits_comes_out_once_the_text_has_not_gone_on_for_long() -> None:
     stream = StreamRedactor(Redactor(), SSE)
     assert stream.feed([openai(0, "the task sk-")]).pieces == []
-    others = [openai(1, ". ") for _ in range(MOST_EVENTS)]
+    others = [openai(1, ". ") for _ in range(MAX_EVENTS)]
     assert stream.feed(others[:-1]).pieces == []
-    assert len(stream.feed(others[-1:]).pieces) == MOST_EVENTS + 1
+    assert len(stream.feed(others[-1:]).pieces) == MAX_EVENTS + 1
 
 
 def test_the_beginning_of_a_known_value_at_the_end_of_a_stream_is_masked() -> None:

@@ -322,7 +322,7 @@ def test_flows_are_found_by_what_their_payloads_hold(demo):
 
 @pytest.fixture
 def small_index(monkeypatch):
-    monkeypatch.setattr(index, "LEAST_BYTES", 1000)
+    monkeypatch.setattr(index, "MIN_BYTES", 1000)
 
 
 @pytest.fixture
@@ -385,7 +385,7 @@ def test_a_capture_that_grew_is_read_on_from_where_the_index_ends(tmp_path, demo
 def test_what_an_index_lacks_is_added_from_the_file_whole_flows_and_single_ones(
     tmp_path, demo_lines, monkeypatch, cache_folder
 ):
-    monkeypatch.setattr(index, "LEAST_BYTES", 50_000)
+    monkeypatch.setattr(index, "MIN_BYTES", 50_000)
     path = tmp_path / "growing.log"
     path.write_bytes(b"".join(demo_lines[:-30]))
     flows_of(path)

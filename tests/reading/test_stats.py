@@ -158,7 +158,7 @@ def test_gaps_are_the_same_by_several_processes_compressed_in_cbor_indexed_and_i
         )
     )
     assert counted(gaps_of(turned)) == exact
-    monkeypatch.setattr(index, "LEAST_BYTES", 1)
+    monkeypatch.setattr(index, "MIN_BYTES", 1)
     half = len(demo_lines) // 2
     growing = tmp_path / "growing.log"
     growing.write_bytes(b"".join(demo_lines[:half]))

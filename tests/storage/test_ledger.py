@@ -304,7 +304,7 @@ def test_what_is_kept_of_losses_is_bounded_however_long_no_file_can_be_written()
     for number in range(put):
         ledger.refuse(number, 10, 1)
         ledger.add_host_loss(Loss("capture_failure", exchanges=1, error="KeyError", exchange_id=f"ex_{number}"))
-        sent += len(ledger.take_untold(most_being_told=MAX_BEING_TOLD if number % 10 == 0 else 0))
+        sent += len(ledger.take_untold(max_being_told=MAX_BEING_TOLD if number % 10 == 0 else 0))
         assert len(ledger._untold) <= MAX_UNTOLD + 1
     assert sent <= MAX_BEING_TOLD + MAX_UNTOLD + 2
     ledger.writer_gone("signal 9", 0)
@@ -356,7 +356,7 @@ def test_each_gap_of_refusals_has_the_moment_of_the_first_whenever_a_signal_come
             gaps += ledger.take_untold()
         finally:
             sys.settrace(before)
-        gaps += ledger.take_untold(most_being_told=MAX_BEING_TOLD)
+        gaps += ledger.take_untold(max_being_told=MAX_BEING_TOLD)
         ledger.gaps_written(2)
     assert refused > 12
     assert sum(gap.events or 0 for gap in gaps) == refused

@@ -118,7 +118,7 @@ def test_what_a_collector_takes_late_is_all_there_at_the_end(capture_file: Path,
 def test_what_waits_is_bounded_and_what_is_left_out_is_told_once(
     capture_file: Path, waiting: Waiting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(handover, "MOST_WAITING_BYTES", 10 * handover.ITEM_SIZE)
+    monkeypatch.setattr(handover, "MAX_WAITING_BYTES", 10 * handover.ITEM_SIZE)
     monkeypatch.setattr(handover, "CLOSE_SECONDS", 0.1)
     start(capture_file, waiting)
     ask()

@@ -5,7 +5,7 @@ Invariants:
 - A document has as many bytes as its place in the stream, so that a place in one is a place in the other; what is no
   JSON there (the names of fields, line ends) is blank. Only what is encoded within a frame has a place of its own.
 - Documents come in order, and what comes does not depend on how the stream was cut.
-- What is not whole yet is looked at again with the next bytes, at most ``most_bytes`` of it. The strings of a larger
+- What is not whole yet is looked at again with the next bytes, at most ``max_bytes`` of it. The strings of a larger
   document are not joined with those of others.
 """
 
@@ -35,11 +35,11 @@ _CLOSING: Final = (b"}", b"]")
 _BLANK: Final = b" \t\r\n\x1e"
 _BOM: Final = b"\xef\xbb\xbf"
 
-_MOST_DEPTH: Final = 200
+_MAX_DEPTH: Final = 200
 """How deep a document may nest; a deeper one is read by nobody, and would exhaust the stack."""
 
 _EVENT_BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
-_MOST_TO_GUESS: Final = 8
+_MAX_TO_GUESS: Final = 8
 
 _PRELUDE: Final = struct.Struct("!III")
 _CHECKSUM: Final = struct.Struct("!I")
@@ -84,15 +84,15 @@ class Recognised(Protocol):
 
 
 class Documents(ABC):
-    """Finds the documents of a stream, those of at most ``most_bytes``.
+    """Finds the documents of a stream, those of at most ``max_bytes``.
 
     Attributes:
         consumed: where the next reading begins.
         told: every document that begins before this place of the stream has been told.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self.consumed = 0
         self.told = 0
 
@@ -111,8 +111,8 @@ class Documents(ABC):
 class ServerSentEvents(Documents):
     """The ``data`` of each event: of each line where that is a document, else of all lines of the event."""
 
-    def __init__(self, most_bytes: int) -> None:
-        super().__init__(most_bytes)
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes)
         self._waiting: list[tuple[int, bytes]] = []
         self._searched = 0
 
@@ -138,7 +138,7 @@ class ServerSentEvents(Documents):
         rest = length - end
         if is_end:
             data, rest = data + b"\n", 0
-        elif rest > self._most_bytes:
+        elif rest > self._max_bytes:
             data, rest = data[:end], 0
         else:
             data = data[:end]
@@ -157,7 +157,7 @@ class ServerSentEvents(Documents):
                 value = NO_JSON if self._waiting else parsed(without_field(line))
                 if value is NO_JSON:
                     self._waiting.append((start, line))
-                    if place - self._waiting[0][0] > self._most_bytes:
+                    if place - self._waiting[0][0] > self._max_bytes:
                         yield from self._event()
                 else:
                     yield Document(start, start, line, value)
@@ -190,8 +190,8 @@ class ServerSentEvents(Documents):
 class JSONValues(Documents):
     """JSON objects one after the other, on lines of their own or not, or the elements of one array."""
 
-    def __init__(self, most_bytes: int) -> None:
-        super().__init__(most_bytes)
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes)
         self._is_first = True
         self._scanned = 0
         self._depth = 0
@@ -216,7 +216,7 @@ class JSONValues(Documents):
                     yield Document(place + begin, place + begin, data[begin:scanned], value)
             if not self._depth:
                 begin = scanned
-        if is_end or len(data) - begin > self._most_bytes:
+        if is_end or len(data) - begin > self._max_bytes:
             begin = scanned = len(data)
             self._depth = 0
         self.consumed = self.told = place + begin
@@ -232,22 +232,22 @@ class JSONValues(Documents):
 class Guessed(Documents):
     """What the stream's first bytes look like, where its type does not tell."""
 
-    def __init__(self, most_bytes: int) -> None:
-        super().__init__(most_bytes)
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes)
         self._documents: Documents | None = None
 
     def read(self, data: bytes, place: int, recognised: Recognised, *, is_end: bool) -> Iterator[Document]:
         """See ``Documents``."""
         if self._documents is None:
             head = data.removeprefix(_BOM).lstrip(_BLANK)
-            if len(head) < _MOST_TO_GUESS and not is_end:
+            if len(head) < _MAX_TO_GUESS and not is_end:
                 return
             if head.startswith(_EVENT_BEGINNINGS):
-                self._documents = ServerSentEvents(self._most_bytes)
+                self._documents = ServerSentEvents(self._max_bytes)
             elif head[:1] in _OPENING:
-                self._documents = JSONValues(self._most_bytes)
+                self._documents = JSONValues(self._max_bytes)
             else:
-                self._documents = NoDocuments(self._most_bytes)
+                self._documents = NoDocuments(self._max_bytes)
         yield from self._documents.read(data, place, recognised, is_end=is_end)
         self.consumed, self.told = self._documents.consumed, self._documents.told
 
@@ -261,15 +261,15 @@ class NoDocuments(Documents):
         yield from ()
 
 
-def documents_of(content_type: str, most_bytes: int) -> Documents:
+def documents_of(content_type: str, max_bytes: int) -> Documents:
     """What finds the documents of a stream of this type (lower case, without parameters)."""
     if content_type == "text/event-stream":
-        return ServerSentEvents(most_bytes)
+        return ServerSentEvents(max_bytes)
     if content_type == "application/vnd.amazon.eventstream":
-        return AWSEventStream(most_bytes)
+        return AWSEventStream(max_bytes)
     if "json" in content_type:
-        return JSONValues(most_bytes)
-    return Guessed(most_bytes)
+        return JSONValues(max_bytes)
+    return Guessed(max_bytes)
 
 
 class Frame(NamedTuple):
@@ -316,8 +316,8 @@ class Frame(NamedTuple):
 class AWSEventStream(Documents):
     """The payloads of the messages, those in base64 decoded."""
 
-    def __init__(self, most_bytes: int) -> None:
-        super().__init__(most_bytes)
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes)
         self._is_damaged = False
 
     def read(self, data: bytes, place: int, _recognised: Recognised, *, is_end: bool) -> Iterator[Document]:
@@ -326,7 +326,7 @@ class AWSEventStream(Documents):
         while not self._is_damaged and len(data) - begin >= _PRELUDE.size:
             total, headers, checksum = _PRELUDE.unpack_from(data, begin)
             payload = _PRELUDE.size + headers
-            if checksum != zlib.crc32(data[begin : begin + 8]) or not payload + 4 <= total <= self._most_bytes:
+            if checksum != zlib.crc32(data[begin : begin + 8]) or not payload + 4 <= total <= self._max_bytes:
                 self._is_damaged = True
                 break
             if len(data) - begin < total:
@@ -376,12 +376,12 @@ def parsed(content: bytes) -> Any:
     if not isinstance(value, dict | list):
         return NO_JSON
     brackets = content.count(b"{") + content.count(b"[")
-    return NO_JSON if brackets > _MOST_DEPTH and _is_deep(value) else value
+    return NO_JSON if brackets > _MAX_DEPTH and _is_deep(value) else value
 
 
 def _is_deep(value: Any) -> bool:
     level = [value]
-    for _ in range(_MOST_DEPTH):
+    for _ in range(_MAX_DEPTH):
         level = [
             child
             for node in level

@@ -7,7 +7,7 @@ shape's expression confirms it there.
 Invariants:
 
 - Only the characters that the secret has a part in are masked; the last of them holds four bits of others at most.
-  A text with thousands of spellings that are none is an exception: see ``_MOST_FAILED``.
+  A text with thousands of spellings that are none is an exception: see ``_MAX_FAILED``.
 - The run may be in the usual alphabet or that of URLs, have line ends in it, and ``\/``, ``\n`` and ``%2B`` as JSON and
   URLs write them.
 - ``open_encoded`` may name a place too early, never one too late.
@@ -24,7 +24,7 @@ from otel_wirecap.capture.redaction.patterns import (
     CONFIRM,
     IN_BASE64,
     LITERALS,
-    MOST_TO_DECIDE,
+    MAX_TO_DECIDE,
     SMALL,
     USUALLY_TO_DECIDE,
     Hit,
@@ -33,11 +33,11 @@ from otel_wirecap.capture.redaction.patterns import (
 )
 from otel_wirecap.capture.redaction.spans import Span
 
-_MOST_CORE: Final = 4
-_MOST_FAILED: Final = 4000
+_MAX_CORE: Final = 4
+_MAX_FAILED: Final = 4000
 """Spellings in one text that turn out to be none. No text has so many but one that is made to take long: what looks
 like a secret in the rest of it is taken for one unread."""
-_LONGEST_UNIT: Final = 4
+_MAX_UNIT: Final = 4
 _FEW: Final = 512
 """Characters that are decoded first: enough to tell for most shapes."""
 
@@ -70,7 +70,7 @@ def _cores() -> dict[bytes, list[_Core]]:
             continue
         for before in range(3):
             whole = base64.b64encode(bytes(before) + literal.encode())
-            core = whole[_SKIPPED[before] : (before + len(literal)) * 8 // 6][:_MOST_CORE]
+            core = whole[_SKIPPED[before] : (before + len(literal)) * 8 // 6][:_MAX_CORE]
             for spelled in {core, core.replace(b"+", b"-").replace(b"/", b"_")}:
                 found.setdefault(spelled, []).append(_Core(number, before))
     return found
@@ -78,7 +78,7 @@ def _cores() -> dict[bytes, list[_Core]]:
 
 _CORES: Final = _cores()
 _SPELLED: Final = sorted(_CORES, key=lambda core: (len(core), core))
-_THREE: Final = [number for number, core in enumerate(_SPELLED) if len(core) < _MOST_CORE]
+_THREE: Final = [number for number, core in enumerate(_SPELLED) if len(core) < _MAX_CORE]
 # Those of three characters are found in harmless text at times: apart from the others they are found faster.
 FIND: Final = [find for find, _ in (*tables(_SPELLED, _THREE), *tables(_SPELLED, range(len(_THREE), len(_SPELLED))))]
 SPELLED: Final = _SPELLED
@@ -87,7 +87,7 @@ SPELLED: Final = _SPELLED
 _ANY: Final = any_of(_SPELLED)
 _LEAD: Final = max(lead for shapes in CONFIRM for _, lead, _ in shapes) * 2
 """Characters before a literal's that may say what of the secret stands before it."""
-_MOST_OPEN: Final = 4 * -(-(_LEAD // 2 + 8) // 3)
+_MAX_OPEN: Final = 4 * -(-(_LEAD // 2 + 8) // 3)
 """Characters at the end that may say a secret's beginning up to its literal."""
 
 
@@ -99,10 +99,10 @@ def find_encoded(data: bytes, found: Iterable[list[Hit]], begin: int = 0) -> lis
     spans: list[Span] = []
     done, failed = begin, 0
     for hit in sorted(hits):
-        for start, core in _around(data, hit) if hit + _MOST_CORE > done else ():
+        for start, core in _around(data, hit) if hit + _MAX_CORE > done else ():
             if start < done:
                 continue
-            span = _read(data, start, core)[0] if failed < _MOST_FAILED else _unread(data, start, core)
+            span = _read(data, start, core)[0] if failed < _MAX_FAILED else _unread(data, start, core)
             if span is not None and span.start >= done:
                 spans.append(span)
                 done = span.end
@@ -118,7 +118,7 @@ def open_encoded(data: bytes, begin: int) -> int:
     if run >= length:
         return length
     letters = data[: length - _cut(data)].rstrip(_LETTER_BYTES)
-    place = max(len(letters), run, length - _MOST_OPEN)
+    place = max(len(letters), run, length - _MAX_OPEN)
     if place == run:
         return place
     tail = data[run:]
@@ -135,14 +135,14 @@ def open_encoded(data: bytes, begin: int) -> int:
 def _cut(data: bytes) -> int:
     """How many bytes at the end may be the beginning of what stands for one character, or for the end of a line."""
     if data[-1] in b"\\%\n\r" or data[-2:-1] in (b"\\", b"%"):
-        return next((cut for cut in range(_LONGEST_UNIT, 0, -1) if _CUT.match(data, len(data) - cut)), 0)
+        return next((cut for cut in range(_MAX_UNIT, 0, -1) if _CUT.match(data, len(data) - cut)), 0)
     return 0
 
 
 def _around(data: bytes, hit: int) -> Iterator[tuple[int, _Core]]:
     """The spellings at a place that was found, and at those that it hid by overlapping them."""
-    for place in range(hit, hit + _MOST_CORE):
-        for length in (_MOST_CORE - 1, _MOST_CORE):
+    for place in range(hit, hit + _MAX_CORE):
+        for length in (_MAX_CORE - 1, _MAX_CORE):
             for core in _CORES.get(data[place : place + length], ()):
                 yield place, core
 
@@ -168,7 +168,7 @@ def _read(data: bytes, start: int, core: _Core) -> tuple[Span | None, int | None
         if not run or not run[0]:
             return None, None
         text, begins, ends = _decoded(run[0], first)
-        goes_on = run.end() > first + size - _LONGEST_UNIT
+        goes_on = run.end() > first + size - _MAX_UNIT
         is_cut = ends[-1] == len(data) or _CUT.match(data, ends[-1]) is not None
         if not text.startswith(literal, at):
             return None, first if is_cut and literal.startswith(text[at:]) else None
@@ -181,7 +181,7 @@ def _read(data: bytes, start: int, core: _Core) -> tuple[Span | None, int | None
                 span = Span(begins[found.start() * 8 // 6], ends[-(-found.end() * 8 // 6) - 1], rule)
                 return span, span.start if is_last and is_cut else None
         else:
-            decided = len(text) - at >= MOST_TO_DECIDE.get(LITERALS[core.literal], USUALLY_TO_DECIDE)
+            decided = len(text) - at >= MAX_TO_DECIDE.get(LITERALS[core.literal], USUALLY_TO_DECIDE)
             if decided or not goes_on:
                 return None, first if is_cut and not decided else None
         size *= 4

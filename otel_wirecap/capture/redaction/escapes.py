@@ -11,7 +11,7 @@ _LETTERS: Final = dict(zip(b'"\\/bfnrt', [bytes((letter,)) for letter in b'"\\/\
 _CUT: Final = re.compile(
     rb"(?:\\++ud[89ab][0-9a-f]{2})?\\++(?:u[0-9a-f]{0,3})?\Z|\\++ud[89ab][0-9a-f]{2}\Z", re.IGNORECASE
 )
-_MOST_CUT: Final = 40
+_MAX_CUT: Final = 40
 
 
 def read_escapes(data: bytes) -> tuple[bytes, list[int]]:
@@ -42,6 +42,6 @@ def _read(escape: re.Match[bytes]) -> bytes:
 
 def cut_escape(data: bytes, begin: int) -> int | None:
     """Where an escape begins, at ``begin`` or later, that the data's end may have cut."""
-    tail = max(begin, len(data) - _MOST_CUT)
+    tail = max(begin, len(data) - _MAX_CUT)
     cut = _CUT.search(data, tail) if data.find(b"\\", tail) >= 0 else None
     return None if cut is None else cut.start()

@@ -24,9 +24,9 @@ quote, also that of JSON within strings: what is rare in prose, of four bytes or
 twice the speed of three. Three backslashes come before a quote in JSON within JSON within JSON only; one alone would
 find the last words of lines."""
 
-_MOST_NAME: Final = 64
-_MOST_COLON: Final = 64
-_MOST_OPEN_VALUE: Final = 4096
+_MAX_NAME: Final = 64
+_MAX_COLON: Final = 64
+_MAX_OPEN_VALUE: Final = 4096
 
 _NAME: Final = re.compile(rb"[A-Za-z0-9_.-]+")
 _COLON: Final = re.compile(rb'(?P<escape>\\*+)"\s*+:\s*+(?P=escape)"')
@@ -56,7 +56,7 @@ _RANDOM: Final = re.compile(rb"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_
 
 def field_span(data: bytes, start: int, end: int) -> Span | None:
     """The value of a secret JSON field whose name ends with what was found at ``start`` to ``end``; else None."""
-    quote = data.rfind(b'"', max(0, start - _MOST_NAME), start)
+    quote = data.rfind(b'"', max(0, start - _MAX_NAME), start)
     certain = _certainty(data[quote + 1 : end]) if quote >= 0 else None
     if certain is None:
         return None
@@ -75,7 +75,7 @@ def open_value(data: bytes, begin: int) -> int:
 
     Such a value has no blank and no quote in it, so it begins at the last quote.
     """
-    quote = data.rfind(b'"', max(0, len(data) - _MOST_OPEN_VALUE))
+    quote = data.rfind(b'"', max(0, len(data) - _MAX_OPEN_VALUE))
     if quote < 0:
         return len(data)
     value = data[quote + 1 :]
@@ -83,7 +83,7 @@ def open_value(data: bytes, begin: int) -> int:
     if _BLANK.search(value, scheme.end() if scheme else 0):
         return len(data)
     # From the end, step by step: an expression would try to begin at each byte.
-    before = data[max(0, quote - _MOST_NAME - _MOST_COLON) : quote]
+    before = data[max(0, quote - _MAX_NAME - _MAX_COLON) : quote]
     unescaped = before.rstrip(b"\\")
     colon = unescaped.rstrip()
     end = colon[:-1].rstrip()

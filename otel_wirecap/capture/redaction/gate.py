@@ -173,20 +173,20 @@ class Gate:
             return withheld()
         return Passed(payload, counts)
 
-    def stream(self, content_type: str, most_held_bytes: int, *, is_from_start: bool = True) -> StreamRedaction:
+    def stream(self, content_type: str, max_held_bytes: int, *, is_from_start: bool = True) -> StreamRedaction:
         """What the pieces of a stream go through.
 
         Args:
             content_type: the stream's, in lower case, without parameters.
-            most_held_bytes: what waits for the rest of a secret has no more bytes than that.
+            max_held_bytes: what waits for the rest of a secret has no more bytes than that.
             is_from_start: the first piece is the stream's first. Else it may begin within a text that looks like
                 structure: where prompts are masked, all is then taken for content.
         """
-        return stream_redaction(self._redactor, content_type, most_held_bytes, is_from_start=is_from_start)
+        return stream_redaction(self._redactor, content_type, max_held_bytes, is_from_start=is_from_start)
 
-    def messages(self, most_held_bytes: int) -> StreamRedaction:
+    def messages(self, max_held_bytes: int) -> StreamRedaction:
         """What the whole messages of one side of a websocket go through; after ``close`` more may come."""
-        return message_redaction(self._redactor, most_held_bytes)
+        return message_redaction(self._redactor, max_held_bytes)
 
     # -- what a record says beside the body ------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_wirecap.capture.redaction.spans import MARKER
-from otel_wirecap.capture.redaction.structure import MOST_BYTES, NAME, VALUE, is_content, is_structure, spells
+from otel_wirecap.capture.redaction.structure import MAX_BYTES, NAME, VALUE, is_content, is_structure, spells
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.redaction.edits import Edits
@@ -38,8 +38,8 @@ _MEMBER: Final = re.compile(
 )
 _WORD: Final = re.compile(rb"[A-Za-z0-9.+-]++")
 _SCALAR: Final = re.compile(_SCALARS)
-_MOST_SCALAR: Final = 64
-_MOST_DEPTH: Final = 1100
+_MAX_SCALAR: Final = 64
+_MAX_DEPTH: Final = 1100
 _QUOTE: Final = ord('"')
 _BACKSLASH: Final = ord("\\")
 
@@ -144,7 +144,7 @@ class JSONMasking:
         if byte == b'"':
             if self._next in (_NAME, _FIRST_NAME) and not self._hidden:
                 member = _MEMBER.match(data, at, end)
-                if member is not None and len(member["scalar"] or b"") <= _MOST_SCALAR:
+                if member is not None and len(member["scalar"] or b"") <= _MAX_SCALAR:
                     return self._member(member, base)
             return self._begin_string(data, at, end, base, is_end=is_end)
         if byte in b"{[":
@@ -174,7 +174,7 @@ class JSONMasking:
         return member.end()
 
     def _open(self, at: int, base: int, *, is_object: bool) -> int:
-        if self._next not in (_VALUE, _FIRST_VALUE) or len(self._levels) >= _MOST_DEPTH:
+        if self._next not in (_VALUE, _FIRST_VALUE) or len(self._levels) >= _MAX_DEPTH:
             return self._fail(at, at + 1, base)
         if self._hidden:
             self._hide(base + at, base + at + 1)
@@ -200,9 +200,9 @@ class JSONMasking:
         """A number or a word."""
         word = _WORD.match(data, at, end)
         stop = word.end() if word is not None else at
-        if stop == end and not is_end and stop - at <= _MOST_SCALAR:
+        if stop == end and not is_end and stop - at <= _MAX_SCALAR:
             return at
-        can_be = self._levels and self._next in (_VALUE, _FIRST_VALUE) and stop - at <= _MOST_SCALAR
+        can_be = self._levels and self._next in (_VALUE, _FIRST_VALUE) and stop - at <= _MAX_SCALAR
         if not can_be or not _SCALAR.fullmatch(data, at, stop):
             return self._fail(at, end, base)
         start, place = base + at, base + stop
@@ -260,7 +260,7 @@ class JSONMasking:
                 self._edits.replace(base + at + 1, base + stop - 1, _MARKER)
             self._end_string(is_name=is_name)
             return stop
-        if not is_end and end - at <= (MOST_BYTES + 2 if may_stay else 1):
+        if not is_end and end - at <= (MAX_BYTES + 2 if may_stay else 1):
             return at
         self._string = self._next
         if self._hidden:

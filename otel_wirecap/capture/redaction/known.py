@@ -25,7 +25,7 @@ _HEAD: Final = 4
 MIN_CLUE: Final = 6
 """Bytes: a search for shorter ones would find harmless text too often."""
 
-_MOST_CLUE: Final = 64
+_MAX_CLUE: Final = 64
 """Bytes: an automaton takes time with the square of a literal's length where that repeats itself."""
 
 
@@ -92,7 +92,7 @@ def _clues(forms: Iterable[bytes]) -> set[bytes]:
     found: set[bytes] = set()
     for form in forms:
         longest = max(_PLAIN_PART.findall(form), key=len, default=b"")
-        clue = (longest if len(longest) >= MIN_CLUE else form)[:_MOST_CLUE]
+        clue = (longest if len(longest) >= MIN_CLUE else form)[:_MAX_CLUE]
         if not any(known in form for known in found):
             found.add(clue)
     return found
@@ -181,7 +181,7 @@ class KnownValues:
     Args:
         rule: what findings are counted under.
         values: the first ones.
-        most_passes: how many passes a search may take: the values that were added first are forgotten beyond that.
+        max_passes: how many passes a search may take: the values that were added first are forgotten beyond that.
 
     Attributes:
         rule: what findings are counted under.
@@ -189,11 +189,11 @@ class KnownValues:
         with_slash: whether a value was ever added that has a slash in it, which JSON may write in two ways.
     """
 
-    __slots__ = ("_batches", "_most_passes", "_values", "non_ascii", "rule", "with_slash")
+    __slots__ = ("_batches", "_max_passes", "_values", "non_ascii", "rule", "with_slash")
 
-    def __init__(self, rule: str, values: Iterable[str] = (), *, most_passes: int | None = None) -> None:
+    def __init__(self, rule: str, values: Iterable[str] = (), *, max_passes: int | None = None) -> None:
         self.rule = rule
-        self._most_passes = most_passes
+        self._max_passes = max_passes
         self._batches: list[_Batch] = []
         self._values: set[str] = set()
         self.non_ascii = self.with_slash = False
@@ -219,7 +219,7 @@ class KnownValues:
             changed.add(len(self._batches) - 1)
         for place in sorted(changed):
             self._batches[place].build()
-        while self._most_passes is not None and len(self._batches) > self._most_passes:
+        while self._max_passes is not None and len(self._batches) > self._max_passes:
             self._values -= self._batches.pop(0).values
 
     @property

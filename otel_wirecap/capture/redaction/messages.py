@@ -27,8 +27,8 @@ _BETWEEN = b"\n"
 class _Messages(Documents):
     """Each message is a document of its own; ``sizes`` says how long the next ones are."""
 
-    def __init__(self, most_bytes: int) -> None:
-        super().__init__(most_bytes)
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes)
         self.sizes: deque[int] = deque()
 
     def read(self, data: bytes, place: int, _recognised: Recognised, *, is_end: bool) -> Iterator[Document]:
@@ -47,12 +47,12 @@ class MessageRedactor:
 
     Args:
         redactor: what finds secrets.
-        most_held_bytes: messages that wait for the rest of a secret have no more bytes than that.
+        max_held_bytes: messages that wait for the rest of a secret have no more bytes than that.
     """
 
-    def __init__(self, redactor: Redactor, most_held_bytes: int) -> None:
-        self._messages = _Messages(most_held_bytes)
-        self._stream = StreamRedactor(redactor, self._messages, most_held_bytes)
+    def __init__(self, redactor: Redactor, max_held_bytes: int) -> None:
+        self._messages = _Messages(max_held_bytes)
+        self._stream = StreamRedactor(redactor, self._messages, max_held_bytes)
 
     def feed(self, messages: Sequence[bytes], credentials: Sequence[str] = ()) -> Released:
         """Takes the next messages; returns those, in order, that can be told now."""

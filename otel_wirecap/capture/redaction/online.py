@@ -4,7 +4,7 @@ Invariants:
 
 - What is told does not depend on where the parts begin and end: a place is decided only when nothing that may follow
   can change it.
-- Held at any time: what is not decided, at most ``MOST_OPEN`` bytes and the last part, and ``CONTEXT`` bytes before.
+- Held at any time: what is not decided, at most ``MAX_OPEN`` bytes and the last part, and ``CONTEXT`` bytes before.
 """
 
 import re
@@ -17,7 +17,7 @@ from otel_wirecap.capture.redaction.spans import Span, merged
 CONTEXT: Final = 256
 """Bytes before the undecided ones that tell whether a word runs on, and the name of a field."""
 
-MOST_OPEN: Final = 1 << 16
+MAX_OPEN: Final = 1 << 16
 """Bytes of one secret that are waited for; what is longer is masked as far as it goes on."""
 
 _REST: Final = re.compile(rb"[A-Za-z0-9_./+=~-]*+")
@@ -71,7 +71,7 @@ class OnlineSearch:
                 return [Span(span.start + origin, span.end + origin, span.rule) for span in spans]
             self._rest, begin = None, end
         found_here, place = self._redactor.stream(data, begin, credentials, is_end=is_end)
-        if len(data) - place > MOST_OPEN:
+        if len(data) - place > MAX_OPEN:
             found_here, place = self._cut(data, begin, place, credentials)
         spans += merged(found_here)
         self._keep(data, place, origin)

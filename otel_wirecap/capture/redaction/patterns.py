@@ -177,7 +177,7 @@ _ESCAPED_ASCII: Final = re.compile(rb"\\u00(?:2[0-57-9A-Fa-f]|3[0-9ABDFabdf]|[4-
 """ASCII that nobody needs to escape: not & < > (2, 3c, 3e), which some serialisers write so."""
 
 _RUN: Final = re.compile(rb"[A-Za-z0-9_./+=-]*+")
-_MOST_FAILED: Final = 10_000
+_MAX_FAILED: Final = 10_000
 """Beginnings of secrets in one text that turn out to be none. No text has so many but one that is made to take long:
 what looks like a secret in the rest of it is taken for one."""
 
@@ -240,7 +240,7 @@ _ANY: Final = any_of(_ALL)
 
 # What the expressions can consume, private keys aside; and how many bytes they need to fail.
 _TOKEN_BYTES: Final = bytes({*string.ascii_letters.encode(), *string.digits.encode(), *b"_-./+=%\\"})
-MOST_TO_DECIDE: Final = {"eyJ": 2200}
+MAX_TO_DECIDE: Final = {"eyJ": 2200}
 USUALLY_TO_DECIDE: Final = 200
 _AZURE_LEAD: Final = 58
 """Letters and digits that may stand before the signature of an Azure key, and the signature but for one."""
@@ -254,12 +254,12 @@ _BEGINNINGS: Final = {
     for length in range(1, len(literal))
 }
 """Every proper beginning of a literal; whether it counts only where no word runs on."""
-_LONGEST_BEGINNING: Final = max(map(len, _BEGINNINGS))
+_MAX_BEGINNING: Final = max(map(len, _BEGINNINGS))
 _PEM_BEGINNING: Final = re.compile(
     rb"-{1,5}(?:B(?:E(?:G(?:I(?:N(?:[ %](?:[A-Z0-9 %]{1,64}-{0,5})?)?)?)?)?)?)?\Z",
 )
 _PEM_WAITS: Final = re.compile(rb"-----BEGIN[ %][A-Z0-9 %]{1,64}-----[A-Za-z0-9+/=\\%\s:-]{0,48}\Z")
-_LONGEST_PEM_BEGINNING: Final = 84 + 48
+_MAX_PEM_BEGINNING: Final = 84 + 48
 
 SMALL: Final = 4096
 """Bytes of a text up to which ``any_of`` is asked first."""
@@ -274,7 +274,7 @@ def open_place(data: bytes, begin: int) -> int:
     Letters and digits at the end always may: there are keys whose signature stands in their middle.
     """
     length = len(data)
-    last = max(begin, length - _LONGEST_PEM_BEGINNING)
+    last = max(begin, length - _MAX_PEM_BEGINNING)
     if begin == length or data[-1] == ord('"') or (data[-1] == ord("\n") and data.find(b"-----", last) < 0):
         return length
     run = max(len(data.rstrip(_TOKEN_BYTES)), begin)
@@ -299,10 +299,10 @@ def _open_literal(data: bytes, begin: int) -> int:
         if index >= len(LITERALS):
             continue
         start += begin
-        to_decide = MOST_TO_DECIDE.get(LITERALS[index], USUALLY_TO_DECIDE)
+        to_decide = MAX_TO_DECIDE.get(LITERALS[index], USUALLY_TO_DECIDE)
         if length - start < to_decide and (not _BOUNDED[index] or _LEFT.match(data, start)):
             return max(begin, start - max(lead for _, lead, _ in CONFIRM[index]))
-    for start in range(max(begin, length - _LONGEST_BEGINNING), length):
+    for start in range(max(begin, length - _MAX_BEGINNING), length):
         bounded = _BEGINNINGS.get(data[start:])
         if bounded is not None and (not bounded or _LEFT.match(data, start)):
             return start
@@ -342,7 +342,7 @@ def _confirmed(data: bytes, hits: list[tuple[int, int]], begin: int) -> list[Spa
     for start, index in hits:
         if start < done or (_BOUNDED[index] and not _LEFT.match(data, start)):
             continue
-        span = _read(data, start, index, begin) if failed < _MOST_FAILED else _unread(data, start, index)
+        span = _read(data, start, index, begin) if failed < _MAX_FAILED else _unread(data, start, index)
         if span is None:
             failed += 1
         else:

@@ -47,14 +47,14 @@ _EVENT_BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 _JSON_BEGINNINGS: Final = (b"{", b"[", b'"')
 _BLANK: Final = b" \t\r\n\x1e\xef\xbb\xbf"
 _TO_GUESS: Final = 8
-_MOST_TO_GUESS: Final = 128
+_MAX_TO_GUESS: Final = 128
 _BOM: Final = b"\xef\xbb\xbf"
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _FIELDS: Final = (b"data", b"event", b"id", b"retry")
 _FIELD: Final = re.compile(rb"(?:data|event|id|retry)?:[ ]?")
 _DONE: Final = b"[DONE]"
-_MOST_FIELD: Final = 128
+_MAX_FIELD: Final = 128
 
 
 class _Reader(ABC):
@@ -180,7 +180,7 @@ class _Events(_Reader):
                 return self._other_field(data, at, field.end(), stop, base, is_whole=is_whole)
             if self._masking.is_between:
                 rest = data[field.end() : stop].rstrip(b" ")
-                is_short = stop - at <= _MOST_FIELD
+                is_short = stop - at <= _MAX_FIELD
                 if is_short and rest == _DONE[: len(rest)] and (not is_whole or rest in (_DONE, b"")):
                     return stop if is_whole else at
             self._in_data = True
@@ -192,9 +192,9 @@ class _Events(_Reader):
         if value == stop:
             return stop
         if data[at : at + 1] != b":":
-            if not is_whole and stop - at <= _MOST_FIELD:
+            if not is_whole and stop - at <= _MAX_FIELD:
                 return at
-            if self._are_certain and is_whole and stop - at <= _MOST_FIELD and VALUE.fullmatch(data, value, stop):
+            if self._are_certain and is_whole and stop - at <= _MAX_FIELD and VALUE.fullmatch(data, value, stop):
                 return stop
         return self._drop(value, stop, base)
 
@@ -207,9 +207,9 @@ class _Events(_Reader):
 class _Frames(_Reader):
     """AWS event streams: each frame is made anew."""
 
-    def __init__(self, edits: Edits, most_bytes: int) -> None:
+    def __init__(self, edits: Edits, max_bytes: int) -> None:
         super().__init__(edits)
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._rest: _Text | None = None
 
     def read(self, data: bytes, at: int, base: int, *, is_end: bool) -> int:
@@ -217,7 +217,7 @@ class _Frames(_Reader):
         while self._rest is None and len(data) - at >= _PRELUDE.size:
             total, headers, checksum = _PRELUDE.unpack_from(data, at)
             is_frame = checksum == zlib.crc32(data[at : at + 8])
-            if not is_frame or not _PRELUDE.size + headers + 4 <= total <= self._most_bytes:
+            if not is_frame or not _PRELUDE.size + headers + 4 <= total <= self._max_bytes:
                 self._rest = _Text(self._edits)
             elif len(data) - at < total:
                 break
@@ -246,8 +246,8 @@ class _Guess(_Reader):
     def read(self, data: bytes, at: int, base: int, *, is_end: bool) -> int:
         """See ``_Reader``."""
         if self._reader is None:
-            head = data[at : at + _MOST_TO_GUESS].lstrip(_BLANK)
-            if len(head) < _TO_GUESS and len(data) - at < _MOST_TO_GUESS and not is_end:
+            head = data[at : at + _MAX_TO_GUESS].lstrip(_BLANK)
+            if len(head) < _TO_GUESS and len(data) - at < _MAX_TO_GUESS and not is_end:
                 return at
             if self._events and head.startswith(_EVENT_BEGINNINGS):
                 self._reader = _Events(self._edits, are_certain=False)
@@ -263,12 +263,12 @@ class _Guess(_Reader):
         return self._reader is not None and self._reader.is_broken
 
 
-def _reader_of(content_type: str, edits: Edits, most_bytes: int, *, is_stream: bool) -> _Reader:
+def _reader_of(content_type: str, edits: Edits, max_bytes: int, *, is_stream: bool) -> _Reader:
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "text/event-stream":
         return _Events(edits)
     if kind == "application/vnd.amazon.eventstream":
-        return _Frames(edits, most_bytes)
+        return _Frames(edits, max_bytes)
     if "json" in kind:
         return _JSON(edits, on_lines=kind in _LINES_OF_JSON)
     return _Guess(edits, json=not kind.startswith(_NEVER_JSON), events=is_stream)
@@ -279,14 +279,14 @@ class PromptMasking:
 
     Args:
         content_type: its type.
-        most_bytes: a frame that is longer is masked whole, with all that follows.
+        max_bytes: a frame that is longer is masked whole, with all that follows.
         is_stream: it is no single document, so that text of no known type may be events.
     """
 
-    def __init__(self, content_type: str, most_bytes: int = 1 << 20, *, is_stream: bool = True) -> None:
+    def __init__(self, content_type: str, max_bytes: int = 1 << 20, *, is_stream: bool = True) -> None:
         self._edits = Edits()
         self._pieces = Pieces()
-        self._reader = _reader_of(content_type, self._edits, most_bytes, is_stream=is_stream)
+        self._reader = _reader_of(content_type, self._edits, max_bytes, is_stream=is_stream)
         self._data = b""
         self._base = 0
 

@@ -34,7 +34,7 @@ from otel_wirecap.capture.redaction.names import (
     segments_of,
 )
 from otel_wirecap.capture.redaction.patterns import SMALL, Find, Hit, any_of, find_secrets, is_open, open_place, tables
-from otel_wirecap.capture.redaction.rules import MOST_PATTERN_BYTES, FieldSearch, Place, Rules
+from otel_wirecap.capture.redaction.rules import MAX_PATTERN_BYTES, FieldSearch, Place, Rules
 from otel_wirecap.capture.redaction.spans import MARKER, Span, masked
 
 # The tokens of a valid JSON document that can hold a value: strings and numbers.
@@ -45,19 +45,19 @@ _SHAPES: Final = slice(len(patterns.FIND))
 _ENCODED: Final = slice(len(patterns.FIND), len(patterns.FIND) + len(encoded.FIND))
 _CLUES: Final = slice(len(patterns.FIND) + len(encoded.FIND), None)
 
-_MOST_PASSES_FOR_SEEN: Final = 4
+_MAX_PASSES_FOR_SEEN: Final = 4
 """Some 40 credentials: each pass costs as much as the search for all shapes."""
 
-_MOST_ESCAPES: Final = 4
+_MAX_ESCAPES: Final = 4
 """How deep within JSON's strings JSON may stand that is spelled in a strange way."""
 
-_MOST_HARMLESS, _MOST_REMEMBERED = 2048, 300
+_MAX_HARMLESS, _MAX_REMEMBERED = 2048, 300
 """Short texts, and their characters, that held nothing: names, URLs and headers are the same again and again."""
 
 _LARGE: Final = 1 << 17
 """Bytes of a text whose searches take a tenth of a millisecond or so together."""
 
-_SHORTEST_BEGINNING: Final = 8
+_MIN_BEGINNING: Final = 8
 """Bytes of a known value at the end of a stream that are masked though the rest never came."""
 
 # A part of a form up to its value, for fields that are no files. The bounds keep it linear.
@@ -143,7 +143,7 @@ class Redactor:
         self._pause = pause
         self._set = self._usable(known_values)
         self._known = KnownValues("known", self._set)
-        self._seen = KnownValues("credential", most_passes=_MOST_PASSES_FOR_SEEN)
+        self._seen = KnownValues("credential", max_passes=_MAX_PASSES_FOR_SEEN)
         self._has_rules = bool(rules.fields or rules.patterns or rules.allowed)
         self._find: list[Find] = []
         self._any: Find | None = None
@@ -191,7 +191,7 @@ class Redactor:
 
     def text(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """Masks the secrets in a text: the same object when it has none."""
-        short = ("text", text) if len(text) <= _MOST_REMEMBERED and self._remembers(credentials) else None
+        short = ("text", text) if len(text) <= _MAX_REMEMBERED and self._remembers(credentials) else None
         if short in self._harmless:
             return text
         data = _encoded(text)
@@ -207,7 +207,7 @@ class Redactor:
         return not self._has_rules and self._own(credentials).values is None
 
     def _remember(self, harmless: tuple[str, ...]) -> None:
-        if len(self._harmless) >= _MOST_HARMLESS:
+        if len(self._harmless) >= _MAX_HARMLESS:
             self._harmless.clear()
         self._harmless.add(harmless)
 
@@ -304,7 +304,7 @@ class Redactor:
         """
         if self._rules.mode != "on":
             return [], len(data)
-        return self._stream(data, begin, credentials, _MOST_ESCAPES, is_end=is_end)
+        return self._stream(data, begin, credentials, _MAX_ESCAPES, is_end=is_end)
 
     def _stream(
         self, data: bytes, begin: int, credentials: Sequence[str], escapes: int, *, is_end: bool
@@ -340,7 +340,7 @@ class Redactor:
             place = length
             for values in known:
                 open_at = values.open_place(data, begin, length)
-                if length - open_at >= _SHORTEST_BEGINNING:
+                if length - open_at >= _MIN_BEGINNING:
                     spans.append(Span(open_at, length, values.rule))
         else:
             place = self._open_place(data, begin, known, spans)
@@ -361,7 +361,7 @@ class Redactor:
         if self._fields is not None:
             place = min(place, self._fields.open_place(data, begin))
         if self._rules.patterns:
-            place = min(place, max(begin, length - MOST_PATTERN_BYTES))
+            place = min(place, max(begin, length - MAX_PATTERN_BYTES))
         return place
 
     def headers(
@@ -381,7 +381,7 @@ class Redactor:
         new = [header for header in headers if ("header", *header) not in harmless]
         told = dict(zip(new, self._headers(new, counts, credentials), strict=True)) if new else {}
         for header, clean in told.items():
-            if tuple(clean) == header and len(header[1]) <= _MOST_REMEMBERED:
+            if tuple(clean) == header and len(header[1]) <= _MAX_REMEMBERED:
                 self._remember(("header", *header))
         return [told[header] if header in told else list(header) for header in headers]
 
@@ -400,7 +400,7 @@ class Redactor:
         """
         if self._rules.mode == "off":
             return url
-        short = ("url", url) if len(url) <= _MOST_REMEMBERED and self._remembers(credentials) else None
+        short = ("url", url) if len(url) <= _MAX_REMEMBERED and self._remembers(credentials) else None
         if short in self._harmless:
             return url
         with self._at("urls"):
@@ -427,7 +427,7 @@ class Redactor:
         clean = self.text(f"{scheme}{path}{mark}{query}{hash_}{fragment}", counts, credentials)
         return url if clean == url else clean
 
-    def _search(self, data: bytes, credentials: Sequence[str], escapes: int = _MOST_ESCAPES) -> list[Span]:
+    def _search(self, data: bytes, credentials: Sequence[str], escapes: int = _MAX_ESCAPES) -> list[Span]:
         """The secrets in the data. Those that stand earlier in the list name what several rules found.
 
         ``escapes``: how often escapes are read that hide secrets: those of JSON, of JSON within JSON, and so on.

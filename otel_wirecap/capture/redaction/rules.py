@@ -13,7 +13,7 @@ Place = Literal["headers", "urls", "bodies"]
 
 PLACES: Final[tuple[Place, ...]] = ("headers", "urls", "bodies")
 
-MOST_PATTERN_BYTES: Final = 128
+MAX_PATTERN_BYTES: Final = 128
 """Bytes of a stream's text that wait where there are patterns of the user's: what they match may be split, too."""
 
 

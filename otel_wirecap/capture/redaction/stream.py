@@ -11,7 +11,7 @@ Invariants:
   is taken out of the pieces and events that it stands in.
 - A piece comes out when its bytes are decided, every event that begins in it is whole, and so are the channels up to
   there. What is held is lost when the process is killed: it is not written in clear.
-- A channel that nothing is added to for ``MOST_EVENTS`` events is over, as at the stream's end: not everything waits
+- A channel that nothing is added to for ``MAX_EVENTS`` events is over, as at the stream's end: not everything waits
   for one that may never go on.
 - An error leaves it unusable: whoever called it withholds the rest of the stream.
 """
@@ -47,15 +47,15 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.redaction.redactor import Redactor
     from otel_wirecap.capture.redaction.templates import Template, Told
 
-MOST_EVENTS: Final = 64
+MAX_EVENTS: Final = 64
 """Most texts end with letters that could begin a key: so many events wait for one that will not go on."""
 
-_MOST_TEMPLATES: Final = 8
+_MAX_TEMPLATES: Final = 8
 _TRIALS: Final = 16
 """Events that are looked at for what they have in common with the next, and one more for every 8 that had."""
 
-_MOST_CHANNELS: Final = 256
-_MOST_CONSTANTS: Final = 64
+_MAX_CHANNELS: Final = 256
+_MAX_CONSTANTS: Final = 64
 
 _MARKER: Final = MARKER.encode()
 
@@ -185,13 +185,13 @@ class StreamRedactor:
     Args:
         redactor: what finds the secrets.
         content: the stream's type, in lower case and without parameters, or what finds the documents in it.
-        most_held_bytes: beyond these every document and every channel is over: what is open is let go.
+        max_held_bytes: beyond these every document and every channel is over: what is open is let go.
     """
 
-    def __init__(self, redactor: Redactor, content: str | Documents, most_held_bytes: int = 1 << 20) -> None:
+    def __init__(self, redactor: Redactor, content: str | Documents, max_held_bytes: int = 1 << 20) -> None:
         self._redactor = redactor
-        self._documents = documents_of(content, most_held_bytes) if isinstance(content, str) else content
-        self._most_held_bytes = most_held_bytes
+        self._documents = documents_of(content, max_held_bytes) if isinstance(content, str) else content
+        self._max_held_bytes = max_held_bytes
         self._search = OnlineSearch(redactor)
         self._data = b""
         self._base = 0
@@ -278,7 +278,7 @@ class StreamRedactor:
             template = learned(content, texts)
             if template is not None:
                 self._templates.insert(0, template)
-                del self._templates[_MOST_TEMPLATES:]
+                del self._templates[_MAX_TEMPLATES:]
                 self._has_news = True
 
     def _channel(self, key: tuple[str, ...], events: int, credentials: Sequence[str]) -> _Channel:
@@ -286,7 +286,7 @@ class StreamRedactor:
         channel = self._channels.get(key)
         if channel is None:
             channel = self._channels[key] = _Channel(self._redactor)
-        elif self._events - channel.event - events >= MOST_EVENTS:
+        elif self._events - channel.event - events >= MAX_EVENTS:
             self._search_channel(channel, credentials, is_end=True)
         channel.event = self._events
         self._changed[key] = channel
@@ -343,7 +343,7 @@ class StreamRedactor:
         constant = told.constant
         is_harmless = self._constants.get(constant)
         if is_harmless is None:
-            if len(self._constants) >= _MOST_CONSTANTS:
+            if len(self._constants) >= _MAX_CONSTANTS:
                 self._constants.clear()
             is_harmless = redactor.stream(constant, 0, credentials) == ([], len(constant))
             self._constants[constant] = is_harmless
@@ -355,17 +355,17 @@ class StreamRedactor:
 
     def _search_channels(self, credentials: Sequence[str], *, is_end: bool) -> int:
         """Searches the channels that were added to; returns the place of the first event in which one is open."""
-        is_end = is_end or self.held_bytes > self._most_held_bytes
+        is_end = is_end or self.held_bytes > self._max_held_bytes
         limit = self._base + len(self._data)
         for key, channel in list(self._changed.items()):
-            self._search_channel(channel, credentials, is_end=is_end or self._events - channel.event >= MOST_EVENTS)
+            self._search_channel(channel, credentials, is_end=is_end or self._events - channel.event >= MAX_EVENTS)
             if channel.fragments:
                 limit = min(limit, channel.fragments[0].start)
             else:
                 del self._changed[key]
-        if len(self._channels) > _MOST_CHANNELS:
+        if len(self._channels) > _MAX_CHANNELS:
             self._channels = {
-                key: channel for key, channel in self._channels.items() if self._events - channel.event < MOST_EVENTS
+                key: channel for key, channel in self._channels.items() if self._events - channel.event < MAX_EVENTS
             }
         return limit
 

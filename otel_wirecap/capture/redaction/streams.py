@@ -84,19 +84,19 @@ class StreamRedaction:
 
 
 def stream_redaction(
-    redactor: Redactor, content_type: str, most_held_bytes: int, *, is_from_start: bool = True
+    redactor: Redactor, content_type: str, max_held_bytes: int, *, is_from_start: bool = True
 ) -> StreamRedaction:
     """The redaction of a stream; for the arguments see ``Gate.stream``."""
-    secrets = StreamRedactor(redactor, content_type, most_held_bytes)
+    secrets = StreamRedactor(redactor, content_type, max_held_bytes)
     if not redactor.masks_prompts:
         return StreamRedaction(secrets)
-    prompts = PromptMasking(content_type if is_from_start else "text/plain", most_held_bytes)
+    prompts = PromptMasking(content_type if is_from_start else "text/plain", max_held_bytes)
     return StreamRedaction(_WithoutPrompts(prompts, secrets))
 
 
-def message_redaction(redactor: Redactor, most_held_bytes: int) -> StreamRedaction:
+def message_redaction(redactor: Redactor, max_held_bytes: int) -> StreamRedaction:
     """The redaction of messages; see ``Gate.messages``."""
-    secrets = MessageRedactor(redactor, most_held_bytes)
+    secrets = MessageRedactor(redactor, max_held_bytes)
     return StreamRedaction(_WithoutPrompts(_MessageMasking(), secrets) if redactor.masks_prompts else secrets)
 
 

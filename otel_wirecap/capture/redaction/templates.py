@@ -39,7 +39,7 @@ NO_TEXT: Final = _PADDED | INDEXES | {
 DATA: Final = b"\ndata:"
 """How an event's data begin, with the line end before them."""
 
-_MOST_TEXTS: Final = 4
+_MAX_TEXTS: Final = 4
 _LINE_END: Final = ord("\n")
 _TOKEN: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"(\s*+:)?|-?[0-9][0-9.eE+-]*+')
 _TEXT: Final = r'([^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+)'
@@ -154,7 +154,7 @@ def learned(line: bytes, texts: list[tuple[tuple[str, ...], tuple[str, ...], str
     Returns:
         None where there is no use for one.
     """
-    if not 0 < len(texts) <= _MOST_TEXTS:
+    if not 0 < len(texts) <= _MAX_TEXTS:
         return None
     if len({channel for channel, _, _ in texts}) < len(texts):
         return None  # the strings of one channel alternate with each other from event to event: in no group's order

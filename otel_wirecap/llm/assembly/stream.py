@@ -22,7 +22,7 @@ from otel_wirecap.llm.assembly.whole_answer import WholeAnswer, is_whole_answer
 from otel_wirecap.llm.events import Event
 from otel_wirecap.llm.framing import event_parser
 
-_MOST_BYTES: Final = 1 << 26
+_MAX_BYTES: Final = 1 << 26
 _TEXT_MEMBERS: Final = ("completion", "generation", "outputText", "response")
 
 
@@ -111,7 +111,7 @@ class StreamAssembly:
             self.error = provider_error(mended(error) if self._halves else error)
 
 
-def assemble(content_type: str | None, chunks: Iterable[bytes], *, max_bytes: int = _MOST_BYTES) -> Json | None:
+def assemble(content_type: str | None, chunks: Iterable[bytes], *, max_bytes: int = _MAX_BYTES) -> Json | None:
     """The message that a stream adds up to.
 
     Args:

@@ -1,7 +1,7 @@
 """Records of other shapes than the schema's, in the schema's shape: the format ``structured``, and captures of others.
 
 Others' records may name no leg, exchange or flow. They are inferred, from the session, the order and the direction:
-``Dialects`` remembers which flows of a session are open, so it wants the records of one capture, all, in their order.
+``OtherShapes`` remembers which flows of a session are open, so it wants the records of one capture, all, in their order.
 
 Invariant: a record that names its exchange is given back as it is.
 """
@@ -32,7 +32,7 @@ _CLIENT_ANSWERS = frozenset(
     {"outbound_response", "outbound_stream_start", "outbound_stream_chunk", "outbound_stream_end"}
 )
 _BACKEND_ANSWERS = frozenset({"inbound_response", "stream_start", "stream_chunk", "stream_end", "stream_completion"})
-_MOST_OPEN = 64
+_MAX_OPEN = 64
 """Flows of one session that are remembered."""
 
 
@@ -56,7 +56,7 @@ class _Flow:
     attempts: list[_Inferred] = dataclasses.field(default_factory=list)
 
 
-class Dialects:
+class OtherShapes:
     """Brings the records of one capture into the schema's shape."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class Dialects:
             told = f"{record.get('session_id')} {record.get('timestamp_iso')} {record.get('direction')}"
             flow = _Flow("req_" + hashlib.sha256(told.encode()).hexdigest()[:12])
         flows.append(flow)
-        del flows[:-_MOST_OPEN]
+        del flows[:-_MAX_OPEN]
         return flow
 
     def _asking(self, flows: list[_Flow]) -> _Flow | None:

@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from otel_wirecap.reading.captures import Captures
-from otel_wirecap.reading.dialects import Dialects
 from otel_wirecap.reading.legs import legs_of
+from otel_wirecap.reading.other_shapes import OtherShapes
 
 START = 1_767_225_600.0
 
@@ -148,10 +148,10 @@ def test_the_same_capture_gives_the_same_ids_every_time(origin):
 
 
 def test_records_that_name_their_exchange_come_back_as_they_are(demo_lines):
-    dialects = Dialects()
+    shapes = OtherShapes()
     for line in demo_lines:
         record = orjson.loads(line)
-        assert dialects.normal(record) == orjson.loads(line)
+        assert shapes.normal(record) == orjson.loads(line)
 
 
 @pytest.mark.parametrize("totals", [None, [], "all of it", 7, {"total_chunks": "2"}, {"total_chunks": None}])
