@@ -1,7 +1,7 @@
 """Records of other shapes than the schema's, in the schema's shape: the format ``structured``, and captures of others.
 
 Others' records may name no leg, exchange or flow. They are inferred, from the session, the order and the direction:
-``OtherShapes`` remembers which flows of a session are open, so it wants the records of one capture, all, in their order.
+``OtherShapes`` remembers which flows of a session are open, so it wants all records of one capture, in their order.
 
 Invariant: a record that names its exchange is given back as it is.
 """
