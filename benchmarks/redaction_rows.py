@@ -111,7 +111,7 @@ class Redaction:
 
     def __init__(self, known_values: tuple[str, ...], credential: str) -> None:
         self._redactor = internal("otel_wirecap.capture.redaction.redactor:Redactor")(known_values=known_values)
-        self._redactor.learn([credential])
+        getattr(self._redactor, "search", self._redactor).learn([credential])  # of an earlier version, perhaps
         self._stream_redactor = internal("otel_wirecap.capture.redaction.stream:StreamRedactor")
         self._credentials = (credential,)
 

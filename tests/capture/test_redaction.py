@@ -225,21 +225,21 @@ def test_known_values_are_masked_and_short_ones_are_not():
 def test_known_values_can_be_replaced_and_the_old_ones_stay_masked():
     old, new = secrets.token_hex(16), secrets.token_hex(16)
     redactor = Redactor(known_values=[old])
-    built = redactor._known
-    redactor.replace_known_values([old, "short"])
-    assert redactor._known is built
-    redactor.replace_known_values([new])
+    built = redactor.search._known
+    redactor.search.replace_known_values([old, "short"])
+    assert redactor.search._known is built
+    redactor.search.replace_known_values([new])
     assert redactor.text(f"{old} {new}", {}) == f"{MARKER} {MARKER}"
 
 
 def test_credentials_that_were_seen_are_masked_everywhere_and_words_are_not():
     value, counts = secrets.token_hex(16), {}
     redactor = Redactor()
-    redactor.learn([value, "lm-studio", "required"])
+    redactor.search.learn([value, "lm-studio", "required"])
     assert redactor.text(f"{value} in lm-studio is required", counts) == f"{MARKER} in lm-studio is required"
     assert redactor.json(b"[1234567890]", {}) == b"[1234567890]"
     assert counts == {"credential": 1}
-    redactor.learn(["1234567890"])
+    redactor.search.learn(["1234567890"])
     assert redactor.json(b"[1234567890]", counts) == b'["[REDACTED]"]'
 
 
@@ -248,13 +248,13 @@ def test_the_credentials_that_were_seen_first_are_forgotten_when_there_are_too_m
     redactor = Redactor()
     values = [secrets.token_hex(16) for _ in range(6 * MAX_LITERALS)]
     for value in values:
-        redactor.learn([value])
-    assert len(redactor._seen._batches) == 4
+        redactor.search.learn([value])
+    assert len(redactor.search._seen._batches) == 4
     for value in values[-20:]:
         assert redactor.text(value, {}) == MARKER
     assert redactor.text(values[0], {}) == values[0]
     assert redactor.text(values[0], {}, [values[0]]) == MARKER
-    redactor.learn([values[0]])
+    redactor.search.learn([values[0]])
     assert redactor.text(values[0], {}) == MARKER
 
 

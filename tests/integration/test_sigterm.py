@@ -129,7 +129,7 @@ def test_what_was_finished_when_the_signal_came_is_in_the_file(server: str, tmp_
             assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()[-2000:]
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
+        time.sleep(0.5)  # the load goes on for a while; nothing depends on for how long
         stop.set()
         process.wait(60)
         for client in clients:

@@ -109,7 +109,7 @@ class Gate:
         known = tuple(known_values)
         self._redactor = Redactor(known_values=known, rules=rules, pause=pause)
         self._masks_prompts = rules.prompts
-        self.generation = self._redactor.generation
+        self.generation = self._redactor.search.generation
         is_all = rules.mode == "on"
         self.outside: Gate = self if is_all else Gate(dataclasses.replace(rules, mode="on"), known_values=known)
 
@@ -118,15 +118,15 @@ class Gate:
     def replace_known_values(self, values: Iterable[str]) -> None:
         """Sets the values that are secret wherever they stand; those of before stay so until many others came."""
         known = tuple(values)
-        self._redactor.replace_known_values(known)
-        self.generation = self._redactor.generation
+        self._redactor.search.replace_known_values(known)
+        self.generation = self._redactor.search.generation
         if self.outside is not self:
             self.outside.replace_known_values(known)
 
     def learn(self, credentials: Sequence[str]) -> None:
         """Has the credentials of a request masked in others too, but for those that read like a word."""
-        self._redactor.learn(credentials)
-        self.generation = self._redactor.generation
+        self._redactor.search.learn(credentials)
+        self.generation = self._redactor.search.generation
         if self.outside is not self:
             self.outside.learn(credentials)
 

@@ -70,7 +70,7 @@ class OnlineSearch:
                 self._keep(data, end, origin)
                 return [Span(span.start + origin, span.end + origin, span.rule) for span in spans]
             self._rest, begin = None, end
-        found_here, place = self._redactor.stream(data, begin, credentials, is_end=is_end)
+        found_here, place = self._redactor.search.stream(data, begin, credentials, is_end=is_end)
         if len(data) - place > MAX_OPEN:
             found_here, place = self._cut(data, begin, place, credentials)
         spans += merged(found_here)
@@ -84,7 +84,7 @@ class OnlineSearch:
 
     def _cut(self, data: bytes, begin: int, place: int, credentials: Sequence[str]) -> tuple[list[Span], int]:
         """Decides what has been open for too long: a secret that has not ended yet is one as far as it goes."""
-        found, _ = self._redactor.stream(data, begin, credentials, is_end=True)
+        found, _ = self._redactor.search.stream(data, begin, credentials, is_end=True)
         last = max(found, key=lambda span: span.end, default=None)
         if last is not None and last.end == len(data):
             self._rest = _RESTS.get(last.rule, _REST)

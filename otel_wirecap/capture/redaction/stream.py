@@ -260,7 +260,7 @@ class StreamRedactor:
         start, offset, content, value, frame = document
         self._events += 1
         if frame is not None:
-            spans = self._redactor.stream(content, 0, credentials, is_end=True)[0]
+            spans = self._redactor.search.stream(content, 0, credentials, is_end=True)[0]
             self._frames.append((frame, content, [_masking(*span) for span in spans]))
         if value is NO_JSON:
             channel = self._channel((), 1, credentials)
@@ -334,22 +334,22 @@ class StreamRedactor:
 
     def _is_harmless(self, told: Told) -> bool:
         """Whether there is no secret in events as they are: neither in what all have in common nor in what differs."""
-        redactor, credentials = self._redactor, self._credentials
-        if redactor.has_rules:
+        search, credentials = self._redactor.search, self._credentials
+        if search.has_rules:
             return False
-        if self._searched_for != (redactor.generation, credentials):
-            self._searched_for = (redactor.generation, credentials)
+        if self._searched_for != (search.generation, credentials):
+            self._searched_for = (search.generation, credentials)
             self._constants.clear()
         constant = told.constant
         is_harmless = self._constants.get(constant)
         if is_harmless is None:
             if len(self._constants) >= _MAX_CONSTANTS:
                 self._constants.clear()
-            is_harmless = redactor.stream(constant, 0, credentials) == ([], len(constant))
+            is_harmless = search.stream(constant, 0, credentials) == ([], len(constant))
             self._constants[constant] = is_harmless
         # A line end keeps apart what the events have apart: a text may be a secret that runs on in its channel.
         strings = b"\n".join(told.strings)
-        return is_harmless and redactor.bytes_(strings, {}, credentials) is strings
+        return is_harmless and not search.spans(strings, credentials)
 
     # -- channels ----------------------------------------------------------------------------------------------------
 
