@@ -30,7 +30,7 @@ def without_secrets(
     if isinstance(text, SafeMessage):
         return text
 
-    from otel_wirecap.capture.identity import credential_variables
+    from otel_wirecap.capture.credentials import credential_variables
     from otel_wirecap.capture.redaction.gate import FAILED, Gate
 
     environ = os.environ if environ is None else environ

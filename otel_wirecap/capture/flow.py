@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 IDENTITY_ANNOTATIONS = ("session_id", "backend", "model", "key_name")
 
 
-class ClientRecording(Protocol):
-    """The recording of the client's exchange, as those of the backend's see it."""
+class ClientIdentity(Protocol):
+    """Who the client is, as the recordings of the backend's exchanges see it."""
 
     def find_session(self, body: object) -> None:
         """Finds the flow's session; ``body`` is the parsed JSON body, or None."""
@@ -36,7 +36,7 @@ class FlowRecording:
         credentials: the secrets sent with the flow's requests, masked in all of its records.
         identity: annotations that rule identity, redacted strings.
         annotations: metadata keys of the application's own.
-        client_recording: the recording of the client's exchange, as long as that lasts.
+        client_identity: who the client is, as long as its exchange lasts.
         stream: the latest response stream of a backend.
         body: of the leg that a body passes first, for the other one; a proxy may hand it on as it is.
         held: the client's exchange whose request waits for the annotations of the application, by id.
@@ -47,8 +47,8 @@ class FlowRecording:
         "backend",
         "body",
         "client",
+        "client_identity",
         "client_metadata",
-        "client_recording",
         "credentials",
         "held",
         "id",
@@ -64,7 +64,7 @@ class FlowRecording:
         self.session_source = "request"
         self.client: str | None = None
         self.client_metadata: dict[str, Any] = {}
-        self.client_recording: ClientRecording | None = None
+        self.client_identity: ClientIdentity | None = None
         self.backend: str | None = None
         self.credentials: tuple[str, ...] = ()
         self.identity: dict[str, str] = {}

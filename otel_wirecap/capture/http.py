@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from otel_wirecap.capture.body import BodyCollector, RecordedBody
+from otel_wirecap.capture.context import RecordingContext
 from otel_wirecap.capture.decoding import NOT_JSON
 from otel_wirecap.capture.flow import KeptBody
+from otel_wirecap.capture.identity import header
 from otel_wirecap.capture.record import Payload, RawJSON
-from otel_wirecap.capture.recording import ExchangeRecording, Recording, header
+from otel_wirecap.capture.recording import ExchangeRecording
 from otel_wirecap.capture.redaction.gate import Passed, add_counts, withheld
 from otel_wirecap.capture.response_stream import ResponseStream
 from otel_wirecap.capture.streams import STREAM_TYPES, StreamReader
@@ -73,11 +75,11 @@ class HTTPRecording(ExchangeRecording):
     )
 
     def __init__(
-        self, shared: Recording, exchange_id: str, about: ExchangeHead, flow: FlowRecording, head: RequestHead
+        self, shared: RecordingContext, exchange_id: str, about: ExchangeHead, flow: FlowRecording, head: RequestHead
     ) -> None:
         super().__init__(shared, exchange_id, about, flow, head)
         self._directions = _DIRECTIONS[about.leg]
-        self._request_encoding = "" if head.decoded else header(self._headers, "content-encoding")
+        self._request_encoding = "" if head.decoded else header(self.identity.headers, "content-encoding")
         self._request_body = BodyCollector(shared.settings.max_payload_bytes, self._request_encoding)
         if head.body:
             self._request_body.add(head.body)
@@ -129,12 +131,12 @@ class HTTPRecording(ExchangeRecording):
         if not self.request_complete and (self._request_body.wire_length or self._expects_body()):
             incomplete = incomplete or "not_read"
         counts: dict[str, int] = {}
-        content_type = header(self._headers, "content-type")
+        content_type = header(self.identity.headers, "content-type")
         body = self._passed(
             self._request_body, content_type, self._request_encoding, incomplete, counts, is_first=self.is_client
         )
-        self._identify(None if body.value is NOT_JSON else body.value)
-        metadata = self._base | self._request_metadata(counts) | body.metadata
+        self.identity.identify(None if body.value is NOT_JSON else body.value)
+        metadata = self.identity.base | self._request_metadata(counts) | body.metadata
         self.request_recorded = True
         self._write(
             self._directions.request, self._about.began_ns, body.length, body.payload, metadata, counts, asking=True
@@ -142,8 +144,8 @@ class HTTPRecording(ExchangeRecording):
         self._request_body.clear()
 
     def _expects_body(self) -> bool:
-        length = header(self._headers, "content-length")
-        return bool(header(self._headers, "transfer-encoding")) or length not in ("", "0")
+        length = header(self.identity.headers, "content-length")
+        return bool(header(self.identity.headers, "transfer-encoding")) or length not in ("", "0")
 
     # -- the response --------------------------------------------------------------------------------------------
 
@@ -154,7 +156,7 @@ class HTTPRecording(ExchangeRecording):
         self._response_encoding = "" if head.decoded else header(self._response_headers, "content-encoding")
         settings = self._shared.settings
         is_stream = self._response_type in STREAM_TYPES or (
-            self._wants_stream and head.status_code in SUCCESS and self._head.method != "HEAD"
+            self.identity.wants_stream and head.status_code in SUCCESS and self._head.method != "HEAD"
         )
         if not is_stream:
             self._body = BodyCollector(settings.max_payload_bytes, self._response_encoding)
@@ -176,7 +178,7 @@ class HTTPRecording(ExchangeRecording):
             if self.flow.stream is not None:
                 stream.follow(self.flow.stream)
         counts: dict[str, int] = {}
-        metadata = {**self._base, **self._response_metadata(counts), "ttfb_ms": self._ttfb_ms}
+        metadata = {**self.identity.base, **self._response_metadata(counts), "ttfb_ms": self._ttfb_ms}
         if stream.decoder.compressed:
             metadata["content_encoding"] = self._response_encoding
         self._write(self._directions.stream_start, now_ns, 0, None, metadata, counts)
@@ -197,8 +199,8 @@ class HTTPRecording(ExchangeRecording):
             self._write_taken_up(self._stream)
 
     def _write_taken_up(self, stream: ResponseStream) -> None:
-        if self.answered_model is None:
-            self._learn_model(stream.reader.model)
+        if self.identity.answered_model is None:
+            self.identity.learn_model(stream.reader.model)
         if self._first_chunk_ns is None and stream.first_chunk_ns is not None:
             self._first_chunk_ns = stream.first_chunk_ns - self._about.began_ns
         for released in stream.released():
@@ -252,7 +254,7 @@ class HTTPRecording(ExchangeRecording):
         stream.held_bytes -= length
         self._chunk_number += 1
         told = {"chunk_bytes": length} if told is None else told
-        metadata = {**self._base, **told, "chunk_number": self._chunk_number, **facts}
+        metadata = {**self.identity.base, **told, "chunk_number": self._chunk_number, **facts}
         self._write(self._directions.stream_chunk, now_ns, length, payload, metadata, counts)
 
     def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
@@ -278,7 +280,7 @@ class HTTPRecording(ExchangeRecording):
 
     def _end_response(self, now_ns: int, end: End, facts: dict[str, Any], counts: dict[str, int]) -> None:
         body: RecordedBody | None = None
-        metadata = dict(self._base)
+        metadata = dict(self.identity.base)
         if self._response is not None and self._body is not None:
             metadata |= self._response_metadata(counts)
             body = self._passed(
@@ -286,8 +288,8 @@ class HTTPRecording(ExchangeRecording):
                 is_first=not self.is_client,
             )  # fmt: skip
             if body.value is not NOT_JSON:
-                self._learn_model(answered_model(body.value))
-                self._learn_answer(body.value)
+                self.identity.learn_model(answered_model(body.value))
+                self.identity.learn_answer(body.value)
             metadata |= body.metadata
         payload, length = (None, 0) if body is None else (body.payload, body.length)
         self._write(self._directions.response, now_ns, length, payload, metadata | facts, counts)
@@ -298,9 +300,9 @@ class HTTPRecording(ExchangeRecording):
         self._write_taken_up(stream)
         reader, decoder = stream.reader, stream.decoder
         message = reader.close()
-        self._learn_model(reader.model)
+        self.identity.learn_model(reader.model)
         if message is not None:
-            self._learn_answer(message)
+            self.identity.learn_answer(message)
         if reader.error is not None and "error" not in facts:
             facts["error"] = self._provider_error(reader.error, counts)
         if decoder.compressed:
@@ -311,7 +313,7 @@ class HTTPRecording(ExchangeRecording):
         total = orjson.dumps({"total_bytes": decoder.total_bytes, "total_chunks": self._chunk_number})
         self._write(
             self._directions.stream_end, now_ns, len(total), RawJSON(total),
-            {**self._base, **facts}, counts,
+            {**self.identity.base, **facts}, counts,
         )  # fmt: skip
         if message is not None:
             self._record_assembled(now_ns, message, facts)
@@ -323,7 +325,7 @@ class HTTPRecording(ExchangeRecording):
             return
         status_code = self._response.status_code if self._response is not None else None
         passed = self._shared.gate.body(content, "application/json", self.flow.credentials, is_json=True)
-        metadata = {**self._base, "status_code": status_code, **facts, "assembled": True, **passed.facts}
+        metadata = {**self.identity.base, "status_code": status_code, **facts, "assembled": True, **passed.facts}
         self._write("inbound_response", now_ns, len(content), passed.payload, metadata, passed.counts)
 
     def _missing(self, end: End) -> str | None:
@@ -353,16 +355,16 @@ class HTTPRecording(ExchangeRecording):
         made_of = content_type, flow.credentials, self._shared.gate.generation, body.content()
         is_plain = incomplete is None and body.is_as_it_came
         if kept is None or is_first or not is_plain or kept.made_of != made_of:
-            kept = KeptBody(made_of, self._recorded(body, content_type, content_encoding, incomplete))
-            if is_first and is_plain and flow.client_recording is not None and body.length <= _MAX_KEPT_BODY:
+            kept = KeptBody(made_of, self._gate.body(body, content_type, content_encoding, incomplete))
+            if is_first and is_plain and flow.client_identity is not None and body.length <= _MAX_KEPT_BODY:
                 flow.body = kept
         if kept.recorded.counts:
             add_counts(counts, kept.recorded.counts)
         return kept.recorded
 
     def _provider_error(self, error: ProviderError, counts: dict[str, int]) -> dict[str, str]:
-        told = {"type": "provider", "message": self._told_text(error.message or "", counts)}
+        told = {"type": "provider", "message": self._gate.error_text(error.message or "", counts)}
         for name, value in (("provider_type", error.type), ("provider_code", error.code)):
             if value is not None:
-                told[name] = self._told_name(value, counts)
+                told[name] = self._gate.name(value, counts)
         return told

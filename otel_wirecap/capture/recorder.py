@@ -17,6 +17,7 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from otel_wirecap.capture.context import RecordingContext
 from otel_wirecap.capture.events import (
     End,
     Event,
@@ -31,7 +32,7 @@ from otel_wirecap.capture.flow import IDENTITY_ANNOTATIONS, FlowRecording
 from otel_wirecap.capture.http import HTTPRecording
 from otel_wirecap.capture.imported import record_of
 from otel_wirecap.capture.record import METADATA_KEYS
-from otel_wirecap.capture.recording import ExchangeRecording, Recording
+from otel_wirecap.capture.recording import ExchangeRecording
 from otel_wirecap.capture.websocket import WebsocketRecording
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Recorder:
 
     def __init__(
         self,
-        shared: Recording,
+        shared: RecordingContext,
         *,
         hold_ns: int,
         max_chunks: int,
@@ -254,8 +255,8 @@ class Recorder:
         if recording is not None and recording.flow.held is not None:
             self._release(recording.flow)
         if self._open.pop(exchange_id, None) is not None and recording is not None:
-            if recording.flow.client_recording is recording:
-                recording.flow.client_recording = None
+            if recording.flow.client_identity is recording.identity:
+                recording.flow.client_identity = None
             try:
                 recording.record_request()
                 facts = recording.end(now_ns, end)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import orjson
 
 from otel_wirecap.capture.body import BodyCollector, RecordedBody
+from otel_wirecap.capture.context import RecordingContext
 from otel_wirecap.capture.decoding import text_or_bytes
+from otel_wirecap.capture.identity import PROXY, header
 from otel_wirecap.capture.record import RawJSON
-from otel_wirecap.capture.recording import PROXY, ExchangeRecording, Recording, header
+from otel_wirecap.capture.recording import ExchangeRecording
 from otel_wirecap.capture.redaction.gate import Passed, add_counts, withheld
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ class WebsocketRecording(ExchangeRecording):
     )
 
     def __init__(
-        self, shared: Recording, exchange_id: str, about: ExchangeHead, flow: FlowRecording, head: RequestHead
+        self, shared: RecordingContext, exchange_id: str, about: ExchangeHead, flow: FlowRecording, head: RequestHead
     ) -> None:
         super().__init__(shared, exchange_id, about, flow, head)
         self._started = False
@@ -132,7 +134,7 @@ class WebsocketRecording(ExchangeRecording):
         """Finds out who asks whom; the record follows with the answer."""
         if not self.request_recorded:
             self.request_recorded = True
-            self._identify(None)
+            self.identity.identify(None)
 
     def response(self, now_ns: int, head: ResponseHead) -> None:
         """The upgrade is answered, one way or the other."""
@@ -178,7 +180,7 @@ class WebsocketRecording(ExchangeRecording):
             return
         # What is not whole says nothing to go on with.
         self._settle(message.asker)
-        recorded = self._recorded(body, "", "", incomplete, as_text=True)
+        recorded = self._gate.body(body, "", "", incomplete, as_text=True)
         self._write_message(waiting, recorded, asker=message.asker)
 
     def write_chunks(self, *, now_ns: int = 0, since_ns: int = 0) -> None:
@@ -223,7 +225,7 @@ class WebsocketRecording(ExchangeRecording):
             message, recorded, asker = ready
             self._unwritten -= message.parts
             facts = {"from": self._side(asker=asker), "opcode": message.opcode}
-            metadata = {**self._base, "message_number": message.number, "websocket": facts, **recorded.metadata}
+            metadata = {**self.identity.base, "message_number": message.number, "websocket": facts, **recorded.metadata}
             counts = dict(recorded.counts)
             self._write(MESSAGE, message.now_ns, recorded.length, recorded.payload, metadata, counts, asking=asker)
 
@@ -236,7 +238,7 @@ class WebsocketRecording(ExchangeRecording):
             return
         self._started = True
         counts: dict[str, int] = {}
-        metadata = self._base | self._request_metadata(counts)
+        metadata = self.identity.base | self._request_metadata(counts)
         payload, length = None, 0
         if self._response is not None:
             answer = self._response_metadata(counts)
@@ -244,12 +246,12 @@ class WebsocketRecording(ExchangeRecording):
             metadata["response_headers"] = answer["headers"]
             subprotocol = header(self._response_headers, "sec-websocket-protocol")
             if subprotocol:
-                metadata["websocket"] = {"subprotocol": self._clean(subprotocol)}
+                metadata["websocket"] = {"subprotocol": self._gate.label(subprotocol)}
         if self._refusal is not None:
             content_type, encoding = (
                 header(self._response_headers, name) for name in ("content-type", "content-encoding")
             )
-            body = self._recorded(self._refusal, content_type, encoding, None)
+            body = self._gate.body(self._refusal, content_type, encoding, None)
             add_counts(counts, body.counts)
             payload, length, metadata = body.payload, body.length, metadata | body.metadata
             self._refusal = None
@@ -261,12 +263,12 @@ class WebsocketRecording(ExchangeRecording):
             self._record_message(now_ns, begun, "cut")
         for asker in list(self._sides):
             self._settle(asker)
-        facts = dict(self._base)
+        facts = dict(self.identity.base)
         if self._response is not None:
             facts["status_code"] = self._response.status_code
         facts |= metadata
         if end.close is not None:
-            reason = self._told_close_reason(end.close.reason, counts)
+            reason = self._gate.close_reason(end.close.reason, counts)
             closed: dict[str, Any] = {"close_code": end.close.code, "close_reason": reason}
             if end.close.asker is not None:
                 closed = {"from": self._side(asker=end.close.asker), **closed}

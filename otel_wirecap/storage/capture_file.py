@@ -69,6 +69,18 @@ class AppendResult(NamedTuple):
     error: OSError | None
 
 
+class Boundaries(NamedTuple):
+    """How a format's captures begin and its records end.
+
+    Attributes:
+        beginning: what every capture begins with; a file that begins in another way is somebody else's, not touched.
+        terminator: what every record ends with, and what stands nowhere within one.
+    """
+
+    beginning: bytes = b""
+    terminator: bytes = b"\n"
+
+
 class CaptureFile:
     """One capture: the live file and its rotated files, shared by any number of processes.
 
@@ -80,9 +92,7 @@ class CaptureFile:
         max_bytes: bytes of one file; more than ``total_max_bytes`` means ``total_max_bytes``.
         max_files: rotated files to keep, ``FILE.1`` being the newest; with 0 a full live file is deleted.
         total_max_bytes: bytes of all files together, the live one included.
-        beginning: what every capture of this format begins with; a file that begins in another way is somebody else's
-            and is not touched.
-        terminator: what every record ends with, and what stands nowhere within one.
+        boundaries: of the capture and its records, which its format determines.
         max_age: seconds after which a rotated file is deleted, counted from its last record, and a live file is
             rotated, counted from its first; see ``retire``.
         sync_rotated: whether a file is brought to the disk when it is rotated.
@@ -96,8 +106,7 @@ class CaptureFile:
         max_bytes: int,
         max_files: int,
         total_max_bytes: int,
-        beginning: bytes = b"",
-        terminator: bytes = b"\n",
+        boundaries: Boundaries = Boundaries(),  # noqa: B008  # a tuple
         max_age: float | None = None,
         sync_rotated: bool = False,
         finisher: Finisher | None = None,
@@ -107,8 +116,7 @@ class CaptureFile:
         self._max_bytes = min(max_bytes, total_max_bytes)
         self._max_files = max_files
         self._total_max_bytes = total_max_bytes
-        self._beginning = beginning
-        self._terminator = terminator
+        self._beginning, self._terminator = boundaries
         self._max_age = max_age
         self._sync_rotated = sync_rotated
         self._finisher = finisher

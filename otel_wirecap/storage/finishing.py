@@ -27,7 +27,6 @@ from otel_wirecap.messages import without_secrets
 from otel_wirecap.storage.pauses import Pauses
 
 if TYPE_CHECKING:
-    from otel_wirecap.storage.capture_file import CaptureFile
     from otel_wirecap.storage.rotation import Unfinished
 
 BLOCK_SIZE = 256 * 1024
@@ -38,6 +37,13 @@ ZSTD_LEVEL = 3
 class _Compressor(Protocol):
     def compress(self, data: bytes, /) -> bytes: ...
     def flush(self) -> bytes: ...
+
+
+class _File(Protocol):
+    """What a finisher needs of a ``CaptureFile``."""
+
+    def settle(self, unfinished: Unfinished, suffix: str) -> Unfinished | None: ...
+    def close(self) -> None: ...
 
 
 class Finishing:
@@ -90,7 +96,7 @@ class Finisher:
         room: tells what room a file needs; see ``Finishing.room``.
     """
 
-    def __init__(self, finishing: Finishing, open_file: Callable[[], CaptureFile], tell: Callable[[str], bool]) -> None:
+    def __init__(self, finishing: Finishing, open_file: Callable[[], _File], tell: Callable[[str], bool]) -> None:
         self._finishing = finishing
         self.encrypts = finishing.encrypts
         self.room = finishing.room
@@ -160,7 +166,7 @@ class Finisher:
                 self._waiting.appendleft(following)
         file.close()
 
-    def _finish(self, unfinished: Unfinished, file: CaptureFile) -> Unfinished | None:
+    def _finish(self, unfinished: Unfinished, file: _File) -> Unfinished | None:
         target = _Target(unfinished)
         self._finishing.finish(_Source(unfinished, lambda: self._stopped), target)
         os.fsync(unfinished.target)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otel_wirecap.capture.identity import credential_variables
+from otel_wirecap.capture.credentials import credential_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from otel_wirecap.capture.formats import FORMATS, Format, JSONLines
 from otel_wirecap.capture.naming import rotated_name
 from otel_wirecap.errors import ConfigurationError
-from otel_wirecap.storage.capture_file import CaptureFile
+from otel_wirecap.storage.capture_file import Boundaries, CaptureFile
 from otel_wirecap.storage.finishing import Finisher, Finishing
 from otel_wirecap.storage.ledger import Loss
 from otel_wirecap.storage.stats import FileStats
@@ -98,8 +98,7 @@ class CaptureOutput:
             max_bytes=config.capture_max_bytes,
             max_files=config.capture_max_files,
             total_max_bytes=config.capture_total_max_bytes,
-            beginning=self._form.beginning,
-            terminator=self._form.terminator,
+            boundaries=Boundaries(self._form.beginning, self._form.terminator),
             max_age=config.capture_max_age,
             sync_rotated=config.capture_fsync != "never",
             finisher=self._finisher,

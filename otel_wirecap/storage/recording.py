@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, cast
 import orjson
 
 from otel_wirecap import config as configuration
-from otel_wirecap.capture.identity import KeyNames
+from otel_wirecap.capture.context import RecordingContext, RecordingSettings
+from otel_wirecap.capture.credentials import KeyNames
 from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.recorder import Recorder
-from otel_wirecap.capture.recording import Recording, RecordingSettings
 from otel_wirecap.capture.redaction.gate import Gate, Pattern, Rules
 from otel_wirecap.environment import environment
 from otel_wirecap.storage.known_secrets import KnownSecrets
@@ -56,7 +56,7 @@ class ProcessRecording:
         path: the capture file's absolute path.
         write: takes finished records, ``write_run`` runs of chunks.
         on_end, on_failure: see ``Recorder``.
-        send_back: see ``Recording``.
+        send_back: see ``RecordingContext``.
         pause: is called after each piece of work.
 
     Attributes:
@@ -80,7 +80,7 @@ class ProcessRecording:
         self._secrets: dict[str, str] | None = None
         self._known_secrets = KnownSecrets(config.capture_redact_env, config.capture_redact_env_files)
         self._versions = _versions()
-        self._shared = Recording(
+        self._shared = RecordingContext(
             settings=RecordingSettings(
                 max_payload_bytes=config.capture_max_payload_bytes,
                 max_held_bytes=min(MAX_HELD_BYTES, config.capture_max_queue_bytes // 16),

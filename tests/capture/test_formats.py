@@ -19,7 +19,7 @@ from otel_wirecap.capture.formats import CBOR, FORMATS, JSONLines, Structured, T
 from otel_wirecap.capture.formats.text import indented
 from otel_wirecap.capture.record import ChunkRun, RawJSON, Record
 from otel_wirecap.config import FORMATS as NAMES
-from otel_wirecap.storage.capture_file import CaptureFile
+from otel_wirecap.storage.capture_file import Boundaries, CaptureFile
 
 MOMENT = 1_768_060_721_039_145_999
 
@@ -162,8 +162,8 @@ def test_a_torn_record_is_cut_away_whole(name: str, tmp_path: Path) -> None:
         path = tmp_path / f"{name}{length}"
         path.write_bytes(first + second[:length])
         file = CaptureFile(
-            path, max_bytes=1 << 20, max_files=1, total_max_bytes=1 << 21, beginning=form.beginning,
-            terminator=form.terminator,
+            path, max_bytes=1 << 20, max_files=1, total_max_bytes=1 << 21,
+            boundaries=Boundaries(form.beginning, form.terminator),
         )  # fmt: skip
         assert file.append([third])[:2] == (1, length)
         assert path.read_bytes() == first + third

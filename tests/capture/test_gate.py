@@ -13,8 +13,10 @@ from otel_wirecap.capture.events import WebsocketClose
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.record import RawJSON, Record
 from otel_wirecap.capture.redaction import gate as gate_module
+from otel_wirecap.capture.redaction import texts
 from otel_wirecap.capture.redaction.gate import FAILED, MARKER, Gate, Passed, Rules
 from otel_wirecap.capture.redaction.redactor import Redactor
+from otel_wirecap.capture.redaction.search import SecretSearch
 from otel_wirecap.capture.redaction.stream import StreamRedactor
 from otel_wirecap.llm.operations import Answer
 from tests.capture.test_recorder import NS, Desk, post, whole
@@ -48,8 +50,9 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: Any, **_options: Any) -> Any:
         raise ValueError(SECRET)
 
-    for method in ("_search", "text", "bytes_", "json", "url", "headers", "form", "multipart", "text_with_urls"):
+    for method in ("text", "bytes_", "json", "url", "headers", "form", "multipart", "text_with_urls"):
         monkeypatch.setattr(Redactor, method, fail)
+    monkeypatch.setattr(SecretSearch, "spans", fail)
     monkeypatch.setattr(StreamRedactor, "feed", fail)
     monkeypatch.setattr(StreamRedactor, "close", fail)
 
@@ -71,7 +74,7 @@ def test_a_text_that_cannot_be_redacted_becomes_the_marker(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["url", "error_text", "close_reason", "name", "reason"])
 def test_a_text_whose_prompts_cannot_be_masked_becomes_the_marker(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for masking in ("text_without_prompts", "name_without_prompts", "url_without_prompts"):
-        monkeypatch.setattr(gate_module, masking, None)
+        monkeypatch.setattr(texts, masking, None)
     counts: dict[str, int] = {}
     assert TEXTS[kind](Gate(Rules(prompts=True)), counts) == MARKER
     assert counts["withheld"] == 1

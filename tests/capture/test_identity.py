@@ -9,12 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_wirecap.capture.identity import (
-    KeyNames,
-    credential_variables,
-    credentials,
-    session_of,
-)
+from otel_wirecap.capture.credentials import KeyNames, credential_variables, credentials
+from otel_wirecap.capture.sessions import session_of
 from otel_wirecap.config import DEFAULT_SESSION_HEADERS
 
 SALT = secrets.token_bytes(32)

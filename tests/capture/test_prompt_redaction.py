@@ -288,7 +288,7 @@ def test_an_error_within_withholds_the_payload(monkeypatch: pytest.MonkeyPatch) 
     def fail(*_: object) -> bytes:
         raise RuntimeError
 
-    monkeypatch.setattr("otel_wirecap.capture.redaction.gate.without_prompts", fail)
+    monkeypatch.setattr("otel_wirecap.capture.redaction.texts.without_prompts", fail)
     records, written = exchange_of(ON, b'{"prompt": "Who are you?"}', b'{"text": "Who are you?"}')
     assert [record["metadata"]["incomplete"] for record in records] == ["withheld", "withheld"]
     assert "Who" not in written

@@ -36,6 +36,7 @@ from otel_wirecap.capture.record import METADATA_KEYS, Record
 from otel_wirecap.capture.redaction.gate import Gate
 from otel_wirecap.capture.redaction.passing import MAX_STREAMS
 from otel_wirecap.capture.redaction.redactor import Redactor
+from otel_wirecap.capture.redaction.search import SecretSearch
 from otel_wirecap.config import load_config
 from otel_wirecap.storage.recording import ProcessRecording
 
@@ -340,8 +341,9 @@ def test_a_failing_redactor_withholds_the_payload(monkeypatch: pytest.MonkeyPatc
     def fail(*_arguments: Any, **_options: Any) -> Any:
         raise ValueError("broken")
 
-    for method in ("json", "text", "bytes_", "stream"):
+    for method in ("json", "text", "bytes_"):
         monkeypatch.setattr(Redactor, method, fail)
+    monkeypatch.setattr(SecretSearch, "stream", fail)
     desk = Desk()
     whole(desk, post(b'{"prompt": "private"}'), b'{"answer": "private"}')
     stream = desk.exchange()

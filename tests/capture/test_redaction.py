@@ -17,7 +17,7 @@ from secrets_corpus import strange_json
 from selection import examples
 
 from otel_wirecap.capture.body import BodyCollector, record_body
-from otel_wirecap.capture.identity import credentials
+from otel_wirecap.capture.credentials import credentials
 from otel_wirecap.capture.redaction.fields import NAME_ENDS
 from otel_wirecap.capture.redaction.gate import Gate
 from otel_wirecap.capture.redaction.known import KnownValues, spellings

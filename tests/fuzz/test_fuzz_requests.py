@@ -10,9 +10,10 @@ from damage import NASTY, assert_linear, damaged, fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_wirecap.capture.identity import credentials, session_of
+from otel_wirecap.capture.credentials import credentials
 from otel_wirecap.capture.redaction.names import named_secrets
 from otel_wirecap.capture.redaction.redactor import Redactor
+from otel_wirecap.capture.sessions import session_of
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.llm.opening import opening_of, system_prompt

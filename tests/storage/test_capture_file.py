@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from otel_wirecap.errors import CaptureFileError
-from otel_wirecap.storage.capture_file import AppendResult, CaptureFile
+from otel_wirecap.storage.capture_file import AppendResult, Boundaries, CaptureFile
 
 DONE = (0, None)
 
@@ -51,7 +51,7 @@ def test_nothing_is_opened_before_it_is_needed(path: Path) -> None:
 @pytest.mark.parametrize("held", [b"some text", b"some text\n", b'{"a": 1}\n', b"\0" * 100])
 def test_somebody_else_s_file_is_not_touched(held: bytes, path: Path) -> None:
     path.write_bytes(held)
-    file = CaptureFile(path, max_bytes=999, max_files=1, total_max_bytes=999, beginning=b'{"time')
+    file = CaptureFile(path, max_bytes=999, max_files=1, total_max_bytes=999, boundaries=Boundaries(b'{"time'))
     with pytest.raises(CaptureFileError, match="holds something that is no capture of this format"):
         file.check()
     result = file.append(lines(1))
@@ -62,7 +62,7 @@ def test_somebody_else_s_file_is_not_touched(held: bytes, path: Path) -> None:
 @pytest.mark.parametrize("held", [b"", b'{"ti', b'{"timestamp": 1}\n'])
 def test_a_capture_that_exists_or_had_just_begun_goes_on(held: bytes, path: Path) -> None:
     path.write_bytes(held)
-    file = CaptureFile(path, max_bytes=999, max_files=1, total_max_bytes=999, beginning=b'{"time')
+    file = CaptureFile(path, max_bytes=999, max_files=1, total_max_bytes=999, boundaries=Boundaries(b'{"time'))
     assert file.append([b'{"timestamp": 2}\n']).written == 1
     assert path.read_bytes() == (held if held.endswith(b"\n") else b"") + b'{"timestamp": 2}\n'
 

@@ -31,14 +31,14 @@ from otel_wirecap.capture.record import (
     body_type,
     header_pairs,
 )
-from otel_wirecap.capture.redaction.records import add_redactions, withhold_payload, withhold_record
+from otel_wirecap.capture.redaction.records import add_redactions, pass_record, withhold_payload, withhold_record
 from otel_wirecap.capture.url import url_parts
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.record import Record
-    from otel_wirecap.capture.redaction.gate import Gate
     from otel_wirecap.capture.redaction.stream import Released
     from otel_wirecap.capture.redaction.streams import StreamRedaction
+    from otel_wirecap.capture.redaction.texts import TextGate
 
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 MAX_STREAMS: Final = 256
@@ -92,7 +92,7 @@ class RecordRedaction:
         held_records: how many of them there are.
     """
 
-    def __init__(self, gate: Gate, max_held_bytes: int = MAX_HELD_BYTES, *, by_flow: bool = False) -> None:
+    def __init__(self, gate: TextGate, max_held_bytes: int = MAX_HELD_BYTES, *, by_flow: bool = False) -> None:
         self._gate = gate
         self._max_held_bytes = max_held_bytes
         self._by_flow = by_flow
@@ -166,16 +166,16 @@ class RecordRedaction:
             self._end(exchange)
         key, payload = _stream_of(record), record.payload
         if key is None or not isinstance(payload, str | bytes):
-            self._gate.record(record)
+            pass_record(record, self._gate)
             return
         if direction == WEBSOCKET_MESSAGE and _is_part(metadata):  # it says nothing to go on with
             self._close(key)
-            self._gate.record(record)
+            pass_record(record, self._gate)
             return
         piece = payload.encode("utf-8", "replace") if isinstance(payload, str) else payload
         stream = self._stream(key, exchange, record)
         item.key, item.content, record.payload = key, payload, None  # until its stream gives it back
-        item.is_withheld = not self._gate.record(record)
+        item.is_withheld = not pass_record(record, self._gate)
         stream.pieces.append(item)
         _release(stream, stream.redaction.feed([piece]))
 

@@ -32,7 +32,7 @@ from otel_wirecap.capture.redaction.spans import add_counts
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from otel_wirecap.capture.redaction.gate import Gate
+    from otel_wirecap.capture.redaction.texts import TextGate
 
 INFERRED: Final = "inferred"
 """A key of metadata: true on records of other tools that name no exchange."""
@@ -65,7 +65,19 @@ _FINGERPRINT: Final = re.compile(r"[a-z2-7]{16}")
 Redacted = TypeVar("Redacted")
 
 
-def redact_record(record: Record, gate: Gate, counts: dict[str, int]) -> None:
+def pass_record(record: Record, gate: TextGate) -> bool:
+    """Redacts a record in place and counts what was masked, or withholds it; see ``Gate.record``."""
+    counts: dict[str, int] = {}
+    try:
+        redact_record(record, gate, counts)
+        add_redactions(record, counts)
+    except Exception:  # noqa: BLE001  # fail closed
+        withhold_record(record)
+        return False
+    return True
+
+
+def redact_record(record: Record, gate: TextGate, counts: dict[str, int]) -> None:
     """Redacts all of a record in place.
 
     A chunk of a stream may begin within a text that looks like structure: where prompts are masked, all of it is taken
@@ -125,7 +137,7 @@ def add_redactions(record: Record, counts: Mapping[str, int]) -> None:
         record.metadata["redactions"] = told
 
 
-def _payload(record: Record, gate: Gate, counts: dict[str, int]) -> Payload:
+def _payload(record: Record, gate: TextGate, counts: dict[str, int]) -> Payload:
     payload = record.payload
     if payload is None:
         return None
@@ -160,7 +172,7 @@ def _content_type(record: Record, *, is_json: bool) -> str:
     return body_type(record.metadata)
 
 
-def _metadata(metadata: Mapping[str, Any], gate: Gate, counts: dict[str, int]) -> dict[str, Any]:
+def _metadata(metadata: Mapping[str, Any], gate: TextGate, counts: dict[str, int]) -> dict[str, Any]:
     told = {name: _member(name, value, metadata, gate, counts) for name, value in metadata.items()}
     if told.get(INFERRED) is True:
         # What another tool added is no annotation of the application's: it may repeat a body.
@@ -182,7 +194,7 @@ def fingerprint_in(metadata: Mapping[str, Any]) -> str | None:
     return value if is_ours and isinstance(value, str) and _FINGERPRINT.fullmatch(value) else None
 
 
-def _member(name: str, value: Any, metadata: Mapping[str, Any], gate: Gate, counts: dict[str, int]) -> Any:
+def _member(name: str, value: Any, metadata: Mapping[str, Any], gate: TextGate, counts: dict[str, int]) -> Any:
     """A member of the metadata, by its name and by the type that the schema gives it."""
     if value is None or name not in METADATA_KEYS:
         return value
@@ -203,7 +215,7 @@ def _member(name: str, value: Any, metadata: Mapping[str, Any], gate: Gate, coun
     return value
 
 
-def _part(name: str, value: Any, gate: Gate, counts: dict[str, int]) -> Any:
+def _part(name: str, value: Any, gate: TextGate, counts: dict[str, int]) -> Any:
     if name == "close_reason" and isinstance(value, str):
         return _redacted(lambda found: gate.close_reason(value, found), value, counts)
     if isinstance(value, str) and name in _TEXTS_OF_MAPS:
@@ -211,7 +223,7 @@ def _part(name: str, value: Any, gate: Gate, counts: dict[str, int]) -> Any:
     return _misplaced(value, gate, counts)
 
 
-def _headers(headers: Any, gate: Gate, counts: dict[str, int]) -> Any:
+def _headers(headers: Any, gate: TextGate, counts: dict[str, int]) -> Any:
     """Headers; where another tool has them as an object, what their names say is secret goes, too."""
     if isinstance(headers, list):
         return [_header([str(part) for part in header], gate, counts) for header in headers]
@@ -220,35 +232,35 @@ def _headers(headers: Any, gate: Gate, counts: dict[str, int]) -> Any:
     return _misplaced(headers, gate, counts)
 
 
-def _header(header: list[str], gate: Gate, counts: dict[str, int]) -> list[str]:
+def _header(header: list[str], gate: TextGate, counts: dict[str, int]) -> list[str]:
     name, value = header
     return _redacted(lambda found: gate.headers([(name, value)], found)[0], header, counts)
 
 
-def _value(name: str, value: Any, gate: Gate, counts: dict[str, int]) -> Any:
+def _value(name: str, value: Any, gate: TextGate, counts: dict[str, int]) -> Any:
     told = _header([name, str(value)], gate, counts)[1]
     return value if told == str(value) else told
 
 
-def _error(error: Any, gate: Gate, counts: dict[str, int]) -> Any:
+def _error(error: Any, gate: TextGate, counts: dict[str, int]) -> Any:
     if not isinstance(error, dict):
         return _text(error, gate, counts)
     return {name: (_name if name in _NAMES_OF_ERRORS else _text)(value, gate, counts) for name, value in error.items()}
 
 
-def _name(value: Any, gate: Gate, counts: dict[str, int]) -> Any:
+def _name(value: Any, gate: TextGate, counts: dict[str, int]) -> Any:
     if not isinstance(value, str):
         return _misplaced(value, gate, counts)
     return _redacted(lambda found: gate.name(value, found), value, counts)
 
 
-def _text(value: Any, gate: Gate, counts: dict[str, int]) -> Any:
+def _text(value: Any, gate: TextGate, counts: dict[str, int]) -> Any:
     if not isinstance(value, str):
         return _misplaced(value, gate, counts)
     return _redacted(lambda found: gate.error_text(value, found), value, counts)
 
 
-def _label(value: Any, gate: Gate, counts: dict[str, int]) -> Any:
+def _label(value: Any, gate: TextGate, counts: dict[str, int]) -> Any:
     """A field of the record; what another tool has there that is no text is searched as metadata are."""
     if value is None:
         return None
@@ -258,7 +270,7 @@ def _label(value: Any, gate: Gate, counts: dict[str, int]) -> Any:
     return orjson.loads(gate.metadata(orjson.dumps(told), counts))
 
 
-def _misplaced(value: Any, gate: Gate, counts: dict[str, int]) -> Any:
+def _misplaced(value: Any, gate: TextGate, counts: dict[str, int]) -> Any:
     return _redacted(lambda found: gate.misplaced(value, found), value, counts)
 
 
