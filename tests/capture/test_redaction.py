@@ -6,11 +6,11 @@ import random
 import re
 import secrets
 import string
-import time
 from urllib.parse import quote, quote_plus, urlencode
 
 import orjson
 import pytest
+from growth import assert_linear
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from secrets_corpus import strange_json
@@ -198,18 +198,7 @@ ADVERSARIAL = [
 @pytest.mark.sampled(4, rest="thorough")
 def test_time_grows_with_the_length_and_not_with_its_square(piece):
     redactor = Redactor(known_values=["a" * 8, "-" * 9 + "x"])
-
-    def seconds(size: int) -> float:
-        text = (piece * (size // len(piece) + 1))[:size]
-        best = float("inf")
-        for _ in range(3):
-            start = time.process_time()
-            redactor.text(text, {}, ["a" * 9])
-            best = min(best, time.process_time() - start)
-        return best
-
-    # Sixteen times the length: linear is 16 times the time, quadratic 256.
-    assert seconds(16 * 40_000) < 90 * max(seconds(40_000), 0.0005)
+    assert_linear(lambda size: redactor.text((piece * (size // len(piece) + 1))[:size], {}, ["a" * 9]), 40_000)
 
 
 # --- known values and credentials ---
@@ -698,15 +687,7 @@ def test_urls_within_headers_and_messages_are_masked_as_urls():
 @pytest.mark.parametrize("piece", ["/", "a://", "?", "/?", "x", "/a?b=c&", "<", "://a@"])
 def test_looking_for_urls_takes_time_in_proportion(piece):
     redactor = Redactor()
-
-    def seconds(count):
-        text = piece * count
-        began = time.thread_time()  # what others take of the processor does not count
-        redactor.text_with_urls(text, {})
-        return time.thread_time() - began
-
-    seconds(1000)
-    assert min(seconds(60_000) for _ in range(3)) < 60 * max(min(seconds(6_000) for _ in range(3)), 1e-4)
+    assert_linear(lambda count: redactor.text_with_urls(piece * count, {}), 4_000)
 
 
 @pytest.mark.parametrize(
@@ -889,12 +870,7 @@ def test_a_form_without_secrets_is_left_as_it_is():
     "piece", [b"content-disposition: form-data; name=", b'content-disposition: form-data; name="key"\r\na\r\n', b"\n--"]
 )
 def test_the_time_for_a_form_grows_with_its_length(piece):
-    def seconds(size: int) -> float:
-        start = time.process_time()
-        Redactor().multipart(piece * (size // len(piece)), {})
-        return time.process_time() - start
-
-    assert seconds(640_000) < 90 * max(min(seconds(40_000) for _ in range(3)), 0.0005)
+    assert_linear(lambda size: Redactor().multipart(piece * (size // len(piece)), {}), 40_000)
 
 
 # --- spellings ---
