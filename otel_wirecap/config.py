@@ -307,94 +307,92 @@ def _setting(default: Any, kind: Kind, description: str) -> Any:
 class CaptureConfig:
     """All settings of one capture, parsed and checked. Sizes are bytes, times seconds."""
 
-    capture_file: Path | None = _setting(None, PATH, "the capture file; without it capture is off")
-    capture_format: str = _setting("jsonl", _one_of(*FORMATS), "how records become bytes")
+    capture_file: Path | None = _setting(None, PATH, "capture file; without it, capture is off")
+    capture_format: str = _setting("jsonl", _one_of(*FORMATS), "format of the records")
     cbor_capture_file: Path | None = _setting(
-        None, PATH, "a second capture, of the same records in the format cbor, with the same caps for itself"
+        None, PATH, "second capture file with the same records in CBOR; the same limits apply to it separately"
     )
-    capture_buffer_size: int = _setting(65536, SIZE, "bytes that make a batch")
-    capture_flush_interval: float = _setting(1.0, SECONDS, "seconds a record may wait to be written")
-    capture_max_entries_per_flush: int = _setting(100, POSITIVE_COUNT, "events of one exchange that make a batch")
-    capture_max_bytes: int = _setting(100 << 20, SIZE, "bytes of a file before it is rotated")
-    capture_max_files: int = _setting(5, COUNT, "rotated files that are kept")
-    capture_total_max_bytes: int = _setting(500 << 20, SIZE, "bytes of the live and all rotated files")
+    capture_buffer_size: int = _setting(65536, SIZE, "flush after this many bytes")
+    capture_flush_interval: float = _setting(1.0, SECONDS, "longest time a record may wait to be written, in seconds")
+    capture_max_entries_per_flush: int = _setting(100, POSITIVE_COUNT, "flush after this many events of one exchange")
+    capture_max_bytes: int = _setting(100 << 20, SIZE, "rotate the file at this size")
+    capture_max_files: int = _setting(5, COUNT, "number of rotated files to keep")
+    capture_total_max_bytes: int = _setting(500 << 20, SIZE, "total size of the live and rotated files")
     capture_max_age: float | None = _setting(
-        None, AGE, "how long after its last record a rotated file is kept, and after its first a live file goes on"
+        None,
+        AGE,
+        "delete rotated files this long after their last record; rotate a live file this long after its first",
     )
-    capture_compression: str = _setting("none", _one_of(*COMPRESSIONS), "how rotated files are compressed")
-    capture_encrypt_to: str | None = _setting(
-        None, RECIPIENT, "the public key that rotated files are encrypted to, with age"
-    )
+    capture_compression: str = _setting("none", _one_of(*COMPRESSIONS), "compression of rotated files")
+    capture_encrypt_to: str | None = _setting(None, RECIPIENT, "age public key that rotated files are encrypted to")
     capture_fsync: str = _setting(
-        "never", _one_of(*FSYNCS), "when the file is brought to the disk: never, when it is rotated, each interval too"
+        "never", _one_of(*FSYNCS), "when to fsync: never, when a file is rotated, or at each flush interval, too"
     )
     capture_writer: str = _setting(
-        "process", _one_of(*WRITERS), "what makes and writes the records: a process of its own, a thread of this one"
+        "process", _one_of(*WRITERS), "where records are made and written: in a separate process or in a thread"
     )
-    capture_max_payload_bytes: int = _setting(10 << 20, SIZE, "bytes of one body; a longer one is truncated")
-    capture_max_queue_bytes: int = _setting(64 << 20, SIZE, "bytes that may wait in memory for the writer")
+    capture_max_payload_bytes: int = _setting(10 << 20, SIZE, "truncate bodies longer than this")
+    capture_max_queue_bytes: int = _setting(64 << 20, SIZE, "memory limit of the queue to the writer")
     capture_assemble_streams: bool = _setting(
         True,  # noqa: FBT003  # a default is what it is
         SWITCH,
-        "whether a stream is followed by the message that its events add up to",
+        "add the assembled message after each stream",
     )
     capture_legs: tuple[str, ...] = _setting(LEGS, LEG_NAMES, "which legs are captured")
     capture_include: tuple[str, ...] = _setting(
-        (), NAMES, "globs of hosts, paths, or host and path; where there are any, only what matches one is captured"
+        (), NAMES, "capture only what matches one of these globs of host, path, or host and path"
     )
     capture_exclude: tuple[str, ...] = _setting(
-        (), NAMES, "globs of hosts, paths, or host and path that are not captured"
+        (), NAMES, "do not capture what matches one of these globs of host, path, or host and path"
     )
     capture_span_payloads: str = _setting(
         "off",
         _one_of(*SPAN_PAYLOADS),
-        "whether OpenTelemetry's collectors get the records too, redacted: as span events, log records or both",
+        "send the redacted records to OpenTelemetry collectors, too: as span events, log records or both",
     )
     capture_propagate: str = _setting(
         "auto",
         _one_of(*PROPAGATIONS),
-        "whether backends are sent the trace context of spans that record: where it helps, always, never",
+        "send trace context to backends: where it helps, always, or never",
     )
     capture_session_headers: tuple[str, ...] = _setting(
-        DEFAULT_SESSION_HEADERS, NAMES, "request headers that name the session, first wins"
+        DEFAULT_SESSION_HEADERS, NAMES, "request headers that name the session; the first one found wins"
     )
-    capture_backends: dict[str, str] = _setting({}, MAPPING, "names of backends by host or host:port")
+    capture_backends: dict[str, str] = _setting({}, MAPPING, "backend names by host or host:port")
     capture_redaction: str = _setting(
         "on",
         _one_of(*REDACTIONS),
-        "what is masked: all secrets, only what stands in headers and URLs under a secret's name, or nothing",
+        "what to mask: all secrets, only headers and URL parameters with a secret's name, or nothing",
     )
     capture_allow_secrets: bool = _setting(
         False,  # noqa: FBT003  # a default is what it is
         SWITCH,
-        "must be true for capture_redaction: off, so that it is off on purpose",
+        "confirms capture_redaction: off",
     )
     capture_redact_values: tuple[str, ...] = _setting(
-        (), SECRETS, "further literal secrets, of 8 characters or more, that are never written"
+        (), SECRETS, "further secret values to mask, 8 characters or longer"
     )
     capture_redact_env: tuple[str, ...] = _setting(
-        (), NAMES_OF_SECRETS, "globs of environment variables whose values are secrets, whatever they are named like"
+        (), NAMES_OF_SECRETS, "globs of environment variables whose values are secrets, whatever their names look like"
     )
     capture_redact_env_files: tuple[str, ...] = _setting(
         (),
         NAMES_OF_SECRETS,
-        "files like .env: what is named like a credential in them, or matches capture_redact_env, is a secret",
+        ".env files: values named like a credential, or matching capture_redact_env, are secrets",
     )
-    capture_redact_headers: tuple[str, ...] = _setting((), NAMES_OF_SECRETS, "further headers that are masked whole")
+    capture_redact_headers: tuple[str, ...] = _setting((), NAMES_OF_SECRETS, "further headers to mask")
     capture_redact_fields: tuple[str, ...] = _setting(
-        (), NAMES_OF_SECRETS, "further fields of JSON and forms, and parameters of URLs, whose text is masked whole"
+        (), NAMES_OF_SECRETS, "further JSON fields, form fields and URL parameters to mask"
     )
     capture_redact_patterns: tuple[SecretPattern, ...] = _setting(
-        (), PATTERNS, "further secrets: a name and a regular expression or a text, and where they are looked for"
+        (), PATTERNS, "further secret patterns: a name, a regular expression or literal, and where to look"
     )
     capture_redact_prompts: bool = _setting(
         False,  # noqa: FBT003  # a default is what it is
         SWITCH,
-        "whether the text of messages and answers is masked too, and their structure kept",
+        "mask the text of prompts and answers, too; keep the structure",
     )
-    capture_redact_allow: tuple[str, ...] = _setting(
-        (), NAMES_OF_SECRETS, "what is no secret although it looks like one"
-    )
+    capture_redact_allow: tuple[str, ...] = _setting((), NAMES_OF_SECRETS, "values that look like secrets but are not")
 
     def public(self) -> dict[str, object]:
         """The settings as a JSON object for ``system_start``; literal secrets are only counted, patterns only named."""

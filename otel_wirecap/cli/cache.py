@@ -38,11 +38,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = add_reading_parser(
         subparsers,
         "cache",
-        "who broke the prompt cache of a session",
-        "Compares each prompt of a session with the one before it that it continues, on both legs, and tells where "
-        "they part ways. Exit code 1 where the proxy broke one.",
+        "find out what broke a session's prompt cache",
+        "Compares each prompt of a session with the earlier one it continues, on both legs, and shows the first "
+        "difference. Exit code 1 if the proxy broke a cached prompt.",
         EXAMPLES,
-        subject=("SESSION", "how the session's id begins; otel-wirecap ls --by session lists them"),
+        subject=("SESSION", "session id, or the beginning of it; otel-wirecap ls --by session lists them"),
     )
     parser.set_defaults(func=run)
 

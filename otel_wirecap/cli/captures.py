@@ -65,15 +65,13 @@ def add_reading_parser(
         metavar="FILE",
         nargs="*",
         default=[],
-        help="captures, their rotated files found; - is standard input (default: "
+        help="captures; rotated files are found; - reads standard input (default: "
         f"${environment_variable('capture_file')}, else {DEFAULT_CAPTURE_FILE})",
     )
     if in_json:
-        parser.add_argument("--json", action="store_true", help="JSON Lines in place of text")
+        parser.add_argument("--json", action="store_true", help="print JSON Lines instead of text")
     if indexed:
-        parser.add_argument(
-            "--no-index", action="store_true", help="neither use nor write an index in the cache folder"
-        )
+        parser.add_argument("--no-index", action="store_true", help="do not use or write the index cache")
     return parser
 
 

@@ -19,23 +19,23 @@ _NAMES = ("failed", "session", "backend", "model", "status", "direction")
 
 def add_choice(parser: argparse.ArgumentParser, what: str) -> argparse._ArgumentGroup:
     """Adds the options, and gives their group; ``what`` is chosen, ``flows`` or ``events``."""
-    group = parser.add_argument_group(f"which {what}")
-    group.add_argument("--failed", action="store_true", help="that went wrong")
-    group.add_argument("--session", metavar="ID", help="whose session's id begins so")
-    group.add_argument("--backend", metavar="NAME", help="of this backend, be it at one attempt of several")
-    group.add_argument("--model", metavar="TEXT", help="in whose model's name this stands")
-    group.add_argument("--status", metavar="CODE", type=_status, help="with this status, on any leg: 429, 5xx")
-    group.add_argument("--direction", metavar="NAME", help="of, or with a record of, this direction: stream_end")
-    group.add_argument("--grep", metavar="REGEX", type=_pattern, help="in whose payload, or one of them, this is found")
+    group = parser.add_argument_group(f"select {what}")
+    group.add_argument("--failed", action="store_true", help="only failed ones")
+    group.add_argument("--session", metavar="ID", help="session id, or its beginning")
+    group.add_argument("--backend", metavar="NAME", help="any attempt went to this backend")
+    group.add_argument("--model", metavar="TEXT", help="requested or answering model contains TEXT")
+    group.add_argument("--status", metavar="CODE", type=_status, help="status code on any leg: 429, 5xx")
+    group.add_argument("--direction", metavar="NAME", help="has a record of this direction: stream_end")
+    group.add_argument("--grep", metavar="REGEX", type=_pattern, help="a payload matches REGEX")
     return group
 
 
 def add_flow_choice(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Adds the options that choose among flows, and gives their group: as ``add_choice``, and by time and duration."""
     group = add_choice(parser, "flows")
-    group.add_argument("--slow", metavar="TIME", type=span_ms, help="that took longer: 2s, 500ms")
-    group.add_argument("--since", metavar="WHEN", type=moment, help="that began then or later: 10m (ago), a date")
-    group.add_argument("--until", metavar="WHEN", type=moment, help="that began before")
+    group.add_argument("--slow", metavar="TIME", type=span_ms, help="took longer than TIME: 2s, 500ms")
+    group.add_argument("--since", metavar="WHEN", type=moment, help="started at or after WHEN: 10m (ago), a date")
+    group.add_argument("--until", metavar="WHEN", type=moment, help="started before WHEN")
     return group
 
 

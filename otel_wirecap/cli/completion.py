@@ -24,8 +24,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Registers the command."""
     parser = subparsers.add_parser(
         "completion",
-        help="make a shell complete otel-wirecap",
-        description="Writes the completion of commands, options, their choices and files for a shell.",
+        help="print a shell completion script",
+        description="Prints a completion script for commands, options, choices and files.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

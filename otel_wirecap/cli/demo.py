@@ -39,12 +39,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Registers the command."""
     parser = subparsers.add_parser(
         "demo",
-        help="see a capture being made, without any key",
+        help="make and show a sample capture; needs no API key",
         description="Starts a fake LLM backend and the capturing proxy on loopback ports, sends a dozen "
         "requests through them and shows what was captured.",
     )
     parser.add_argument(
-        "--capture-file", default=CAPTURE_FILE, metavar="FILE", help="the capture (default: %(default)s)"
+        "--capture-file", default=CAPTURE_FILE, metavar="FILE", help="capture file (default: %(default)s)"
     )
     parser.set_defaults(func=run)
 

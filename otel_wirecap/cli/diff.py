@@ -33,14 +33,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = add_reading_parser(
         subparsers,
         "diff",
-        "what the proxy changed in one flow",
+        "show what the proxy changed in one flow",
         "Compares the client's request with each request to a backend, and the backend's response with the client's. "
-        "Exit code 1 where they differ.",
+        "Exit code 1 if they differ.",
         EXAMPLES,
-        subject=("FLOW", "how the id of a flow, or of one of its exchanges, begins"),
+        subject=("FLOW", "id of a flow or of one of its exchanges, or the beginning of it"),
     )
-    parser.add_argument("--headers", action="store_true", help="with those that differ on every connection")
-    parser.add_argument("--full", action="store_true", help="values in full")
+    parser.add_argument("--headers", action="store_true", help="include headers that differ on every connection")
+    parser.add_argument("--full", action="store_true", help="print values in full")
     parser.set_defaults(func=run)
 
 

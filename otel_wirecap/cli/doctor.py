@@ -84,15 +84,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Registers the command."""
     parser = subparsers.add_parser(
         "doctor",
-        help="what keeps a command from being captured",
-        description="Looks at an environment, and says what would keep a Python command from being captured, or its "
+        help="find out why a command is not captured",
+        description="Checks an environment for what would keep a Python command from being captured, or its "
         "telemetry from arriving. The command is not run.",
         usage="otel-wirecap doctor [options] [-- COMMAND [ARGUMENT ...]]",
         epilog="exit code: 0 nothing must be fixed, 1 something must",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a check")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per check")
     add_capture_options(parser)
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="the command, after --; without one: this Python")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="the command, after -- (default: this Python)")
     parser.set_defaults(func=run)
 
 

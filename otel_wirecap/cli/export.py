@@ -36,23 +36,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = add_reading_parser(
         subparsers,
         "export",
-        "captures in other shapes",
-        "Writes captures, or flows of them, in another shape: an HTTP archive, Parquet, one of the capture formats, or "
-        "one flow as a file for a bug report, which the commands read like a capture. Secrets are masked, whatever "
-        "wrote the capture.",
+        "convert captures to other formats",
+        "Converts captures, or some of their flows, to another format: HTTP archive, Parquet, one of the capture "
+        "formats, or a bug report with one flow, which all commands can read. Secrets are masked in captures of any "
+        "origin.",
         EXAMPLES,
         in_json=False,
     )
     parser.add_argument("--to", metavar="KIND", choices=KINDS, required=True, help=", ".join(KINDS))
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path, help="the file to write (default: standard output)")
-    parser.add_argument("--force", action="store_true", help="replace OUT where it is there")
-    parser.add_argument("--config", metavar="FILE", help="a YAML file whose logging: section has settings of redaction")
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, help="output file (default: standard output)")
+    parser.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
+    parser.add_argument("--config", metavar="FILE", help="YAML file with redaction settings in its logging: section")
     add_flow_choice(parser).add_argument(
         "--flow",
         metavar="ID",
         action="append",
         default=[],
-        help="whose id, or an exchange's, begins so; repeatable",
+        help="this flow, by its id, an exchange's id, or the beginning of one; may be repeated",
     )
     parser.set_defaults(func=run)
 

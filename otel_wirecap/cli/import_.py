@@ -22,16 +22,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Registers the command."""
     parser = subparsers.add_parser(
         "import",
-        help="records that telemetry carried become a capture again",
+        help="make a capture of records in exported telemetry",
         description="Reads OTLP in JSON, as a Collector's file exporter writes it, and makes a capture of the records "
         "that span events or log records carry (capture_span_payloads), redacted anew.",
         epilog="examples:\n  otel-wirecap import otlp.json -o from_the_fleet.log\n"
         "exit code: 0 some found, 1 none found, 2 a file cannot be read",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="OTLP in JSON: traces, logs")
-    parser.add_argument("-o", "--output", metavar="CAPTURE", required=True, help="the capture; what is there stays")
-    parser.add_argument("--config", metavar="FILE", help="a YAML file with settings of the capture that is written")
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="OTLP JSON: traces or logs")
+    parser.add_argument("-o", "--output", metavar="CAPTURE", required=True, help="capture to append to")
+    parser.add_argument("--config", metavar="FILE", help="YAML file with settings for the capture written")
     parser.set_defaults(func=run)
 
 

@@ -54,11 +54,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         subparsers,
         "ls",
         "list the flows of captures",
-        "Lists flows: one request of a client with the backend attempts that it caused.",
+        "Lists flows: each client request with the backend attempts it caused.",
         EXAMPLES,
     )
     add_flow_choice(parser)
-    parser.add_argument("--by", choices=GROUPINGS, help="add them up")
+    parser.add_argument("--by", choices=GROUPINGS, help="group by this")
     parser.set_defaults(func=run)
 
 

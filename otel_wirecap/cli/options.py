@@ -10,8 +10,8 @@ from otel_wirecap.environment import DEFAULT_CAPTURE_FILE
 
 def add_capture_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--config`` and an option for every setting."""
-    group = parser.add_argument_group("capture settings (they win over WIRE_CAPTURE_* variables and --config)")
-    group.add_argument("--config", metavar="FILE", help="a YAML file with a logging: section")
+    group = parser.add_argument_group("capture settings (they override WIRE_CAPTURE_* variables and --config)")
+    group.add_argument("--config", metavar="FILE", help="YAML file with a logging: section")
     for field in setting_fields():
         kind, description = field.metadata["kind"], field.metadata["description"]
         if field.name == "capture_file":

@@ -31,21 +31,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--default-backend",
         metavar="NAME",
-        help="the backend for paths outside /to/ (default: the one --backend; without any, openai; with several, none)",
+        help="backend for paths outside /to/ (default: the only --backend; openai without any; none with several)",
     )
     parser.add_argument(
         "--backend",
         action="append",
         default=[],
         metavar="NAME=URL",
-        help="adds a backend, or puts another URL in a known one's place; may be repeated",
+        help="add a backend, or change the URL of a known one; may be repeated",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
         "--port",
         default=4000,
         type=_port,
-        help="the port to listen on; 0 takes a free one (default: %(default)s)",
+        help="port to listen on; 0 picks a free one (default: %(default)s)",
     )
     add_access_options(parser)
     add_capture_options(parser)

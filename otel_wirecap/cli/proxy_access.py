@@ -34,28 +34,28 @@ MAX_TOKEN_FILE_BYTES = 4096
 
 def add_access_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--client-token``, ``--no-environment-keys``, ``--allow-host`` and ``--allow-origin``."""
-    group = parser.add_argument_group("who may use the keys of the environment")
+    group = parser.add_argument_group("access to API keys in the environment")
     group.add_argument(
         "--client-token",
         metavar="FILE",
-        help=f"a file with a token that clients send in place of a key; {PROXY_TOKEN_VARIABLE} may hold it instead",
+        help=f"file with a token that clients send instead of a key; or set {PROXY_TOKEN_VARIABLE}",
     )
     group.add_argument(
-        "--no-environment-keys", action="store_true", help="nobody: clients bring keys of their own, or none"
+        "--no-environment-keys", action="store_true", help="add no keys: clients send their own, or none"
     )
     group.add_argument(
         "--allow-host",
         action="append",
         default=[],
         metavar="HOST[:PORT]",
-        help="who asks for the proxy under this name, too; without a port: with any; may be repeated",
+        help="also accept this Host header (any port if none is given); may be repeated",
     )
     group.add_argument(
         "--allow-origin",
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="web pages from here, such as https://app.example; may be repeated",
+        help="also accept web pages from this origin, such as https://app.example; may be repeated",
     )
 
 

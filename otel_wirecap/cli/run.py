@@ -11,13 +11,11 @@ are waited for, and it does not end, which would kill them, before the writers o
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import FrameType
 
 from otel_wirecap.cli.options import add_capture_options, capture_settings
 from otel_wirecap.config import CONFIG_FILE_VARIABLE, load_config
@@ -28,6 +26,9 @@ from otel_wirecap.storage import adopted_writers
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
+
+_FROM_TERMINALS = frozenset({signal.SIGINT, signal.SIGQUIT})
+_PASSED_ON = _FROM_TERMINALS | {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -82,7 +83,10 @@ def _as_text(name: str, value: object) -> str:
 
 
 def _call(command: list[str], environ: dict[str, str]) -> int:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody learns how a child has ended
+    came: list[int] = []  # before they could be passed on
+    for one in _PASSED_ON:
+        signal.signal(one, lambda number, _frame: came.append(number))
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)  # where it is ignored, nobody learns how a child ended
     try:
         process = subprocess.Popen(command, env=environ)  # noqa: S603  # running it is what was asked for
     except FileNotFoundError:
@@ -91,28 +95,33 @@ def _call(command: list[str], environ: dict[str, str]) -> int:
     except OSError as error:
         _say(f"command {command[0]!r} cannot be run: {error.strerror}")
         return NOT_EXECUTABLE
-
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it has ended this moment
-                os.kill(process.pid, number)  # not process.send_signal, which would wait for it in here
-
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, pass_on)
-    # A terminal sends these to the command as well: it decides what becomes of them.
-    for number in (signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN if _in_a_terminal_s_foreground() else pass_on)
-    process.returncode = _exit_code_of(process.pid)
+    passed_on = set(_PASSED_ON)
+    if _in_a_terminal_s_foreground():  # the terminal sends these to the command as well, which decides
+        for one in _FROM_TERMINALS:
+            signal.signal(one, signal.SIG_IGN)
+        passed_on -= _FROM_TERMINALS
+    # Blocked and waited for: a handler does not run for a signal that comes just before a wait begins.
+    awaited = passed_on | {signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    for first in passed_on.intersection(came):
+        os.kill(process.pid, first)
+    while (code := _exit_code_of(process.pid)) is None:
+        number = signal.sigwait(awaited)
+        if number != signal.SIGCHLD:
+            os.kill(process.pid, number)
+    process.returncode = code
     adopted_writers.let_finish()
-    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+    return code if code >= 0 else 128 - code
 
 
-def _exit_code_of(command: int) -> int:
-    """Waits for the command's end, and for all that the system has given to this process and that ends before it."""
-    pid, status = os.wait()
-    while pid != command:
-        pid, status = os.wait()
-    return os.waitstatus_to_exitcode(status)
+def _exit_code_of(command: int) -> int | None:
+    """The command's exit code, None as long as it runs; waits for all that the system has given to this process."""
+    while True:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == command:
+            return os.waitstatus_to_exitcode(status)
+        if pid == 0:
+            return None
 
 
 def _in_a_terminal_s_foreground() -> bool:

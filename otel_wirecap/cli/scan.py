@@ -19,11 +19,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "scan",
         help="look for secrets in captures and other files",
-        description="Looks for secrets in captures, ours or another tool's; tells where they are, never what they are.",
+        description="Looks for secrets in captures, ours or other tools'; reports where they are, never what they are.",
         epilog="exit code: 0 none found, 1 found, 2 a file cannot be read",
     )
-    parser.add_argument("files", metavar="FILE", nargs="+", help="a capture (rotated files are found) or another file")
-    parser.add_argument("--json", action="store_true", help="one JSON object a finding")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help="a capture (its rotated files are found) or any other file"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object per finding")
     add_capture_options(parser)
     parser.set_defaults(func=run)
 

@@ -52,23 +52,27 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = add_reading_parser(
         subparsers,
         "show",
-        "show one flow: its four legs",
+        "show one flow on all four legs",
         "Shows one flow: the client's request, each attempt with its answer, and what the client got.",
         EXAMPLES,
-        subject=("FLOW", "how the id of a flow, or of one of its exchanges, begins"),
+        subject=("FLOW", "id of a flow or of one of its exchanges, or the beginning of it"),
     )
-    parser.add_argument("--headers", action="store_true", help="with headers")
-    parser.add_argument("--full", action="store_true", help="bodies to their last line")
-    parser.add_argument("--events", action="store_true", help="the events of streams as well as what they add up to")
-    parser.add_argument("--leg", choices=("client", "backend"), help="this leg only")
-    parser.add_argument("--attempt", metavar="N", type=int, help="this attempt of the backend leg only")
+    parser.add_argument("--headers", action="store_true", help="include headers")
+    parser.add_argument("--full", action="store_true", help="print whole bodies")
+    parser.add_argument(
+        "--events", action="store_true", help="print the events of streams, besides the assembled message"
+    )
+    parser.add_argument("--leg", choices=("client", "backend"), help="only this leg")
+    parser.add_argument("--attempt", metavar="N", type=int, help="only this attempt of the backend leg")
     instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--chunks", action="store_true", help="the chunks of streams, with the gaps between them")
+    instead.add_argument("--chunks", action="store_true", help="print the chunks of streams and the gaps between them")
     instead.add_argument(
-        "--raw", choices=("request", "response"), help="the bytes of one body, nothing else (default leg: backend)"
+        "--raw",
+        choices=("request", "response"),
+        help="print the bytes of one body and nothing else (default leg: backend)",
     )
     instead.add_argument(
-        "--curl", action="store_true", help="a command that sends the request again, $KEY_NAME in the key's place"
+        "--curl", action="store_true", help="print a curl command that resends the request, with $KEY_NAME for the key"
     )
     parser.set_defaults(func=run)
 

@@ -39,12 +39,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = add_reading_parser(
         subparsers,
         "sql",
-        "ask captures in SQL",
-        "Answers a query over the views records, flows, exchanges and chunks; needs the extra sql (DuckDB).",
+        "query captures in SQL",
+        "Runs a query over the views records, flows, exchanges and chunks; needs the extra sql (DuckDB).",
         EXAMPLES,
-        subject=("QUERY", "in DuckDB's SQL; DESCRIBE flows tells the columns"),
+        subject=("QUERY", "a query in DuckDB's SQL; DESCRIBE flows lists the columns"),
     )
-    parser.add_argument("--csv", action="store_true", help="comma-separated values, with a heading")
+    parser.add_argument("--csv", action="store_true", help="CSV with a header line")
     parser.set_defaults(func=run)
 
 

@@ -45,13 +45,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = add_reading_parser(
         subparsers,
         "stats",
-        "captures in numbers",
-        "Adds flows up: requests, errors by type, tokens and cost, and how long all took: percentiles, and histograms "
-        "from the least to the most, each column wider than the one before by the same ratio.",
+        "summarise captures in numbers",
+        "Summarises flows: requests, errors by type, tokens, cost and latencies, with percentiles and histograms "
+        "(from minimum to maximum, on a logarithmic scale).",
         EXAMPLES,
     )
     add_flow_choice(parser)
-    parser.add_argument("--by", choices=GROUPINGS, help="add up by this (default: by model, and by backend)")
+    parser.add_argument("--by", choices=GROUPINGS, help="group by this (default: by model, and by backend)")
     parser.set_defaults(func=run)
 
 

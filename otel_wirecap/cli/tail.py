@@ -42,17 +42,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         subparsers,
         "tail",
         "follow a capture live",
-        "Shows the last events of a capture, one a line; with -F all that come from then on, over rotations.",
+        "Shows the last events of a capture, one per line; with -F, follows it across rotations.",
         EXAMPLES,
         indexed=False,
     )
     parser.add_argument(
-        "-F", "--follow", action="store_true", help="go on with what comes; wait for a capture that is not there yet"
+        "-F", "--follow", action="store_true", help="keep following; wait for a capture that does not exist yet"
     )
-    parser.add_argument(
-        "-n", "--last", metavar="N", type=_count, default=10, help="so many that are there (default 10)"
-    )
-    parser.add_argument("--flows", action="store_true", help="whole flows, as they end, in place of events")
+    parser.add_argument("-n", "--last", metavar="N", type=_count, default=10, help="start with the last N (default 10)")
+    parser.add_argument("--flows", action="store_true", help="print whole flows as they end, instead of events")
     add_choice(parser, "events, or flows")
     parser.set_defaults(func=run)
 

@@ -51,18 +51,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = add_reading_parser(
         subparsers,
         "timeline",
-        "a flow, or a session, on one clock",
-        "Shows when what happened, on both legs: waiting, receiving, chunks, stalls, further attempts, and the time "
-        "that the proxy took itself.",
+        "show a flow or a session on one clock",
+        "Shows what happened when, on both legs: waiting, receiving, chunks, stalls, retries, and the time the proxy "
+        "itself took.",
         EXAMPLES,
-        subject=(_SUBJECT, "how the id of a flow, of one of its exchanges, or of a session begins"),
+        subject=(_SUBJECT, "id of a flow, of one of its exchanges, or of a session, or the beginning of it"),
     )
     parser.add_argument(
         "--gap",
         metavar="TIME",
         type=span_ms,
         default=GAP_MS,
-        help="a stream stalls that gives nothing for so long: 250ms (default 1s)",
+        help="report a stall after this long without a chunk: 250ms (default 1s)",
     )
     parser.set_defaults(func=run)
 

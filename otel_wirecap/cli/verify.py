@@ -27,10 +27,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = add_reading_parser(
         subparsers,
         "verify",
-        "is a capture whole, and where is it not",
-        "Looks whether captures are whole: every line a record, the numbers of every process without a hole, every "
-        "exchange with its request and its end, every stream with all its chunks and bytes, nothing that the capture "
-        "itself tells it lost. Exit code: 0 whole, 1 not whole.",
+        "check captures for missing or damaged records",
+        "Checks that captures are complete: every line is a record, no process skips a number, every exchange has its "
+        "request and its end, every stream all its chunks and bytes, and the capture itself reports no loss. "
+        "Exit code: 0 complete, 1 not.",
         EXAMPLES,
         indexed=False,
     )

@@ -78,7 +78,8 @@ def test_the_sitecustomize_that_is_hidden_runs_all_the_same(tmp_path: Path) -> N
 
 def test_a_signal_reaches_the_command(tmp_path: Path) -> None:
     code = (
-        "import signal, sys, time; signal.signal(15, lambda *a: sys.exit(5)); print('up', flush=True); time.sleep(600)"
+        "import signal, sys, time; signal.signal(15, lambda *a: sys.exit(5)); print('up', flush=True)\n"
+        "for _ in range(2000): time.sleep(0.1)"  # a signal just before a long wait would be handled after it
     )
     command = [*RUN, "--", sys.executable, "-c", code]
     with subprocess.Popen(
