@@ -166,7 +166,7 @@ _threads: dict[int, Thread] = {}
 
 
 def start_thread(name: str, target: Callable[..., object], *arguments: Any) -> Thread:
-    """Has a thread call ``target``.
+    """Starts a thread that calls ``target``.
 
     Raises:
         RuntimeError: the limit of threads is reached, or the interpreter ends.

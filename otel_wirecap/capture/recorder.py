@@ -237,7 +237,7 @@ class Recorder:
         self._came(recording, now_ns, len(message.data))
 
     def _came(self, recording: ExchangeRecording, now_ns: int, size: int) -> None:
-        """Has the chunks redacted when there are enough of them."""
+        """Redacts the chunks when there are enough of them."""
         self._with_chunks.add(recording.exchange_id)
         self._unredacted_bytes += size
         if self._unredacted_bytes > self._max_unredacted_bytes:

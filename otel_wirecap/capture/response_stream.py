@@ -141,7 +141,7 @@ class ResponseStream:
             follower._take_up(credentials, since_ns)
 
     def _part(self) -> None:
-        """Has the stream that follows this one go on by itself."""
+        """Detaches the stream that follows this one: it goes on by itself."""
         follower, self._follower = self._follower, None
         if follower is None:
             return

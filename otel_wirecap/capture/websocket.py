@@ -46,7 +46,7 @@ class _Message:
         self.body.add(part.data.encode("utf-8", "surrogatepass") if isinstance(part.data, str) else part.data)
 
 
-class _Waiting(NamedTuple):
+class _HeldMessage(NamedTuple):
     """A whole message that is not written yet: when it came, its number, its kind, its length, its parts."""
 
     now_ns: int
@@ -59,7 +59,7 @@ class _Waiting(NamedTuple):
 class _Ready(NamedTuple):
     """A message that waits only for those before it."""
 
-    message: _Waiting
+    message: _HeldMessage
     recorded: RecordedBody
     asker: bool
 
@@ -69,7 +69,7 @@ class _Side:
 
     def __init__(self, redaction: StreamRedaction) -> None:
         self.redaction = redaction
-        self.waiting: deque[_Waiting] = deque()
+        self.waiting: deque[_HeldMessage] = deque()
         self.unredacted: list[bytes] = []
 
 
@@ -168,7 +168,7 @@ class WebsocketRecording(ExchangeRecording):
         self._messages += 1
         body = message.body
         self._total_bytes += body.length
-        waiting = _Waiting(now_ns, self._messages, message.opcode, body.length, body.chunks)
+        waiting = _HeldMessage(now_ns, self._messages, message.opcode, body.length, body.chunks)
         incomplete = "dropped" if message.holes else incomplete
         if incomplete is None and body.truncated is None:
             side = self._sides.get(message.asker)
@@ -217,7 +217,7 @@ class WebsocketRecording(ExchangeRecording):
             recorded = RecordedBody(None, message.length, dict(passed.facts), counts=passed.counts)
             self._write_message(message, recorded, asker=asker)
 
-    def _write_message(self, message: _Waiting, recorded: RecordedBody, *, asker: bool) -> None:
+    def _write_message(self, message: _HeldMessage, recorded: RecordedBody, *, asker: bool) -> None:
         """Writes a message when those before it are written."""
         self._ready[message.number] = _Ready(message, recorded, asker)
         while (ready := self._ready.pop(self._written + 1, None)) is not None:

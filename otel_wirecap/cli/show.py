@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.chunks:
         _show_chunks(legs)
     else:
-        _Page(arguments).show(flow, legs)
+        _FlowPage(arguments).show(flow, legs)
     return 0
 
 
@@ -135,7 +135,7 @@ def _write_raw(leg: Leg, which: str) -> int:
     return 0 if record is not None else 1
 
 
-class _Page:
+class _FlowPage:
     """A flow, to be read by a person."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:

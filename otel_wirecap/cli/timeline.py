@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
                 write_json(timeline_of(captures, flow, gap_ms=arguments.gap).document())
             return 0
         timelines = [timeline_of(captures, flow, gap_ms=arguments.gap) for flow in flows]
-    for line in _Page(timelines).lines():
+    for line in _TimelinePage(timelines).lines():
         write(line)
     stalls = sum(len(lane.stalls) for one in timelines for lane in one.lanes)
     if stalls:
@@ -95,7 +95,7 @@ def _chosen(captures: Captures, prefix: str) -> list[Flow]:
             raise FlowNotFoundError(f"{no_flow}; {no_session}") from None
 
 
-class _Page:
+class _TimelinePage:
     """Timelines on one clock, to be read by a person. No line is wider than the terminal."""
 
     def __init__(self, timelines: Sequence[Timeline]) -> None:

@@ -139,7 +139,7 @@ class CaptureFile:
         Args:
             lines: records, each ending in the terminator.
         """
-        batch = _Batch(lines)
+        batch = _Appending(lines)
         try:
             while batch.written < len(lines):
                 self._append_under_lock(batch)
@@ -284,7 +284,7 @@ class CaptureFile:
 
     # -- under the lock ------------------------------------------------------------------------------
 
-    def _append_under_lock(self, batch: _Batch) -> None:
+    def _append_under_lock(self, batch: _Appending) -> None:
         """Writes until the batch is done or the live file was rotated away."""
         size = self._lock()
         try:
@@ -365,7 +365,7 @@ class CaptureFile:
         except ValueError:
             return os.fstat(self._fd).st_mtime
 
-    def _write(self, batch: _Batch, stop: int) -> int:
+    def _write(self, batch: _Appending, stop: int) -> int:
         """Writes the lines up to ``stop``; returns the bytes that were kept, all of them whole records.
 
         Raises:
@@ -388,7 +388,7 @@ class CaptureFile:
         batch.written = stop
         return done
 
-    def _cut_torn_tail(self, batch: _Batch) -> int:
+    def _cut_torn_tail(self, batch: _Appending) -> int:
         """Cuts the file back to the end of its last whole record; returns its size then."""
         size = os.fstat(self._fd).st_size
         whole, overlap = size, len(self._terminator) - 1
@@ -412,7 +412,7 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-class _Batch:
+class _Appending:
     """The lines of one ``append`` and how far it has come."""
 
     def __init__(self, lines: Sequence[bytes]) -> None:

@@ -39,7 +39,7 @@ class _Compressor(Protocol):
     def flush(self) -> bytes: ...
 
 
-class _File(Protocol):
+class _SettlingFile(Protocol):
     """What a finisher needs of a ``CaptureFile``."""
 
     def settle(self, unfinished: Unfinished, suffix: str) -> Unfinished | None: ...
@@ -96,7 +96,9 @@ class Finisher:
         room: tells what room a file needs; see ``Finishing.room``.
     """
 
-    def __init__(self, finishing: Finishing, open_file: Callable[[], _File], tell: Callable[[str], bool]) -> None:
+    def __init__(
+        self, finishing: Finishing, open_file: Callable[[], _SettlingFile], tell: Callable[[str], bool]
+    ) -> None:
         self._finishing = finishing
         self.encrypts = finishing.encrypts
         self.room = finishing.room
@@ -166,7 +168,7 @@ class Finisher:
                 self._waiting.appendleft(following)
         file.close()
 
-    def _finish(self, unfinished: Unfinished, file: _File) -> Unfinished | None:
+    def _finish(self, unfinished: Unfinished, file: _SettlingFile) -> Unfinished | None:
         target = _Target(unfinished)
         self._finishing.finish(_Source(unfinished, lambda: self._stopped), target)
         os.fsync(unfinished.target)

@@ -85,7 +85,7 @@ class SocketAnswers:
 
     def __init__(self, connection: socket.socket, max_queue_bytes: int) -> None:
         self._connection = connection
-        self._is_deaf = False
+        self._host_stopped_reading = False
         self._unsent: list[tuple[object, ...]] = []
         self._settled: tuple[int, int, Held] | None = None
         self._lost: list[Loss] = []
@@ -152,11 +152,11 @@ class SocketAnswers:
             self._unsent.append(("settled", *self._settled))
             self._settled = None
         unsent, self._unsent = self._unsent, []
-        if unsent and not self._is_deaf:
+        if unsent and not self._host_stopped_reading:
             try:
                 send(self._connection, unsent)
             except OSError:  # what it sent before it was gone is still to be read
-                self._is_deaf = True
+                self._host_stopped_reading = True
 
     def _answer(self, *answer: object) -> None:
         self._unsent.append(answer)
@@ -181,7 +181,7 @@ class SocketChannel:
         self._next_read_ns = 0
         self._is_gone = False
         self._is_over = False
-        self._all_is_here = True  # nothing has come since the application got ready for its end
+        self._nothing_since_stop_request = True  # nothing has come since the application got ready for its end
         self._packed += self._frames.feed(b"")
 
     def receive(self, seconds: float) -> Iterator[Message]:
@@ -197,19 +197,19 @@ class SocketChannel:
         while self._packed and not self._is_over:
             frame = self._packed.popleft()
             message = frame.message()
-            self._all_is_here &= not frame.events
+            self._nothing_since_stop_request &= not frame.events
             if isinstance(message, dict):
                 os.environ.clear()
                 os.environ.update(message)
                 continue
-            self._all_is_here |= isinstance(message, FlushRequest) and message.stop
+            self._nothing_since_stop_request |= isinstance(message, FlushRequest) and message.stop
             self._is_over = isinstance(message, Close)  # the first sign of the end says what kind it is
             yield cast("Message", message)
         if self._is_gone and not self._is_over:
             self._is_over = True
             torn = self._frames.torn_events
             # One that lives has given us up, and tells itself what is lost by that.
-            if (torn or not self._all_is_here) and self._process.is_gone(GONE_SECONDS):
+            if (torn or not self._nothing_since_stop_request) and self._process.is_gone(GONE_SECONDS):
                 yield Loss("application_gone", events=torn)
             yield Close(0.0, killed=True)
 

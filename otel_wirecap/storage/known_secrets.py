@@ -32,7 +32,7 @@ class KnownSecrets:
 
     def __init__(self, names: Sequence[str], files: Sequence[str]) -> None:
         self._names = [re.compile(fnmatch.translate(name), re.IGNORECASE) for name in names]
-        self._files = {Path(file).absolute(): _File() for file in files}
+        self._files = {Path(file).absolute(): _EnvironmentFile() for file in files}
 
     def variables(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Name to value of the variables that are secrets; the environment's rank before those of files."""
@@ -46,7 +46,7 @@ class KnownSecrets:
         return any(expression.match(name) for expression in self._names)
 
 
-class _File:
+class _EnvironmentFile:
     """What was read of a file, and the state that it had then."""
 
     def __init__(self) -> None:

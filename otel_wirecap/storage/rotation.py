@@ -70,7 +70,7 @@ class Unfinished:
         self.forget()
 
 
-class _File(NamedTuple):
+class _RotatedFile(NamedTuple):
     number: int
     suffix: str
     path: Path
@@ -218,9 +218,9 @@ class RotatedFiles:
                 names.setdefault(rotated.number, []).append(entry.name)
         return names
 
-    def _scan(self) -> tuple[list[_File], dict[Path, int]]:
+    def _scan(self) -> tuple[list[_RotatedFile], dict[Path, int]]:
         """The rotated files, the oldest first, and the room that each file in the making keeps."""
-        files: list[_File] = []
+        files: list[_RotatedFile] = []
         unfinished: dict[Path, int] = {}
         live = self._path.name
         for entry in self._entries():
@@ -232,7 +232,7 @@ class RotatedFiles:
             with contextlib.suppress(FileNotFoundError):
                 status = entry.stat(follow_symlinks=False)
                 if rotated is not None:
-                    files.append(_File(rotated.number, rotated.suffix, path, status))
+                    files.append(_RotatedFile(rotated.number, rotated.suffix, path, status))
                 elif room is not None:
                     unfinished[path] = max(room, status.st_size)
         return sorted(files, reverse=True, key=lambda file: file.number), unfinished

@@ -112,7 +112,7 @@ def occurrences(data: bytes, forms: Iterable[bytes], rule: str) -> list[Span]:
     return spans
 
 
-class _Batch:
+class _SearchPass:
     """Values that are searched for in one pass."""
 
     def __init__(self) -> None:
@@ -194,7 +194,7 @@ class KnownValues:
     def __init__(self, rule: str, values: Iterable[str] = (), *, max_passes: int | None = None) -> None:
         self.rule = rule
         self._max_passes = max_passes
-        self._batches: list[_Batch] = []
+        self._batches: list[_SearchPass] = []
         self._values: set[str] = set()
         self.non_ascii = self.with_slash = False
         self.add(values)
@@ -214,7 +214,7 @@ class KnownValues:
             forms = (*spellings(value), *encodings(value))
             clues = _clues(forms)
             if not self._batches or len(self._batches[-1].clues | clues) > MAX_LITERALS:
-                self._batches.append(_Batch())
+                self._batches.append(_SearchPass())
             self._batches[-1].add(value, forms, clues)
             changed.add(len(self._batches) - 1)
         for place in sorted(changed):

@@ -49,7 +49,7 @@ _ENDS: Final = STREAM_ENDS | {WEBSOCKET_END}
 
 
 @dataclasses.dataclass(slots=True)
-class _Waiting:
+class _HeldRecord:
     """A record that is about to go out.
 
     Attributes:
@@ -81,7 +81,7 @@ class _Stream:
     """A stream, and those of its records whose pieces it still holds."""
 
     redaction: StreamRedaction
-    pieces: deque[_Waiting] = dataclasses.field(default_factory=deque)
+    pieces: deque[_HeldRecord] = dataclasses.field(default_factory=deque)
 
 
 class RecordRedaction:
@@ -96,7 +96,7 @@ class RecordRedaction:
         self._gate = gate
         self._max_held_bytes = max_held_bytes
         self._by_flow = by_flow
-        self._lines: dict[str, deque[_Waiting]] = {}
+        self._lines: dict[str, deque[_HeldRecord]] = {}
         self._streams: dict[str, _Stream] = {}
         self._types: dict[str, str] = {}  # of the streams that have begun, by exchange, until their first piece
         self.held_bytes = 0
@@ -104,7 +104,7 @@ class RecordRedaction:
 
     def feed(self, record: Record, size: int, now_ns: int = 0) -> list[Record]:
         """Takes the next record, of so many bytes; returns those that may leave now."""
-        item = _Waiting(record, size, now_ns)
+        item = _HeldRecord(record, size, now_ns)
         name = _line_of(record) if self._by_flow else ""
         try:
             self._take(item)
@@ -151,7 +151,7 @@ class RecordRedaction:
                 del self._lines[name]
         return ready
 
-    def _take(self, item: _Waiting) -> None:
+    def _take(self, item: _HeldRecord) -> None:
         record = item.record
         metadata, direction = record.metadata, record.direction
         exchange = str(metadata.get("exchange_id"))
@@ -180,7 +180,7 @@ class RecordRedaction:
         _release(stream, stream.redaction.feed([piece]))
 
     def _learn(self, metadata: dict[str, Any]) -> None:
-        """Has the credentials of a request masked wherever they turn up later."""
+        """Masks the credentials of a request wherever they turn up later."""
         headers = [(str(name), str(value)) for name, value in header_pairs(metadata.get("headers"))]
         self._gate.learn(self._gate.named_secrets(headers, url_parts(str(metadata.get("url", ""))).query))
 
@@ -220,7 +220,7 @@ class RecordRedaction:
         for item in self._streams.pop(key).pieces:
             item.withhold()
 
-    def _cut(self, item: _Waiting) -> None:
+    def _cut(self, item: _HeldRecord) -> None:
         """Lets what a record's stream holds go: withheld, since it may be a part of a secret that goes on."""
         stream = self._streams.get(item.key or "")
         item.withhold()
@@ -242,7 +242,7 @@ def _release(stream: _Stream, released: Released) -> None:
         stream.pieces.popleft().withhold()
 
 
-def _payload(item: _Waiting, piece: bytes) -> str | bytes:
+def _payload(item: _HeldRecord, piece: bytes) -> str | bytes:
     """What a stream gives back as the recorder has it: a chunk stays text or bytes."""
     if item.record.direction == WEBSOCKET_MESSAGE:
         return text_or_bytes(piece)

@@ -132,7 +132,7 @@ class SecretSearch:
             self._changed()
 
     def learn(self, credentials: Iterable[str]) -> None:
-        """Has the credentials of a request masked in others too, until many others came.
+        """Finds the credentials of a request in others, too, until many others came.
 
         Those that read like a word (a local server takes any) are not: they would mangle harmless text.
         """
@@ -202,7 +202,7 @@ class SecretSearch:
 
     @contextlib.contextmanager
     def at(self, place: Place) -> Iterator[None]:
-        """Has the rules for a place count."""
+        """Applies the rules for a place."""
         before, self._place = self._place, place
         try:
             yield

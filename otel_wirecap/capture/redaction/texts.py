@@ -88,7 +88,7 @@ class TextGate:
             self.outside.replace_known_values(known)
 
     def learn(self, credentials: Sequence[str]) -> None:
-        """Has the credentials of a request masked in others too, but for those that read like a word."""
+        """Masks the credentials of a request in others, too, except those that read like a word."""
         self._redactor.search.learn(credentials)
         self.generation = self._redactor.search.generation
         if self.outside is not self:
