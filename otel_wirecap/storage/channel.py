@@ -111,7 +111,7 @@ class Answers(Protocol):
         """The writer ends; whether everything is in the files."""
 
 
-class Frame(NamedTuple):
+class PackedMessage(NamedTuple):
     """What was received, still packed.
 
     Attributes:
@@ -140,7 +140,7 @@ class Frame(NamedTuple):
         return [_whole(event, bodies) for event in events]
 
 
-class Frames:
+class MessageReader:
     """Takes what was received apart."""
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class Frames:
         """Events of the frame of which only the beginning has come."""
         return _HEADER.unpack_from(self._received)[3] if len(self._received) >= _HEADER.size else 0
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
+    def feed(self, data: bytes) -> Iterator[PackedMessage]:
         """Takes the next bytes; gives the frames that are complete with them."""
         received = self._received
         received += data
@@ -160,7 +160,7 @@ class Frames:
             end = _HEADER.size + size
             if len(received) < end + bodies_size:
                 return
-            frame = Frame(
+            frame = PackedMessage(
                 kind == _EVENTS, bytes(received[_HEADER.size : end]), bytes(received[end : end + bodies_size]), count
             )
             del received[: end + bodies_size]

@@ -23,7 +23,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, cast
 
-from otel_wirecap.storage.channel import READ_BYTES, Close, FlushRequest, Frame, Frames, send
+from otel_wirecap.storage.channel import READ_BYTES, Close, FlushRequest, MessageReader, PackedMessage, send
 from otel_wirecap.storage.ledger import Held, Loss, merged
 from otel_wirecap.storage.record_writer import RecordWriter
 
@@ -172,12 +172,12 @@ class SocketChannel:
         answers: are sent before anything is waited for.
     """
 
-    def __init__(self, connection: socket.socket, frames: Frames, process: HostProcess, answers: SocketAnswers) -> None:
+    def __init__(self, connection: socket.socket, frames: MessageReader, process: HostProcess, answers: SocketAnswers) -> None:
         self._connection = connection
         self._frames = frames
         self._process = process
         self._answers = answers
-        self._packed: collections.deque[Frame] = collections.deque()
+        self._packed: collections.deque[PackedMessage] = collections.deque()
         self._next_read_ns = 0
         self._is_gone = False
         self._is_over = False
@@ -250,7 +250,7 @@ def run(descriptor: int) -> None:
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     connection = socket.socket(fileno=descriptor)
-    data, frames = b"", Frames()
+    data, frames = b"", MessageReader()
     first = None
     while first is None:
         data = connection.recv(READ_BYTES)

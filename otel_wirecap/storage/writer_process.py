@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from otel_wirecap import native
 from otel_wirecap.environment import environment
 from otel_wirecap.storage import adopted_writers, writer_process_start
-from otel_wirecap.storage.channel import READ_BYTES, Close, Frames, send, send_events
+from otel_wirecap.storage.channel import READ_BYTES, Close, MessageReader, send, send_events
 from otel_wirecap.storage.child_process import kill_process, start_process, wait_for_process
 from otel_wirecap.storage.own_socket import OwnSocket
 from otel_wirecap.storage.queue import counted
@@ -221,7 +221,7 @@ class WriterProcess:
     # -- the thread that receives --------------------------------------------------------------------------------
 
     def _receive(self, connection: socket.socket) -> None:
-        frames = Frames()
+        frames = MessageReader()
         failure = self._failure_of_the_start()
         with contextlib.suppress(Exception):  # it is dead, or there is no memory for what it tells
             while not failure and (data := connection.recv(READ_BYTES)):

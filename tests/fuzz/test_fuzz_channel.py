@@ -24,7 +24,7 @@ from otel_wirecap.capture.events import (
     plain,
 )
 from otel_wirecap.capture.exchange import Exchange, Flow
-from otel_wirecap.storage.channel import Frames, send_events
+from otel_wirecap.storage.channel import MessageReader, send_events
 
 
 class Text(str):
@@ -104,7 +104,7 @@ def received(sent: list[list[Event]], cut: int) -> list[list[Event]]:
     ours.close()
     reading.join()
     theirs.close()
-    frames = Frames()
+    frames = MessageReader()
     found = []
     for at in range(0, len(out), cut):
         for frame in frames.feed(bytes(out[at : at + cut])):
@@ -170,7 +170,7 @@ def test_a_body_that_is_handed_on_as_it_is_is_sent_once() -> None:
     with ours, theirs:
         sending = threading.Thread(target=send_events, args=(ours, [host.events[0], host.events[2]]))
         sending.start()
-        size, frames = 0, Frames()
+        size, frames = 0, MessageReader()
         found: list[Event] = []
         while not found:
             data = theirs.recv(1 << 20)

@@ -40,7 +40,7 @@ from leftovers import has_failed
 from waiting import MAX_SECONDS
 
 from otel_wirecap.capture.events import EventKind, ResponseHead
-from otel_wirecap.storage.channel import Close, Frames
+from otel_wirecap.storage.channel import Close, MessageReader
 from otel_wirecap.storage.child_process import start_process
 from otel_wirecap.storage.in_writer_process import HostProcess, SocketAnswers, SocketChannel, end_in_time
 from otel_wirecap.storage.ledger import Loss
@@ -803,7 +803,7 @@ def test_the_first_sign_of_the_end_says_what_kind_it_is() -> None:
     ours, theirs = socket.socketpair()
     with ours, subprocess.Popen(["sleep", "60"]) as application:
         process = HostProcess(application.pid)
-        channel = SocketChannel(ours, Frames(), process, SocketAnswers(ours, 1 << 20))
+        channel = SocketChannel(ours, MessageReader(), process, SocketAnswers(ours, 1 << 20))
         application.kill()
         came: list[Any] = []
         wait_until(lambda: came.extend(channel.receive(0.1)) or came)
