@@ -10,6 +10,8 @@ Invariants:
 - Its value does not change any more: the host may change its own objects right after the call. Heads are packed for
   that: as ``marshal`` writes them, in a microsecond, and are unpacked where they are read.
 - Spans, flows and recordings are found by id, each side in its own books.
+- A backend exchange brings the head of its client's request along: a writer that did not take the client's beginning
+  (after one died, after a fork, or where the queue had no room) masks what the client sent all the same.
 
 The NamedTuples here document the shapes; an event has the plain tuple, and whoever reads one makes them again.
 """
@@ -29,7 +31,7 @@ IncompleteReason: TypeAlias = Literal["withheld", "undecodable", "not_read", "cu
 class EventKind:
     """What happened, a plain integer. Beside each: what the id names, and the value that goes with it."""
 
-    BEGIN: Final = 0  # exchange: (ExchangeHead, RequestHead but for its body, packed; its body)
+    BEGIN: Final = 0  # exchange: (ExchangeHead, RequestHead but for its body, packed; the client's likewise; the body)
     REQUEST_CHUNK: Final = 1  # exchange: bytes of the request body
     REQUEST_RESTART: Final = 2  # exchange: None; the body is being sent anew, from its beginning
     REQUEST_END: Final = 3  # exchange: IncompleteReason, or None when the body is whole

@@ -76,15 +76,17 @@ class Flow:
         trace_id: that of its first exchange, which the others share where no tracing gives them one; None before.
         over: whether the client's request has been served: what its context begins now is no part of it any more.
         attempts: the numbers of the backend exchanges to come.
+        client_request: the client's RequestHead but for its body, packed; None where it is not captured.
         host: the one behind which a writer knows of the flow, and is told when it is gone; None where none does.
     """
 
-    __slots__ = ("attempts", "host", "id", "over", "trace_id")
+    __slots__ = ("attempts", "client_request", "host", "id", "over", "trace_id")
 
     def __init__(self, flow_id: str) -> None:
         self.id = flow_id
         self.trace_id: str | None = None
         self.over = False
+        self.client_request: bytes | None = None
         self.host: Host | None = None
         self.attempts = itertools.count(1)
 
@@ -167,8 +169,11 @@ class Exchange:
                 if body.__class__ is not bytes:
                     body = bytes(body)
                 size += len(body)
-            if self._put(_BEGIN, self.id, began_ns, (self.head[:], asked, body), size):
-                self.flow.host = self._host
+            flow = self.flow
+            if self.head.leg == "client":
+                flow.client_request = asked
+            if self._put(_BEGIN, self.id, began_ns, (self.head[:], asked, flow.client_request, body), size):
+                flow.host = self._host
             else:
                 self._is_off, self._takes = True, False
         except Exception as error:  # noqa: BLE001  # the host is never harmed

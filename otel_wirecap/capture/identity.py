@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.capture.credentials import credentials
+from otel_wirecap.capture.flow_gate import FlowGate
 from otel_wirecap.capture.sessions import session_of
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.llm.operations import Answer, Parameters, answer_of, operation_of, parameters_of
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.context import RecordingContext
     from otel_wirecap.capture.events import ExchangeHead, RequestHead
     from otel_wirecap.capture.flow import FlowRecording
-    from otel_wirecap.capture.flow_gate import FlowGate
 
 PROXY = "proxy"
 UNKNOWN_BACKEND = "client"
@@ -88,12 +88,9 @@ class ExchangeIdentity:
         self.headers = text_headers(head.headers)
         self.is_client = about.leg == "client"
         self._url = url_parts(head.url)
-        sent = credentials(self.headers, self._url.query)
+        sent = _learn_secrets(shared, flow, self.headers, self._url.query)
         self._credential = sent[0] if sent else None
         self._fingerprint = shared.key_names.fingerprint(self._credential) if self._credential else ""
-        shared.gate.learn(sent)
-        flow.add_credentials(sent)
-        flow.add_credentials(shared.gate.named_secrets(self.headers, self._url.query))
         self.asker, self.asked = PROXY, PROXY
         self.base: dict[str, Any] = {}
         self.backend = UNKNOWN_BACKEND
@@ -105,7 +102,7 @@ class ExchangeIdentity:
         self.parameters: Parameters | None = None
         self.answer: Answer | None = None
         if self.is_client:
-            self._describe_client()
+            _describe_client(flow, head, self.headers, gate)
 
     @property
     def model(self) -> str | None:
@@ -189,17 +186,36 @@ class ExchangeIdentity:
             reasons = tuple(self._gate.identifier(reason) or "" for reason in answer.finish_reasons)
             self.answer = Answer(self._gate.identifier(answer.id), reasons, answer.usage)
 
-    def _describe_client(self) -> None:
-        """Fills in the client fields shared by all records of the flow."""
-        host = self._head.client_host or ""
-        agent = self._gate.label(header(self.headers, "user-agent")) or ""
-        self._flow.client = f"{host}({agent})" if agent else host or "unknown"
-        facts: dict[str, Any] = {}
-        if host:
-            facts["client_host"] = host
-        if agent:
-            facts["user_agent"] = agent
-        self._flow.client_metadata = facts
+
+def introduce_client(shared: RecordingContext, flow: FlowRecording, head: RequestHead) -> None:
+    """Takes what a client's request tells of its flow, where its own exchange is not recorded here."""
+    headers = text_headers(head.headers)
+    _learn_secrets(shared, flow, headers, url_parts(head.url).query)
+    _describe_client(flow, head, headers, FlowGate(shared.gate, flow, shared.pause))
+
+
+def _learn_secrets(
+    shared: RecordingContext, flow: FlowRecording, headers: list[tuple[str, str]], query: str
+) -> list[str]:  # fmt: skip
+    """Masks what a request was sent with, in its flow and in others; returns its credentials."""
+    sent = credentials(headers, query)
+    shared.gate.learn(sent)
+    flow.add_credentials(sent)
+    flow.add_credentials(shared.gate.named_secrets(headers, query))
+    return sent
+
+
+def _describe_client(flow: FlowRecording, head: RequestHead, headers: list[tuple[str, str]], gate: FlowGate) -> None:
+    """Fills in the client fields shared by all records of the flow."""
+    host = head.client_host or ""
+    agent = gate.label(header(headers, "user-agent")) or ""
+    flow.client = f"{host}({agent})" if agent else host or "unknown"
+    facts: dict[str, Any] = {}
+    if host:
+        facts["client_host"] = host
+    if agent:
+        facts["user_agent"] = agent
+    flow.client_metadata = facts
 
 
 def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

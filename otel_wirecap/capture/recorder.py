@@ -30,6 +30,7 @@ from otel_wirecap.capture.events import (
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.flow import IDENTITY_ANNOTATIONS, FlowRecording
 from otel_wirecap.capture.http import HTTPRecording
+from otel_wirecap.capture.identity import introduce_client
 from otel_wirecap.capture.imported import record_of
 from otel_wirecap.capture.record import METADATA_KEYS
 from otel_wirecap.capture.recording import ExchangeRecording
@@ -129,8 +130,8 @@ class Recorder:
         elif subject_id is None:
             return
         elif kind == _BEGIN and isinstance(value, tuple):
-            about, asked, body = value
-            self._begin(subject_id, now_ns, ExchangeHead(*about), RequestHead.of(asked, body))
+            about, asked, client, body = value
+            self._begin(subject_id, now_ns, ExchangeHead(*about), RequestHead.of(asked, body), client)
         elif kind == _END and isinstance(value, tuple):
             self._end(subject_id, now_ns, End.of(value))
         elif kind == EventKind.ANNOTATE and isinstance(value, bytes):
@@ -183,12 +184,16 @@ class Recorder:
 
     # -- events --------------------------------------------------------------------------------------------------
 
-    def _begin(self, exchange_id: str, now_ns: int, about: ExchangeHead, head: RequestHead) -> None:
+    def _begin(
+        self, exchange_id: str, now_ns: int, about: ExchangeHead, head: RequestHead, client: bytes | None
+    ) -> None:  # fmt: skip
         flow = self._flow(about.flow_id)
         if flow.held is not None:
             self._release(flow)
         kind: type[ExchangeRecording] = WebsocketRecording if head.websocket else HTTPRecording
         try:
+            if client is not None and flow.client is None and about.leg != "client":
+                introduce_client(self._shared, flow, RequestHead.of(client, None))
             recording = kind(self._shared, exchange_id, about, flow, head)
         except Exception as error:  # noqa: BLE001  # one exchange's trouble is its own
             if about.wants_end:

@@ -172,7 +172,9 @@ class SocketChannel:
         answers: are sent before anything is waited for.
     """
 
-    def __init__(self, connection: socket.socket, frames: MessageReader, process: HostProcess, answers: SocketAnswers) -> None:
+    def __init__(
+        self, connection: socket.socket, frames: MessageReader, process: HostProcess, answers: SocketAnswers
+    ) -> None:
         self._connection = connection
         self._frames = frames
         self._process = process

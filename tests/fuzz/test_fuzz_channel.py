@@ -149,7 +149,7 @@ def test_whatever_a_hook_gives_crosses_as_it_is_and_comes_out_as_it_went_in(
     del exchange, exchanges, flows
     assert not host.failures
     begun = [event for event in host.events if event[0] == EventKind.BEGIN]
-    assert [(*marshal.loads(event[3][1]), event[3][2]) for event in begun] == [plain(head) for head in heads]
+    assert [(*marshal.loads(event[3][1]), event[3][-1]) for event in begun] == [plain(head) for head in heads]
     assert [event[0] for event in host.events[-2:]] == [EventKind.FLOW_GONE] * 2
     for event in host.events:
         assert exact(marshal.loads(marshal.dumps(event))) == exact(event)
