@@ -3,7 +3,8 @@
 import base64
 import json
 import re
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Final
@@ -27,6 +28,14 @@ MIN_CLUE: Final = 6
 
 _MAX_CLUE: Final = 64
 """Bytes: an automaton takes time with the square of a literal's length where that repeats itself."""
+
+MIN_BEGINNING: Final = 8
+"""Bytes of a value that are masked where a text ends with them, though the rest never came."""
+
+_WORD: Final = re.compile(rb"[A-Za-z][a-z]{7,14}")
+
+_END: Final = re.compile(rb'\\*"|\Z')
+"""Where a text ends: a string of JSON, also of JSON within strings, or all of it."""
 
 
 @lru_cache(maxsize=4096)
@@ -84,13 +93,16 @@ def _small_digits(percent_encoded: str) -> str:
     return re.sub("%[0-9A-F]{2}", lambda digits: digits[0].lower(), percent_encoded)
 
 
-def _clues(forms: Iterable[bytes]) -> set[bytes]:
-    """A part of each form, long enough to be rare; most forms of a value have one in common.
+def _clues(spelled: Sequence[bytes], encoded: Iterable[bytes]) -> set[bytes]:
+    """Parts of the forms, so that every text with one of them, or with the beginning of one spelled, has such a part.
 
-    Of a form without such a part it is the beginning.
+    Most forms of a value have one in common. Of those encoded it is long enough to be rare, where there is such a part.
     """
     found: set[bytes] = set()
-    for form in forms:
+    for form in spelled:
+        if not any(form.startswith(known) for known in found):
+            found.add(form[:MIN_BEGINNING])
+    for form in encoded:
         longest = max(_PLAIN_PART.findall(form), key=len, default=b"")
         clue = (longest if len(longest) >= MIN_CLUE else form)[:_MAX_CLUE]
         if not any(known in form for known in found):
@@ -112,19 +124,40 @@ def occurrences(data: bytes, forms: Iterable[bytes], rule: str) -> list[Span]:
     return spans
 
 
+def tells_apart(beginning: bytes) -> bool:
+    """Whether a text that ends like this ends within a value: not where it may as well end with a word."""
+    return len(beginning) >= MIN_BEGINNING and not _WORD.fullmatch(beginning)
+
+
+def beginnings(data: bytes, forms: Iterable[bytes], rule: str) -> list[Span]:
+    """Every place where a text within the data ends with the beginning of one of the forms."""
+    spans: list[Span] = []
+    for form in forms:
+        place = data.find(form[:MIN_BEGINNING]) if len(form) > MIN_BEGINNING else -1
+        while place >= 0:
+            # The first size of which more than that many bytes are not there.
+            length = bisect_left(range(len(form)), 1, key=lambda size: not data.startswith(form[: size + 1], place))
+            if length < len(form) and _END.match(data, place + length) and tells_apart(form[:length]):
+                spans.append(Span(place, place + length, rule))
+            place = data.find(form[:MIN_BEGINNING], place + 1)
+    return spans
+
+
 class _SearchPass:
     """Values that are searched for in one pass."""
 
     def __init__(self) -> None:
         self.values: set[str] = set()
+        self.spelled: list[bytes] = []
         self.forms: list[bytes] = []
         self.clues: set[bytes] = set()
         self.search: Callable[[bytes], list[tuple[int, int, int]]] = lambda _data: []
         self._beginnings: _Beginnings | None = None
 
-    def add(self, value: str, forms: Iterable[bytes], clues: set[bytes]) -> None:
+    def add(self, value: str, spelled: Sequence[bytes], encoded: Sequence[bytes], clues: set[bytes]) -> None:
         self.values.add(value)
-        self.forms += forms
+        self.spelled += spelled
+        self.forms += (*spelled, *encoded)
         self.clues |= clues
 
     def build(self) -> None:
@@ -211,11 +244,11 @@ class KnownValues:
             self._values.add(value)
             self.non_ascii |= not value.isascii()
             self.with_slash |= "/" in value
-            forms = (*spellings(value), *encodings(value))
-            clues = _clues(forms)
+            spelled, encoded = spellings(value), encodings(value)
+            clues = _clues(spelled, encoded)
             if not self._batches or len(self._batches[-1].clues | clues) > MAX_LITERALS:
                 self._batches.append(_SearchPass())
-            self._batches[-1].add(value, forms, clues)
+            self._batches[-1].add(value, spelled, encoded, clues)
             changed.add(len(self._batches) - 1)
         for place in sorted(changed):
             self._batches[place].build()
@@ -234,11 +267,12 @@ class KnownValues:
         return place
 
     def spans(self, data: bytes) -> list[Span]:
-        """Every place where a value stands in the data, in any of its spellings."""
+        """Every place where a value stands in the data, in any of its spellings, or where a text ends within one."""
         spans: list[Span] = []
         for batch in self._batches:
             # The automaton tells which clues are there at all; one that overlaps another may be missing from its
             # answer, so the rare data with a hit is searched for every form.
             if batch.search(data):
                 spans += occurrences(data, batch.forms, self.rule)
+                spans += beginnings(data, batch.spelled, self.rule)
         return spans

@@ -19,7 +19,7 @@ from otel_wirecap.capture.redaction import encoded, patterns
 from otel_wirecap.capture.redaction.encoded import find_encoded, open_encoded
 from otel_wirecap.capture.redaction.escapes import cut_escape, read_escapes
 from otel_wirecap.capture.redaction.fields import open_value
-from otel_wirecap.capture.redaction.known import KnownValues
+from otel_wirecap.capture.redaction.known import KnownValues, tells_apart
 from otel_wirecap.capture.redaction.names import reads_like_a_secret
 from otel_wirecap.capture.redaction.patterns import SMALL, Find, Hit, any_of, find_secrets, is_open, open_place, tables
 from otel_wirecap.capture.redaction.rules import MAX_PATTERN_BYTES, FieldSearch, Place, Rules
@@ -41,9 +41,6 @@ _MAX_HARMLESS: Final = 2048
 
 _LARGE: Final = 1 << 17
 """Bytes of a text whose searches take a tenth of a millisecond or so together."""
-
-_MIN_BEGINNING: Final = 8
-"""Bytes of a known value at the end of a stream that are masked though the rest never came."""
 
 
 class _Own(NamedTuple):
@@ -243,7 +240,7 @@ class SecretSearch:
             place = length
             for values in known:
                 open_at = values.open_place(data, begin, length)
-                if length - open_at >= _MIN_BEGINNING:
+                if tells_apart(data[open_at:]):
                     spans.append(Span(open_at, length, values.rule))
         else:
             place = self._open_place(data, begin, known, spans)
