@@ -122,8 +122,12 @@ def _legs_told(flow: Flow) -> str:
 
 
 def _write_raw(leg: Leg, which: str) -> int:
-    sys.stdout.flush()
-    sys.stdout.buffer.write(leg.request_body if which == "request" else leg.response_body)
+    body = leg.request_body if which == "request" else leg.response_body
+    if sys.stdout.isatty():
+        write("\n".join(printable_lines(body.decode("utf-8", "backslashreplace"))))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(body)
     record = leg.request if which == "request" else leg.response
     reasons = [
         name for name in ("truncated", "incomplete", "redactions") if (record or {}).get("metadata", {}).get(name)
