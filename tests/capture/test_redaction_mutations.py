@@ -196,7 +196,7 @@ def learned(text: str) -> str:
 def in_parts(text: str, secret: str, *, known: str = "") -> str:
     """What is left of a text that comes in parts."""
     said = (text % secret).encode()
-    search = online.OnlineSearch(Redactor(known_values=[known] if known else []))
+    search = online.OnlineSearch(Redactor(known_values=[known] if known else []).search)
     spans: list[Span] = []
     size = 1000 if len(said) > 1000 else 20
     for at in range(0, len(said), size):

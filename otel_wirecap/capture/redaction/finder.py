@@ -94,7 +94,7 @@ class FoundInText:
     """Secrets in a text that comes in parts, with their places."""
 
     def __init__(self, redactor: Redactor) -> None:
-        self._search = OnlineSearch(redactor)
+        self._search = OnlineSearch(redactor.search)
 
     @property
     def is_open(self) -> bool:

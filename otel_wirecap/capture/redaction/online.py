@@ -11,11 +11,14 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from otel_wirecap.capture.redaction.redactor import Redactor
+from otel_wirecap.capture.redaction.search import MAX_FINDINGS, SecretSearch, bounded
 from otel_wirecap.capture.redaction.spans import Span, merged
 
 CONTEXT: Final = 256
 """Bytes before the undecided ones that tell whether a word runs on, and the name of a field."""
+
+_WINDOW: Final = 1 << 17
+"""Bytes of a body that are searched at once: what a search finds takes many times the room of a short secret."""
 
 MAX_OPEN: Final = 1 << 16
 """Bytes of one secret that are waited for; what is longer is masked as far as it goes on."""
@@ -36,10 +39,10 @@ class OnlineSearch:
         decided: everything before this place of the text is decided.
     """
 
-    __slots__ = ("_buffer", "_context", "_redactor", "_rest", "decided")
+    __slots__ = ("_buffer", "_context", "_rest", "_search", "decided")
 
-    def __init__(self, redactor: Redactor) -> None:
-        self._redactor = redactor
+    def __init__(self, search: SecretSearch) -> None:
+        self._search = search
         self._context = b""
         self._buffer = b""
         self._rest: re.Pattern[bytes] | None = None
@@ -70,7 +73,7 @@ class OnlineSearch:
                 self._keep(data, end, origin)
                 return [Span(span.start + origin, span.end + origin, span.rule) for span in spans]
             self._rest, begin = None, end
-        found_here, place = self._redactor.search.stream(data, begin, credentials, is_end=is_end)
+        found_here, place = self._search.stream(data, begin, credentials, is_end=is_end)
         if len(data) - place > MAX_OPEN:
             found_here, place = self._cut(data, begin, place, credentials)
         spans += merged(found_here)
@@ -84,7 +87,7 @@ class OnlineSearch:
 
     def _cut(self, data: bytes, begin: int, place: int, credentials: Sequence[str]) -> tuple[list[Span], int]:
         """Decides what has been open for too long: a secret that has not ended yet is one as far as it goes."""
-        found, _ = self._redactor.search.stream(data, begin, credentials, is_end=True)
+        found, _ = self._search.stream(data, begin, credentials, is_end=True)
         last = max(found, key=lambda span: span.end, default=None)
         if last is not None and last.end == len(data):
             self._rest = _RESTS.get(last.rule, _REST)
@@ -94,3 +97,24 @@ class OnlineSearch:
         self._context = data[max(0, place - CONTEXT) : place]
         self._buffer = data[place:]
         self.decided = origin + place
+
+
+def find_all(search: SecretSearch, data: bytes, credentials: Sequence[str]) -> list[Span]:
+    """The secrets in data of any size, as ``SecretSearch.spans``.
+
+    Raises:
+        TooManyFindings: more than ``MAX_FINDINGS``.
+    """
+    if len(data) <= _WINDOW:
+        return search.spans(data, credentials)
+    online = OnlineSearch(search)
+    spans: list[Span] = []
+    for start in range(0, len(data), _WINDOW):
+        for span in online.feed(data[start : start + _WINDOW], credentials, is_end=start + _WINDOW >= len(data)):
+            if span.rule == CONTINUED:
+                spans[-1] = spans[-1]._replace(end=span.end)
+            else:
+                spans.append(span)
+        if len(spans) > MAX_FINDINGS:
+            break
+    return bounded(spans)

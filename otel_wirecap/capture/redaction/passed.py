@@ -15,9 +15,9 @@ class Passed(NamedTuple):
     """What the gate let through.
 
     Attributes:
-        payload: what is left; None where it is withheld.
+        payload: what is left; None where all of it is withheld.
         counts: rule to number of markers, for ``metadata.redactions``.
-        withheld: it could not be redacted.
+        withheld: it, or its rest, could not be redacted.
     """
 
     payload: RawJSON | str | bytes | None

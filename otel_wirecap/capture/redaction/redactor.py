@@ -20,12 +20,15 @@ from otel_wirecap.capture.redaction.names import (
     query_is_secret,
     segments_of,
 )
+from otel_wirecap.capture.redaction.online import find_all
 from otel_wirecap.capture.redaction.rules import Rules
 from otel_wirecap.capture.redaction.search import SecretSearch
 from otel_wirecap.capture.redaction.spans import MARKER, Span, masked
 
 # The tokens of a valid JSON document that can hold a value: strings and numbers.
 _JSON_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]*+')
+
+_QUOTED_MARKER: Final = orjson.dumps(MARKER)
 
 _MAX_REMEMBERED: Final = 300
 """Characters of a text that is remembered where it held nothing."""
@@ -127,7 +130,7 @@ class Redactor:
         Raises:
             orjson.JSONDecodeError: it is no such document.
         """
-        spans = self.search.spans(raw, credentials)
+        spans = find_all(self.search, raw, credentials)
         if not spans:
             return raw
 
@@ -137,7 +140,7 @@ class Redactor:
             spelled = token[0]
             if token.start() in fields:
                 _count(counts, "field")
-                return orjson.dumps(MARKER)
+                return _QUOTED_MARKER
             if spelled[0] != ord('"'):
                 return self._number(spelled, counts, credentials)
             if b"\\" not in spelled:
@@ -151,7 +154,7 @@ class Redactor:
 
     def bytes_(self, data: bytes, counts: dict[str, int], credentials: Sequence[str] = ()) -> bytes:
         """Masks the secrets in bytes, UTF-8 or whatever else: the same object when they have none."""
-        spans = self.search.spans(data, credentials)
+        spans = find_all(self.search, data, credentials)
         return masked(data, spans, counts) if spans else data
 
     def form(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
@@ -162,7 +165,7 @@ class Redactor:
 
     def multipart(self, data: bytes, counts: dict[str, int], credentials: Sequence[str] = ()) -> bytes:
         """Masks a form, ``multipart/form-data`` (RFC 7578): fields by their name, and what else is secret."""
-        spans = self.search.spans(data, credentials)
+        spans = find_all(self.search, data, credentials)
         for part in _PART.finditer(data) if self._rules.mode == "on" else ():
             name = part["name"].decode("utf-8", "replace")
             if name.lower() in self._rules.fields or is_secret_name(segments_of(name)):
@@ -240,7 +243,7 @@ class Redactor:
         if rule is None:
             return spelled
         _count(counts, rule)
-        return orjson.dumps(MARKER)
+        return _QUOTED_MARKER
 
     def _named(self, name: str) -> str | None:
         """The rule by which a header of this name holds a secret; None where it holds none."""

@@ -23,7 +23,7 @@ from otel_wirecap.capture.redaction.known import KnownValues, tells_apart
 from otel_wirecap.capture.redaction.names import reads_like_a_secret
 from otel_wirecap.capture.redaction.patterns import SMALL, Find, Hit, any_of, find_secrets, is_open, open_place, tables
 from otel_wirecap.capture.redaction.rules import MAX_PATTERN_BYTES, FieldSearch, Place, Rules
-from otel_wirecap.capture.redaction.spans import Span
+from otel_wirecap.capture.redaction.spans import Span, merged
 
 # Which findings are of which search: see SecretSearch._changed.
 _SHAPES: Final = slice(len(patterns.FIND))
@@ -39,8 +39,19 @@ _MAX_ESCAPES: Final = 4
 _MAX_HARMLESS: Final = 2048
 """Short texts that held nothing: names, URLs and headers are the same again and again."""
 
+MAX_FINDINGS: Final = 5_000
+"""Secrets in one body. No body has so many but one that is made to cost much: the rest of it is withheld."""
+
 _LARGE: Final = 1 << 17
 """Bytes of a text whose searches take a tenth of a millisecond or so together."""
+
+
+class TooManyFindings(Exception):  # noqa: N818  # what is done then is no repair
+    """There are more secrets than are masked one by one; before ``place``, ``MAX_FINDINGS`` at most begin."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self.place = place
 
 
 class _Own(NamedTuple):
@@ -142,6 +153,8 @@ class SecretSearch:
     def spans(self, data: bytes, credentials: Sequence[str], escapes: int = _MAX_ESCAPES) -> list[Span]:
         """The secrets in the data. Those that stand earlier in the list name what several rules found.
 
+        For large data there is ``online.find_all``, which takes less room.
+
         ``escapes``: how often escapes are read that hide secrets: those of JSON, of JSON within JSON, and so on.
         """
         if self.rules.mode != "on":
@@ -159,7 +172,7 @@ class SecretSearch:
             read, places = read_escapes(data)
             more = self.spans(read, credentials, escapes - 1)
             spans += [Span(places[start], places[end], rule) for start, end, rule in more]
-        return spans
+        return bounded(spans)
 
     def stream(
         self, data: bytes, begin: int, credentials: Sequence[str] = (), *, is_end: bool = False
@@ -330,6 +343,19 @@ class SecretSearch:
 
     def _usable(self, values: Iterable[str]) -> frozenset[str]:
         return frozenset(value for value in map(str.strip, values) if len(value) >= self.min_length)
+
+
+def bounded(spans: list[Span]) -> list[Span]:
+    """The places, unless there are too many.
+
+    Raises:
+        TooManyFindings: there are.
+    """
+    if len(spans) > MAX_FINDINGS:
+        spans = merged(spans)
+        if len(spans) > MAX_FINDINGS:
+            raise TooManyFindings(spans[MAX_FINDINGS].start)
+    return spans
 
 
 @lru_cache(maxsize=256)

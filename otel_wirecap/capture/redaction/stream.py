@@ -139,7 +139,7 @@ class _Channel:
     __slots__ = ("added", "event", "fragments", "parts", "search", "size")
 
     def __init__(self, redactor: Redactor) -> None:
-        self.search = OnlineSearch(redactor)
+        self.search = OnlineSearch(redactor.search)
         self.fragments: list[_Fragment] = []
         self.added: list[_Fragment | _Run] = []
         self.parts: list[bytes] = []
@@ -192,7 +192,7 @@ class StreamRedactor:
         self._redactor = redactor
         self._documents = documents_of(content, max_held_bytes) if isinstance(content, str) else content
         self._max_held_bytes = max_held_bytes
-        self._search = OnlineSearch(redactor)
+        self._search = OnlineSearch(redactor.search)
         self._data = b""
         self._base = 0
         self._pieces: list[bytes] = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from otel_wirecap.capture.decoding import NOT_JSON, parse_json, without_end
+from otel_wirecap.capture.decoding import NOT_JSON, cut_text, parse_json, without_end
 from otel_wirecap.capture.events import CAPTURE_FAILURE
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.record import RawJSON
@@ -25,6 +25,7 @@ from otel_wirecap.capture.redaction.prompts import (
 )
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.rules import Rules
+from otel_wirecap.capture.redaction.search import TooManyFindings
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.redaction.streams import StreamRedaction, message_redaction, stream_redaction
 from otel_wirecap.llm.operations import Answer
@@ -133,9 +134,23 @@ class TextGate:
                 payload = redact_body(content, content_type, self._redactor, counts, credentials)
             if beyond and not isinstance(payload, RawJSON):
                 payload = without_end(payload, beyond)
+        except TooManyFindings as found:
+            return self._beginning(content, content_type, found.place, credentials)
         except Exception:  # noqa: BLE001  # fail closed
             return withheld()
         return Passed(payload, counts)
+
+    def _beginning(self, content: str | bytes, content_type: str, place: int, credentials: Sequence[str]) -> Passed:
+        """So many bytes of a body, masked as the text that it no longer is more than; the rest is withheld."""
+        if "form" in content_type:  # the place is one in what is left of its fields
+            return withheld()
+        data = content.encode() if isinstance(content, str) else content
+        counts = {WITHHELD: 1}
+        try:
+            payload = redact_text(cut_text(data[:place]), self._redactor, counts, credentials)
+        except Exception:  # noqa: BLE001  # fail closed
+            return withheld()
+        return Passed(payload, counts, withheld=True)
 
     def stream(self, content_type: str, max_held_bytes: int, *, is_from_start: bool = True) -> StreamRedaction:
         """What the pieces of a stream go through.
