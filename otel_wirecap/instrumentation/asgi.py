@@ -34,17 +34,9 @@ from otel_wirecap.capture.events import (
     WebsocketMessage,
 )
 from otel_wirecap.capture.exchange import Flow
-from otel_wirecap.instrumentation.runtime import (
-    NO_CLOSE_FRAME,
-    Runtime,
-    active,
-    enter_flow,
-    guarded,
-    leave_flow,
-    now_ns,
-    outcome_of,
-    outcome_of_close,
-)
+from otel_wirecap.instrumentation.flow_context import enter_flow, leave_flow
+from otel_wirecap.instrumentation.guard import NO_CLOSE_FRAME, guarded, now_ns, outcome_of, outcome_of_close
+from otel_wirecap.instrumentation.runtime import Runtime, active
 from otel_wirecap.storage.registry import pause_writers
 
 if TYPE_CHECKING:
@@ -121,7 +113,7 @@ def _begin(
         url = _url(scope, sent.get(b"host"))
         if not runtime.wants("client", url):
             scope[SCOPE_KEY] = None
-            return None if runtime.choice.paused else runtime.new_flow()
+            return None if runtime.filter.paused else runtime.new_flow()
         serving = kind(runtime, scope, receive, send, url, headers, sent)
         scope[SCOPE_KEY] = serving.exchange.id
     except Exception as error:  # noqa: BLE001  # the host is never harmed
@@ -184,7 +176,7 @@ class _Serving:
 
     def responds(self, now: int, head: ResponseHead) -> None:
         """The application answers: by now it knows what serves the request."""
-        self._span.route = _route(self._scope, self._mounted_at)
+        self._span.identity.route = _route(self._scope, self._mounted_at)
         self.exchange.response(now, head)
 
     def receiver(self, receive: Receive) -> Receive:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from otel_wirecap.instrumentation.asgi import SCOPE_KEY, WireCaptureMiddleware, flush_before_exit, record
+from otel_wirecap.instrumentation.flow_context import serving_traceparent
 from otel_wirecap.instrumentation.patching import Hook
-from otel_wirecap.instrumentation.runtime import active, serving_traceparent
+from otel_wirecap.instrumentation.runtime import active
 
 
 def outermost(app: Any) -> WireCaptureMiddleware:
