@@ -38,7 +38,9 @@ import sys, otel_wirecap
 from otel_wirecap.instrumentation.runtime import active
 otel_wirecap.instrument(capture_file={str(tmp_path / "capture.log")!r})
 assert active() is not None
-print(sorted({{"aiohttp", "fastapi", "httpx", "httpx2", "starlette", "uvicorn"}} & set(sys.modules)))
+from otel_wirecap.client_libraries import CLIENT_LIBRARIES
+libraries = {{library.name for library in CLIENT_LIBRARIES}}
+print(sorted((libraries | {{"fastapi", "starlette", "uvicorn"}}) & set(sys.modules)))
 """
     assert python(program) == "[]\n"
 
