@@ -18,6 +18,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -224,27 +225,28 @@ def _attempt_of(holder: Any) -> _Attempt | None:
     return getattr(holder, ATTRIBUTE, None)
 
 
+async def _watched(attempt: _Attempt, call: Awaitable[Any]) -> Any:
+    """Awaits a call of aiohttp's, whose failure ends the exchange."""
+    try:
+        return await call
+    except BaseException as error:
+        guarded(attempt.exchange, attempt.failed, error)
+        raise
+
+
 async def _connect(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     attempt = _Attempt.begin(instance, arguments, keywords)
     if attempt is None:
         return await wrapped(*arguments, **keywords)
     guarded(attempt.exchange, setattr, arguments[0] if arguments else keywords["req"], ATTRIBUTE, attempt)
-    try:
-        return await wrapped(*arguments, **keywords)
-    except BaseException as error:
-        guarded(attempt.exchange, attempt.failed, error)
-        raise
+    return await _watched(attempt, wrapped(*arguments, **keywords))
 
 
 async def _send(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     attempt = _attempt_of(instance)
     if attempt is None:
         return await wrapped(*arguments, **keywords)
-    try:
-        response = await wrapped(*arguments, **keywords)
-    except BaseException as error:
-        guarded(attempt.exchange, attempt.failed, error)
-        raise
+    response = await _watched(attempt, wrapped(*arguments, **keywords))
     guarded(attempt.exchange, setattr, response, ATTRIBUTE, attempt)
     return response
 
@@ -261,11 +263,7 @@ async def _start(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywor
     attempt = _attempt_of(instance)
     if attempt is None:
         return await wrapped(*arguments, **keywords)
-    try:
-        started = await wrapped(*arguments, **keywords)
-    except BaseException as error:
-        guarded(attempt.exchange, attempt.failed, error)
-        raise
+    started = await _watched(attempt, wrapped(*arguments, **keywords))
     guarded(attempt.exchange, attempt.answered, instance)
     return started
 

@@ -1,4 +1,4 @@
-"""The flow that the current context belongs to, and what is said of flows that have not begun.
+"""The flow that the current context belongs to, and the annotations of flows that begin in it.
 
 Invariant: a context whose request has been served belongs to no flow, unless ``carry`` made it: a worker that was
 started by the first request that needed it serves all later ones.

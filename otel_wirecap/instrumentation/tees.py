@@ -97,7 +97,18 @@ class AsyncResponseGenerator(AsyncResponseIterator):
         await self._inner.aclose()
 
 
-class _ResponseTee:
+class _Tee:
+    """In all other ways than those that it records, a tee is the inner body."""
+
+    _wirecap_inner: Any
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_wirecap_"):
+            raise AttributeError(name)
+        return getattr(self._wirecap_inner, name)
+
+
+class _ResponseTee(_Tee):
     """What both response tees share.
 
     A response and its stream are a ring that waits for the garbage collector; once closed, the exchange does not wait
@@ -116,11 +127,6 @@ class _ResponseTee:
         exchange, self._wirecap_exchange = self._wirecap_exchange, None
         if exchange is not None:
             exchange.end(now_ns(), outcome, error)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_wirecap_"):
-            raise AttributeError(name)
-        return getattr(self._wirecap_inner, name)
 
     def __del__(self) -> None:
         # Not yet: where the garbage collector takes it together with an async generator, the event loop brings both
@@ -181,7 +187,7 @@ class AsyncResponseTee(_ResponseTee):
         self._wirecap_closed("closed")
 
 
-class _RequestTee:
+class _RequestTee(_Tee):
     """What both request tees share. A transport may read the body again from its beginning (to retry).
 
     Args:
@@ -193,11 +199,6 @@ class _RequestTee:
         self._wirecap_inner = inner
         self._wirecap_exchange = exchange
         self._wirecap_passes = 0
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_wirecap_"):
-            raise AttributeError(name)
-        return getattr(self._wirecap_inner, name)
 
     def _wirecap_begin(self) -> Exchange:
         self._wirecap_passes += 1
