@@ -40,7 +40,7 @@ DECODED = frozenset({"gzip", "deflate", "br", "zstd"})
 """The content encodings that aiohttp undoes before anybody sees the body."""
 
 
-class _Attempt(ClientAttempt):
+class _AiohttpAttempt(ClientAttempt):
     """Lives as long as the request or its response does, which keep it; so it keeps neither."""
 
     __slots__ = ("_headers", "_request_headers", "_url", "tee")
@@ -221,11 +221,11 @@ def _decompresses(reader: Any) -> bool:
     return getattr(reader, "total_compressed_bytes", 0) is not None
 
 
-def _attempt_of(holder: Any) -> _Attempt | None:
+def _attempt_of(holder: Any) -> _AiohttpAttempt | None:
     return getattr(holder, ATTRIBUTE, None)
 
 
-async def _watched(attempt: _Attempt, call: Awaitable[Any]) -> Any:
+async def _watched(attempt: _AiohttpAttempt, call: Awaitable[Any]) -> Any:
     """Awaits a call of aiohttp's, whose failure ends the exchange."""
     try:
         return await call
@@ -235,7 +235,7 @@ async def _watched(attempt: _Attempt, call: Awaitable[Any]) -> Any:
 
 
 async def _connect(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    attempt = _Attempt.begin(instance, arguments, keywords)
+    attempt = _AiohttpAttempt.begin(instance, arguments, keywords)
     if attempt is None:
         return await wrapped(*arguments, **keywords)
     guarded(attempt.exchange, setattr, arguments[0] if arguments else keywords["req"], ATTRIBUTE, attempt)

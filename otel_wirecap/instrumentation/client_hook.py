@@ -127,11 +127,11 @@ class ClientAttempt(ABC):
 
     def __enter__(self) -> None:
         try:
-            self.prepare()
             self._entered = enter(self._request_id)
             span = self.span
             if span.identity.has_ids:
                 self._attached = otel_context.attach(trace.set_span_in_context(span.inner))
+            self.prepare()
         except Exception as error:  # noqa: BLE001  # the host is never harmed
             self.exchange.fail(now_ns(), error)
 

@@ -28,7 +28,7 @@ MODULES = ("httpx", "httpx2")
 SEND = "_send_single_request"
 
 
-class _Attempt(ClientAttempt):
+class _HTTPXAttempt(ClientAttempt):
     __slots__ = ("_headers", "_headers_before", "_request", "_sent_headers", "_stream")
 
     def describe(self, _client: Any, request: Any, url: str) -> tuple[RequestHead, tuple[str, int]]:
@@ -125,7 +125,7 @@ def _tee_class(stream: type, sync_tee: type, async_tee: type) -> Any:
     return type(stream.__name__, (*tees, *kinds), {}) if kinds else None
 
 
-_send, _send_async = wrap_send(_Attempt), wrap_async_send(_Attempt)
+_send, _send_async = wrap_send(_HTTPXAttempt), wrap_async_send(_HTTPXAttempt)
 
 HOOKS = tuple(
     Hook(module, owner, SEND, wrapper)
