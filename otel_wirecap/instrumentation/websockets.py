@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.capture.events import BINARY, TEXT, RequestHead, ResponseHead, WebsocketClose, WebsocketMessage
@@ -22,7 +23,7 @@ from otel_wirecap.instrumentation.guard import (
     outcome_of,
     outcome_of_close,
 )
-from otel_wirecap.instrumentation.patching import Hook
+from otel_wirecap.instrumentation.patching import Hook, Wrapper
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Headers
@@ -63,8 +64,15 @@ class _Websocket(ClientAttempt):
             self.exchange.chunk(now_ns(), bytes(response.body))
         setattr(response, ATTRIBUTE, self.exchange)  # for ``connect``, which may follow it in another context than this
 
-    def frame(self, frame: Any, *, asker: bool) -> None:
-        """A frame passes."""
+    def received(self, frame: Any) -> None:
+        """Records a frame of the other side."""
+        self._record(frame, asker=False)
+
+    def sent(self, frame: Any) -> None:
+        """Records a frame of ours."""
+        self._record(frame, asker=True)
+
+    def _record(self, frame: Any, *, asker: bool) -> None:
         opcode = int(frame.opcode)
         if opcode not in (TEXT, BINARY, CONTINUATION):
             return
@@ -111,25 +119,16 @@ def _send_request(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywo
     return wrapped(*arguments, **keywords)
 
 
-def _process_response(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    websocket = getattr(instance, ATTRIBUTE, None)
-    if websocket is not None:
-        guarded(websocket.exchange, websocket.answered, arguments[0] if arguments else keywords["response"])
-    return wrapped(*arguments, **keywords)
+def _recorded(record: Callable[[_Websocket, Any], None], keyword: str) -> Wrapper:
+    """The wrapper of a method whose only argument, named ``keyword``, is recorded before the call."""
 
+    def wrapper(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        websocket = getattr(instance, ATTRIBUTE, None)
+        if websocket is not None:
+            guarded(websocket.exchange, record, websocket, arguments[0] if arguments else keywords[keyword])
+        return wrapped(*arguments, **keywords)
 
-def _receive_frame(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    websocket = getattr(instance, ATTRIBUTE, None)
-    if websocket is not None:
-        guarded(websocket.exchange, websocket.frame, arguments[0] if arguments else keywords["frame"], asker=False)
-    return wrapped(*arguments, **keywords)
-
-
-def _send_frame(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    websocket = getattr(instance, ATTRIBUTE, None)
-    if websocket is not None:
-        guarded(websocket.exchange, websocket.frame, arguments[0] if arguments else keywords["frame"], asker=True)
-    return wrapped(*arguments, **keywords)
+    return wrapper
 
 
 def _receive_eof(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -161,8 +160,8 @@ HOOKS = (
         for kind, owner in (("asyncio", "connect"), ("sync", "reconnect"), ("trio", "connect"))
     ),
     Hook("websockets.client", "ClientProtocol", "send_request", _send_request),
-    Hook("websockets.client", "ClientProtocol", "process_response", _process_response),
-    Hook("websockets.protocol", "Protocol", "recv_frame", _receive_frame),
-    Hook("websockets.protocol", "Protocol", "send_frame", _send_frame),
+    Hook("websockets.client", "ClientProtocol", "process_response", _recorded(_Websocket.answered, "response")),
+    Hook("websockets.protocol", "Protocol", "recv_frame", _recorded(_Websocket.received, "frame")),
+    Hook("websockets.protocol", "Protocol", "send_frame", _recorded(_Websocket.sent, "frame")),
     Hook("websockets.protocol", "Protocol", "receive_eof", _receive_eof),
 )
