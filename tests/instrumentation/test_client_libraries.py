@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import gateway_app
 import httpx
 import pytest
 from client_drivers import DRIVERS, TINY, Driver
@@ -269,5 +270,6 @@ def test_the_package_and_its_documentation_name_the_same_libraries() -> None:
 def test_every_library_is_tested_in_a_version_that_is_captured() -> None:
     driven = {driver.library for driver in DRIVERS.values()} - {TINY}
     assert driven == {library.name for library in CLIENT_LIBRARIES if library.protocol == "http"}
+    assert driven <= set(gateway_app.CLIENTS)
     for library in CLIENT_LIBRARIES:
         assert numbers(importlib.metadata.version(library.name)) >= library.since
