@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from otel_wirecap.errors import FlowNotFoundError as FlowNotFoundError
     from otel_wirecap.errors import QueryError as QueryError
     from otel_wirecap.errors import WireCaptureError as WireCaptureError
+    from otel_wirecap.instrumentation.api import annotate as annotate
+    from otel_wirecap.instrumentation.api import carry as carry
+    from otel_wirecap.instrumentation.api import pause as pause
+    from otel_wirecap.instrumentation.api import resume as resume
+    from otel_wirecap.instrumentation.api import stats as stats
     from otel_wirecap.instrumentation.asgi import WireCaptureMiddleware as WireCaptureMiddleware
     from otel_wirecap.instrumentation.instrumentor import WireCaptureInstrumentor as WireCaptureInstrumentor
     from otel_wirecap.instrumentation.instrumentor import instrument as instrument
     from otel_wirecap.instrumentation.instrumentor import instrument_app as instrument_app
     from otel_wirecap.instrumentation.instrumentor import instrument_client as instrument_client
     from otel_wirecap.instrumentation.instrumentor import uninstrument as uninstrument
-    from otel_wirecap.instrumentation.runtime import annotate as annotate
-    from otel_wirecap.instrumentation.runtime import carry as carry
-    from otel_wirecap.instrumentation.runtime import pause as pause
-    from otel_wirecap.instrumentation.runtime import resume as resume
-    from otel_wirecap.instrumentation.runtime import stats as stats
     from otel_wirecap.storage.stats import CaptureStats as CaptureStats
     from otel_wirecap.storage.stats import FileStats as FileStats
     from otel_wirecap.tracing.exporter import WireCaptureSpanExporter as WireCaptureSpanExporter
@@ -46,14 +46,14 @@ _HOMES = {
     "WireCaptureInstrumentor": "instrumentation.instrumentor",
     "WireCaptureMiddleware": "instrumentation.asgi",
     "WireCaptureSpanExporter": "tracing.exporter",
-    "annotate": "instrumentation.runtime",
-    "carry": "instrumentation.runtime",
+    "annotate": "instrumentation.api",
+    "carry": "instrumentation.api",
     "instrument": "instrumentation.instrumentor",
     "instrument_app": "instrumentation.instrumentor",
     "instrument_client": "instrumentation.instrumentor",
-    "pause": "instrumentation.runtime",
-    "resume": "instrumentation.runtime",
-    "stats": "instrumentation.runtime",
+    "pause": "instrumentation.api",
+    "resume": "instrumentation.api",
+    "stats": "instrumentation.api",
     "uninstrument": "instrumentation.instrumentor",
 }
 """The public names, each with the module that it is from; type checkers read the same from the imports above."""

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from otel_wirecap.cli.captures import write, write_json
 from otel_wirecap.cli.options import add_capture_options, capture_settings
 from otel_wirecap.cli.text import Style, printable
+from otel_wirecap.client_libraries import CLIENT_LIBRARIES
 from otel_wirecap.config import CaptureConfig, load_config, unknown_variables
 from otel_wirecap.environment import environment, environment_variable, is_switched_off
 from otel_wirecap.errors import WireCaptureError
@@ -33,9 +34,6 @@ _STYLES = {OK: "green", WARN: "yellow", FAIL: "red"}
 _MIN_PYTHON = (3, 11)
 _SECONDS = 20.0
 _CONNECT_SECONDS = 1.0
-_CLIENTS = {"httpx": (0, 25), "httpx2": (2, 0), "aiohttp": (3, 9)}
-"""What is hooked on the way to backends, from which version on."""
-
 _SERVERS = ("uvicorn", "hypercorn", "granian", "gunicorn", "starlette", "fastapi", "litestar", "quart", "django")
 _FOR_SETTINGS = ("cbor2", "pyrage", "backports.zstd", "opentelemetry-configuration")
 _OTLP_PORT = {"http": 80, "https": 443}
@@ -165,7 +163,8 @@ def _interpreter(command: list[str]) -> tuple[str | None, Check | None]:
 
 def _asked(interpreter: str) -> tuple[dict[str, Any] | None, Check]:
     """What an interpreter says of its environment."""
-    names = ["otel-wirecap", "opentelemetry-sdk", "websockets", *_CLIENTS, *_SERVERS, *_FOR_SETTINGS]
+    clients = [library.name for library in CLIENT_LIBRARIES]
+    names = ["otel-wirecap", "opentelemetry-sdk", *clients, *_SERVERS, *_FOR_SETTINGS]
     try:
         done = subprocess.run(  # noqa: S603  # the interpreter of the command that was given, with our own program
             [interpreter, "-c", _PROBE, json.dumps(names)],
@@ -198,17 +197,7 @@ def _packages(told: dict[str, Any]) -> Iterator[Check]:
         if missing:
             again = f"{executable} -m pip install --force-reinstall otel-wirecap"
             yield Check("entry points", FAIL, f"not registered: {', '.join(missing)}", again)
-    clients = {name: packages[name] for name in _CLIENTS if packages[name] is not None}
-    old = {name: version for name, version in clients.items() if _numbers(version) < _CLIENTS[name]}
-    for name, version in old.items():
-        needed = ".".join(map(str, _CLIENTS[name]))
-        yield Check("hooks", FAIL, f"{name} {version} is older than {needed}", f"{executable} -m pip install -U {name}")
-    fit = [f"{name} {version}" for name, version in clients.items() if name not in old]
-    if fit:
-        yield Check("hooks", OK, f"on the way to backends: {', '.join(fit)}")
-    elif not old:
-        known = ", ".join(_CLIENTS)
-        yield Check("hooks", FAIL, f"none of {known} is there: no request to a backend is seen", "use one of them")
+    yield from _client_hooks(packages, executable)
     servers = [f"{name} {packages[name]}" for name in _SERVERS if packages[name] is not None]
     if servers:
         yield Check("hooks", OK, f"from clients: {', '.join(servers)}")
@@ -217,6 +206,27 @@ def _packages(told: dict[str, Any]) -> Iterator[Check]:
     if not told["launcher"]:
         fix = "otel-wirecap run -- COMMAND captures without it"
         yield Check("launcher", WARN, "opentelemetry-instrument is not there", fix)
+
+
+def _client_hooks(packages: dict[str, str | None], executable: str) -> Iterator[Check]:
+    """Which requests to backends are seen. An old websockets is no failure: servers bring it along."""
+    fit, has_http = [], False
+    for library in CLIENT_LIBRARIES:
+        version = packages[library.name]
+        if version is None:
+            continue
+        is_http = library.protocol == "http"
+        has_http = has_http or is_http
+        if _numbers(version) < library.since:
+            told = f"{library.name} {version} is older than {'.'.join(map(str, library.since))}"
+            yield Check("hooks", FAIL if is_http else WARN, told, f"{executable} -m pip install -U {library.name}")
+        else:
+            fit.append(f"{library.name} {version}")
+    if fit:
+        yield Check("hooks", OK, f"on the way to backends: {', '.join(fit)}")
+    if not has_http:
+        known = ", ".join(library.name for library in CLIENT_LIBRARIES if library.protocol == "http")
+        yield Check("hooks", FAIL, f"none of {known} is there: no request to a backend is seen", "use one of them")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -3,17 +3,18 @@
 Invariants:
 
 - ``receive`` and ``send`` hand on the very messages, in order, with their exceptions; nothing is buffered.
-- A request is recorded once, by the outermost wrapper that sees it (a private key in the scope tells the inner ones);
-  a call made in process, with a scope of its own, is a request of its own.
+- A request is recorded once, by the outermost wrapper that sees it (the inner ones find a private key in the scope); a
+  call made in process, with a scope of its own, is a request of its own.
 - Lifespan scopes pass through; when a shutdown is complete the capture is brought to its file, because a server may be
   killed by the very signal that it is shutting down for.
-- That a client has left is known from whoever tells it first: a message to the application, an OSError of ``send``
+- That a client has left is known from what shows it first: a message to the application, an OSError of ``send``
   (ASGI 2.4), or the server's own connection object behind ``send``.
 """
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -34,17 +35,9 @@ from otel_wirecap.capture.events import (
     WebsocketMessage,
 )
 from otel_wirecap.capture.exchange import Flow
-from otel_wirecap.instrumentation.runtime import (
-    NO_CLOSE_FRAME,
-    Runtime,
-    active,
-    enter_flow,
-    guarded,
-    leave_flow,
-    now_ns,
-    outcome_of,
-    outcome_of_close,
-)
+from otel_wirecap.instrumentation.flow_context import enter_flow, leave_flow
+from otel_wirecap.instrumentation.guard import NO_CLOSE_FRAME, guarded, now_ns, outcome_of, outcome_of_close
+from otel_wirecap.instrumentation.runtime import Runtime, active
 from otel_wirecap.storage.registry import pause_writers
 
 if TYPE_CHECKING:
@@ -121,7 +114,7 @@ def _begin(
         url = _url(scope, sent.get(b"host"))
         if not runtime.wants("client", url):
             scope[SCOPE_KEY] = None
-            return None if runtime.choice.paused else runtime.new_flow()
+            return None if runtime.filter.paused else runtime.new_flow()
         serving = kind(runtime, scope, receive, send, url, headers, sent)
         scope[SCOPE_KEY] = serving.exchange.id
     except Exception as error:  # noqa: BLE001  # the host is never harmed
@@ -130,7 +123,7 @@ def _begin(
     return serving
 
 
-class _Serving:
+class _Serving(ABC):
     """One request being served; what its kind makes of the messages is its subclasses' part."""
 
     def __init__(
@@ -148,7 +141,7 @@ class _Serving:
         self._disconnected = False
         self._complete = False
         sending, receiving = getattr(send, "__self__", None), getattr(receive, "__self__", None)
-        # What uvicorn, hypercorn and gunicorn call it. Others tell in other ways, or not at all.
+        # As uvicorn, hypercorn and gunicorn call it. Others show it in other ways, or not at all.
         self._connections = [
             (connection, name)
             for connection, name in ((sending, "disconnected"), (sending, "closed"), (receiving, "_closed"))
@@ -158,7 +151,18 @@ class _Serving:
         self._mounted_at = scope.get("app_root_path", scope.get("root_path", ""))
         context = propagate.extract(sent, getter=_SENT)
         self.exchange: Exchange
-        self.exchange, span = runtime.begin_client(self._head(scope, url, headers, sent), context)
+        is_websocket = scope["type"] == "websocket"
+        version, client = scope.get("http_version"), scope.get("client")
+        head = RequestHead(
+            method="GET" if is_websocket else scope["method"],
+            url=url,
+            headers=headers,
+            http_version=f"HTTP/{version}" if version else None,
+            client_host=client[0] if client else None,
+            websocket=is_websocket,
+            body=None if not is_websocket and _may_have_body(scope, sent) else b"",
+        )
+        self.exchange, span = runtime.begin_client(head, context)
         self._span = span
         try:
             self._flow_token = enter_flow(self.exchange.flow, span.inner)
@@ -167,24 +171,21 @@ class _Serving:
         except Exception as error:  # noqa: BLE001  # the exchange has begun: it ends here, the host goes on
             self.exchange.fail(now_ns(), error)
 
-    def _head(self, scope: Scope, url: str, headers: Headers, sent: dict[bytes, bytes]) -> RequestHead:
-        raise NotImplementedError
-
+    @abstractmethod
     def received(self, message: Message) -> None:
         """A message came to the application."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sent(self, now: int, message: Message, headers: Headers, *, gone: bool) -> None:
         """A message of the application has been handed over, with its headers; ``gone``: the client had left before."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unfinished(self) -> tuple[Outcome, ErrorInfo | None]:
         """How it ended if the application is done and did not say so."""
-        raise NotImplementedError
 
     def responds(self, now: int, head: ResponseHead) -> None:
         """The application answers: by now it knows what serves the request."""
-        self._span.route = _route(self._scope, self._mounted_at)
+        self._span.identity.route = _route(self._scope, self._mounted_at)
         self.exchange.response(now, head)
 
     def receiver(self, receive: Receive) -> Receive:
@@ -256,16 +257,6 @@ class _Serving:
 
 
 class _ServingHTTP(_Serving):
-    def _head(self, scope: Scope, url: str, headers: Headers, sent: dict[bytes, bytes]) -> RequestHead:
-        return RequestHead(
-            method=scope["method"],
-            url=url,
-            headers=headers,
-            http_version=_http_version(scope),
-            client_host=_client_host(scope),
-            body=None if _may_have_body(scope, sent) else b"",
-        )
-
     def received(self, message: Message) -> None:
         kind = message["type"]
         if kind == "http.request":
@@ -300,17 +291,6 @@ class _ServingHTTP(_Serving):
 
 
 class _ServingWebsocket(_Serving):
-    def _head(self, scope: Scope, url: str, headers: Headers, sent: dict[bytes, bytes]) -> RequestHead:
-        return RequestHead(
-            method="GET",
-            url=url,
-            headers=headers,
-            http_version=_http_version(scope),
-            client_host=_client_host(scope),
-            body=b"",
-            websocket=True,
-        )
-
     def received(self, message: Message) -> None:
         kind = message["type"]
         if kind == "websocket.receive":
@@ -356,7 +336,7 @@ class _ServingWebsocket(_Serving):
         self.exchange.message(now, WebsocketMessage(asker, BINARY if text is None else TEXT, data))
 
 
-_KINDS = {"http": _ServingHTTP, "websocket": _ServingWebsocket}
+_KINDS: dict[str, type[_Serving]] = {"http": _ServingHTTP, "websocket": _ServingWebsocket}
 
 
 class _SentHeaders(Getter[dict[bytes, bytes]]):
@@ -384,19 +364,10 @@ def _headers(holder: MutableMapping[str, Any]) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _http_version(scope: Scope) -> str | None:
-    return "HTTP/" + scope["http_version"] if scope.get("http_version") else None
-
-
-def _client_host(scope: Scope) -> str | None:
-    client = scope.get("client")
-    return client[0] if client else None
-
-
 def _url(scope: Scope, sent_host: bytes | None) -> str:
-    """The URL that was asked for: the path as it was sent, where the server tells it.
+    """The URL that was asked for: the path as it was sent, where the server reports it.
 
-    A target that is no path (RFC 9112, section 3.2) is a whole URL, or stands behind a slash, so that it is not taken
+    A target that is no path (RFC 9112, section 3.2) is a whole URL, or comes behind a slash, so that it is not taken
     for a part of the host; ``*`` is the URL without a path (section 3.3).
     """
     raw_path = scope.get("raw_path")
@@ -414,7 +385,7 @@ def _url(scope: Scope, sent_host: bytes | None) -> str:
 
 
 def _route(scope: Scope, mounted_at: str) -> str | None:
-    """The template of the path, where Starlette, a framework upon it, or Litestar tells it; below mounts, too."""
+    """The template of the path, where Starlette, a framework upon it, or Litestar reports it; below mounts, too."""
     route = scope.get("route")
     context = scope.get("fastapi")
     included = context.get("effective_route_context") if isinstance(context, dict) else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from otel_wirecap.instrumentation.asgi import SCOPE_KEY, WireCaptureMiddleware, flush_before_exit, record
-from otel_wirecap.instrumentation.patching import Hook
-from otel_wirecap.instrumentation.runtime import active, serving_traceparent
+from otel_wirecap.instrumentation.flow_context import serving_traceparent
+from otel_wirecap.instrumentation.patching import Hook, Wrapper
+from otel_wirecap.instrumentation.runtime import active
 
 
 def outermost(app: Any) -> WireCaptureMiddleware:
@@ -31,10 +32,14 @@ async def _shutdown(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], ke
         await flush_before_exit()
 
 
-def _wrap_hypercorn(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-    """Hypercorn's ``ASGIWrapper.__init__``."""
-    wrapped(*arguments, **keywords)
-    instance.app = outermost(instance.app)
+def _wrap_attribute(name: str) -> Wrapper:
+    """The wrapper of a method that sets an attribute of that name to the application."""
+
+    def wrapper(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        wrapped(*arguments, **keywords)
+        setattr(instance, name, outermost(getattr(instance, name)))
+
+    return wrapper
 
 
 def _wrap_granian(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -42,12 +47,6 @@ def _wrap_granian(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keyw
     if "callback" in keywords:
         return wrapped(*arguments, **{**keywords, "callback": outermost(keywords["callback"])})
     return wrapped(outermost(arguments[0]), *arguments[1:], **keywords)
-
-
-def _wrap_gunicorn(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-    """Gunicorn's ``ASGIWorker.load_wsgi``; its uvicorn worker is uvicorn."""
-    wrapped(*arguments, **keywords)
-    instance.asgi = outermost(instance.asgi)
 
 
 def _call(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -83,9 +82,9 @@ def _get_parent(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywor
 HOOKS = (
     Hook("uvicorn.config", "Config", "load", _load),
     Hook("uvicorn.server", "Server", "shutdown", _shutdown),
-    Hook("hypercorn.app_wrappers", "ASGIWrapper", "__init__", _wrap_hypercorn),
+    Hook("hypercorn.app_wrappers", "ASGIWrapper", "__init__", _wrap_attribute("app")),
     Hook("granian.asgi", "", "_callback_wrapper", _wrap_granian),
-    Hook("gunicorn.workers.gasgi", "ASGIWorker", "load_wsgi", _wrap_gunicorn),
+    Hook("gunicorn.workers.gasgi", "ASGIWorker", "load_wsgi", _wrap_attribute("asgi")),  # its uvicorn worker is uvicorn
     Hook("starlette.applications", "Starlette", "__call__", _call),  # FastAPI's applications call it
     Hook("fastapi.telemetry._asgi", "_HeadersGetter", "get", _get_parent),
     Hook("litestar.app", "Litestar", "__call__", _call),

@@ -1,4 +1,4 @@
-"""What the client hooks share: an attempt is recorded once, and who follows a redirect stays in its flow."""
+"""What a context is sending: an attempt is recorded once, and who follows a redirect stays in its flow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextvars
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_wirecap.instrumentation.runtime import current_flow
+from otel_wirecap.instrumentation.flow_context import current_flow
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Exchange, Flow
@@ -19,33 +19,37 @@ class Sending:
     context for good, hence ``over``: what they send later is their own.
     """
 
-    __slots__ = ("over", "request")
+    __slots__ = ("over", "request_id")
 
-    def __init__(self, request: object) -> None:
-        self.request = request
+    def __init__(self, request_id: int) -> None:
+        self.request_id = request_id
         self.over = False
 
 
 _sending: contextvars.ContextVar[Sending | None] = contextvars.ContextVar("otel_wirecap_sending", default=None)
 
 
-def current_request() -> object:
-    """The client's request object that is being recorded in this context; None where none is."""
+def current_request_id() -> int | None:
+    """The ``id()`` of the client's request object that is being recorded in this context; None where none is."""
     sending = _sending.get()
-    return None if sending is None or sending.over else sending.request
+    return None if sending is None or sending.over else sending.request_id
 
 
-def enter(request: object) -> tuple[Sending, contextvars.Token[Sending | None]]:
-    """From now on ``request`` is being recorded in this context."""
-    sending = Sending(request)
+def enter(request_id: int) -> tuple[Sending, contextvars.Token[Sending | None]]:
+    """Marks the request object with that ``id()`` as the one that is recorded in this context from now on."""
+    sending = Sending(request_id)
     return sending, _sending.set(sending)
 
 
-def leave(entered: tuple[Sending, contextvars.Token[Sending | None]]) -> None:
-    """The request is sent."""
+def leave(entered: tuple[Sending, contextvars.Token[Sending | None]]) -> bool:
+    """Ends what ``enter`` began; returns whether this is the context in which that was called."""
     sending, token = entered
     sending.over = True
-    _sending.reset(token)
+    try:
+        _sending.reset(token)
+    except ValueError:  # the garbage collector closes a coroutine in another context: there is nothing to reset there
+        return False
+    return True
 
 
 class _Redirect(NamedTuple):

@@ -35,7 +35,7 @@ def stay_first(launcher: ModuleType) -> None:
             os.environ["PYTHONPATH"] = os.pathsep.join([ours, *paths])
         execute(path, *arguments)
 
-    launcher.execl = execute_behind_us  # type: ignore[attr-defined]  # a patch, said as one
+    launcher.execl = execute_behind_us  # type: ignore[attr-defined]  # a patch on purpose
 
 
 _launcher = sys.modules.get("opentelemetry.instrumentation.auto_instrumentation")

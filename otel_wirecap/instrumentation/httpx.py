@@ -3,6 +3,8 @@
 It wraps ``_send_single_request`` of both client classes: the one place that every hop passes, whatever transport,
 redirect, authentication flow or retry is around it, and under which the response's stream can be replaced without the
 response noticing. The modules are never imported by us.
+
+Invariant: a tee is an instance of exactly the stream kinds that the inner stream is: the clients decide by these.
 """
 
 from __future__ import annotations
@@ -12,112 +14,88 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from opentelemetry import context as otel_context
-from opentelemetry import trace
-
 from otel_wirecap.capture.events import RequestHead, ResponseHead
-from otel_wirecap.instrumentation.attempts import current_request, enter, followed, leave, redirected
-from otel_wirecap.instrumentation.httpx_streams import Tees, tees_for
+from otel_wirecap.instrumentation.attempts import redirected
+from otel_wirecap.instrumentation.client_hook import ClientAttempt, wrap_async_send, wrap_send
+from otel_wirecap.instrumentation.guard import now_ns
 from otel_wirecap.instrumentation.patching import Hook, HookWrapper
-from otel_wirecap.instrumentation.runtime import Runtime, active, guarded, now_ns, outcome_of
+from otel_wirecap.instrumentation.tees import AsyncRequestTee, AsyncResponseTee, SyncRequestTee, SyncResponseTee
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Headers
 
+MODULES = ("httpx", "httpx2")
 SEND = "_send_single_request"
 
 
-class _Sending:
-    """One request on its way, from the hook's side."""
+class _HTTPXAttempt(ClientAttempt):
+    __slots__ = ("_headers", "_headers_before", "_request", "_sent_headers", "_stream")
 
-    __slots__ = (
-        "_attached",
-        "_entered",
-        "_headers",
-        "_replaced",
-        "_request",
-        "_sent_headers",
-        "_stream",
-        "exchange",
-        "span",
-        "tees",
-    )
-
-    def __init__(self, runtime: Runtime, tees: Tees, request: Any, url: str) -> None:
-        self.tees = tees
+    def describe(self, _client: Any, request: Any, url: str) -> tuple[RequestHead, tuple[str, int]]:
         self._request = request
-        self._headers = request.headers.raw
-        self._stream: Any = None
-        self._attached: Any = None
-        self._entered: Any = None
-        self._sent_headers: Any = None
-        self._replaced: dict[str, str | None] = {}
-        flow, redirect_of = followed(url)
-        head = RequestHead(
-            method=request.method,
-            url=url,
-            headers=self._headers,
-            body=getattr(request, "_content", None),
-            redirect_of=redirect_of,
-        )
+        self._headers = headers = request.headers.raw
+        self._headers_before: dict[str, str | None] = {}
+        self._stream: tuple[Any, Any] | None = None
         asked = request.url
         port = asked.port or (443 if asked.scheme == "https" else 80)
-        self.exchange, self.span = runtime.begin_backend(head, (asked.host, port), flow, self._inject)
+        return RequestHead(request.method, url, headers, body=getattr(request, "_content", None)), (asked.host, port)
 
-    def _inject(self, carrier: dict[str, str]) -> Headers:
-        headers = self._request.headers
-        for name, value in carrier.items():
-            self._replaced[name] = headers.get(name)
-            headers[name] = value
-        self._headers = headers.raw
+    @classmethod
+    def url_of(cls, _client: Any, request: Any) -> str:
+        """The URL as it goes out: a path in the extension ``target`` is sent in the place of the URL's own.
+
+        Source: https://www.python-httpx.org/advanced/extensions/#target
+        """
+        url, target = request.url, request.extensions.get("target")
+        if isinstance(target, bytes):
+            target = target.decode("latin-1")
+        if not target or not target.startswith("/"):
+            return str(url)
+        return f"{url.scheme}://{url.netloc.decode('ascii')}{target}"
+
+    def set_headers(self, headers: dict[str, str]) -> Headers:
+        request_headers = self._request.headers
+        for name, value in headers.items():
+            self._headers_before[name] = request_headers.get(name)
+            request_headers[name] = value
+        self._headers = request_headers.raw
         return cast("Headers", self._headers)
 
-    def begun(self) -> None:
-        """The request is about to be sent."""
+    def prepare(self) -> None:
         request = self._request
         if getattr(request, "_content", None) is None:
-            tee = self.tees.request(request.stream, self.exchange)
-            if tee is not None:
-                self._stream, request.stream = (request.stream, tee), tee
-        self._entered = enter(request)
-        if self.span.has_ids:
-            self._attached = otel_context.attach(trace.set_span_in_context(self.span.inner))
+            stream = request.stream
+            tee_class = _tee_class(stream.__class__, SyncRequestTee, AsyncRequestTee)
+            if tee_class is not None:
+                request.stream = tee = tee_class(stream, self.exchange)
+                self._stream = stream, tee
 
-    def sent(self) -> None:
-        """The call is over, one way or the other: what was changed for it is put back."""
-        headers = self._request.headers
-        self._sent_headers = headers.raw
-        for name, value in self._replaced.items():  # a redirect, and who sends it again, copy the request's headers
+    def restore(self) -> None:
+        request = self._request
+        headers = request.headers
+        self._sent_headers: Headers = headers.raw
+        for name, value in self._headers_before.items():  # a redirect, and who sends it again, copy the headers
             if value is None:
                 headers.pop(name, None)
             else:
                 headers[name] = value
-        if self._attached is not None:
-            otel_context.detach(self._attached)
-        if self._entered is not None:
-            leave(self._entered)
-        if self._stream is not None and self._request.stream is self._stream[1]:
-            self._request.stream = self._stream[0]
+        stream = self._stream
+        if stream is not None and request.stream is stream[1]:
+            request.stream = stream[0]
 
-    def failed(self, error: BaseException) -> None:
-        """The request got no response."""
-        self.exchange.end(now_ns(), *outcome_of(error))
-
-    def answered(self, response: Any, *, is_async: bool) -> None:
-        """The response's head is there; its body is recorded as it is read."""
+    def answered(self, response: Any) -> None:
         exchange, now = self.exchange, now_ns()
-        extensions = response.extensions
+        extensions, headers = response.extensions, self._sent_headers
         version = extensions.get("http_version")
         reason = extensions.get("reason_phrase")
-        headers_now = self._sent_headers
         exchange.response(
             now,
             ResponseHead(
-                status_code=response.status_code,
-                reason=reason.decode("latin-1") if isinstance(reason, bytes) else response.reason_phrase,
-                headers=response.headers.raw,
-                http_version=version.decode("latin-1") if isinstance(version, bytes) else None,
-                request_headers=headers_now if headers_now != self._headers else None,
+                response.status_code,
+                reason.decode("latin-1") if isinstance(reason, bytes) else response.reason_phrase,
+                response.headers.raw,
+                version.decode("latin-1") if isinstance(version, bytes) else None,
+                headers if headers != self._headers else None,
             ),
         )
         if response.has_redirect_location:
@@ -130,75 +108,28 @@ class _Sending:
             exchange.chunk(now, raw if isinstance(raw, bytes) else response._content)  # noqa: SLF001
             exchange.end(now, "complete")
             return
-        tee = self.tees.async_response if is_async else self.tees.sync_response
-        bound._stream = tee(inner, exchange)  # noqa: SLF001
+        tee_class = _tee_class(inner.__class__, SyncResponseTee, AsyncResponseTee)
+        bound._stream = tee_class(inner, exchange)  # noqa: SLF001
 
 
-def _begin(instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> _Sending | None:
-    runtime = active()
-    if runtime is None:
-        return None
-    try:
-        request = arguments[0] if arguments else keywords["request"]
-        if current_request() is request:
-            return None
-        url = _sent_url(request)
-        if not runtime.wants("backend", url):
-            return None
-        sending = _Sending(runtime, _tees_of(instance.__class__), request, url)
-    except Exception as error:  # noqa: BLE001  # the host is never harmed
-        runtime.failed(None, error)
-        return None
-    guarded(sending.exchange, sending.begun)
-    return sending
+@functools.lru_cache(maxsize=64)
+def _tee_class(stream: type, sync_tee: type, async_tee: type) -> Any:
+    """The class of the tees on streams of a class; None where that is no stream of httpx or httpx2."""
+    kinds: list[type] = []
+    tees: list[type] = []
+    for kind in stream.__mro__:
+        tee = {"SyncByteStream": sync_tee, "AsyncByteStream": async_tee}.get(kind.__name__)
+        if tee is not None and kind.__module__.partition(".")[0] in MODULES:
+            kinds.append(kind)
+            tees.append(tee)
+    return type(stream.__name__, (*tees, *kinds), {}) if kinds else None
 
 
-def _sent_url(request: Any) -> str:
-    """The URL as it goes out: a path in the extension ``target`` is sent in the place of the URL's own.
-
-    Source: https://www.python-httpx.org/advanced/extensions/#target
-    """
-    url, target = request.url, request.extensions.get("target")
-    if isinstance(target, bytes):
-        target = target.decode("latin-1")
-    if not target or not target.startswith("/"):
-        return str(url)
-    return f"{url.scheme}://{url.netloc.decode('ascii')}{target}"
-
-
-def _send(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    sending = _begin(instance, arguments, keywords)
-    if sending is None:
-        return wrapped(*arguments, **keywords)
-    try:
-        response = wrapped(*arguments, **keywords)
-    except BaseException as error:
-        guarded(sending.exchange, sending.failed, error)
-        raise
-    finally:
-        guarded(sending.exchange, sending.sent)
-    guarded(sending.exchange, sending.answered, response, is_async=False)
-    return response
-
-
-async def _send_async(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    sending = _begin(instance, arguments, keywords)
-    if sending is None:
-        return await wrapped(*arguments, **keywords)
-    try:
-        response = await wrapped(*arguments, **keywords)
-    except BaseException as error:
-        guarded(sending.exchange, sending.failed, error)
-        raise
-    finally:
-        guarded(sending.exchange, sending.sent)
-    guarded(sending.exchange, sending.answered, response, is_async=True)
-    return response
-
+_send, _send_async = wrap_send(_HTTPXAttempt), wrap_async_send(_HTTPXAttempt)
 
 HOOKS = tuple(
     Hook(module, owner, SEND, wrapper)
-    for module in ("httpx", "httpx2")
+    for module in MODULES
     for owner, wrapper in (("Client", _send), ("AsyncClient", _send_async))
 )
 
@@ -213,11 +144,6 @@ def instrument_client(client: Any) -> None:
     wrapper = _send_async if isinstance(client, module.AsyncClient) else _send
     if SEND not in vars(client):
         setattr(client, SEND, HookWrapper(getattr(client, SEND), wrapper))
-
-
-@functools.lru_cache(maxsize=64)
-def _tees_of(client: type) -> Tees:
-    return tees_for(_module_of(client))
 
 
 def _module_of(client: type) -> ModuleType:

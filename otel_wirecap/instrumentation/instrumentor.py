@@ -26,8 +26,8 @@ _hooks = LazyHooks((*httpx.HOOKS, *aiohttp.HOOKS, *websockets.HOOKS, *asgi_hooks
 class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base class is not typed
     """OpenTelemetry's way to start a capture: settings as keyword arguments of ``instrument()``.
 
-    ``tracer_provider`` is whose spans the capture's spans are, ``meter_provider`` who is told the capture's counters,
-    ``logger_provider`` whose log records payloads become where that is asked for; default: the global ones.
+    ``tracer_provider`` makes the capture's spans, ``meter_provider`` gets its counters, ``logger_provider`` makes log
+    records of payloads where that is asked for; default: the global ones.
     """
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -44,8 +44,7 @@ class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the ba
             runtime = active()
             if runtime is not None and _hooks.installed:
                 if options:
-                    told = "capture runs already, into %s; it keeps its settings"
-                    warn(told, runtime.capture_file)
+                    warn("capture runs already, into %s; it keeps its settings", runtime.capture_file)
                 return
             # What is so, not what was asked for: capture may have stayed off for want of a file.
             self._is_instrumented_by_opentelemetry = False
@@ -104,11 +103,11 @@ def start_where_passed_over() -> None:
     AutoInstrumentor().instrument(skip_dep_check=True)
     runtime = active()
     if runtime is not None and not is_switched_off():
-        told = (
+        message = (
             "OpenTelemetry's set-up gave up (see above), and sends nothing; the capture runs, into %s; "
-            "otel-wirecap doctor tells what is missing"
+            "otel-wirecap doctor says what is missing"
         )
-        warn(told, runtime.capture_file)
+        warn(message, runtime.capture_file)
 
 
 def instrument(**settings: Any) -> None:
@@ -116,11 +115,11 @@ def instrument(**settings: Any) -> None:
 
     Call it before clients or applications are used; those made before are captured too. Without a capture file
     (argument, ``WIRE_CAPTURE_FILE`` or configuration file) capture is off and nothing is hooked. This, and a capture
-    file that cannot be opened, are told in the log, and the application runs on.
+    file that cannot be opened, are logged, and the application runs on.
 
     Args:
         settings: any setting by name, such as ``capture_file="wire_capture.log"``; ``config``: a YAML file;
-            ``tracer_provider``: whose spans the capture's spans are; ``meter_provider``: who is told its counters.
+            ``tracer_provider``: makes the capture's spans; ``meter_provider``: gets its counters.
 
     Raises:
         ConfigurationError: a setting is unknown or has a value that cannot be used.
@@ -147,8 +146,8 @@ def start(settings: dict[str, Any]) -> None:
         if config.capture_file is None:
             warn("capture is off: neither capture_file nor WIRE_CAPTURE_FILE is set")
             return
-        for told in unknown_variables():
-            warn("%s", told)
+        for message in unknown_variables():
+            warn("%s", message)
         try:
             set_active(Runtime(config, **providers))
         except CaptureFileError as error:

@@ -21,7 +21,7 @@ Wrapper = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
 class HookWrapper(wrapt.FunctionWrapper[Any, Any]):
-    """A wrapper of ours: told from others' by its class."""
+    """A wrapper of ours, which is known by its class."""
 
 
 def patch(owner: Any, name: str, wrapper: Wrapper) -> None:

@@ -9,69 +9,70 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.capture.events import BINARY, TEXT, RequestHead, ResponseHead, WebsocketClose, WebsocketMessage
-from otel_wirecap.instrumentation.attempts import followed, redirected
-from otel_wirecap.instrumentation.patching import Hook
-from otel_wirecap.instrumentation.runtime import (
+from otel_wirecap.instrumentation.attempts import redirected
+from otel_wirecap.instrumentation.client_hook import ClientAttempt
+from otel_wirecap.instrumentation.guard import (
     NO_CLOSE_FRAME,
     ORDINARY_CLOSES,
-    Runtime,
-    active,
     guarded,
     now_ns,
     outcome_of,
     outcome_of_close,
 )
+from otel_wirecap.instrumentation.patching import Hook, Wrapper
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Headers
 
-ATTRIBUTE = "_otel_wirecap_connection"
+ATTRIBUTE = "_otel_wirecap_websocket"
 CONTINUATION = 0
 
 
-class _Connection:
-    """One websocket, from the hook's side; lives as long as its protocol object."""
+class _Websocket(ClientAttempt):
+    """Lives as long as its protocol object, which keeps it; so it keeps neither that nor the request."""
 
-    __slots__ = ("_begun", "_request_headers", "exchange")
+    __slots__ = ("_begun", "_request_headers")
 
-    def __init__(self, runtime: Runtime, protocol: Any, url: str, request: Any) -> None:
-        flow, redirect_of = followed(url)
-        head = RequestHead(
-            method="GET",
-            url=url,
-            headers=_encoded(request.headers),
-            http_version="HTTP/1.1",
-            body=b"",
-            redirect_of=redirect_of,
-            websocket=True,
-        )
+    def describe(self, protocol: Any, request: Any, url: str) -> tuple[RequestHead, tuple[str, int]]:
         # Of a message that is not whole yet, opcode and parts so far: by us, by the other side.
         self._begun: dict[bool, tuple[int, int]] = {}
         self._request_headers = request.headers
-        server = (protocol.uri.host, protocol.uri.port)
-        self.exchange = runtime.begin_backend(head, server, flow, self._inject).exchange
+        headers = _encoded(request.headers)
+        head = RequestHead("GET", url, headers, http_version="HTTP/1.1", body=b"", websocket=True)
+        return head, (protocol.uri.host, protocol.uri.port)
 
-    def _inject(self, carrier: dict[str, str]) -> Headers:
-        headers = self._request_headers
-        for name, value in carrier.items():
-            if name in headers:
-                del headers[name]
-            headers[name] = value
-        return _encoded(headers)
+    @classmethod
+    def url_of(cls, protocol: Any, request: Any) -> str:
+        return _url(protocol.uri, request.path)
+
+    def set_headers(self, headers: dict[str, str]) -> Headers:
+        request_headers = self._request_headers
+        for name, value in headers.items():
+            if name in request_headers:
+                del request_headers[name]
+            request_headers[name] = value
+        return _encoded(request_headers)
 
     def answered(self, response: Any) -> None:
-        """The handshake is answered."""
         headers = _encoded(response.headers)
         self.exchange.response(now_ns(), ResponseHead(response.status_code, response.reason_phrase, headers))
         if response.body:
             self.exchange.chunk(now_ns(), bytes(response.body))
         setattr(response, ATTRIBUTE, self.exchange)  # for ``connect``, which may follow it in another context than this
 
-    def frame(self, frame: Any, *, asker: bool) -> None:
-        """A frame passes."""
+    def received(self, frame: Any) -> None:
+        """Records a frame of the other side."""
+        self._record(frame, asker=False)
+
+    def sent(self, frame: Any) -> None:
+        """Records a frame of ours."""
+        self._record(frame, asker=True)
+
+    def _record(self, frame: Any, *, asker: bool) -> None:
         opcode = int(frame.opcode)
         if opcode not in (TEXT, BINARY, CONTINUATION):
             return
@@ -112,46 +113,31 @@ def _encoded(headers: Any) -> list[tuple[bytes, bytes]]:
 
 
 def _send_request(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    runtime = active()
-    if runtime is not None:
-        try:
-            request = arguments[0] if arguments else keywords["request"]
-            url = _url(instance.uri, request.path)
-            if runtime.wants("backend", url):
-                setattr(instance, ATTRIBUTE, _Connection(runtime, instance, url, request))
-        except Exception as error:  # noqa: BLE001  # the host is never harmed
-            runtime.failed(None, error)
+    websocket = _Websocket.begin(instance, arguments, keywords)
+    if websocket is not None:
+        guarded(websocket.exchange, setattr, instance, ATTRIBUTE, websocket)
     return wrapped(*arguments, **keywords)
 
 
-def _process_response(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    connection = getattr(instance, ATTRIBUTE, None)
-    if connection is not None:
-        guarded(connection.exchange, connection.answered, arguments[0] if arguments else keywords["response"])
-    return wrapped(*arguments, **keywords)
+def _recorded(record: Callable[[_Websocket, Any], None], keyword: str) -> Wrapper:
+    """The wrapper of a method whose only argument, named ``keyword``, is recorded before the call."""
 
+    def wrapper(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        websocket = getattr(instance, ATTRIBUTE, None)
+        if websocket is not None:
+            guarded(websocket.exchange, record, websocket, arguments[0] if arguments else keywords[keyword])
+        return wrapped(*arguments, **keywords)
 
-def _receive_frame(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    connection = getattr(instance, ATTRIBUTE, None)
-    if connection is not None:
-        guarded(connection.exchange, connection.frame, arguments[0] if arguments else keywords["frame"], asker=False)
-    return wrapped(*arguments, **keywords)
-
-
-def _send_frame(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    connection = getattr(instance, ATTRIBUTE, None)
-    if connection is not None:
-        guarded(connection.exchange, connection.frame, arguments[0] if arguments else keywords["frame"], asker=True)
-    return wrapped(*arguments, **keywords)
+    return wrapper
 
 
 def _receive_eof(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     try:
         return wrapped(*arguments, **keywords)
     finally:
-        connection = getattr(instance, ATTRIBUTE, None)
-        if connection is not None:
-            guarded(connection.exchange, connection.closed, instance)
+        websocket = getattr(instance, ATTRIBUTE, None)
+        if websocket is not None:
+            guarded(websocket.exchange, websocket.closed, instance)
 
 
 def _process_redirect(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -174,8 +160,8 @@ HOOKS = (
         for kind, owner in (("asyncio", "connect"), ("sync", "reconnect"), ("trio", "connect"))
     ),
     Hook("websockets.client", "ClientProtocol", "send_request", _send_request),
-    Hook("websockets.client", "ClientProtocol", "process_response", _process_response),
-    Hook("websockets.protocol", "Protocol", "recv_frame", _receive_frame),
-    Hook("websockets.protocol", "Protocol", "send_frame", _send_frame),
+    Hook("websockets.client", "ClientProtocol", "process_response", _recorded(_Websocket.answered, "response")),
+    Hook("websockets.protocol", "Protocol", "recv_frame", _recorded(_Websocket.received, "frame")),
+    Hook("websockets.protocol", "Protocol", "send_frame", _recorded(_Websocket.sent, "frame")),
     Hook("websockets.protocol", "Protocol", "receive_eof", _receive_eof),
 )

@@ -22,6 +22,7 @@ from otel_wirecap.capture.credentials import KeyNames
 from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.recorder import Recorder
 from otel_wirecap.capture.redaction.gate import Gate, Pattern, Rules
+from otel_wirecap.client_libraries import CLIENT_LIBRARIES
 from otel_wirecap.environment import environment
 from otel_wirecap.storage.known_secrets import KnownSecrets
 from otel_wirecap.version import __version__
@@ -36,16 +37,15 @@ MAX_HELD_BYTES = 1 << 20
 """Of one stream, in which a secret may begin. What is held counts as waiting, and must not fill the queue."""
 MAX_UNREDACTED_BYTES = 1 << 19
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-TOLD_VERSIONS = (
+_PACKAGES = (
     "opentelemetry-api",
-    "httpx",
-    "httpx2",
-    "aiohttp",
+    *(library.name for library in CLIENT_LIBRARIES),
     "starlette",
     "fastapi",
     "uvicorn",
     "litellm",
 )
+"""Whose versions are in ``system_start``."""
 
 
 class ProcessRecording:
@@ -158,7 +158,7 @@ def _versions() -> dict[str, str]:
     A server that gives up root for another user may no longer read the packages, nor import the modules needed for it.
     """
     versions = {"otel-wirecap": __version__, "python": platform.python_version()}
-    for name in TOLD_VERSIONS:
+    for name in _PACKAGES:
         # A broken or unreadable distribution raises whatever its reading meets; it is merely not told.
         with contextlib.suppress(Exception):
             versions[name] = metadata.version(name)

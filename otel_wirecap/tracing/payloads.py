@@ -2,9 +2,9 @@
 
 Invariants:
 
-- What is told is the record as it stands in the capture, or its beginning, with the file and the number under which the
+- What is sent is the record as it stands in the capture, or its beginning, with the file and the number under which the
   whole of it is found there.
-- It is made in the thread that takes what the writer tells, and handed on in another one (``Handover``). Nothing that
+- It is made in the thread that takes the writer's answers, and handed on in another one (``Handover``). Nothing that
   goes wrong reaches the capture.
 - A span never carries more than its limit of events takes: of a long stream the later chunks are left out and counted,
   so that the request before them and the end behind them stay.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from opentelemetry import trace
 from opentelemetry._logs import Logger, LoggerProvider, SeverityNumber, get_logger
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, SpanContext
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext
 
 from otel_wirecap.capture.formats.jsonl import JSONLines
 from otel_wirecap.capture.record import STREAM_CHUNKS, WEBSOCKET_MESSAGE
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from otel_wirecap.capture.record import Record
     from otel_wirecap.tracing.handover import Handover
-    from otel_wirecap.tracing.span import CaptureSpan
+    from otel_wirecap.tracing.span_identity import SpanIdentity
 
 MAX_RECORD_BYTES = 1 << 16
 MAX_SPAN_BYTES = 1 << 20
@@ -47,13 +47,19 @@ MIN_RECORD_BYTES = 1 << 13
 MAX_CHUNKS = 100
 """On one span, which keeps 128 events by default and loses the first ones over it."""
 
-_NOT_TOLD = "a payload is left out of telemetry: %s"
+_NOT_SENT = "a payload is left out of telemetry: %s"
 _PARTS = STREAM_CHUNKS | {WEBSOCKET_MESSAGE}
 
 
 @dataclasses.dataclass(slots=True)
-class OnSpan:
-    """What one span carries already."""
+class CarriedPayloads:
+    """The payloads that one span carries already.
+
+    Attributes:
+        chunks: of streams and of websockets.
+        bytes: of all of them.
+        left_out: chunks that found no room.
+    """
 
     chunks: int = 0
     bytes: int = 0
@@ -61,14 +67,14 @@ class OnSpan:
 
 
 class _Document(NamedTuple):
-    """A record as it is told, and how much that is on its way."""
+    """A record as it is sent, and its size on the way."""
 
     text: str
     bytes: int
 
 
 class Payloads:
-    """Tells records to collectors.
+    """Sends records to collectors.
 
     Args:
         wanted: ``events``, ``logs`` or ``both``.
@@ -96,28 +102,33 @@ class Payloads:
         self._format = JSONLines()
         self._handover = handover
 
-    def tell(self, span: CaptureSpan, record: Record) -> None:
-        """Tells a record that is in the capture by now; ``span`` is that of its exchange."""
-        try:
-            told: _Document | None = None
-            if self._logger is not None:
-                told = self._document(record, MAX_RECORD_BYTES)
-                self._emit(self._logger, _context_of(span), record, told)
-            if self._events and span.inner.is_recording():
-                self._add_event(span, record, told)
-        except Exception as error:  # noqa: BLE001  # the capture goes on
-            warn_once(_NOT_TOLD, type(error).__name__)
+    def send(self, span: SpanIdentity, carried: CarriedPayloads, record: Record) -> None:
+        """Sends a record that is in the capture by now.
 
-    def tell_system_record(self, record: Record) -> None:
-        """Tells a record about the capture itself, as a log record: no span is there that it could be an event of."""
+        Args:
+            span: that of the record's exchange.
+            carried: what the span carries already; what it gets is added.
+            record: as it stands in the capture.
+        """
+        try:
+            document: _Document | None = None
+            if self._logger is not None:
+                document = self._document(record, MAX_RECORD_BYTES)
+                self._emit(self._logger, _context_of(span), record, document)
+            if self._events and span.inner.is_recording():
+                self._add_event(span.inner, carried, record, document)
+        except Exception as error:  # noqa: BLE001  # the capture goes on
+            warn_once(_NOT_SENT, type(error).__name__)
+
+    def send_system_record(self, record: Record) -> None:
+        """Sends a record about the capture itself, as a log record: no span is there that it could be an event of."""
         if self._logger is not None:
             try:
                 self._emit(self._logger, Context(), record, self._document(record, MAX_RECORD_BYTES))
             except Exception as error:  # noqa: BLE001  # as above
-                warn_once(_NOT_TOLD, type(error).__name__)
+                warn_once(_NOT_SENT, type(error).__name__)
 
-    def _add_event(self, span: CaptureSpan, record: Record, told: _Document | None) -> None:
-        carried = span.carried
+    def _add_event(self, span: Span, carried: CarriedPayloads, record: Record, document: _Document | None) -> None:
         room = min(MAX_RECORD_BYTES, MAX_SPAN_BYTES - carried.bytes)
         if record.direction in _PARTS:
             if carried.chunks >= MAX_CHUNKS or room < MIN_RECORD_BYTES:
@@ -125,23 +136,23 @@ class Payloads:
                 return
             carried.chunks += 1
         room = max(room, MIN_RECORD_BYTES)
-        if told is None or told.bytes > room:
-            told = self._document(record, room)
-        carried.bytes += told.bytes
-        attributes = {names.EVENT_RECORD: told.text, **self._pointer(record)}
-        span.inner.add_event("wirecap." + record.direction, attributes, record.time_ns)
+        if document is None or document.bytes > room:
+            document = self._document(record, room)
+        carried.bytes += document.bytes
+        attributes = {names.EVENT_RECORD: document.text, **self._pointer(record)}
+        span.add_event("wirecap." + record.direction, attributes, record.time_ns)
 
-    def _emit(self, logger: Logger, context: Context, record: Record, told: _Document) -> None:
+    def _emit(self, logger: Logger, context: Context, record: Record, document: _Document) -> None:
         emit = functools.partial(
             logger.emit,
             timestamp=record.time_ns,
             context=context,
             severity_number=SeverityNumber.INFO,
             event_name="wirecap." + record.direction,
-            body=told.text,
+            body=document.text,
             attributes=self._pointer(record),
         )
-        self._handover.put(emit, told.bytes)
+        self._handover.put(emit, document.bytes)
 
     def _document(self, record: Record, most: int) -> _Document:
         data = self._format.encode(record)
@@ -159,7 +170,7 @@ class Payloads:
         }
 
 
-def _context_of(span: CaptureSpan) -> Context:
+def _context_of(span: SpanIdentity) -> Context:
     """A context that correlates with the exchange's span, also where that is the capture's own."""
     flags = span.inner.get_span_context().trace_flags
     context = SpanContext(int(span.trace_id, 16), int(span.span_id, 16), is_remote=False, trace_flags=flags)

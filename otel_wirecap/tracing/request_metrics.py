@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from otel_wirecap.capture.events import Leg
     from otel_wirecap.capture.facts import ExchangeFacts
-    from otel_wirecap.tracing.span import CaptureSpan
+    from otel_wirecap.tracing.span_identity import SpanIdentity
 
 HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 GEN_AI_SECONDS = tuple(0.01 * 2**power for power in range(14))
@@ -54,16 +54,16 @@ class RequestMetrics:
         )
 
     @property
-    def heard(self) -> bool:
-        """Whether there is somebody who hears: not as long as the application has set up no metrics."""
+    def is_set_up(self) -> bool:
+        """Whether the application has set up metrics."""
         instrument = self._operation
-        # The global provider's stand-in tells it in no other way; should it have no such member, all is recorded.
+        # The global provider's stand-in shows it in no other way; should it have no such member, all is recorded.
         return getattr(instrument, "_real_instrument", instrument) is not None and not isinstance(
             instrument, NoOpHistogram
         )
 
-    def record(self, span: CaptureSpan, seconds: float, facts: ExchangeFacts) -> None:
-        """Records one exchange that is over; ``span`` is its, for exemplars, and ``seconds`` how long it took."""
+    def record(self, span: SpanIdentity, seconds: float, facts: ExchangeFacts) -> None:
+        """Records one exchange that is over, which took so many seconds; exemplars get its span."""
         if facts.websocket or seconds <= 0:  # without a duration: its capture failed, and nobody saw its end
             return
         leg = span.leg
@@ -94,9 +94,9 @@ class RequestMetrics:
                     self._tokens.record(count, attributes | {names.GEN_AI_TOKEN_TYPE: kind}, context)
 
 
-def _http(leg: Leg, span: CaptureSpan, facts: ExchangeFacts) -> dict[str, AttributeValue]:
+def _http(leg: Leg, span: SpanIdentity, facts: ExchangeFacts) -> dict[str, AttributeValue]:
     failure = failure_of(leg, facts)
-    told: dict[str, AttributeValue | None] = {
+    attributes: dict[str, AttributeValue | None] = {
         names.HTTP_REQUEST_METHOD: span.method,
         names.HTTP_RESPONSE_STATUS_CODE: facts.status_code,
         names.NETWORK_PROTOCOL_VERSION: protocol_version(facts),
@@ -104,10 +104,10 @@ def _http(leg: Leg, span: CaptureSpan, facts: ExchangeFacts) -> dict[str, Attrib
         names.URL_SCHEME: url_scheme(facts),
     }
     if leg == "client":
-        told[names.HTTP_ROUTE] = span.route
+        attributes[names.HTTP_ROUTE] = span.route
     else:
-        told |= _server(facts)
-    return _known(told)
+        attributes |= _server(facts)
+    return _known(attributes)
 
 
 def _server(facts: ExchangeFacts) -> dict[str, AttributeValue | None]:

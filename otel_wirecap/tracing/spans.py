@@ -3,12 +3,11 @@
 Invariants:
 
 - A span is in here from its exchange's beginning until its end is answered: there are as many as exchanges are open.
-- Only spans that somebody hears of are in here: ending the API's own does nothing.
+- Only spans whose end is reported to somebody are in here: ending the API's own does nothing.
 - One book for the whole process: an exchange may outlast the capture that began it, and its end comes all the same.
-- An end comes of every exchange, also where the application drops it: a response's tee (``_Dropped`` of the httpx
-  streams), an attempt of aiohttp and a connection of websockets end theirs in a finaliser; a coroutine that serves or
-  sends a request ends its own when it is closed, which its finaliser does. Where the queue takes no end, the exchange
-  answers it itself.
+- Every exchange has an end, also one that the application drops: a response's tee (``instrumentation/tees.py``), an
+  attempt of aiohttp and a websocket end theirs in a finaliser; a coroutine that serves or sends a request ends its own
+  when it is closed, which its finaliser does. Where the queue takes no end, the exchange answers it itself.
 - A forked child begins with none: what is open is the parent's.
 """
 
@@ -49,7 +48,7 @@ class OpenSpans:
         """A record of the exchange is in the capture."""
         entry = self._spans.get(exchange_id)
         if entry is not None:
-            entry[0].tell(record)
+            entry[0].send(record)
 
     def clear(self) -> None:
         """Forgets all of them."""

@@ -56,6 +56,29 @@ def test_another_environment_without_the_package_is_told_and_how_to_install_it(t
 
 
 @pytest.mark.parametrize(
+    ("there", "state", "told"),
+    [
+        ({"httpx": "0.28.1"}, "ok", "on the way to backends: httpx 0.28.1"),
+        ({"httpx": "0.24.1"}, "fail", "httpx 0.24.1 is older than 0.25"),
+        ({"aiohttp": "3.11.0", "websockets": "13.1"}, "warn", "websockets 13.1 is older than 15.0"),
+        ({"websockets": "15.0"}, "fail", "none of httpx, httpx2, aiohttp is there"),
+    ],
+)
+def test_clients_that_are_too_old_to_be_captured_are_found(
+    there: dict[str, str], state: str, told: str, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "env", with_pip=False)
+    (packages,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    for name, version in {"uvicorn": "0.30.0", **there}.items():
+        folder = packages / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    found = doctor("--", tmp_path / "env" / "bin" / "python", "gateway.py")["hooks"]
+    assert found["state"] == state
+    assert told in found["told"]
+
+
+@pytest.mark.parametrize(
     ("words", "state", "told"),
     [
         (["no-such-command"], "fail", "is not found"),

@@ -26,6 +26,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
 from otel_wirecap.capture.events import (
     ErrorInfo,
@@ -46,7 +47,8 @@ from otel_wirecap.messages import without_secrets
 from otel_wirecap.reading.export import BUNDLE, KINDS, PARQUET
 from otel_wirecap.storage.recording import gate_of
 from otel_wirecap.storage.writer import CaptureWriter
-from otel_wirecap.tracing.payloads import OnSpan, Payloads
+from otel_wirecap.tracing.payloads import CarriedPayloads, Payloads
+from otel_wirecap.tracing.span_identity import SpanIdentity
 
 BEGAN_UNIX_NS, MS = 1_767_225_600_000_000_000, 1_000_000
 JSON, SSE, NDJSON = (
@@ -407,7 +409,7 @@ class Collected:
 
     def __init__(self, path: Path) -> None:
         self.facts: list[ExchangeFacts] = []
-        self._open: dict[str, Any] = {}
+        self._open: dict[str, tuple[SpanIdentity, CarriedPayloads]] = {}
         self._spans, self._logs = InMemorySpanExporter(), InMemoryLogRecordExporter()
         self._tracing, self._logging = TracerProvider(shutdown_on_exit=False), LoggerProvider(shutdown_on_exit=False)
         self._tracing.add_span_processor(SimpleSpanProcessor(self._spans))
@@ -422,14 +424,12 @@ class Collected:
         span = self._open.get(exchange_id)
         if span is None:
             inner = self._tracing.get_tracer("t").start_span("POST")
-            ids = inner.get_span_context()
-            span = self._open[exchange_id] = SimpleNamespace(
-                inner=inner, carried=OnSpan(), trace_id=f"{ids.trace_id:032x}", span_id=f"{ids.span_id:016x}"
-            )
-        self._payloads.tell(span, record)
+            identity = SpanIdentity(inner, INVALID_SPAN_CONTEXT, "backend", "POST")
+            span = self._open[exchange_id] = identity, CarriedPayloads()
+        self._payloads.send(*span, record)
 
     def told(self) -> dict[str, bytes]:
-        for span in self._open.values():
+        for span, _carried in self._open.values():
             span.inner.end()
         events = [event for span in self._spans.get_finished_spans() for event in span.events]
         carried = [dict(event.attributes or {}) for event in events]

@@ -30,6 +30,7 @@ from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.log import warn_once
 from otel_wirecap.tracing import handover
 from otel_wirecap.tracing.span import CaptureSpan
+from otel_wirecap.tracing.span_identity import SpanIdentity
 
 REQUESTS = 20
 
@@ -261,9 +262,8 @@ class TouchedMetrics:
 def test_a_finaliser_that_ends_a_span_touches_nothing_of_the_sdk() -> None:
     """It may run in a thread that holds a lock of the SDK's."""
     one, inner, metrics = handover.Handover(), Touched(), TouchedMetrics()
-    span = CaptureSpan(
-        inner, INVALID_SPAN_CONTEXT, handover=one, leg="backend", method="GET", metrics=metrics  # type: ignore[arg-type]
-    )  # fmt: skip
+    identity = SpanIdentity(inner, INVALID_SPAN_CONTEXT, "backend", "GET")
+    span = CaptureSpan(identity, 0, one, metrics=metrics)  # type: ignore[arg-type]
     inner.threads.clear()
     span.finish(1, ExchangeFacts(outcome="abandoned"))
     one.close()

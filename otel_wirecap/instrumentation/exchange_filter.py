@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from otel_wirecap.config import CaptureConfig
 
 
-class Choice:
-    """The choice that the settings make, and the pause.
+class ExchangeFilter:
+    """Which exchanges the settings capture, and the pause.
 
     Args:
         config: the settings.
-        excluded_urls: what is not captured besides: URLs in which one of these finds a match.
+        excluded_urls: URLs in which one of these finds a match are not captured either.
 
     Attributes:
         paused: whether no new flow is captured for the time being.
@@ -33,19 +33,16 @@ class Choice:
         self._include = [_pattern(glob) for glob in config.capture_include]
         self._exclude = [_pattern(glob) for glob in config.capture_exclude]
         self._excluded_urls = excluded_urls
-        self._asks_urls = bool(self._include or self._exclude or self._excluded_urls)
+        self._has_url_rules = bool(self._include or self._exclude or self._excluded_urls)
 
-    def leg(self, leg: Leg) -> bool:
-        """Whether exchanges of this leg are captured at all."""
-        return leg in self._legs
-
-    def url(self, url: str) -> bool:
-        """Whether exchanges with this URL are captured.
+    def takes(self, leg: Leg, url: str) -> bool:
+        """Whether exchanges of this leg with this URL are captured.
 
         A glob may stand for a path, a host, or both together, with or without port and scheme; case does not matter.
         """
-        if not self._asks_urls:
-            return True
+        return leg in self._legs and (not self._has_url_rules or self._takes_url(url))
+
+    def _takes_url(self, url: str) -> bool:
         if any(expression.search(url) for expression in self._excluded_urls):
             return False
         if not self._include and not self._exclude:

@@ -1,32 +1,29 @@
-"""Tees on the byte streams of httpx and httpx2: what passes is told to the exchange and handed on untouched.
+"""Tees on the bodies of a client library: what passes is recorded and handed on untouched.
 
 Invariants:
 
 - A tee yields the very objects of the inner stream, in its order, with its exceptions.
-- A tee is an instance of exactly the stream kinds that the inner stream is, and its iterator has the methods of an
-  async generator exactly where the inner one has them: the clients decide by these.
-- However a response stream is left (read to its end, closed, failed, cancelled, dropped), its exchange ends once.
+- A tee's iterator has the methods of an async generator exactly where the inner one has them: httpx2 closes only those.
+- However a response's body is left (read to its end, closed, failed, cancelled, dropped), its exchange ends once.
 
-httpx and httpx2 have classes of their own, so the tees are made for a module.
+Where a library looks at the class of a body, its hook makes a subclass of the tee and of that class.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from otel_wirecap.capture.exchange import Exchange
-from otel_wirecap.instrumentation.runtime import now_ns, outcome_of
+from otel_wirecap.instrumentation.guard import now_ns, outcome_of
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import ErrorInfo, Outcome
 
 
 class ResponseIterator:
-    """Iterates a response's chunks."""
+    """Iterates over a response's chunks."""
 
     __slots__ = ("_exchange", "_inner")
 
@@ -57,7 +54,7 @@ class ResponseIterator:
 
 
 class AsyncResponseIterator:
-    """Iterates a response's chunks, asynchronously."""
+    """Iterates over a response's chunks, asynchronously."""
 
     __slots__ = ("_exchange", "_inner")
 
@@ -82,7 +79,7 @@ class AsyncResponseIterator:
 
 
 class AsyncResponseGenerator(AsyncResponseIterator):
-    """As its base, over an async generator: the clients close only those."""
+    """As its base, over an async generator."""
 
     __slots__ = ()
     _inner: AsyncGenerator[bytes, None]
@@ -100,11 +97,26 @@ class AsyncResponseGenerator(AsyncResponseIterator):
         await self._inner.aclose()
 
 
-class _ResponseTee:
+class _Tee:
+    """In all other ways than those that it records, a tee is the inner body."""
+
+    _wirecap_inner: Any
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_wirecap_"):
+            raise AttributeError(name)
+        return getattr(self._wirecap_inner, name)
+
+
+class _ResponseTee(_Tee):
     """What both response tees share.
 
     A response and its stream are a ring that waits for the garbage collector; once closed, the exchange does not wait
     with them.
+
+    Args:
+        inner: the response's body, which can be iterated over once, and closed.
+        exchange: the one whose response it is.
     """
 
     def __init__(self, inner: Any, exchange: Exchange) -> None:
@@ -116,11 +128,6 @@ class _ResponseTee:
         if exchange is not None:
             exchange.end(now_ns(), outcome, error)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_wirecap_"):
-            raise AttributeError(name)
-        return getattr(self._wirecap_inner, name)
-
     def __del__(self) -> None:
         # Not yet: where the garbage collector takes it together with an async generator, the event loop brings both
         # back to life, to run the generator's end, which may well close the response.
@@ -131,7 +138,7 @@ class _ResponseTee:
 
 
 class _Dropped:
-    """Goes with a response's tee when that is gone for good."""
+    """Ends an exchange when its response's tee is gone for good."""
 
     __slots__ = ("_exchange",)
 
@@ -143,12 +150,15 @@ class _Dropped:
             self._exchange.end(now_ns(), "abandoned")
 
 
-class _SyncResponseTee(_ResponseTee):
+class SyncResponseTee(_ResponseTee):
+    """A tee on a response's body that is iterated over with ``for`` and closed with ``close()``."""
+
     def __iter__(self) -> Iterator[bytes]:
         inner, exchange = iter(self._wirecap_inner), self._wirecap_exchange
         return inner if exchange is None else ResponseIterator(inner, exchange)
 
     def close(self) -> None:
+        """As the inner body's."""
         try:
             self._wirecap_inner.close()
         except BaseException as error:
@@ -157,7 +167,9 @@ class _SyncResponseTee(_ResponseTee):
         self._wirecap_closed("closed")
 
 
-class _AsyncResponseTee(_ResponseTee):
+class AsyncResponseTee(_ResponseTee):
+    """A tee on a response's body that is iterated over with ``async for`` and closed with ``aclose()``."""
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         inner, exchange = self._wirecap_inner.__aiter__(), self._wirecap_exchange
         if exchange is None:
@@ -166,6 +178,7 @@ class _AsyncResponseTee(_ResponseTee):
         return kind(inner, exchange)
 
     async def aclose(self) -> None:
+        """As the inner body's."""
         try:
             await self._wirecap_inner.aclose()
         except BaseException as error:
@@ -174,18 +187,18 @@ class _AsyncResponseTee(_ResponseTee):
         self._wirecap_closed("closed")
 
 
-class _RequestTee:
-    """What the request tees share. A transport may read the body again from its beginning (to retry)."""
+class _RequestTee(_Tee):
+    """What both request tees share. A transport may read the body again from its beginning (to retry).
+
+    Args:
+        inner: the request's body, which can be iterated over.
+        exchange: the one whose request it is.
+    """
 
     def __init__(self, inner: Any, exchange: Exchange) -> None:
         self._wirecap_inner = inner
         self._wirecap_exchange = exchange
         self._wirecap_passes = 0
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_wirecap_"):
-            raise AttributeError(name)
-        return getattr(self._wirecap_inner, name)
 
     def _wirecap_begin(self) -> Exchange:
         self._wirecap_passes += 1
@@ -194,7 +207,9 @@ class _RequestTee:
         return self._wirecap_exchange
 
 
-class _SyncRequestTee(_RequestTee):
+class SyncRequestTee(_RequestTee):
+    """A tee on a request's body that is iterated over with ``for``."""
+
     def __iter__(self) -> Iterator[bytes]:
         exchange = self._wirecap_begin()
         for chunk in self._wirecap_inner:
@@ -203,10 +218,13 @@ class _SyncRequestTee(_RequestTee):
         exchange.request_end(now_ns())
 
     def close(self) -> None:
+        """As the inner body's."""
         self._wirecap_inner.close()
 
 
-class _AsyncRequestTee(_RequestTee):
+class AsyncRequestTee(_RequestTee):
+    """A tee on a request's body that is iterated over with ``async for``."""
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         exchange = self._wirecap_begin()
         async for chunk in self._wirecap_inner:
@@ -215,39 +233,5 @@ class _AsyncRequestTee(_RequestTee):
         exchange.request_end(now_ns())
 
     async def aclose(self) -> None:
+        """As the inner body's."""
         await self._wirecap_inner.aclose()
-
-
-class Tees(NamedTuple):
-    """The tee classes of one client module."""
-
-    module: ModuleType
-    sync_response: type[Any]
-    async_response: type[Any]
-    sync_request: type[Any]
-    async_request: type[Any]
-    both_request: type[Any]
-
-    def request(self, stream: Any, exchange: Exchange) -> Any | None:
-        """A tee on a request's body stream; None where it is no stream at all."""
-        is_sync = isinstance(stream, self.module.SyncByteStream)
-        is_async = isinstance(stream, self.module.AsyncByteStream)
-        if is_sync and is_async:
-            return self.both_request(stream, exchange)
-        if is_sync:
-            return self.sync_request(stream, exchange)
-        return self.async_request(stream, exchange) if is_async else None
-
-
-@functools.cache
-def tees_for(module: ModuleType) -> Tees:
-    """The tee classes for httpx or httpx2."""
-    sync, asynchronous = module.SyncByteStream, module.AsyncByteStream
-    return Tees(
-        module,
-        type("SyncResponseTee", (_SyncResponseTee, sync), {}),
-        type("AsyncResponseTee", (_AsyncResponseTee, asynchronous), {}),
-        type("SyncRequestTee", (_SyncRequestTee, sync), {}),
-        type("AsyncRequestTee", (_AsyncRequestTee, asynchronous), {}),
-        type("RequestTee", (_SyncRequestTee, _AsyncRequestTee, sync, asynchronous), {}),
-    )

@@ -1,0 +1,29 @@
+"""The client libraries whose requests to backends are captured: what there is to know of them without importing one."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class ClientLibrary(NamedTuple):
+    """A library, and what captures it.
+
+    Attributes:
+        name: of its distribution, and of its module.
+        since: the first version that is captured, major and minor.
+        hook: the module of ``otel_wirecap.instrumentation`` that hooks it.
+        protocol: what it asks backends by.
+    """
+
+    name: str
+    since: tuple[int, int]
+    hook: str
+    protocol: Literal["http", "websocket"] = "http"
+
+
+CLIENT_LIBRARIES = (
+    ClientLibrary("httpx", (0, 25), "httpx"),
+    ClientLibrary("httpx2", (2, 0), "httpx"),
+    ClientLibrary("aiohttp", (3, 9), "aiohttp"),
+    ClientLibrary("websockets", (15, 0), "websockets", "websocket"),
+)
