@@ -1,4 +1,4 @@
-"""A request as a curl command: what was masked becomes the shell variable that holds it."""
+"""A request as a curl command, with a shell variable in place of a masked key."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def curl_command(leg: Leg) -> str:
-    """The command that sends a leg's request again; without its body where the capture has none.
+    """Returns the command that resends a leg's request; without its body if the capture has none.
 
-    The key's place has ``$KEY_NAME``, in double quotes, so that the shell puts the key there.
+    The key is ``$KEY_NAME`` in double quotes, so that the shell inserts it.
     """
     name = leg.exchange.key_name or ""
     variable = f"${{{name if _VARIABLE.fullmatch(name) else 'API_KEY'}}}"
@@ -43,5 +43,5 @@ def curl_command(leg: Leg) -> str:
 
 
 def _quoted(pieces: list[str], variable: str) -> str:
-    """The pieces in single quotes, the variable between them in double ones."""
+    """Quotes the pieces with single quotes, and the variable between them with double quotes."""
     return f'"{variable}"'.join(shlex.quote(piece) if piece else "" for piece in pieces)
