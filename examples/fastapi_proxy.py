@@ -1,4 +1,4 @@
-"""A transparent LLM proxy with FastAPI; no word of capture in it.
+"""A transparent LLM proxy with FastAPI, without any capture code.
 
     WIRE_CAPTURE_FILE=wire_capture.log BACKEND_URL=https://api.openai.com \
         opentelemetry-instrument python examples/fastapi_proxy.py --port 4000

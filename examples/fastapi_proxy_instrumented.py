@@ -1,4 +1,4 @@
-"""A transparent LLM proxy with FastAPI that captures what passes.
+"""A transparent LLM proxy with FastAPI that captures its traffic.
 
 BACKEND_URL=https://api.openai.com python examples/fastapi_proxy_instrumented.py --port 4000
 """

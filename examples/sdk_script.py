@@ -1,6 +1,6 @@
-"""A plain openai SDK script; capture it without changing it.
+"""A plain script with the openai SDK; capture it unchanged.
 
-``OPENAI_BASE_URL`` and ``OPENAI_API_KEY`` are read by the SDK itself::
+The SDK itself reads ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY``::
 
     WIRE_CAPTURE_FILE=capture.jsonl otel-wirecap run -- python examples/sdk_script.py
 """

@@ -1,13 +1,13 @@
 """The errors that otel-wirecap raises.
 
     WireCaptureError
-    ├── ConfigurationError         a setting has a value that cannot be used
+    ├── ConfigurationError         a setting has an invalid value
     ├── CaptureFileError           a capture file cannot be opened, read or written
-    │   └── CaptureFormatError     a file is there, and is no capture that can be read
-    ├── FlowNotFoundError          a capture has no such flow, or several
-    └── QueryError                 a query over captures cannot be answered
+    │   └── CaptureFormatError     a file exists but is not a readable capture
+    ├── FlowNotFoundError          no flow, or more than one, matches an id
+    └── QueryError                 a query over captures failed
 
-Nothing of this ever reaches an instrumented application from a hook: hooks run under a guard.
+None of these ever reaches an instrumented application from a hook: hooks run under a guard.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ class WireCaptureError(Exception):
 
 
 class ConfigurationError(WireCaptureError):
-    """A setting has a value that cannot be used; the text names the setting, the value and what is right."""
+    """A setting has an invalid value; the message names the setting, the value and the expected values."""
 
 
 class CaptureFileError(WireCaptureError):
-    """A capture file cannot be opened, read or written; the text names the file and the reason."""
+    """A capture file cannot be opened, read or written; the message names the file and the reason."""
 
 
 class CaptureFormatError(CaptureFileError):
-    """A file is there, and is no capture that can be read; the text names the file and what it is."""
+    """A file exists but is not a readable capture; the message names the file and what it contains."""
 
 
 class FlowNotFoundError(WireCaptureError):
-    """No flow, or more than one, has an id that begins as asked; the text names what there is."""
+    """No flow, or more than one, has an id with the given beginning; the message lists the candidates."""
 
 
 class QueryError(WireCaptureError):
-    """A query over captures cannot be answered; the text says why, in the database's words."""
+    """A query over captures failed; the message is the database's own."""
 
 
 def place_of(error: BaseException) -> str:
-    """Where an error was raised, for a log: the function and the line, never the text, which may quote a payload."""
+    """Returns where an error was raised, for a log: function and line, never its text, which may quote a payload."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,4 +1,4 @@
-"""The command line: one module a command. Data goes to stdout, everything else to stderr.
+"""The command line: one module per command. Data goes to stdout, everything else to stderr.
 
 Exit codes: 0, 1 (problems found), 2 (usage), 130 (interrupted); ``run`` returns its command's code.
 """
@@ -53,7 +53,7 @@ _LIKE_SECRETS = re.compile(
 
 
 class CommandParser(argparse.ArgumentParser):
-    """The parser of one command: options may stand before, between and behind its arguments; errors quote no secret.
+    """The parser of one command: options may appear anywhere among its arguments; errors quote no secret.
 
     Python's own takes arguments in one run only, and gives an optional one that comes later to nobody. A command that
     hands what follows on to another one (``run -- COMMAND …``) keeps the order.
@@ -81,14 +81,14 @@ class CommandParser(argparse.ArgumentParser):
             self._is_within = False
 
     def error(self, message: str) -> NoReturn:
-        """As the base class, without secrets: it quotes what was given."""
+        """Reports an error as the base class does, but without secrets: it quotes arguments."""
         super().error(_safe_message(message, self._arguments, _LIKE_SECRETS))
 
 
 def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
-    """The parser with these commands; each sets ``func``.
+    """Builds the parser with these commands; each sets ``func``.
 
-    A command is imported only when it is wanted: those that read captures need nothing of what records them.
+    A command is imported only when needed: those that read captures do not load the recorder.
     """
     parser = CommandParser(
         prog="otel-wirecap",
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _safe_message(message: object, arguments: Sequence[str], secret: re.Pattern[str]) -> SafeMessage:
-    """A message without secrets, those included that were given to an option of such a name: they have no shape."""
+    """Masks secrets in a message, including values of options with a secret's name, which need no shape."""
     text, known = str(message), []
     for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         name, equals, value = word.partition("=")

@@ -1,4 +1,4 @@
-"""What all commands that read captures share: which captures, ``--json``, moments and durations as arguments."""
+"""Shared by all commands that read captures: file arguments, ``--json``, times and durations."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def add_reading_parser(
         name: the command's name.
         summary: half a line for the list of commands.
         description: what it does.
-        examples: command lines, one a line.
+        examples: command lines, one per line.
         subject: an argument before the captures: its name (``FLOW``) and its help.
-        indexed: whether it may use an index, and so has ``--no-index``.
-        in_json: whether it answers, and so has ``--json``.
+        indexed: whether it can use an index; adds ``--no-index``.
+        in_json: whether it prints results; adds ``--json``.
     """
     lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
     parser = subparsers.add_parser(
@@ -76,10 +76,10 @@ def add_reading_parser(
 
 
 def named(arguments: argparse.Namespace) -> list[str]:
-    """The captures that the command line names; without any, the one of the environment, or the default.
+    """Returns the captures named on the command line, else the one in the environment, else the default.
 
     Raises:
-        CaptureFileError: there is none, and a file stands where its flow, or whatever the command wants, should.
+        CaptureFileError: none is named, and the flow (or other subject) given is a file.
     """
     if arguments.files:
         return list(arguments.files)
@@ -103,7 +103,7 @@ def _is_file(name: str) -> bool:
 
 @contextlib.contextmanager
 def opened(arguments: argparse.Namespace) -> Iterator[Captures]:
-    """The captures that the command line names, with a bar on stderr while they are read.
+    """Opens the captures named on the command line, with a progress bar on stderr while they are read.
 
     Raises:
         CaptureFileError: one of them cannot be read.
@@ -122,7 +122,7 @@ def opened(arguments: argparse.Namespace) -> Iterator[Captures]:
 
 
 def write(text: str) -> None:
-    """Writes a line of data to stdout; what its encoding lacks is escaped, but for the mark of what was cut."""
+    """Writes a line of data to stdout; escapes what its encoding lacks, except the truncation mark."""
     try:
         sys.stdout.write(text + "\n")
     except UnicodeEncodeError:
@@ -131,21 +131,21 @@ def write(text: str) -> None:
 
 
 def write_json(document: object) -> None:
-    """Writes one JSON object as a line to stdout."""
+    """Writes a JSON object as one line to stdout."""
     sys.stdout.flush()
     sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def tell(text: str) -> None:
-    """Tells something about the data, or about the work, on stderr."""
+    """Prints a notice to stderr."""
     sys.stderr.write(f"otel-wirecap: {text}\n")
 
 
 def span_ms(text: str) -> float:
-    """``2s``, ``500ms``, ``1.5m``, ``1h``: milliseconds. For ``type=`` of an argument.
+    """``2s``, ``500ms``, ``1.5m``, ``1h``: returns milliseconds. For ``type=`` of an argument.
 
     Raises:
-        ArgumentTypeError: it is no duration.
+        ArgumentTypeError: it is not a duration.
     """
     match = _SPAN.fullmatch(text.strip())
     if match is None:
@@ -154,10 +154,10 @@ def span_ms(text: str) -> float:
 
 
 def moment(text: str) -> float:
-    """``2026-01-10T15:58``, in UTC where it names no zone, or ``10m``: so long ago. Seconds since the epoch.
+    """``2026-01-10T15:58``, in UTC by default, or ``10m`` (ago); returns seconds since the epoch.
 
     Raises:
-        ArgumentTypeError: it is no moment.
+        ArgumentTypeError: it is not a time.
     """
     if _SPAN.fullmatch(text.strip()):
         return time.time() - span_ms(text) / 1000

@@ -1,4 +1,4 @@
-"""The options that choose among flows, or among events, by what they are; alike for all commands that have them."""
+"""The options that select flows or events, shared by all commands that have them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMES = ("failed", "session", "backend", "model", "status", "direction")
 
 
 def add_choice(parser: argparse.ArgumentParser, what: str) -> argparse._ArgumentGroup:
-    """Adds the options, and gives their group; ``what`` is chosen, ``flows`` or ``events``."""
+    """Adds the options and returns their group; ``what`` is ``flows`` or ``events``."""
     group = parser.add_argument_group(f"select {what}")
     group.add_argument("--failed", action="store_true", help="only failed ones")
     group.add_argument("--session", metavar="ID", help="session id, or its beginning")
@@ -31,7 +31,7 @@ def add_choice(parser: argparse.ArgumentParser, what: str) -> argparse._Argument
 
 
 def add_flow_choice(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Adds the options that choose among flows, and gives their group: as ``add_choice``, and by time and duration."""
+    """Adds the options that select flows and returns their group: those of ``add_choice``, plus time and duration."""
     group = add_choice(parser, "flows")
     group.add_argument("--slow", metavar="TIME", type=span_ms, help="took longer than TIME: 2s, 500ms")
     group.add_argument("--since", metavar="WHEN", type=moment, help="started at or after WHEN: 10m (ago), a date")
@@ -40,12 +40,12 @@ def add_flow_choice(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def is_chosen(arguments: argparse.Namespace) -> bool:
-    """Whether any of the options of ``add_flow_choice`` was given."""
+    """Returns whether any option of ``add_flow_choice`` was given."""
     return any(getattr(arguments, name) for name in (*_NAMES, "grep", "slow", "since", "until"))
 
 
 def chosen_flows(arguments: argparse.Namespace, captures: Captures) -> list[Flow]:
-    """The flows that were chosen, in the order they began."""
+    """Returns the selected flows, in the order in which they began."""
     from otel_wirecap.reading.summaries import Choice  # commands that show one flow do without
 
     among = frozenset(captures.flows_with(arguments.grep)) if arguments.grep else None
@@ -55,7 +55,7 @@ def chosen_flows(arguments: argparse.Namespace, captures: Captures) -> list[Flow
 
 
 def chosen(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    """What was chosen by them, as ``Choice`` takes it; ``--grep`` is looked for where the payloads are."""
+    """Returns the options as a ``Choice``, except ``--grep``, which is matched where the payloads are."""
     return {name: getattr(arguments, name) for name in _NAMES}
 
 

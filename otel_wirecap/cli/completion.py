@@ -1,4 +1,4 @@
-"""``otel-wirecap completion SHELL``: what makes a shell complete this command line, made from its parsers."""
+"""``otel-wirecap completion SHELL``: shell completion, generated from the parsers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request as a curl command: what was masked becomes the shell variable that holds it."""
+"""A request as a curl command, with a shell variable in place of a masked key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def curl_command(leg: Leg) -> str:
-    """The command that sends a leg's request again; without its body where the capture has none.
+    """Returns the command that resends a leg's request; without its body if the capture has none.
 
     The key's place has ``$KEY_NAME``, in double quotes, so that the shell puts the key there. Nothing of the request
     is read by curl as the name of a file or as a pattern, nor by a terminal as a command: bytes that are no printable

@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(capture_file: Path, began: float) -> int:
-    """Shows what was captured, by the commands that anybody would ask, and names further ones."""
+    """Shows the capture with the usual commands, and suggests others."""
     from otel_wirecap.cli import main
     from otel_wirecap.reading.captures import Captures
 
@@ -106,7 +106,7 @@ def _show(capture_file: Path, began: float) -> int:
 
 
 def say(text: str) -> None:
-    """Tells the progress on stderr."""
+    """Prints progress to stderr."""
     print(f"otel-wirecap demo: {text}", file=sys.stderr, flush=True)  # noqa: T201  # this is the command line
 
 
@@ -127,10 +127,10 @@ def _ending_in_order() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _child(name: str, module: list[str]) -> Iterator[str]:
-    """Runs a module of ours as a child process that says where it is; gives its URL and stops it afterwards.
+    """Runs one of our modules as a child process that reports its address; yields its URL and stops it afterwards.
 
     Raises:
-        WireCaptureError: the process does not come up.
+        WireCaptureError: the process does not start.
     """
     child = _Child(name, module)
     try:
@@ -140,7 +140,7 @@ def _child(name: str, module: list[str]) -> Iterator[str]:
 
 
 class _Child:
-    """A server in a process of its own, whose first line on stderr names its address."""
+    """A server in a separate process, whose first line on stderr names its address."""
 
     def __init__(self, name: str, module: list[str]) -> None:
         self._name = name
@@ -160,10 +160,10 @@ class _Child:
         self._reader.start()
 
     def url(self) -> str:
-        """Where it answers.
+        """Returns the address where it answers.
 
         Raises:
-            WireCaptureError: it has ended, or said nothing in time.
+            WireCaptureError: it has exited, or printed nothing in time.
         """
         self._answered.wait(START_SECONDS)
         if self._url is None:
@@ -172,7 +172,7 @@ class _Child:
         return self._url
 
     def stop(self) -> None:
-        """Ends it: asked first, and killed if it does not go."""
+        """Terminates it, and kills it if it does not exit."""
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(STOP_SECONDS)
@@ -201,7 +201,7 @@ class _Child:
 
 
 def _environment() -> dict[str, str]:
-    """The user's environment without what would change the demonstration, and with made-up keys."""
+    """Returns the user's environment without variables that would affect the demo, and with made-up keys."""
     environ = {name: value for name, value in environment().items() if not name.startswith(("WIRE_CAPTURE_", "OTEL_"))}
     for name in BACKENDS:
         first, *others = PROVIDERS[name].key_variables

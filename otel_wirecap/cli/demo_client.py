@@ -1,4 +1,4 @@
-"""The client of the demonstration: a dozen exchanges with the proxy, some at once, some going wrong."""
+"""The client of the demonstration: a dozen exchanges with the proxy, some concurrent, some failing."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Step(NamedTuple):
     """One request of the demonstration.
 
     Attributes:
-        what: what it shows.
-        path: at the proxy; it may begin with ``/to/`` and a backend's name.
+        what: what it demonstrates.
+        path: path at the proxy; may begin with ``/to/`` and a backend's name.
         body: JSON.
-        hangs_up: whether the client leaves in the middle of the response.
+        hangs_up: whether the client disconnects in the middle of the response.
     """
 
     what: str
@@ -37,11 +37,11 @@ class Step(NamedTuple):
 
 
 def drive(proxy: str, say: Callable[[str], None]) -> None:
-    """Sends all requests, and tells what became of each.
+    """Sends all requests and reports the result of each.
 
     Args:
         proxy: its URL.
-        say: takes a line of progress.
+        say: called with each line of progress.
     """
     asyncio.run(_drive(proxy, say))
 
@@ -68,7 +68,7 @@ async def _take(client: httpx2.AsyncClient, step: Step) -> str:
 
 
 def _rounds() -> tuple[tuple[Step, ...], ...]:
-    """The requests; those of one round are sent at once."""
+    """Returns the requests; those of one round are sent concurrently."""
     chat, messages, gemini = "/v1/chat/completions", "/to/anthropic/v1/messages", "/to/gemini/v1beta/models/"
     contents = {"contents": [{"role": "user", "parts": [{"text": QUESTION}]}]}
     usage = {"stream_options": {"include_usage": True}}

@@ -116,7 +116,7 @@ def _values(difference: Difference, *, full: bool) -> str:
 
 
 def _value(value: Any, near: int, *, full: bool) -> str:
-    """A value on one line: in full, or the part of it near a character."""
+    """Returns a value on one line: in full, or only the part near a character."""
     text = _spelt(value)
     if full or len(text) <= _VALUE_COLUMNS:
         return printable(text)

@@ -1,6 +1,6 @@
-"""``otel-wirecap doctor [options] [-- CMD…]``: what keeps a command from being captured, and what to do about it.
+"""``otel-wirecap doctor [options] [-- CMD…]``: what keeps a command from being captured, and how to fix it.
 
-The command itself is not run: its interpreter is asked what is installed in its environment.
+The command itself is not run; its interpreter lists what is installed in its environment.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ print(json.dumps({
 
 
 class Check(NamedTuple):
-    """One thing that was looked at.
+    """One check.
 
     Attributes:
-        name: what it is.
+        name: what was checked.
         state: ``ok``, ``warn`` (capture works, something else may not) or ``fail`` (capture does not work).
-        told: what was found, in a sentence without its beginning in capitals.
-        fix: what to do about it; empty where there is nothing to do.
+        told: the finding, as a lower-case sentence fragment.
+        fix: how to fix it; empty if there is nothing to fix.
     """
 
     name: str
@@ -141,7 +141,7 @@ def _checks(command: list[str], settings: Mapping[str, object]) -> Iterator[Chec
 
 
 def _interpreter(command: list[str]) -> tuple[str | None, Check | None]:
-    """The interpreter that a command runs in; what is wrong where that cannot be told."""
+    """Returns a command's interpreter, or the reason why it cannot be determined."""
     if not command:
         return sys.executable, None
     found = shutil.which(command[0])
@@ -285,7 +285,7 @@ def _extras(config: CaptureConfig, packages: dict[str, str | None]) -> Iterator[
 
 
 def _telemetry(environ: Mapping[str, str], told: dict[str, Any] | None, *, is_launched: bool) -> Iterator[Check]:
-    """``is_launched``: the command is ``opentelemetry-instrument``, which asks for OTLP where no exporter is named."""
+    """``is_launched``: the command is ``opentelemetry-instrument``, which defaults to OTLP exporters."""
     if is_switched_off():
         fix = "take it out, or use otel-wirecap run"
         yield Check("telemetry", FAIL, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS switches wirecap off", fix)
@@ -321,7 +321,7 @@ def _exporters(environ: Mapping[str, str], told: dict[str, Any] | None, *, defau
 
 
 def _batches(config: CaptureConfig, environ: Mapping[str, str]) -> Iterator[Check]:
-    """With payloads, OpenTelemetry's own number of items in a message makes messages that collectors refuse."""
+    """With payloads, OpenTelemetry's default batch size makes messages that collectors refuse."""
     wanted = {"events": ["BSP"], "logs": ["BLRP"], "both": ["BSP", "BLRP"]}.get(config.capture_span_payloads, [])
     if environ.get("OTEL_CONFIG_FILE"):
         return
@@ -333,7 +333,7 @@ def _batches(config: CaptureConfig, environ: Mapping[str, str]) -> Iterator[Chec
 
 
 def _exporter(name: str, signal: str, environ: Mapping[str, str]) -> str:
-    """The exporter that OpenTelemetry takes for a name: ``otlp`` is one for each protocol."""
+    """Returns the exporter that OpenTelemetry loads for a name: ``otlp`` depends on the protocol."""
     if name != "otlp":
         return name
     variables = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -348,7 +348,7 @@ def _endpoint(signal: str, exporter: str, environ: Mapping[str, str]) -> str:
 
 
 def _answers(endpoint: str) -> Check:
-    """Whether anything listens where a collector should."""
+    """Returns whether anything listens at the collector's address."""
     parts = urlsplit(endpoint)
     place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     try:

@@ -1,4 +1,4 @@
-"""``otel-wirecap export --to KIND [FILE …]``: captures in other shapes, redacted on the way out."""
+"""``otel-wirecap export --to KIND [FILE …]``: captures in other formats, redacted on export."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _chosen(arguments: argparse.Namespace, captures: Captures) -> Sequence[Flow] | None:
-    """What was chosen; None for everything."""
+    """Returns the selected flows; None for everything."""
     if not arguments.flow:
         return chosen_flows(arguments, captures) if is_chosen(arguments) else None
     named = {flow.request_id: flow for flow in map(captures.flow, arguments.flow)}
@@ -104,10 +104,10 @@ def _chosen(arguments: argparse.Namespace, captures: Captures) -> Sequence[Flow]
 
 @contextlib.contextmanager
 def _replaced(out: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """A new file, by name and opened, that takes its place under its name when all of it is written.
+    """Opens a temporary file and renames it to its final name when it is complete.
 
     Raises:
-        CaptureFileError: it cannot be written; then nothing is left of it.
+        CaptureFileError: it cannot be written; nothing is left behind.
     """
     new = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
     try:

@@ -1,4 +1,4 @@
-"""How flows and what they are made of are told in a few words, alike by all commands."""
+"""Short texts for flows and their parts, shared by all commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ERROR_STATUS = 500
 
 
 def unique_length(names: Sequence[str]) -> int:
-    """How many characters of each name tell it from the others, and no fewer than are easy to see."""
+    """Returns how many characters make each name unique, with a readable minimum."""
     ordered = sorted(set(names))
     longest = 0
     for one, other in itertools.pairwise(ordered):
@@ -31,12 +31,12 @@ def unique_length(names: Sequence[str]) -> int:
 
 
 def clock(seconds: float) -> str:
-    """A moment, seconds since the epoch, as date and time in UTC to the millisecond."""
+    """Formats a time (seconds since the epoch) as date and time in UTC to the millisecond."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%m-%d %H:%M:%S.%f")[:-3] if seconds else "-"
 
 
 def attempts(flow: Flow) -> str:
-    """The backends that were asked, each with the statuses of its attempts: ``openai 503 200``."""
+    """Formats the backends with the statuses of their attempts: ``openai 503 200``."""
     told: list[str] = []
     before = None
     for one in flow.attempts:
@@ -48,12 +48,12 @@ def attempts(flow: Flow) -> str:
 
 
 def dollars(cost: float | None) -> str:
-    """A cost, or ``-``."""
+    """Formats a cost, or ``-``."""
     return "-" if cost is None else f"${cost:.2f}" if cost >= 1 else f"${cost:.4f}"
 
 
 def outcome(flow: Flow) -> str:
-    """How a flow ended, in a word or two."""
+    """Returns a flow's outcome in a word or two."""
     outer = flow.outer
     told = "not ended" if outer.outcome is None else OUTCOMES.get(outer.outcome, printable(outer.outcome))
     if flow.error_type is not None:
@@ -63,7 +63,7 @@ def outcome(flow: Flow) -> str:
 
 
 def outcome_style(exchange: Exchange) -> str:
-    """The colour for how an exchange went."""
+    """Returns the colour for an exchange's outcome."""
     if exchange.failed:
         return "red" if exchange.error is not None or (exchange.status or 0) >= _ERROR_STATUS else "yellow"
     return "green" if exchange.outcome == "complete" else "yellow"

@@ -1,4 +1,4 @@
-"""``otel-wirecap import FILE … -o CAPTURE``: records that telemetry carried become records of a capture again."""
+"""``otel-wirecap import FILE … -o CAPTURE``: turns records in telemetry back into a capture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``otel-wirecap ls [FILE …]``: the flows of captures in a table, chosen and added up."""
+"""``otel-wirecap ls [FILE …]``: lists flows in a table, selected and grouped."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(flows: Sequence[Flow]) -> bool:
-    """Shows them; returns whether with what they cost. Where that finds no room, the table of prices is not loaded."""
+    """Prints the flows; returns whether costs are shown. Without room for costs, the price table is not loaded."""
     if not flows:
         return False
     style, width = Style(sys.stdout), columns_of(sys.stdout)
@@ -102,7 +102,7 @@ def _show(flows: Sequence[Flow]) -> bool:
 
 
 def _row(flow: Flow, length: int) -> list[Cell]:
-    """A flow's cells; for its cost what takes as much room."""
+    """Returns a flow's cells, with a placeholder of the same width for its cost."""
     outer, usage = flow.outer, flow.usage
     return [
         Cell(printable(flow.request_id[:length]), "cyan"),
@@ -123,7 +123,7 @@ def _row(flow: Flow, length: int) -> list[Cell]:
 
 
 def show_groups(groups: Sequence[Group], by: str) -> None:
-    """Shows flows that were added up, in a table."""
+    """Prints grouped flows in a table."""
     columns = [
         Column(by), Column("flows", right=True), Column("failed", 1, right=True), Column("attempts", 4, right=True),
         Column("in", 2, right=True), Column("cached", 5, right=True), Column("out", 2, right=True),

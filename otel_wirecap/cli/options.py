@@ -26,6 +26,6 @@ def add_capture_options(parser: argparse.ArgumentParser) -> None:
 
 
 def capture_settings(arguments: argparse.Namespace) -> dict[str, object]:
-    """The settings that were given as options, by name, as ``instrument()`` takes them."""
+    """Returns the settings given as options, by name, as ``instrument()`` accepts them."""
     given = {name: getattr(arguments, name) for name in [*option_names(), *REMOVED_SETTINGS, "config"]}
     return {name: value for name, value in given.items() if value is not None}

@@ -1,4 +1,4 @@
-"""``otel-wirecap proxy``: a ready-made proxy in front of LLM backends that captures what passes."""
+"""``otel-wirecap proxy``: a ready-made proxy in front of LLM backends that captures its traffic."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the proxy until it is interrupted or terminated.
 
     Raises:
-        ConfigurationError: an option or a setting cannot be used, or the proxy's libraries are not installed.
+        ConfigurationError: an option or a setting is invalid, or the proxy's libraries are not installed.
     """
     backends = backends_from(arguments.backend, arguments.default_backend)
     address = listening_address(arguments.host)

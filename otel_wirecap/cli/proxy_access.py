@@ -1,4 +1,4 @@
-"""The options of ``otel-wirecap proxy`` that say who may use the keys of its environment."""
+"""The options of ``otel-wirecap proxy`` that control who may use the keys in its environment."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def add_access_options(parser: argparse.ArgumentParser) -> None:
 
 
 def listening_address(host: str) -> str:
-    """The IP address that a host's name stands for, so that what is listened on is what the rules were made for.
+    """Resolves a host name to an IP address, so that the proxy listens on the address its rules are for.
 
     Raises:
-        ConfigurationError: it stands for none.
+        ConfigurationError: it does not resolve.
     """
     try:
         found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -76,15 +76,15 @@ def listening_address(host: str) -> str:
 
 
 def access_from(arguments: argparse.Namespace, address: str, environ: Mapping[str, str]) -> Access:
-    """The rules that the options and the environment ask for.
+    """Returns the rules given by the options and the environment.
 
     Args:
         arguments: the parsed command line.
         address: the IP address to listen on.
-        environ: where the client token may be, too.
+        environ: may also hold the client token.
 
     Raises:
-        ConfigurationError: an option cannot be used, two of them contradict each other, or others' machines could use
+        ConfigurationError: an option is invalid, two options contradict each other, or other machines could use
             the keys without a token.
     """
     token = _client_token(arguments.client_token, environ)
@@ -112,7 +112,7 @@ def access_from(arguments: argparse.Namespace, address: str, environ: Mapping[st
 
 
 def access_note(arguments: argparse.Namespace, access: Access) -> str:
-    """What the line at the start says of the rules, where they are not the usual ones."""
+    """Returns a note for the start-up line if the rules are not the default ones."""
     if arguments.no_environment_keys:
         return "; no keys from the environment"
     further = sorted(map(str, access.allowed_hosts)) + sorted(map(str, access.allowed_origins))

@@ -4,8 +4,8 @@ The command gets the settings through the environment and our start-up module th
 processes of its own (workers, reloaders) are captured too. No OpenTelemetry SDK set-up is involved: whatever exporters
 are installed or missing, the command starts.
 
-As the first process of a container it does what is expected of one: signals reach the command, orphans that have ended
-are waited for, and it does not end, which would kill them, before the writers of processes that have ended.
+As the first process of a container it passes signals on to the command and reaps orphans. Its exit kills all other
+processes, so it first waits for the writers of processes that have exited.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _call(command: list[str], environ: dict[str, str]) -> int:
 
 
 def _exit_code_of(command: int) -> int | None:
-    """The command's exit code, None as long as it runs; waits for all that the system has given to this process."""
+    """Returns the command's exit code, None while it runs; reaps all children, including adopted ones."""
     while True:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == command:

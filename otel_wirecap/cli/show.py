@@ -1,4 +1,4 @@
-"""``otel-wirecap show FLOW [FILE …]``: one flow, all four legs, to read; its bytes; a command that repeats it."""
+"""``otel-wirecap show FLOW [FILE …]``: one flow on all four legs, its bytes, or a command that resends it."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _is_wanted(leg: Leg, arguments: argparse.Namespace) -> bool:
 
 
 def _one_of(legs: list[Leg], arguments: argparse.Namespace) -> Leg:
-    """The leg of a flow that is meant where only one can be: the last attempt, else the client's."""
+    """Returns the default leg where only one can be shown: the last attempt, else the client's."""
     chosen = [leg for leg in legs if leg.exchange.leg == "backend"] or legs
     if len(chosen) > 1 and arguments.attempt is None:
         tell(f"of {len(chosen)} attempts the last; --attempt N chooses another")
@@ -292,7 +292,7 @@ def _show_chunks(legs: list[Leg]) -> None:
 
 
 def chunk_gaps(leg: Leg) -> list[float]:
-    """Milliseconds between a stream's chunks."""
+    """Returns the milliseconds between a stream's chunks."""
     moments = [chunk.moment for chunk in leg.chunks]
     return [(after - before) * 1000 for before, after in itertools.pairwise(moments)]
 

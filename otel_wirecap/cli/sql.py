@@ -1,4 +1,4 @@
-"""``otel-wirecap sql QUERY [FILE …]``: SQL over captures, answered by DuckDB."""
+"""``otel-wirecap sql QUERY [FILE …]``: SQL queries over captures, run by DuckDB."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _show_csv(columns: list[sql.Column], rows: Iterator[tuple[Any, ...]]) -> Non
 
 
 def _json(value: Any, kind: str) -> Any:
-    """A value as JSON can tell it; a column of JSON as what it holds."""
+    """Returns a value that JSON can represent; parses JSON columns."""
     if kind == "JSON" and isinstance(value, str):
         return orjson.loads(value)
     if value is None or isinstance(value, str | bool | float):

@@ -1,4 +1,4 @@
-"""``otel-wirecap stats [FILE …]``: captures in numbers: errors, tokens, cost, and how long all took."""
+"""``otel-wirecap stats [FILE …]``: summarises captures: errors, tokens, cost and latency."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code.
 
     Raises:
-        CaptureFileError: several captures are named, or there is none and none is waited for.
-        CaptureFormatError: what is there is no capture, or has nothing in it, and nothing is waited for.
+        CaptureFileError: several captures are named, or none exists and ``-F`` was not given.
+        CaptureFormatError: the file is not a capture, or is empty, and ``-F`` was not given.
     """
     names = named(arguments)
     if len(names) > 1:
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Show:
-    """Shows the events that were chosen, or the flows, as they end."""
+    """Prints the selected events, or flows as they end."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._choice = Choice(**chosen(arguments))
@@ -95,11 +95,11 @@ class _Show:
         self._watch = FlowWatch(SETTLED_SECONDS) if arguments.flows else None
 
     def takes(self, record: Record, line: bytes) -> bool:
-        """Whether a record is wanted. Of flows all are: what they were is known only when they have ended."""
+        """Returns whether a record is needed. For flows all are: they are selected only after they end."""
         return self._watch is not None or (self._choice.takes_record(record) and self._is_found(line))
 
     def take(self, record: Record, line: bytes) -> None:
-        """Shows an event, or remembers it for its flow."""
+        """Prints an event, or keeps it for its flow."""
         if self._watch is not None:
             self._watch.add(record, time.monotonic(), is_wanted=self._is_found(line))
         elif self._as_json:
@@ -108,7 +108,7 @@ class _Show:
             write(_line(record))
 
     def ended(self, now: float) -> None:
-        """Shows the flows that have ended by now."""
+        """Prints the flows that have ended."""
         for flow in self._watch.ended(now) if self._watch is not None else ():
             if not self._choice.takes(flow):
                 continue
@@ -145,7 +145,7 @@ def _flow_line(flow: Flow) -> str:
 
 
 def _is_closed() -> bool:
-    """Whether nobody reads stdout any more; a pipe tells before something is written to it."""
+    """Returns whether the reader of stdout has gone; a pipe reports this before it is written to."""
     watched = select.poll()
     try:
         watched.register(sys.stdout.fileno(), 0)

@@ -1,6 +1,6 @@
-"""Text for terminals: escaped, measured, coloured where that is wanted; tables; progress on stderr.
+"""Text for terminals: escaping, width, colours; tables; progress on stderr.
 
-What a colour says is also said in words; characters of the data that would command the terminal are escaped.
+Colours never carry information alone; terminal control characters in the data are escaped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MIN_COLUMNS = 40
 
 
 class Style:
-    """Colours, or none: as ``NO_COLOR``, ``FORCE_COLOR`` and the stream want it."""
+    """Colours, or none, depending on ``NO_COLOR``, ``FORCE_COLOR`` and the stream."""
 
     def __init__(self, stream: TextIO) -> None:
         environ = environment()
@@ -40,7 +40,7 @@ class Style:
 
 
 def columns_of(stream: TextIO) -> int | None:
-    """The terminal's width in columns; None where the stream is no terminal, so that nothing needs cutting."""
+    """Returns the terminal's width in columns; None if the stream is not a terminal, so nothing needs truncating."""
     if not stream.isatty() and not environment().get("COLUMNS"):
         return None
     import shutil
@@ -49,7 +49,7 @@ def columns_of(stream: TextIO) -> int | None:
 
 
 def printable(text: str) -> str:
-    """The text with every character escaped that a terminal would obey instead of show."""
+    """Escapes every character that a terminal would interpret instead of show."""
     if text.isprintable():
         return text
     return "".join(
@@ -59,12 +59,12 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> list[str]:
-    """The lines of a text, each printable; tabs become spaces."""
+    """Returns the lines of a text, each printable, with tabs as spaces."""
     return [printable(line.expandtabs(4).rstrip("\r")) for line in text.split("\n")]
 
 
 def width_of(text: str) -> int:
-    """The columns that a printable text takes."""
+    """Returns the width of a printable text in columns."""
     if text.isascii():
         return len(text)
     return sum(
@@ -74,7 +74,7 @@ def width_of(text: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """The text in at most so many columns, with a mark where something was cut off."""
+    """Truncates the text to a number of columns, with a mark."""
     if len(text) <= width // 2 or (len(text) <= width * 4 and width_of(text) <= width):
         return text
     room, kept = width - 1, 0
@@ -86,7 +86,7 @@ def cut(text: str, width: int) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """A duration given in milliseconds, in at most six characters."""
+    """Formats a duration in milliseconds, in at most six characters."""
     if value is None:
         return "-"
     for limit, divisor, digits, unit in ((10, 1, 1, "ms"), (1000, 1, 0, "ms"), (100_000, 1000, 1, "s")):
@@ -96,7 +96,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def size(value: int) -> str:
-    """A number of bytes, in at most six characters."""
+    """Formats a number of bytes, in at most six characters."""
     amount = float(value)
     for unit in ("B", "kB", "MB", "GB"):
         if round(amount, 1) < 1000:
@@ -110,9 +110,9 @@ class Column(NamedTuple):
 
     Attributes:
         title: its heading.
-        rank: where there is not room for all, those with the highest rank go first; 0 never goes.
-        right: whether its cells stand at the right.
-        least: columns below which it is not narrowed.
+        rank: if there is not enough room, columns with the highest rank are dropped first; 0 is never dropped.
+        right: whether its cells are right-aligned.
+        least: minimum width in columns.
     """
 
     title: str
@@ -129,7 +129,7 @@ class Cell(NamedTuple):
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], style: Style, width: int | None) -> Iterator[str]:
-    """The lines of a table. On a terminal, columns that are empty or find no room are left out, and long cells cut."""
+    """Returns a table's lines. On a terminal, drops empty columns and those that do not fit, and truncates cells."""
     widths = shown_columns(columns, rows, width)
     shown = list(widths)
     yield style(_row(columns, shown, widths, [Cell(column.title) for column in columns], None), "dim")
@@ -138,7 +138,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], style: Styl
 
 
 def shown_columns(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None) -> dict[int, int]:
-    """Which columns of a table are shown, each with its width, where the table may be so wide."""
+    """Returns the columns shown within a given table width, each with its own width."""
     shown = [
         number
         for number, column in enumerate(columns)
@@ -183,7 +183,7 @@ def _row(
 
 @contextlib.contextmanager
 def progress_bar(what: str) -> Iterator[Progress | None]:
-    """A bar on stderr for work that takes longer than a moment; none where stderr is no terminal."""
+    """Shows a progress bar on stderr for longer work; none if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

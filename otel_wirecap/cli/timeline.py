@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _chosen(captures: Captures, prefix: str) -> list[Flow]:
-    """The one flow that is named so, else the flows of the session that is."""
+    """Returns the flow with this id, else the flows of the session."""
     try:
         return [captures.flow(prefix)]
     except FlowNotFoundError as no_flow:
@@ -113,7 +113,7 @@ class _TimelinePage:
         self._bar = beside if self._is_wide else self._width - 2
 
     def lines(self) -> Iterator[str]:
-        """The lines of the page."""
+        """Returns the lines of the page."""
         several = len(self._timelines) > 1
         if several:
             first = self._timelines[0].flow
@@ -210,7 +210,7 @@ class _TimelinePage:
         )
 
     def _ruler(self) -> str:
-        """Where on the bars which time stands; the steps are round."""
+        """Returns the ruler above the bars, with round steps."""
         step = _step(self._seconds * 1000, self._bar)
         cells = [" "] * self._bar
         at, free = 0.0, 0
@@ -276,7 +276,7 @@ def _own_told(one: Timeline) -> str:
 
 
 def _step(length_ms: float, columns: int) -> float:
-    """Milliseconds between two times on a ruler: round, and wide enough for each to be told."""
+    """Returns the milliseconds between two ruler marks: a round number, with room for each label."""
     least = length_ms / max(columns // 10, 1)
     power = 0.001
     while True:

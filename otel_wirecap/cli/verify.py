@@ -1,4 +1,4 @@
-"""``otel-wirecap verify [FILE …]``: whether captures are whole, and where they are not."""
+"""``otel-wirecap verify [FILE …]``: checks that captures are complete, and reports where they are not."""
 
 from __future__ import annotations
 
