@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Collection
 from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # a namespace package
 
 from otel_wirecap import native
+from otel_wirecap.client_libraries import CLIENT_LIBRARIES
 from otel_wirecap.config import load_config, option_names, unknown_variables
 from otel_wirecap.environment import is_switched_off
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
-from otel_wirecap.instrumentation import aiohttp, asgi_hooks, httpx, websockets
+from otel_wirecap.instrumentation import asgi_hooks, httpx
 from otel_wirecap.instrumentation.patching import LazyHooks
 from otel_wirecap.instrumentation.runtime import Runtime, active, set_active
 from otel_wirecap.log import log_error, warn
@@ -20,7 +22,11 @@ from otel_wirecap.messages import without_secrets
 PROVIDERS = ("tracer_provider", "meter_provider", "logger_provider")
 
 _lock = native.RLock()
-_hooks = LazyHooks((*httpx.HOOKS, *aiohttp.HOOKS, *websockets.HOOKS, *asgi_hooks.HOOKS))
+_client_hooks = [
+    importlib.import_module(f"otel_wirecap.instrumentation.{name}")
+    for name in dict.fromkeys(library.hook for library in CLIENT_LIBRARIES)
+]
+_hooks = LazyHooks((*(hook for module in _client_hooks for hook in module.HOOKS), *asgi_hooks.HOOKS))
 
 
 class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base class is not typed
