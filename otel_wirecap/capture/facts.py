@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Outcome
-    from otel_wirecap.llm.operations import Answer, Parameters
+    from otel_wirecap.llm.answers import Answer
+    from otel_wirecap.llm.dialects.interface import Parameters
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

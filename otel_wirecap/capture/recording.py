@@ -17,8 +17,10 @@ from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.identity import KeyNames, credentials, session_of
 from otel_wirecap.capture.record import ChunkRun, Payload, Record
 from otel_wirecap.capture.url import url_parts
-from otel_wirecap.llm.operations import Answer, Parameters, answer_of, operation_of, parameters_of
-from otel_wirecap.llm.providers import asks_for_stream, backend_name, requested_model
+from otel_wirecap.llm.answers import Answer, answer_of
+from otel_wirecap.llm.dialects.interface import Parameters
+from otel_wirecap.llm.providers import backend_name
+from otel_wirecap.llm.requests import asks_for_stream, operation_of, parameters_of, requested_model
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import (
@@ -335,7 +337,7 @@ class ExchangeRecording(ABC):
             if self._head.method == "POST":
                 self._operation = operation_of(self._url.path, body)
             if self._operation is not None:
-                self._parameters = parameters_of(body)
+                self._parameters = parameters_of(self._url.path, body)
         self._asker = flow.client or PROXY
         self._asked = PROXY if self.is_client else self.backend
         self._base = self._base_metadata()

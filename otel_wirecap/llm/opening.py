@@ -8,12 +8,14 @@ list with one part.
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-_LIMIT: Final = 65536
+from otel_wirecap.llm.dialects.registry import ours
+
+_MAX_CHARACTERS: Final = 65536
 """Characters of each half that are kept: enough to tell conversations apart, whatever was pasted into
 them."""
 
 _SYSTEM_ROLES: Final = frozenset({"system", "developer"})
-_DEPTH: Final = 8  # parts nest in tool results; a hostile body must not exhaust the stack
+_MAX_DEPTH: Final = 8  # parts nest in tool results; a hostile body must not exhaust the stack
 
 
 class Opening(NamedTuple):
@@ -45,18 +47,15 @@ def system_prompt(body: object) -> str | None:
 
 
 def _parts(body: dict[str, object]) -> tuple[str, str]:
-    system = [
-        _words(body.get(key))
-        for key in ("system", "instructions", "systemInstruction", "system_instruction", "preamble")
-    ]
+    system = [_words(body.get(key)) for key in ours.system_members]
     turns, user = _first_turns(body)
-    return "\n".join(filter(None, [*system, *turns]))[:_LIMIT], user[:_LIMIT]
+    return "\n".join(filter(None, [*system, *turns]))[:_MAX_CHARACTERS], user[:_MAX_CHARACTERS]
 
 
 def _first_turns(body: dict[str, object]) -> tuple[list[str], str]:
     """The system messages before the first user message, and that message's words."""
     system: list[str] = []
-    for key in ("messages", "contents", "chat_history", "input"):
+    for key in ours.turn_members:
         turns = body.get(key)
         if not isinstance(turns, list):
             continue
@@ -69,14 +68,14 @@ def _first_turns(body: dict[str, object]) -> tuple[list[str], str]:
                 system.append(words)
             elif role == "user" and words:
                 return system, words
-    for key in ("input", "message", "prompt", "inputText"):
+    for key in ours.prompt_members:
         words = _words(body.get(key))
         if words:
             return system, words
     return system, ""
 
 
-def _words(value: object, depth: int = _DEPTH) -> str:
+def _words(value: object, depth: int = _MAX_DEPTH) -> str:
     if isinstance(value, str):
         return value
     if depth == 0:

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_wirecap.capture.streams import STREAM_TYPES, StreamReader
+from otel_wirecap.llm.answers import answered_model
 from otel_wirecap.llm.assembly import StreamAssembly
 from otel_wirecap.llm.events import Event
 from otel_wirecap.llm.framing import event_parser
-from otel_wirecap.llm.providers import answered_model
 from otel_wirecap.llm.sse import SSEParser
 
 LIMIT = 600
