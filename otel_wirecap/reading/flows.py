@@ -25,7 +25,6 @@ from otel_wirecap.capture.record import (
     WEBSOCKET_START,
 )
 from otel_wirecap.capture.url import url_parts
-from otel_wirecap.llm.answers import usage_of
 from otel_wirecap.llm.errors import error_type
 from otel_wirecap.llm.usage import Usage
 from otel_wirecap.reading.chunk_gaps import ChunkGaps
@@ -225,6 +224,8 @@ class Exchange:
         self.backend = self.backend or record.get("backend") or ""
 
     def _add_answer(self, answer: object) -> None:
+        from otel_wirecap.llm.answers import usage_of  # all dialects, which are not wanted where an index has all
+
         self.usage = usage_of(answer) or self.usage
         self.provider_error = error_type(answer) or self.provider_error
 

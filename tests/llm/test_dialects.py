@@ -139,3 +139,10 @@ def test_the_error_of_a_stream_is_read_as_its_dialect_has_it():
     assembly.add(Event("", b'{"type": "message-end", "delta": {"error": "no more"}}'))
     assert assembly.error is not None
     assert assembly.error.message == "no more"
+
+
+def test_no_dialect_has_its_words_among_what_is_kept_where_prompts_are_masked():
+    ours = Dialects(OURS)
+    words = {*ours.system_members, *ours.turn_members, *ours.prompt_members, *ours.parameter_members}
+    words |= {"text", "content", "parts", "arguments", "args", "completion", "response", "generation", "outputText"}
+    assert not words & {*ours.structure, *ours.label_members, *ours.index_members}

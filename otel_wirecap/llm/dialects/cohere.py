@@ -123,7 +123,7 @@ class _Cohere(Dialect):
     top_p_members = ("p",)
     turn_members = ("messages",)
     finish_members = ("finish_reason",)
-    structure = ("input_type",)
+    structure = ("input_type", "truncate")
 
     def usage(self, answer: Json) -> Usage | None:
         return cohere_usage(answer, "usage")

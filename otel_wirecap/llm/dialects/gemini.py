@@ -190,8 +190,9 @@ class _Gemini(Dialect):
     id_members = ("responseId",)
     choice_members = (("candidates", "finishReason"),)
     structure = (
-        "blockReason", "createTime", "expireTime", "finishReason", "mimeType", "modality", "modelVersion",
-        "responseModalities", "taskType", "thinkingLevel", "trafficType", "updateTime",
+        "blockReason", "block_reason", "category", "createTime", "expireTime", "finishReason", "mimeType", "modality",
+        "modelVersion", "probability", "responseModalities", "severity", "taskType", "thinkingLevel", "threshold",
+        "trafficType", "updateTime",
     )  # fmt: skip
     index_members = ("candidate_index",)
     label_members = ("finishReason", "modality", "modelVersion", "responseId", "trafficType")

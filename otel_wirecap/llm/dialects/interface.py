@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
-from urllib.parse import unquote
 
 from otel_wirecap.llm.errors import error_in
 from otel_wirecap.llm.usage import Usage
@@ -143,6 +142,8 @@ class Dialect:
             return model
         for pattern in self.model_paths:
             if found := _compiled(pattern).search(path):
+                from urllib.parse import unquote  # much to import for what reading a capture does not want
+
                 return unquote(found[1])
         return None
 
