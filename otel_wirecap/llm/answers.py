@@ -6,7 +6,7 @@ Everything is read from JSON that is parsed already; whatever its shape, nothing
 from typing import Any, NamedTuple
 
 from otel_wirecap.llm.dialects.interface import Dialect
-from otel_wirecap.llm.dialects.registry import ours, outside
+from otel_wirecap.llm.dialects.registry import ours, outside_answer
 from otel_wirecap.llm.usage import Usage
 
 
@@ -69,4 +69,4 @@ def answered_model(body: object) -> str | None:
 
 def _dialect_of(answer: dict[str, Any]) -> Dialect:
     """Ours as one, unless the answer is one from outside."""
-    return outside.of_answer(answer) or ours
+    return outside_answer(answer) or ours

@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
-from otel_wirecap.llm.dialects.registry import ours, outside
+from otel_wirecap.llm.dialects.registry import event_dialect
 from otel_wirecap.llm.errors import ProviderError, error_in, provider_error, raw_error
 from otel_wirecap.llm.events import Event
 from otel_wirecap.llm.framing import event_parser
@@ -94,9 +94,7 @@ class StreamAssembly:
         return mended(message) if self._halves else message
 
     def _recognise(self, event: Json) -> None:
-        found = ours.of_event(event)
-        if found is None and error_in("", event) is None:
-            found = outside().of_event(event)
+        found = event_dialect(event)
         if found is not None:
             dialect, self._assembly = found
             if type(dialect).error_in is not Dialect.error_in:  # which would be a call more for each event

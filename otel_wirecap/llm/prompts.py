@@ -13,11 +13,10 @@ import orjson
 from otel_wirecap.llm.answers import answered_model, usage_of
 from otel_wirecap.llm.dialects.interface import Json
 from otel_wirecap.llm.dialects.openai_responses import parts_of
-from otel_wirecap.llm.dialects.registry import ours
+from otel_wirecap.llm.dialects.registry import answer_dialect, conversation_dialect, ours
 from otel_wirecap.llm.requests import asks_for_stream, requested_model
 from otel_wirecap.llm.text import json_or_text
 
-_MAX_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "maxTokens")
 _STOP = ("stop", "stop_sequences", "stopSequences")
 _ROLES = {"developer": "system", "model": "assistant", "function": "tool"}
 _KINDS = {"image_url": "image", "input_image": "image", "inlineData": "image", "fileData": "file", "input_file": "file"}
@@ -39,7 +38,7 @@ def request_protocol(path: str, body: object) -> str | None:
     Returns:
         The name of a dialect; None where it is no request for a conversation's next message.
     """
-    dialect = ours.of_request(path, body) if isinstance(body, dict) else None
+    dialect = conversation_dialect(path, body)
     return None if dialect is None else dialect.name
 
 
@@ -47,7 +46,7 @@ def answer_protocol(body: object) -> str | None:
     """The protocol of an answer's parsed body; None where it is not known, as with errors."""
     if isinstance(body, list):
         return answer_protocol(body[0]) if body else None
-    dialect = ours.of_answer(body) if isinstance(body, dict) else None
+    dialect = answer_dialect(body)
     return None if dialect is None else dialect.name
 
 
@@ -108,8 +107,8 @@ def common_answer(body: Any) -> Json:
 
 def _choices(answers: list[Any]) -> Iterator[tuple[Any, Any]]:
     """The message and the reason of the end of each choice."""
-    for answer in filter(_is_object, answers):
-        dialect = ours.of_answer(answer)
+    for answer in answers:
+        dialect = answer_dialect(answer)
         if dialect is not None:
             yield from dialect.choices(answer)
 
@@ -118,14 +117,14 @@ def _choices(answers: list[Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _system(body: Json) -> Iterator[Json]:
-    for name in ("system", "instructions", "systemInstruction", "system_instruction"):
+    for name in ours.system_members:
         if body.get(name):
             value = body[name]
             yield from _split("system", value if _is_object(value) else {"content": value})
 
 
 def _messages(body: Json) -> Iterator[Json]:
-    turns: Any = next((body[name] for name in ("messages", "contents", "input") if name in body), [])
+    turns: Any = next((body[name] for name in ours.turn_members if name in body), [])
     for turn in [turns] if isinstance(turns, str | dict) else _list(turns):
         if isinstance(turn, str):
             yield {"role": "user", "text": turn}
@@ -258,7 +257,7 @@ def _parameters(path: str, query: str, body: Json) -> Json:
     found = {
         "temperature": holder.get("temperature"),
         "top_p": holder.get("top_p", holder.get("topP")),
-        "max_tokens": next((holder[name] for name in _MAX_TOKENS if holder.get(name) is not None), None),
+        "max_tokens": next((holder[name] for name in ours.max_tokens_members if holder.get(name) is not None), None),
         "stop": [stop] if isinstance(stop, str) else stop,
         "tool_choice": _tool_choice(body),
     }

@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from otel_wirecap.llm.dialects.interface import Parameters
-from otel_wirecap.llm.dialects.registry import ours, outside
+from otel_wirecap.llm.dialects.registry import ours, outside_request
 
 _STREAM_PATH: Final = re.compile("|".join(ours.stream_paths))
 _STREAM_QUERY: Final = re.compile(r"(?:^|&)(?:stream=(?:true|1)|alt=sse)(?:&|$)", re.IGNORECASE)
@@ -24,7 +24,7 @@ def operation_of(path: str, body: object) -> str | None:
         ``chat``, ``generate_content``, ``text_completion`` or ``embeddings``; None where it asks for none of these.
     """
     operation = ours.operation(path, body)
-    if operation is None and (dialect := outside.of_request(path, body)) is not None:
+    if operation is None and (dialect := outside_request(path, body)) is not None:
         return dialect.operation(path, body)
     return operation
 
@@ -38,7 +38,7 @@ def parameters_of(path: str, body: object) -> Parameters:
     """
     if not isinstance(body, dict):
         return Parameters()
-    return (outside.of_request(path, body) or ours).parameters(body)
+    return (outside_request(path, body) or ours).parameters(body)
 
 
 def requested_model(path: str, body: object) -> str | None:
@@ -52,7 +52,7 @@ def requested_model(path: str, body: object) -> str | None:
         The body's ``model``, else the model (or Azure deployment) that the path names, percent-decoded.
     """
     model = ours.requested_model(path, body)
-    if model is None and (dialect := outside.of_request(path, body)) is not None:
+    if model is None and (dialect := outside_request(path, body)) is not None:
         return dialect.requested_model(path, body)
     return model
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_wirecap.capture.record import REQUESTS
 from otel_wirecap.capture.url import url_parts
-from otel_wirecap.llm.dialects.registry import ours
+from otel_wirecap.llm.dialects.registry import conversation_dialect
 from otel_wirecap.llm.requests import requested_model
 from otel_wirecap.reading.json_diff import Path, path_text
 
@@ -308,7 +308,7 @@ def prompt_pieces(path: str, body: Any) -> list[Piece]:
     Returns:
         The model, then tools, system and messages in the provider's order; empty where it is no such request.
     """
-    dialect = ours.of_request(path, body) if isinstance(body, dict) else None
+    dialect = conversation_dialect(path, body)
     if dialect is None:
         return []
     model = requested_model(path, body)

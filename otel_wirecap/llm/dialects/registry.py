@@ -10,7 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 from otel_wirecap.llm.dialects import (
@@ -28,6 +28,8 @@ from otel_wirecap.llm.dialects import (
     workers_ai,
 )
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
+from otel_wirecap.llm.dialects.outside import outside
+from otel_wirecap.llm.errors import error_in
 from otel_wirecap.llm.usage import Usage
 
 OURS: Final = (
@@ -118,45 +120,36 @@ ours: Final = Dialects(OURS)
 ours.model_paths += (_LISTED_MODEL,)
 
 
-class OutsideDialects:
-    """The dialects from outside the package, looked for when they are first asked for."""
-
-    def __init__(self) -> None:
-        self._find: Callable[[], Iterable[Dialect]] = tuple
-        self._found: Dialects | None = None
-
-    def look_with(self, find: Callable[[], Iterable[Dialect]]) -> None:
-        """Says how they are found; those that were found before are forgotten.
-
-        Args:
-            find: returns them, checked and guarded: none of their methods raises, and all return what `Dialect` says.
-        """
-        self._find, self._found = find, None
-
-    def __call__(self) -> Dialects:
-        """Those that there are."""
-        if self._found is None:
-            self._found = Dialects(())  # nobody is asked while they are looked for: they may be importing us
-            self._found = Dialects(self._find())
-        return self._found
-
-    def of_request(self, path: str, body: object) -> Dialect | None:
-        """Whose request it is that none of ours recognises."""
-        has_none = self._found is not None and not self._found.all
-        if has_none or not isinstance(body, dict) or ours.operation(path, body) is not None:
-            return None
-        return next((one for one in self().all if one.operation(path, body) is not None), None)
-
-    def of_answer(self, body: Json) -> Dialect | None:
-        """Whose answer it is that none of ours recognises; errors are nobody's."""
-        return None if not body or "error" in body or ours.recognises(body) else self().of_answer(body)
+def outside_request(path: str, body: object) -> Dialect | None:
+    """Whose request it is that none of ours recognises; None where it is one of ours, or nobody's."""
+    if outside.are_none or not isinstance(body, dict) or ours.operation(path, body) is not None:
+        return None
+    return next((one for one in outside.all() if one.operation(path, body) is not None), None)
 
 
-outside: Final = OutsideDialects()
-"""The dialects from outside the package."""
+def outside_answer(body: Json) -> Dialect | None:
+    """Whose answer it is that none of ours recognises; None where it is one of ours, an error, or nobody's."""
+    if outside.are_none or not body or "error" in body or ours.recognises(body):
+        return None
+    return next((one for one in outside.all() if one.is_answer(body)), None)
 
 
-def every() -> Iterator[Dialect]:
-    """All dialects, ours first."""
-    yield from ours.all
-    yield from outside().all
+def event_dialect(event: Json) -> tuple[Dialect, MessageAssembly] | None:
+    """The dialect of an event of a stream, and what adds such events up; None where it is not known."""
+    found = ours.of_event(event)
+    if found is None and not outside.are_none and error_in("", event) is None:
+        return Dialects(outside.all()).of_event(event)
+    return found
+
+
+def conversation_dialect(path: str, body: object) -> Dialect | None:
+    """The dialect of a request for a conversation's next message; None where it is none, or is not known."""
+    if not isinstance(body, dict):
+        return None
+    dialect = ours.of_request(path, body)
+    return dialect or next((one for one in outside.all() if one.is_conversation(path, body)), None)
+
+
+def answer_dialect(body: object) -> Dialect | None:
+    """The dialect of a whole answer; None where it is not known, as with errors."""
+    return ours.of_answer(body) or outside_answer(body) if isinstance(body, dict) else None
