@@ -20,7 +20,7 @@ DIALECT = """
 import os
 from pathlib import Path
 
-from otel_wirecap.llm.dialects import Dialect, Parameters, Usage
+from otel_wirecap.llm.dialects import Dialect, Opening, Parameters, Usage
 
 with Path(__file__).with_suffix(".imports").open("a") as file:
     file.write(f"{os.getpid()}\\n")

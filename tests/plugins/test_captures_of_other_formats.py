@@ -103,6 +103,8 @@ def test_its_operation_its_tokens_and_its_message_are_known(tmp_path, home):
     messages = [record for record in records_in(tmp_path) if record["metadata"].get("assembled")]
     assert [record["payload"] for record in messages] == [ANSWER, ANSWER]
     assert {record["model"] for record in messages} == {"parley-2"}
+    (session,) = {record["session_id"] for record in messages}
+    assert session.startswith("conv_"), "both ask the same question"
     (imported_by,) = imports_of(folder)
     assert (imported_by == known["pid"]) == (home == "thread"), "the application does not import what its writer wants"
 

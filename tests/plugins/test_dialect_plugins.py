@@ -17,10 +17,11 @@ from otel_wirecap import dialect_plugins
 from otel_wirecap.dialect_plugins import use_plugins
 from otel_wirecap.llm.answers import Answer, answer_of, answered_model, usage_of
 from otel_wirecap.llm.assembly import StreamAssembly
-from otel_wirecap.llm.dialects import Parameters, Usage
+from otel_wirecap.llm.dialects import Opening, Parameters, Usage
 from otel_wirecap.llm.dialects.outside import outside
 from otel_wirecap.llm.dialects.registry import OURS
 from otel_wirecap.llm.events import Event
+from otel_wirecap.llm.opening import opening_of
 from otel_wirecap.llm.prompts import answer_protocol, request_protocol
 from otel_wirecap.llm.requests import operation_of, parameters_of, requested_model
 from otel_wirecap.reading.cache import prompt_pieces
@@ -78,6 +79,7 @@ def test_every_question_is_answered_by_the_dialect_whose_traffic_it_is(reports, 
     assert operation_of(PATH, QUESTION) == "chat"
     assert parameters_of(PATH, QUESTION) == Parameters(temperature=0.5)
     assert requested_model(PATH, QUESTION) == "parley-2"
+    assert opening_of(QUESTION) == Opening("", "How are you?")
     assert request_protocol(PATH, QUESTION) == answer_protocol(ANSWER) == "parley"
     assert [piece.path for piece in prompt_pieces(PATH, QUESTION)][1:] == [("question",)]
     assert answer_of(ANSWER) == Answer("t-1", ("done",), Usage(11, 3))
@@ -97,6 +99,7 @@ def test_nothing_is_looked_up_as_long_as_our_own_dialects_recognise_the_traffic(
     for path in ("/v1/chat/completions", "/v1/messages", "/api/generate", "/model/m/invoke"):
         assert operation_of(path, chat) is not None
         parameters_of(path, chat)
+        opening_of(chat)
         requested_model(path, {})
     for answer in (
         {"choices": [{"finish_reason": "stop"}]},
@@ -201,6 +204,7 @@ QUESTIONS: dict[str, Callable[[], object]] = {
     "operation": lambda: operation_of(PATH, QUESTION),
     "parameters": lambda: parameters_of(PATH, QUESTION),
     "requested_model": lambda: requested_model(PATH, {"question": "x"}),
+    "opening": lambda: opening_of(QUESTION),
     "is_conversation": lambda: request_protocol(PATH, QUESTION),
     "cache_order": lambda: prompt_pieces(PATH, QUESTION),
     "is_answer": lambda: answer_protocol(ANSWER),
@@ -238,6 +242,7 @@ WRONG = {
     "operation": ["1", "'dance'", "['chat']", "True", "type('Text', (str,), {})('chat')"],
     "parameters": ["None", "(1, 2, 3)", "Parameters('1')", "Parameters(max_tokens=1.5)", "Parameters(float('nan'))"],
     "requested_model": TEXTS,
+    "opening": ["None", "('', 'x')", "Opening('', None)", "Opening('', 'x' * 99999)"],
     "is_conversation": ["1", "None", "'yes'"],
     "is_answer": ["1", "None", "[1]"],
     "usage": ["1", "(1, 2)", "Usage('1')", "Usage(-1)", "Usage(True)", "Usage(1, cost='much')", "Usage(10 ** 400)"],

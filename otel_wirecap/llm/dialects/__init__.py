@@ -4,7 +4,7 @@ A new format is a module here with a ``DIALECT``, and its place among ``OURS`` i
 else, with an entry point in the group ``otel_wirecap.dialects``.
 """
 
-from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, Parameters
+from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, Opening, Parameters
 from otel_wirecap.llm.usage import Usage
 
-__all__ = ["Dialect", "Json", "MessageAssembly", "Parameters", "Usage"]
+__all__ = ["Dialect", "Json", "MessageAssembly", "Opening", "Parameters", "Usage"]

@@ -17,7 +17,8 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
-from otel_wirecap.llm.dialects.interface import OPERATIONS, Dialect, Json, MessageAssembly, Parameters
+from otel_wirecap.llm.dialects.interface import OPERATIONS, Dialect, Json, MessageAssembly, Opening, Parameters
+from otel_wirecap.llm.dialects.words import MAX_CHARACTERS
 from otel_wirecap.llm.errors import error_in
 from otel_wirecap.llm.usage import Usage
 
@@ -63,6 +64,9 @@ class GuardedDialect(Dialect):
 
     def parameters(self, body: Json) -> Parameters:  # noqa: D102
         return self._asked("parameters", _are_parameters, body, unknown=Parameters())
+
+    def opening(self, body: Json) -> Opening:  # noqa: D102
+        return self._asked("opening", _is_opening, body, unknown=Opening("", ""))
 
     def is_answer(self, body: Json) -> bool:  # noqa: D102
         return self._asked("is_answer", _is_truth, body, unknown=False)
@@ -208,6 +212,10 @@ def _is_number(value: Any) -> bool:
 def _are_parameters(value: Any) -> bool:
     is_whole = type(value) is Parameters and (value.max_tokens is None or type(value.max_tokens) is int)
     return is_whole and all(one is None or _is_number(one) for one in value)
+
+
+def _is_opening(value: Any) -> bool:
+    return type(value) is Opening and all(type(one) is str and len(one) <= MAX_CHARACTERS for one in value)
 
 
 def _is_usage(value: Any) -> bool:

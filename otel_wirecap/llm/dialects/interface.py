@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from otel_wirecap.llm.dialects.words import MAX_CHARACTERS, first_turns, joined, words
 from otel_wirecap.llm.errors import error_in
 from otel_wirecap.llm.usage import Usage
 
@@ -57,6 +58,13 @@ class Parameters(NamedTuple):
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
+
+
+class Opening(NamedTuple):
+    """The words that a conversation begins with; both at most 65,536 characters, and empty where there are none."""
+
+    system: str
+    user: str
 
 
 class Dialect:
@@ -156,6 +164,14 @@ class Dialect:
             _number(holders, self.top_p_members),
             None if most is None else int(most),
         )
+
+    def opening(self, body: Json) -> Opening:
+        """What the conversation begins with that a request is part of."""
+        system, user = first_turns(body, self.turn_members)
+        if not user:
+            user = next(filter(None, (words(body.get(name)) for name in self.prompt_members)), "")
+        system = [*(words(body.get(name)) for name in self.system_members), *system]
+        return Opening(joined(system)[:MAX_CHARACTERS], user[:MAX_CHARACTERS])
 
     # -- answers -----------------------------------------------------------------------------------------------------
 
