@@ -36,7 +36,6 @@ _MARKS = ("cache_control", "cachePoint")
 
 _RANKS = ("backend", "model", "tools", "system", "messages")
 _ROUTED = ("model", "backend")
-_TURNS = frozenset({"messages", "contents", "input"})
 
 
 class Piece(NamedTuple):
@@ -317,9 +316,10 @@ def prompt_pieces(path: str, body: Any) -> list[Piece]:
         value = body.get(name)
         if value in (None, "", []):
             continue
-        kind = "messages" if name in _TURNS else "tools" if name in {"tools", "toolConfig", "functions"} else "system"
-        if name in _TURNS and not isinstance(value, list):
-            value = [value]
+        kind = "tools" if name in {"tools", "toolConfig", "functions"} else "system"
+        if name in dialect.turn_members or name in dialect.prompt_members:
+            kind = "messages"
+            value = value if isinstance(value, list) else [value]
         if isinstance(value, list):
             pieces += [_piece((name, number), one, kind) for number, one in enumerate(value)]
         else:

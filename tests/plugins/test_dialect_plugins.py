@@ -81,7 +81,7 @@ def test_every_question_is_answered_by_the_dialect_whose_traffic_it_is(reports, 
     assert requested_model(PATH, QUESTION) == "parley-2"
     assert opening_of(QUESTION) == Opening("", "How are you?")
     assert request_protocol(PATH, QUESTION) == answer_protocol(ANSWER) == "parley"
-    assert [piece.path for piece in prompt_pieces(PATH, QUESTION)][1:] == [("question",)]
+    assert [(piece.path, piece.kind) for piece in prompt_pieces(PATH, QUESTION)][1:] == [(("question", 0), "messages")]
     assert answer_of(ANSWER) == Answer("t-1", ("done",), Usage(11, 3))
     assert usage_of(ANSWER) == Usage(11, 3)
     assert answered_model(ANSWER) == "parley-2"
@@ -248,6 +248,7 @@ WRONG = {
     "usage": ["1", "(1, 2)", "Usage('1')", "Usage(-1)", "Usage(True)", "Usage(1, cost='much')", "Usage(10 ** 400)"],
     "answered_model": TEXTS,
     "answer_id": TEXTS,
+    "cache_order": ["None", "['question']", "(1,)", "'question'", "('a',) * 99"],
     "finish_reasons": ["None", "['done']", "(1,)", "(None,)", "('a',) * 99", "'done'"],
     "assembly": ["1", "Talk", "object()", "'x'"],
     "error_in": ["object()", "{1: 2}", "b'x'"],
@@ -258,7 +259,7 @@ WRONG = {
 def test_answers_of_wrong_types_go_no_further(reports, install, question, wrong):
     if wrong == "Talk":
         wrong = "type('Deaf', (), {'message': Talk.message})()"
-    install(more=f"Parley.{question} = lambda self, *arguments: {wrong}")
+    install(more=f"Parley.{question} = {wrong if question == 'cache_order' else f'lambda self, *arguments: {wrong}'}")
     QUESTIONS[question]()
     (told,) = reports
     assert f"is not used: {question} " in told

@@ -31,11 +31,13 @@ MAX_NUMBER: Final = 1e15
 FAILURES: Final = (Exception, SystemExit)
 """What it may raise; whoever interrupts the program means the program."""
 
+_TABLES: Final = ("cache_order", "prompt_members", "turn_members")
+
 T = TypeVar("T")
 
 
 class GuardedDialect(Dialect):
-    """A dialect that is asked until it fails. Of its tables only the cache's order is taken over.
+    """A dialect that is asked until it fails. Of its tables those are taken over that the analysis of caches reads.
 
     Args:
         name: it is known by.
@@ -47,13 +49,11 @@ class GuardedDialect(Dialect):
         self.name = name
         self._dialect: Dialect | None = dialect
         self._on_failure = on_failure
+        for table in _TABLES:
+            setattr(self, table, self._asked(table, _are_texts, unknown=()))
 
-    @property
-    def cache_order(self) -> tuple[str, ...]:  # type: ignore[override]  # ours are constants
+    def operation(self, path: str, body: object) -> str | None:
         """See ``Dialect``, as for all that follow."""
-        return self._asked("cache_order", _are_texts, unknown=())
-
-    def operation(self, path: str, body: object) -> str | None:  # noqa: D102
         return self._asked("operation", _is_operation, path, body, unknown=None)
 
     def is_conversation(self, path: str, body: Json) -> bool:  # noqa: D102
