@@ -58,10 +58,8 @@ def test_a_format_needs_nothing_but_its_object_and_its_place_in_the_registry():
     assert before.usage(answer) is None
     assert after.usage(answer) == Usage(3, 4)
     assert after.answer_id(answer) == "t-1"
-    assert before.of_event(answer) is None
-    found = after.of_event(answer)
-    assert found is not None
-    assert found[0].name == "parley"
+    assert before.assembly(answer) is None
+    assert after.assembly(answer) is not None
     assert after.prompt_members == (*before.prompt_members, "question")
 
 

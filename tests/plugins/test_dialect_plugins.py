@@ -85,6 +85,8 @@ def test_every_question_is_answered_by_the_dialect_whose_traffic_it_is(reports, 
     assert answer_of(ANSWER) == Answer("t-1", ("done",), Usage(11, 3))
     assert usage_of(ANSWER) == Usage(11, 3)
     assert answered_model(ANSWER) == "parley-2"
+    assert usage_of(ANSWER | {"error": None}) == Usage(11, 3), "no error"
+    assert usage_of(ANSWER | {"error": "no"}) is None
     stream = streamed()
     assert stream.message() == ANSWER
     assert stream.model == "parley-2"

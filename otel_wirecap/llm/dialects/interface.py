@@ -92,7 +92,7 @@ class Dialect:
             ended.
         finish_members: members of an answer that say why it ended.
         structure: names of members whose strings are structure and no content, and so may be kept where prompts are
-            masked. Of a dialect that is not ours nothing is kept.
+            masked. This and the next two count only of our own dialects: they decide about what is masked.
         index_members: members of a stream's event that say which of several texts it adds to.
         label_members: members of a stream's event whose strings are no part of a text.
     """

@@ -102,22 +102,18 @@ class Dialects(Dialect):
     def recognises(self, answer: Json) -> bool:
         """Whether an answer is one of theirs, as far as it has anything that is known of."""
         return bool(
-            self.is_answer(answer) or self.of_event(answer) or self.finish_reasons(answer) or self.usage(answer)
+            self.is_answer(answer) or self.assembly(answer) or self.finish_reasons(answer) or self.usage(answer)
         )
 
-    def of_event(self, event: Json) -> tuple[Dialect, MessageAssembly] | None:
-        """The dialect of an event of a stream, and what adds such events up; None where it is not known."""
-        for one in self.all:
-            assembly = one.assembly(event)
-            if assembly is not None:
-                return one, assembly
-        return None
+    def assembly(self, event: Json) -> MessageAssembly | None:  # noqa: D102
+        found = _of_event(self.all, event)
+        return None if found is None else found[1]
 
 
 ours: Final = Dialects(OURS)
 """Our dialects, as one."""
 
-ours.model_paths += (_LISTED_MODEL,)
+ours.model_paths += (_LISTED_MODEL,)  # last: it matches much of what theirs do
 
 
 def outside_request(path: str, body: object) -> Dialect | None:
@@ -129,17 +125,25 @@ def outside_request(path: str, body: object) -> Dialect | None:
 
 def outside_answer(body: Json) -> Dialect | None:
     """Whose answer it is that none of ours recognises; None where it is one of ours, an error, or nobody's."""
-    if outside.are_none or not body or "error" in body or ours.recognises(body):
+    if outside.are_none or not body or body.get("error") or ours.recognises(body):
         return None
     return next((one for one in outside.all() if one.is_answer(body)), None)
 
 
 def event_dialect(event: Json) -> tuple[Dialect, MessageAssembly] | None:
     """The dialect of an event of a stream, and what adds such events up; None where it is not known."""
-    found = ours.of_event(event)
+    found = _of_event(ours.all, event)
     if found is None and not outside.are_none and error_in("", event) is None:
-        return Dialects(outside.all()).of_event(event)
+        return _of_event(outside.all(), event)
     return found
+
+
+def _of_event(dialects: Iterable[Dialect], event: Json) -> tuple[Dialect, MessageAssembly] | None:
+    for one in dialects:
+        assembly = one.assembly(event)
+        if assembly is not None:
+            return one, assembly
+    return None
 
 
 def conversation_dialect(path: str, body: object) -> Dialect | None:
