@@ -73,7 +73,7 @@ class RecordWriter:
         self._process = process
         # The process stands last: the format cbor ends its records with it.
         self._identity = {"pid": pid, "process": process}
-        use_plugins(answers.log_once)
+        use_plugins()
         self.outputs = make_outputs(config, path, log=answers.log, on_loss=self._count, on_gap=self._record_gap)
         for output in self.outputs:
             output.begin(self._identity)
