@@ -17,8 +17,8 @@ from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.identity import KeyNames, credentials, session_of
 from otel_wirecap.capture.record import ChunkRun, Payload, Record
 from otel_wirecap.capture.url import url_parts
-from otel_wirecap.llm.answers import Answer, answer_of
-from otel_wirecap.llm.dialects.interface import Parameters
+from otel_wirecap.llm.answers import answer_of
+from otel_wirecap.llm.dialects.interface import Answer, Parameters
 from otel_wirecap.llm.providers import backend_name
 from otel_wirecap.llm.requests import asks_for_stream, operation_of, parameters_of, requested_model
 

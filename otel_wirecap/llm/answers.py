@@ -3,25 +3,11 @@
 Everything is read from JSON that is parsed already; whatever its shape, nothing here raises.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from otel_wirecap.llm.dialects.interface import Dialect
+from otel_wirecap.llm.dialects.interface import Answer, Dialect
 from otel_wirecap.llm.dialects.registry import ours, outside_answer
 from otel_wirecap.llm.usage import Usage
-
-
-class Answer(NamedTuple):
-    """What an answer says of itself.
-
-    Attributes:
-        id: the provider's id of it.
-        finish_reasons: why the model stopped, a reason a choice.
-        usage: its tokens.
-    """
-
-    id: str | None = None
-    finish_reasons: tuple[str, ...] = ()
-    usage: Usage | None = None
 
 
 def answer_of(body: object) -> Answer:

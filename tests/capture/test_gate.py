@@ -16,7 +16,7 @@ from otel_wirecap.capture.redaction import gate as gate_module
 from otel_wirecap.capture.redaction.gate import FAILED, MARKER, Gate, Passed, Rules
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.stream import StreamRedactor
-from otel_wirecap.llm.answers import Answer
+from otel_wirecap.llm.dialects.interface import Answer
 from tests.capture.test_recorder import NS, Desk, post, whole
 from tests.capture.test_websocket_redaction import Talk
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_wirecap.llm.answers import Answer, answer_of
+from otel_wirecap.llm.answers import answer_of
 from otel_wirecap.llm.dialects import Parameters
+from otel_wirecap.llm.dialects.interface import Answer
 from otel_wirecap.llm.requests import operation_of, parameters_of
 from otel_wirecap.llm.usage import Usage
 

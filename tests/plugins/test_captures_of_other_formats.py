@@ -53,7 +53,9 @@ try:
 finally:
     otel_wirecap.uninstrument()
     server.shutdown()
-print(json.dumps({"pid": os.getpid(), "spans": [dict(span.attributes) for span in exporter.get_finished_spans()]}))
+spans = [dict(span.attributes) for span in exporter.get_finished_spans()]
+has_dialects = "otel_wirecap.llm.dialects.registry" in sys.modules
+print(json.dumps({"pid": os.getpid(), "has_dialects": has_dialects, "spans": spans}))
 """
 
 CHUNK = {"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}
@@ -123,6 +125,7 @@ def test_it_is_not_imported_as_long_as_there_is_no_traffic_of_its_own(tmp_path, 
     assert log == ""
     assert [span["gen_ai.operation.name"] for span in known["spans"]] == ["chat"] * 2
     assert imports_of(folder) == []
+    assert known["has_dialects"] == (home == "thread"), "what only the writer wants, the application does not load"
 
 
 @pytest.mark.parametrize(

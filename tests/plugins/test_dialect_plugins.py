@@ -15,9 +15,10 @@ from parley import ANSWER, EVENTS, distribution, imports_of
 
 from otel_wirecap import dialect_plugins
 from otel_wirecap.dialect_plugins import use_plugins
-from otel_wirecap.llm.answers import Answer, answer_of, answered_model, usage_of
+from otel_wirecap.llm.answers import answer_of, answered_model, usage_of
 from otel_wirecap.llm.assembly import StreamAssembly
 from otel_wirecap.llm.dialects import Opening, Parameters, Usage
+from otel_wirecap.llm.dialects.interface import Answer
 from otel_wirecap.llm.dialects.outside import outside
 from otel_wirecap.llm.dialects.registry import OURS
 from otel_wirecap.llm.events import Event

@@ -44,7 +44,7 @@ from otel_wirecap.capture.redaction.rules import Mode, Pattern, Place, Rules
 from otel_wirecap.capture.redaction.spans import MARKER, add_counts
 from otel_wirecap.capture.redaction.stream import Released
 from otel_wirecap.capture.redaction.streams import StreamRedaction, message_redaction, stream_redaction
-from otel_wirecap.llm.answers import Answer
+from otel_wirecap.llm.dialects.interface import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

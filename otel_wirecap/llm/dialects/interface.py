@@ -60,6 +60,20 @@ class Parameters(NamedTuple):
     max_tokens: int | None = None
 
 
+class Answer(NamedTuple):
+    """What an answer says of itself.
+
+    Attributes:
+        id: the provider's id of it.
+        finish_reasons: why the model stopped, a reason a choice.
+        usage: its tokens.
+    """
+
+    id: str | None = None
+    finish_reasons: tuple[str, ...] = ()
+    usage: Usage | None = None
+
+
 class Opening(NamedTuple):
     """The words that a conversation begins with; both at most 65,536 characters, and empty where there are none."""
 
