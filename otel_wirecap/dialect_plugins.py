@@ -53,14 +53,14 @@ def find_dialects() -> Iterator[Dialect]:
     try:
         entries = sorted(metadata.entry_points(group=GROUP))
     except FAILURES as error:
-        _tell("no dialect of another distribution is used: reading the entry points raised %s", type(error).__name__)
+        _warn("no dialect of another distribution is used: reading the entry points raised %s", type(error).__name__)
         return
     taken = {one.name: "" for one in OURS}  # with what has the name
     for entry in entries:
         if taken.get(entry.name) == entry.value:
             continue  # the same one, from another folder of the import path
         if entry.name in taken:
-            _tell(_NOT_USED, entry.name, entry.value, "there is one of this name already; give it another name")
+            _warn(_NOT_USED, entry.name, entry.value, "there is one of this name already; give it another name")
             continue
         taken[entry.name] = entry.value
         dialect = _loaded(entry)
@@ -72,7 +72,7 @@ def _loaded(entry: EntryPoint) -> Dialect | None:
     from otel_wirecap.llm.dialects.guarded import FAILURES, GuardedDialect
     from otel_wirecap.llm.dialects.interface import Dialect
 
-    not_used = partial(_tell, _NOT_USED, entry.name, entry.value)
+    not_used = partial(_warn, _NOT_USED, entry.name, entry.value)
     try:
         dialect = entry.load()
     except FAILURES as error:
@@ -85,7 +85,7 @@ def _loaded(entry: EntryPoint) -> Dialect | None:
     return None
 
 
-def _tell(message: str, *arguments: object) -> None:
+def _warn(message: str, *arguments: object) -> None:
     if _report is None:
         from otel_wirecap.log import warn_once  # as above
 
