@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Outcome
-    from otel_wirecap.llm.operations import Answer, Parameters
+    from otel_wirecap.llm.dialects.interface import Answer, Parameters
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

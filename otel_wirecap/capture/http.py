@@ -20,14 +20,14 @@ from otel_wirecap.capture.recording import ExchangeRecording
 from otel_wirecap.capture.redaction.gate import Passed, add_counts, withheld
 from otel_wirecap.capture.response_stream import ResponseStream
 from otel_wirecap.capture.streams import STREAM_TYPES, StreamReader
-from otel_wirecap.llm.providers import answered_model
+from otel_wirecap.llm.answers import answered_model
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import End, ExchangeHead, RequestHead, ResponseHead
     from otel_wirecap.capture.flow import FlowRecording
     from otel_wirecap.capture.redaction.gate import Released
     from otel_wirecap.capture.response_stream import WaitingChunk
-    from otel_wirecap.llm.assembly import ProviderError
+    from otel_wirecap.llm.errors import ProviderError
 
 SUCCESS = range(200, 300)
 

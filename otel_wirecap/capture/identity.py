@@ -12,8 +12,10 @@ from otel_wirecap.capture.credentials import credentials
 from otel_wirecap.capture.flow_gate import FlowGate
 from otel_wirecap.capture.sessions import session_of
 from otel_wirecap.capture.url import url_parts
-from otel_wirecap.llm.operations import Answer, Parameters, answer_of, operation_of, parameters_of
-from otel_wirecap.llm.providers import asks_for_stream, backend_name, requested_model
+from otel_wirecap.llm.answers import answer_of
+from otel_wirecap.llm.dialects.interface import Answer, Parameters
+from otel_wirecap.llm.providers import backend_name
+from otel_wirecap.llm.requests import asks_for_stream, operation_of, parameters_of, requested_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -154,7 +156,7 @@ class ExchangeIdentity:
             if self._head.method == "POST":
                 self.operation = operation_of(self._url.path, body)
             if self.operation is not None:
-                self.parameters = parameters_of(body)
+                self.parameters = parameters_of(self._url.path, body)
         self.asker = flow.client or PROXY
         self.asked = PROXY if self.is_client else self.backend
         self.describe()

@@ -10,10 +10,11 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.capture.decoding import ContentDecoder, TextSplitter, UndecodableError, needs_decoding
-from otel_wirecap.llm.assembly import ProviderError, StreamAssembly
+from otel_wirecap.llm.assembly import StreamAssembly
 from otel_wirecap.llm.framing import event_parser
 
 if TYPE_CHECKING:
+    from otel_wirecap.llm.errors import ProviderError
     from otel_wirecap.llm.events import Event
 
 STREAM_TYPES = frozenset(

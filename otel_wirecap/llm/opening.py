@@ -1,98 +1,39 @@
 """The opening of a conversation: its system prompt and its first user message.
 
-The turns of one conversation repeat both and add to the end, so the opening is what they have in common. Only
-the words count: clients move cache markers about between turns and send one text now as a string, now as a
-list with one part.
+The turns of one conversation repeat both and add to the end, so the opening is what they have in common.
 """
 
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
-_LIMIT: Final = 65536
-"""Characters of each half that are kept: enough to tell conversations apart, whatever was pasted into
-them."""
+from otel_wirecap.llm.dialects.interface import Opening
+from otel_wirecap.llm.dialects.outside import outside
+from otel_wirecap.llm.dialects.registry import ours
 
-_SYSTEM_ROLES: Final = frozenset({"system", "developer"})
-_DEPTH: Final = 8  # parts nest in tool results; a hostile body must not exhaust the stack
-
-
-class Opening(NamedTuple):
-    """The words that a conversation begins with; both at most 65,536 characters."""
-
-    system: str
-    user: str
+_OUR_MEMBERS: Final = frozenset(ours.turn_members + ours.prompt_members)
 
 
 def opening_of(body: object) -> Opening | None:
     """Reads the opening out of a request's body.
 
     Args:
-        body: the parsed JSON body of a request to OpenAI (chat, responses, completions), Anthropic, Gemini,
-            Cohere (v1, v2), Bedrock Converse, Ollama, or of anything that speaks like one of them.
+        body: the parsed JSON body of a request in any dialect.
 
     Returns:
         The opening, or None when the body holds no user's words.
     """
-    if not isinstance(body, dict):
-        return None
-    system, user = _parts(body)
-    return Opening(system, user) if user else None
+    opening = _read(body)
+    return opening if opening.user else None
 
 
 def system_prompt(body: object) -> str | None:
     """The system prompt of a request's body, at most 65,536 characters; None where it has none."""
-    return (_parts(body)[0] or None) if isinstance(body, dict) else None
+    return _read(body).system or None
 
 
-def _parts(body: dict[str, object]) -> tuple[str, str]:
-    system = [
-        _words(body.get(key))
-        for key in ("system", "instructions", "systemInstruction", "system_instruction", "preamble")
-    ]
-    turns, user = _first_turns(body)
-    return "\n".join(filter(None, [*system, *turns]))[:_LIMIT], user[:_LIMIT]
-
-
-def _first_turns(body: dict[str, object]) -> tuple[list[str], str]:
-    """The system messages before the first user message, and that message's words."""
-    system: list[str] = []
-    for key in ("messages", "contents", "chat_history", "input"):
-        turns = body.get(key)
-        if not isinstance(turns, list):
-            continue
-        for turn in turns:
-            if not isinstance(turn, dict):
-                continue
-            role = str(turn.get("role") or "user").lower()
-            words = _words(turn.get("content") or turn.get("parts") or turn.get("message"))
-            if role in _SYSTEM_ROLES:
-                system.append(words)
-            elif role == "user" and words:
-                return system, words
-    for key in ("input", "message", "prompt", "inputText"):
-        words = _words(body.get(key))
-        if words:
-            return system, words
-    return system, ""
-
-
-def _words(value: object, depth: int = _DEPTH) -> str:
-    if isinstance(value, str):
-        return value
-    if depth == 0:
-        return ""
-    if isinstance(value, list):
-        return _joined(_words(item, depth - 1) for item in value)
-    if isinstance(value, dict):
-        # Everything in a part may be content (an image's URL or bytes, a file's id) but for the cache
-        # markers.
-        return _joined(
-            _words(item, depth - 1)
-            for key, item in value.items()
-            if key not in {"cache_control", "cachePoint", "type", "role"}
-        )
-    return ""
-
-
-def _joined(pieces: Iterable[str]) -> str:
-    return "\n".join(filter(None, pieces))
+def _read(body: object) -> Opening:
+    if not isinstance(body, dict):
+        return Opening("", "")
+    opening = ours.opening(body)
+    if opening.user or not body or not _OUR_MEMBERS.isdisjoint(body):
+        return opening
+    return next((found for one in outside.all() if (found := one.opening(body)).user), opening)

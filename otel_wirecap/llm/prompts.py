@@ -6,19 +6,17 @@ Known are OpenAI's chat (and whoever speaks like it) and its responses, Anthropi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import orjson
 
-from otel_wirecap.llm.assembly.text import json_or_text
-from otel_wirecap.llm.providers import answered_model, asks_for_stream, requested_model
-from otel_wirecap.llm.usage import usage_of
+from otel_wirecap.llm.answers import answered_model, usage_of
+from otel_wirecap.llm.dialects.interface import Json
+from otel_wirecap.llm.dialects.openai_responses import parts_of
+from otel_wirecap.llm.dialects.registry import answer_dialect, conversation_dialect, ours
+from otel_wirecap.llm.requests import asks_for_stream, requested_model
+from otel_wirecap.llm.text import json_or_text
 
-Json: TypeAlias = dict[str, Any]
-
-CHAT, RESPONSES, ANTHROPIC, GEMINI, BEDROCK = "openai-chat", "openai-responses", "anthropic", "gemini", "bedrock"
-
-_MAX_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "maxTokens")
 _STOP = ("stop", "stop_sequences", "stopSequences")
 _ROLES = {"developer": "system", "model": "assistant", "function": "tool"}
 _KINDS = {"image_url": "image", "input_image": "image", "inlineData": "image", "fileData": "file", "input_file": "file"}
@@ -38,43 +36,18 @@ def request_protocol(path: str, body: object) -> str | None:
         body: its parsed body.
 
     Returns:
-        One of this module's names; None where it is no request for a conversation's next message.
+        The name of a dialect; None where it is no request for a conversation's next message.
     """
-    if not isinstance(body, dict):
-        return None
-    if isinstance(body.get("contents"), list | dict):
-        return GEMINI
-    if "input" in body and "messages" not in body:
-        return RESPONSES if path.rstrip("/").endswith("/responses") else None
-    if not isinstance(body.get("messages"), list):
-        return None
-    if "inferenceConfig" in body or "toolConfig" in body or path.endswith(("/converse", "/converse-stream")):
-        return BEDROCK
-    is_anthropic = (
-        path.rstrip("/").endswith(("/messages", "/messages/count_tokens"))
-        or "anthropic_version" in body
-        or "system" in body
-        or any(isinstance(tool, dict) and "input_schema" in tool for tool in _list(body.get("tools")))
-    )
-    return ANTHROPIC if is_anthropic else CHAT
+    dialect = conversation_dialect(path, body)
+    return None if dialect is None else dialect.name
 
 
 def answer_protocol(body: object) -> str | None:
     """The protocol of an answer's parsed body; None where it is not known, as with errors."""
     if isinstance(body, list):
         return answer_protocol(body[0]) if body else None
-    if not isinstance(body, dict):
-        return None
-    if isinstance(body.get("choices"), list):
-        return CHAT
-    if "candidates" in body or "usageMetadata" in body:
-        return GEMINI
-    if body.get("type") == "message" and isinstance(body.get("content"), list):
-        return ANTHROPIC
-    output = body.get("output")
-    if isinstance(output, list):
-        return RESPONSES
-    return BEDROCK if isinstance(output, dict) and "message" in output else None
+    dialect = answer_dialect(body)
+    return None if dialect is None else dialect.name
 
 
 def common_request(path: str, query: str, body: Json) -> Json:
@@ -115,7 +88,7 @@ def common_answer(body: Any) -> Json:
         told["usage"] = {"input": usage.input, "output": usage.output, "cached": usage.cached}
     if not isinstance(answer, dict):
         return told
-    for message, finish in _answers(body if isinstance(body, list) else [answer]):
+    for message, finish in _choices(body if isinstance(body, list) else [answer]):
         said = list(_split("assistant", message))
         choice: Json = {"text": "\n".join(one["text"] for one in said if one["text"])}
         calls = [call for one in said for call in one.get("tool_calls", ())]
@@ -132,58 +105,38 @@ def common_answer(body: Any) -> Json:
     return told
 
 
-def _answers(bodies: list[Any]) -> Iterator[tuple[Any, Any]]:
+def _choices(answers: list[Any]) -> Iterator[tuple[Any, Any]]:
     """The message and the reason of the end of each choice."""
-    for answer in bodies:
-        if not isinstance(answer, dict):
-            continue
-        output = answer.get("output")
-        if isinstance(answer.get("choices"), list):
-            for choice in filter(_is_object, answer["choices"]):
-                yield choice.get("message") or {"content": choice.get("text")}, choice.get("finish_reason")
-        elif isinstance(answer.get("candidates"), list):
-            for candidate in filter(_is_object, answer["candidates"]):
-                yield candidate.get("content"), candidate.get("finishReason")
-        elif isinstance(output, list):
-            details = answer.get("incomplete_details")
-            reason = details.get("reason") if isinstance(details, dict) else None
-            parts = [part for item in output if _is_object(item) for part in _item_parts(item)]
-            yield {"content": parts}, reason or answer.get("status")
-        elif isinstance(output, dict):
-            yield output.get("message"), answer.get("stopReason")
-        elif isinstance(answer.get("content"), list):
-            yield answer, answer.get("stop_reason")
+    for answer in answers:
+        dialect = answer_dialect(answer)
+        if dialect is not None:
+            yield from dialect.choices(answer)
 
 
 # -- messages ----------------------------------------------------------------------------------------
 
 
 def _system(body: Json) -> Iterator[Json]:
-    for name in ("system", "instructions", "systemInstruction", "system_instruction"):
+    for name in ours.system_members:
         if body.get(name):
             value = body[name]
             yield from _split("system", value if _is_object(value) else {"content": value})
 
 
 def _messages(body: Json) -> Iterator[Json]:
-    turns: Any = next((body[name] for name in ("messages", "contents", "input") if name in body), [])
+    turns: Any = next((body[name] for name in ours.turn_members if name in body), [])
     for turn in [turns] if isinstance(turns, str | dict) else _list(turns):
         if isinstance(turn, str):
             yield {"role": "user", "text": turn}
         elif isinstance(turn, dict):
             kind = turn.get("type")
-            role = turn.get("role") or ("assistant" if kind in {"function_call", "reasoning"} else "user")
-            yield from _split(role, {"content": _item_parts(turn)} if kind and kind != "message" else turn)
+            role = turn.get("role") or ("assistant" if kind in ("function_call", "reasoning") else "user")
+            yield from _split(role, {"content": parts_of(turn)} if kind and kind != "message" else turn)
 
 
-def _item_parts(item: Json) -> list[Any]:
-    """An item of OpenAI's responses as parts of a message."""
-    return _list(item.get("content")) if item.get("type") == "message" else [item]
-
-
-def _split(role: str, message: Any) -> Iterator[Json]:
+def _split(role: Any, message: Any) -> Iterator[Json]:
     """A message's own words and calls, and each result of a tool in it as a message of its own."""
-    role = _ROLES.get(role, role)
+    role = _ROLES.get(role, role) if isinstance(role, str) else ""
     texts: list[str] = []
     calls: list[Json] = []
     others: list[str] = []
@@ -246,7 +199,7 @@ def _call(part: Any) -> Json | None:
     if isinstance(function, dict):
         given = next((function[name] for name in ("arguments", "args", "input") if name in function), None)
         return {"name": function.get("name"), "arguments": _parsed(given)}
-    if part.get("type") in {"tool_use", "function_call"}:
+    if part.get("type") in ("tool_use", "function_call"):
         return {"name": part.get("name"), "arguments": _parsed(part.get("input", part.get("arguments")))}
     return None
 
@@ -304,7 +257,7 @@ def _parameters(path: str, query: str, body: Json) -> Json:
     found = {
         "temperature": holder.get("temperature"),
         "top_p": holder.get("top_p", holder.get("topP")),
-        "max_tokens": next((holder[name] for name in _MAX_TOKENS if holder.get(name) is not None), None),
+        "max_tokens": next((holder[name] for name in ours.max_tokens_members if holder.get(name) is not None), None),
         "stop": [stop] if isinstance(stop, str) else stop,
         "tool_choice": _tool_choice(body),
     }

@@ -1,8 +1,4 @@
-"""What the hosts, URLs and bodies of LLM providers mean.
-
-The table names the providers, where they answer and in which header a key travels to them; the functions read
-a backend's name, a model's name and the wish for a stream out of one request or answer. Nothing here looks
-at anything but its arguments.
+"""Who the providers of models are: their hosts, and how a key travels to them. What they speak is in ``dialects``.
 
 Sources: the providers' public API references and the environment variables that their own SDKs read.
 """
@@ -13,7 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import unquote
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,87 +246,3 @@ def backend_name(host: str, port: int | None, configured: Mapping[str, str]) -> 
 def _known(name: str, address: str) -> str | None:
     found = _EXACT.get(address) or _EXACT.get(name)
     return found or next((provider for pattern, provider in _PATTERNS if pattern.fullmatch(name)), None)
-
-
-# Only these shapes name a model; a path such as /docs/models/overview does not. The id's own colons and
-# slashes arrive percent-encoded where a provider's SDK encodes them (Bedrock ARNs), and bare where it does
-# not.
-_MODEL_PATHS: Final = (
-    # Gemini and Vertex: models/{model}:verb, tunedModels/{model}:verb, endpoints/{id}:verb
-    re.compile(r"/(?:models|tunedModels|endpoints)/([^/]+?)(?::|%3A)[A-Za-z]+$"),
-    # Bedrock: model/{id}/operation; gateways put a name of theirs in front, our proxy /to/NAME
-    re.compile(
-        r"^(?:/to/[^/]+)?(?:/[^/]+)?/model/(.+)/(?:invoke|invoke-with-response-stream|invoke-with-bidirectional-stream"
-        r"|converse|converse-stream|count-tokens)$"
-    ),
-    # Azure OpenAI, and the older engines of OpenAI
-    re.compile(
-        r"/(?:deployments|engines)/([^/]+)/(?:chat|completions|embeddings|images|audio|responses|messages"
-        r"|extensions|realtime|rerank)(?:/|$)"
-    ),
-    # Hugging Face: models/{org}/{name}; the listing's entry of an OpenAI-like API: v1/models/{id};
-    # Replicate: v1/models/{owner}/{name}/predictions
-    re.compile(
-        r"^(?:/to/[^/]+)?(?:/hf-inference|.*/v\d[a-z0-9]*)?/models/([^/:]+(?:/[^/:]+)?)(?:/(?:predictions|pipeline|endpoints|v1)(?:/.*)?)?$"
-    ),
-)
-
-
-def requested_model(path: str, body: object) -> str | None:
-    """Finds the model that a request asks for.
-
-    Args:
-        path: the URL's path as it was sent, percent-encoded, without the query.
-        body: the parsed JSON body; anything else counts as none.
-
-    Returns:
-        The body's ``model``, else the model (or Azure deployment) that the path names, percent-decoded.
-    """
-    if isinstance(body, dict) and (model := _text(body.get("model"))):
-        return model
-    for pattern in _MODEL_PATHS:
-        if found := pattern.search(path):
-            return unquote(found[1])
-    return None
-
-
-def answered_model(body: object) -> str | None:
-    """Finds the model that an answer, or one event of a stream, says it comes from.
-
-    Args:
-        body: a parsed JSON value: an OpenAI-like answer or chunk (``model``), a Gemini one (``modelVersion``; a list of
-            them is read by its first), a Responses API event (``response.model``) or an Anthropic ``message_start``
-            (``message.model``).
-    """
-    if isinstance(body, list):
-        body = body[0] if body else None
-    if not isinstance(body, dict):
-        return None
-    for holder in (body, body.get("response"), body.get("message")):
-        if isinstance(holder, dict) and (model := _text(holder.get("model")) or _text(holder.get("modelVersion"))):
-            return model
-    return None
-
-
-_STREAM_PATH: Final = re.compile(
-    r"(?::|%3A)(?:streamGenerateContent|streamRawPredict|serverStreamingPredict)$"
-    r"|^/model/.+/(?:converse-stream|invoke-with-response-stream|invoke-with-bidirectional-stream)$"
-)
-_STREAM_QUERY: Final = re.compile(r"(?:^|&)(?:stream=(?:true|1)|alt=sse)(?:&|$)", re.IGNORECASE)
-
-
-def asks_for_stream(path: str, query: str, body: object) -> bool:
-    """Tells whether a request asks for a streamed answer.
-
-    Args:
-        path: the URL's path as it was sent.
-        query: the URL's query, without the question mark.
-        body: the parsed JSON body; anything else counts as none.
-    """
-    if isinstance(body, dict) and body.get("stream") is True:
-        return True
-    return bool(_STREAM_PATH.search(path)) or bool(query and _STREAM_QUERY.search(query))
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_wirecap.capture.record import REQUESTS
 from otel_wirecap.capture.url import url_parts
-from otel_wirecap.llm.prompts import ANTHROPIC, BEDROCK, GEMINI, RESPONSES, request_protocol
-from otel_wirecap.llm.providers import requested_model
+from otel_wirecap.llm.dialects.registry import conversation_dialect
+from otel_wirecap.llm.requests import requested_model
 from otel_wirecap.reading.json_diff import Path, path_text
 
 if TYPE_CHECKING:
@@ -34,16 +34,8 @@ _MODEL_SPELT = frozenset({"input", "input_schema", "inputSchema", "parameters", 
 """Members whose own members reach the model as they are spelt: in there, their order counts."""
 _MARKS = ("cache_control", "cachePoint")
 
-_ORDERS = {
-    ANTHROPIC: ("tools", "system", "messages"),
-    BEDROCK: ("toolConfig", "system", "messages"),
-    GEMINI: ("cachedContent", "systemInstruction", "system_instruction", "tools", "toolConfig", "contents"),
-    RESPONSES: ("previous_response_id", "tools", "instructions", "input"),
-}
 _RANKS = ("backend", "model", "tools", "system", "messages")
 _ROUTED = ("model", "backend")
-_CHAT_ORDER = ("tools", "functions", "messages")
-_TURNS = frozenset({"messages", "contents", "input"})
 
 
 class Piece(NamedTuple):
@@ -315,18 +307,19 @@ def prompt_pieces(path: str, body: Any) -> list[Piece]:
     Returns:
         The model, then tools, system and messages in the provider's order; empty where it is no such request.
     """
-    protocol = request_protocol(path, body)
-    if protocol is None:
+    dialect = conversation_dialect(path, body)
+    if dialect is None:
         return []
     model = requested_model(path, body)
     pieces = [Piece(("model",), model, str(model), "model")]
-    for name in _ORDERS.get(protocol, _CHAT_ORDER):
+    for name in dialect.cache_order:
         value = body.get(name)
         if value in (None, "", []):
             continue
-        kind = "messages" if name in _TURNS else "tools" if name in {"tools", "toolConfig", "functions"} else "system"
-        if name in _TURNS and not isinstance(value, list):
-            value = [value]
+        kind = "tools" if name in {"tools", "toolConfig", "functions"} else "system"
+        if name in dialect.turn_members or name in dialect.prompt_members:
+            kind = "messages"
+            value = value if isinstance(value, list) else [value]
         if isinstance(value, list):
             pieces += [_piece((name, number), one, kind) for number, one in enumerate(value)]
         else:
@@ -335,7 +328,7 @@ def prompt_pieces(path: str, body: Any) -> list[Piece]:
 
 
 def _piece(path: Path, value: Any, kind: str) -> Piece:
-    if kind == "messages" and isinstance(value, dict) and value.get("role") in {"system", "developer"}:
+    if kind == "messages" and isinstance(value, dict) and value.get("role") in ("system", "developer"):
         kind = "system"
     value = _canonical(value)
     return Piece(path, value, _spelt(value), kind)

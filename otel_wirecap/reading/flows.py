@@ -25,7 +25,8 @@ from otel_wirecap.capture.record import (
     WEBSOCKET_START,
 )
 from otel_wirecap.capture.url import url_parts
-from otel_wirecap.llm.usage import Usage, usage_of
+from otel_wirecap.llm.errors import error_type
+from otel_wirecap.llm.usage import Usage
 from otel_wirecap.reading.chunk_gaps import ChunkGaps
 
 if TYPE_CHECKING:
@@ -223,8 +224,10 @@ class Exchange:
         self.backend = self.backend or record.get("backend") or ""
 
     def _add_answer(self, answer: object) -> None:
+        from otel_wirecap.llm.answers import usage_of  # all dialects, which are not wanted where an index has all
+
         self.usage = usage_of(answer) or self.usage
-        self.provider_error = _error_type(answer) or self.provider_error
+        self.provider_error = error_type(answer) or self.provider_error
 
     def _add_end(self, record: Record, metadata: dict[str, Any]) -> None:
         self.duration_ms = metadata.get("duration_ms")
@@ -455,22 +458,6 @@ class FlowCollector:
 def _widen(flow: Flow, key: str, start: int, end: int) -> None:
     known = flow.spans.get(key)
     flow.spans[key] = (start, end) if known is None else (min(known[0], start), max(known[1], end))
-
-
-def _error_type(answer: object) -> str | None:
-    """The provider's word for the error that an answer holds, be its shape OpenAI's, Anthropic's, Gemini's or AWS's."""
-    if isinstance(answer, list):
-        return next((found for found in map(_error_type, answer) if found), None)
-    if not isinstance(answer, dict):
-        return None
-    error = answer.get("error")
-    if isinstance(error, dict):
-        words = (error.get("type"), error.get("status"), error.get("code"))
-        return next((str(word) for word in words if word), "error")
-    if isinstance(error, str) and error:
-        return error if len(error) <= 40 else "error"
-    kind = answer.get("__type")
-    return str(kind) if kind else None
 
 
 def _number(value: object) -> int:

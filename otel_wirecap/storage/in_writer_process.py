@@ -23,6 +23,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, cast
 
+from otel_wirecap.dialect_plugins import use_plugins
 from otel_wirecap.storage.channel import READ_BYTES, Close, FlushRequest, MessageReader, PackedMessage, send
 from otel_wirecap.storage.ledger import Held, Loss, merged
 from otel_wirecap.storage.record_writer import RecordWriter
@@ -264,6 +265,7 @@ def run(descriptor: int) -> None:
     threading.Thread(target=end_in_time, args=(connection, host_process, MAX_ORPHAN_SECONDS), daemon=True).start()
     answers = SocketAnswers(connection, config.capture_max_queue_bytes)
     channel = SocketChannel(connection, frames, host_process, answers)
+    use_plugins(answers.log_once)
     try:
         writer = RecordWriter(config, path, channel, answers, process=process, pid=pid)
         answers.ready(os.getpid())

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from otel_wirecap import native
 from otel_wirecap.capture.events import EventKind
+from otel_wirecap.dialect_plugins import use_plugins
 from otel_wirecap.errors import place_of
 from otel_wirecap.storage.channel import Close, FlushRequest
 from otel_wirecap.storage.ledger import Held, Loss, LossTotals, merged
@@ -72,6 +73,7 @@ class RecordWriter:
         self._process = process
         # The process stands last: the format cbor ends its records with it.
         self._identity = {"pid": pid, "process": process}
+        use_plugins()
         self.outputs = make_outputs(config, path, log=answers.log, on_loss=self._count, on_gap=self._record_gap)
         for output in self.outputs:
             output.begin(self._identity)

@@ -18,7 +18,7 @@ from otel_wirecap.capture.redaction.gate import FAILED, MARKER, Gate, Passed, Ru
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.search import SecretSearch
 from otel_wirecap.capture.redaction.stream import StreamRedactor
-from otel_wirecap.llm.operations import Answer
+from otel_wirecap.llm.dialects.interface import Answer
 from tests.capture.test_recorder import NS, Desk, post, whole
 from tests.capture.test_websocket_redaction import Talk
 

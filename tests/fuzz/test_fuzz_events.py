@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_wirecap.capture.streams import STREAM_TYPES, StreamReader
+from otel_wirecap.llm.answers import answered_model
 from otel_wirecap.llm.assembly import StreamAssembly
 from otel_wirecap.llm.events import Event
 from otel_wirecap.llm.framing import event_parser
-from otel_wirecap.llm.providers import answered_model
 from otel_wirecap.llm.sse import SSEParser
 
 LIMIT = 600
@@ -231,7 +231,7 @@ def test_the_assembly_keeps_no_more_than_it_may_and_gives_up_over_it(events: lis
     for event in events:
         answered_model(event)
         assembly.add(Event("", orjson.dumps(event)))
-        assert assembly._format is None or assembly._format.size <= most
+        assert assembly._assembly is None or assembly._assembly.size <= most
     assert not assembly.overflowed or assembly.message() is None
 
 

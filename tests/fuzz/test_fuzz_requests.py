@@ -17,7 +17,8 @@ from otel_wirecap.capture.sessions import session_of
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.llm.opening import opening_of, system_prompt
-from otel_wirecap.llm.providers import asks_for_stream, backend_name, requested_model
+from otel_wirecap.llm.providers import backend_name
+from otel_wirecap.llm.requests import asks_for_stream, requested_model
 from otel_wirecap.proxy.backends import backends_from
 from otel_wirecap.proxy.headers import HOP_BY_HOP, request_headers, response_headers, sent_credentials
 

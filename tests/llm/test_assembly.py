@@ -11,7 +11,8 @@ from message_texts import begin_as, texts_of
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
-from otel_wirecap.llm.assembly import ProviderError, StreamAssembly
+from otel_wirecap.llm.assembly import StreamAssembly
+from otel_wirecap.llm.errors import ProviderError
 from otel_wirecap.llm.events import Event
 from otel_wirecap.llm.sse import SSEParser
 

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import AWS, aws_chunk, aws_event, frame, ndjson, sse
 
-from otel_wirecap.llm.assembly import ProviderError, StreamAssembly, assemble
+from otel_wirecap.llm.answers import usage_of
+from otel_wirecap.llm.assembly import StreamAssembly, assemble
+from otel_wirecap.llm.errors import ProviderError
 from otel_wirecap.llm.framing import event_parser
-from otel_wirecap.llm.usage import Usage, usage_of
+from otel_wirecap.llm.usage import Usage
 
 LINES = "application/x-ndjson"
 

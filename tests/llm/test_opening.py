@@ -2,7 +2,8 @@
 
 import pytest
 
-from otel_wirecap.llm.opening import Opening, opening_of
+from otel_wirecap.llm.dialects import Opening
+from otel_wirecap.llm.opening import opening_of
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_wirecap.llm.operations import Answer, Parameters, answer_of, operation_of, parameters_of
+from otel_wirecap.llm.answers import answer_of
+from otel_wirecap.llm.dialects import Parameters
+from otel_wirecap.llm.dialects.interface import Answer
+from otel_wirecap.llm.requests import operation_of, parameters_of
 from otel_wirecap.llm.usage import Usage
 
 MODEL = "/model/arn%3Aaws%3Abedrock/"
@@ -65,7 +68,7 @@ def test_bedrock_s_invoke_is_told_by_the_body_and_the_model() -> None:
     ],
 )
 def test_parameters_are_found_where_each_provider_has_them(body: object, parameters: Parameters) -> None:
-    assert parameters_of(body) == parameters
+    assert parameters_of("", body) == parameters
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 @given(JSON)
 def test_whatever_json_says_is_told_in_the_types_of_attributes(value: Any) -> None:
-    parameters, answer = parameters_of(value), answer_of(value)
+    parameters, answer = parameters_of("", value), answer_of(value)
     assert all(number is None or abs(number) < float("inf") for number in parameters)
     assert isinstance(parameters.max_tokens, int | None)
     assert isinstance(answer.id, str | None)

@@ -2,13 +2,9 @@
 
 import pytest
 
-from otel_wirecap.llm.providers import (
-    PROVIDERS,
-    answered_model,
-    asks_for_stream,
-    backend_name,
-    requested_model,
-)
+from otel_wirecap.llm.answers import answered_model
+from otel_wirecap.llm.providers import PROVIDERS, backend_name
+from otel_wirecap.llm.requests import asks_for_stream, requested_model
 
 
 @pytest.mark.parametrize(

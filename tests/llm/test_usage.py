@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_wirecap.llm.usage import Usage, usage_of
+from otel_wirecap.llm.answers import usage_of
+from otel_wirecap.llm.usage import Usage
 
 RECORDED = Path(__file__).parents[3] / "shared" / "traffic" / "public.jsonl"
 

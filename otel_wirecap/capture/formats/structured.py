@@ -9,7 +9,6 @@ import orjson
 from otel_wirecap.capture.formats.jsonl import json_payload
 from otel_wirecap.capture.formats.timestamps import Timestamps
 from otel_wirecap.capture.record import RawJSON, Record
-from otel_wirecap.llm.opening import system_prompt
 
 FORWARD, BACKWARD = "frontend_to_backend", "backend_to_frontend"
 
@@ -85,4 +84,6 @@ def _communication(record: Record) -> tuple[str | None, str]:
 
 
 def _system_prompt(record: Record) -> str | None:
+    from otel_wirecap.llm.opening import system_prompt  # all dialects, which no other format needs
+
     return system_prompt(record.payload.value()) if isinstance(record.payload, RawJSON) else None

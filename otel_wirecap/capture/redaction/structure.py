@@ -1,6 +1,6 @@
 """What of a document is its structure, and may be kept where prompts are masked: names, and values by their name.
 
-Everything is content that is not told here to be structure.
+Everything is content that neither this module nor one of our dialects knows to be structure.
 """
 
 from __future__ import annotations
@@ -9,30 +9,24 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from otel_wirecap.llm.dialects.registry import ours
+
 # fmt: off
-_KEPT: Final = frozenset({
+_KEPT: Final = frozenset(ours.structure) | {
     # what something is, and who says it
-    "object", "type", "role", "event", "tool_name", "toolName", "method", "jsonrpc", "status", "level", "mode", "phase",
-    "channel", "media_type", "mediaType", "mime_type", "mimeType", "content_type", "contentType", "input_type",
-    "task_type", "taskType", "event_type",
+    "type", "role", "event", "toolName", "method", "jsonrpc", "status", "level", "mode", "phase", "channel",
+    "media_type", "mediaType", "mime_type", "content_type", "contentType", "task_type",
     # which one
-    "id", "model", "models", "provider", "version", "anthropic_version", "modelVersion", "system_fingerprint",
-    "owned_by",
-    # why it ended
-    "finish_reason", "finishReason", "native_finish_reason", "stop_reason", "stopReason", "done_reason",
-    "block_reason", "blockReason", "category", "probability", "severity", "threshold", "trafficType",
+    "id", "model", "models", "provider", "version", "owned_by",
     # when
-    "created", "created_at", "createTime", "updated_at", "updateTime", "completed_at", "expires_at", "expireTime",
-    "ttl",
+    "created", "created_at", "updated_at", "expires_at", "ttl",
     # how it is to be answered
-    "service_tier", "serviceTier", "tool_choice", "truncation", "truncate", "effort", "reasoning_effort", "verbosity",
-    "thinkingLevel", "modality", "modalities", "responseModalities", "include", "stream",
-    "input_modalities", "output_modalities", "encoding_format", "response_format", "output_format", "audio_format",
-    "input_audio_format", "output_audio_format", "format", "encoding", "language", "quality", "size", "voice",
-    "anthropic_beta", "betas", "keep_alive",
+    "service_tier", "serviceTier", "tool_choice", "effort", "modalities", "stream", "input_modalities",
+    "output_modalities", "encoding_format", "response_format", "output_format", "audio_format", "input_audio_format",
+    "output_audio_format", "format", "encoding", "language", "quality", "size", "voice",
     # schemas
     "required",
-})
+}
 _IDS: Final = ("_id", "Id", "_ids")
 _KEPT_PARAMETERS: Final = frozenset({
     "alt", "api-version", "beta", "limit", "order", "after", "before", "pageSize", "page_size",

@@ -16,23 +16,19 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_wirecap.capture.redaction.names import is_secret_name, segments_of
+from otel_wirecap.llm.dialects.registry import ours
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-INDEXES: Final = frozenset({
-    "index", "output_index", "content_index", "item_id", "summary_index", "contentBlockIndex", "block_index",
-    "choice_index", "candidate_index",
-})  # fmt: skip
+INDEXES: Final = frozenset(ours.index_members) | {"block_index", "index"}
 """Members that tell which of several texts an event adds to."""
 
 _PADDED: Final = frozenset({"obfuscation", "p"})
 """Members that hold something new in each event and say nothing."""
 
-NO_TEXT: Final = _PADDED | INDEXES | {
-    "id", "object", "model", "type", "role", "event", "status", "finish_reason", "finishReason", "stop_reason",
-    "stopReason", "created", "created_at", "service_tier", "system_fingerprint", "responseId", "response_id",
-    "modelVersion", "call_id", "tool_use_id", "toolUseId", "event_id", "trafficType", "modality",
+NO_TEXT: Final = _PADDED | INDEXES | frozenset(ours.label_members) | {
+    "created", "created_at", "event", "id", "model", "role", "service_tier", "status", "type",
 }  # fmt: skip
 """Strings that are no parts of a text, although they come with each event."""
 

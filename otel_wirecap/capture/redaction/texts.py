@@ -28,7 +28,7 @@ from otel_wirecap.capture.redaction.rules import Rules
 from otel_wirecap.capture.redaction.search import TooManyFindings
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.redaction.streams import StreamRedaction, message_redaction, stream_redaction
-from otel_wirecap.llm.operations import Answer
+from otel_wirecap.llm.dialects.interface import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -11,8 +11,8 @@ A delta names the members that grow. Which way they grow, the format does not sa
 
 from typing import Any, Final
 
-from otel_wirecap.llm.assembly.interface import Json
-from otel_wirecap.llm.assembly.text import GrowingText
+from otel_wirecap.llm.dialects.interface import Json
+from otel_wirecap.llm.text import GrowingText
 
 _LABELS: Final = frozenset(
     {"call_id", "channel", "format", "id", "index", "name", "object", "role", "signature", "type"}

@@ -1,21 +1,23 @@
-"""OpenAI's Responses stream.
+"""OpenAI's Responses.
 
-Its last event brings the whole response. Until then (a stream may be cut, and some servers leave the last
+A stream's last event brings the whole response. Until then (a stream may be cut, and some servers leave the last
 response's output empty) the output is put together from the items, their parts and their deltas.
 
 Source: https://platform.openai.com/docs/api-reference/responses-streaming
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any, Final
 
-from otel_wirecap.llm.assembly.interface import Json
-from otel_wirecap.llm.assembly.text import GrowingText
+from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, objects_in
+from otel_wirecap.llm.dialects.whole_answer import WholeAnswer
+from otel_wirecap.llm.errors import error_in
+from otel_wirecap.llm.text import GrowingText
+from otel_wirecap.llm.usage import Usage, openai_usage
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # places are told apart by identity, which hashes fastest
 class _Place:
-    """Where in an output item a text grows.
+    """Where in an output item a text grows; one place is another's equal only if it is the same object.
 
     Attributes:
         parts: the item's list of parts; None when the text is a member of the item itself.
@@ -24,10 +26,10 @@ class _Place:
         index: the member of an event that numbers the part.
     """
 
-    parts: str | None
-    type: str
-    member: str
-    index: str = "content_index"
+    __slots__ = ("index", "member", "parts", "type")
+
+    def __init__(self, parts: str | None, type_: str, member: str, index: str = "content_index") -> None:
+        self.parts, self.type, self.member, self.index = parts, type_, member, index
 
 
 _DELTAS: Final = {
@@ -69,7 +71,7 @@ class OpenAIResponses:
         self._items: dict[int, _Item] = {}
 
     def add(self, event: Json, size: int) -> None:
-        """See ``WireFormat.add``."""
+        """See ``MessageAssembly.add``."""
         kind = event.get("type")
         if not isinstance(kind, str):
             return
@@ -94,7 +96,7 @@ class OpenAIResponses:
             self._add_structure(kind, event, size)
 
     def message(self) -> Json | None:
-        """See ``WireFormat.message``."""
+        """See ``MessageAssembly.message``."""
         if not self._response and not self._items:
             return None
         if self._final and not self._items:
@@ -236,3 +238,58 @@ class _Item:
 def _number(event: Json, key: str) -> int:
     number = event.get(key)
     return number if isinstance(number, int) else 0
+
+
+def parts_of(item: Json) -> list[Any]:
+    """An item of the output, or of the input, as parts of a message."""
+    content = item.get("content")
+    if item.get("type") != "message":
+        return [item]
+    return content if isinstance(content, list) else []
+
+
+class _OpenAIResponses(Dialect):
+    name = "openai-responses"
+    paths = ((r"/responses$", "chat"),)
+    max_tokens_members = ("max_output_tokens",)
+    system_members = ("instructions",)
+    turn_members = ("input",)
+    prompt_members = ("input",)
+    cache_order = ("previous_response_id", "tools", "instructions", "input")
+    model_holders = ("response",)
+    structure = ("completed_at", "include", "truncation", "verbosity")
+    index_members = ("content_index", "item_id", "output_index", "summary_index")
+    label_members = ("call_id", "event_id")
+
+    def is_conversation(self, path: str, body: Json) -> bool:
+        return "input" in body and "messages" not in body and path.rstrip("/").endswith("/responses")
+
+    def is_answer(self, body: Json) -> bool:
+        return isinstance(body.get("output"), list)
+
+    def choices(self, answer: Json) -> Iterable[tuple[Any, Any]]:
+        details = answer.get("incomplete_details")
+        reason = details.get("reason") if isinstance(details, dict) else None
+        parts = [part for item in objects_in(answer.get("output")) for part in parts_of(item)]
+        return (({"content": parts}, reason or answer.get("status")),)
+
+    def usage(self, answer: Json) -> Usage | None:
+        usage = answer.get("usage")
+        if isinstance(usage, dict) and ("input_tokens" in usage or "output_tokens" in usage):
+            return openai_usage(usage, "input", "output")
+        return None
+
+    def assembly(self, event: Json) -> MessageAssembly | None:
+        kind = event.get("type")
+        if isinstance(kind, str) and kind.startswith("response."):
+            return OpenAIResponses()
+        return WholeAnswer() if event.get("object") == "response" and self.is_answer(event) else None
+
+    def error_in(self, name: str, event: Json) -> object:
+        if event.get("type") != "response.failed":
+            return error_in(name, event)
+        response = event.get("response")
+        return (response.get("error") if isinstance(response, dict) else None) or {"type": "response.failed"}
+
+
+DIALECT: Final = _OpenAIResponses()

@@ -1,17 +1,21 @@
-"""Gemini's streamGenerateContent, of the Gemini API and of Vertex AI.
+"""Gemini's generateContent and streamGenerateContent, of the Gemini API and of Vertex AI.
 
-Every event is a whole answer with the next parts. Sources: https://ai.google.dev/api/generate-content and
+Every event of a stream is a whole answer with the next parts. Sources: https://ai.google.dev/api/generate-content and
 https://ai.google.dev/gemini-api/docs/thought-signatures
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
-from otel_wirecap.llm.assembly.interface import Json
-from otel_wirecap.llm.assembly.text import GrowingText, keep_newest
+from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, objects_in
+from otel_wirecap.llm.text import GrowingText, keep_newest
+from otel_wirecap.llm.usage import Usage, count_in
 
 _TEXT_MEMBERS: Final = frozenset({"text", "thought", "thoughtSignature"})
 """The members of a part that is nothing but text."""
 
+_EVENTS: Final = frozenset({"candidates", "promptFeedback", "usageMetadata"})
+_COUNTS: Final = frozenset({"candidatesTokenCount", "promptTokenCount", "totalTokenCount"})
 _MEMBER: Final = 64  # about what a member or a part takes beside its value
 
 
@@ -28,7 +32,7 @@ class GeminiGenerate:
         self._candidates: dict[int, _Candidate] = {}
 
     def add(self, event: Json, size: int) -> None:
-        """See ``WireFormat.add``."""
+        """See ``MessageAssembly.add``."""
         inner = event.get("response")
         if isinstance(inner, dict):
             if self._envelope is None:
@@ -48,7 +52,7 @@ class GeminiGenerate:
             self.model = model if isinstance(model, str) and model else None
 
     def message(self) -> Json | None:
-        """See ``WireFormat.message``."""
+        """See ``MessageAssembly.message``."""
         if not self._answer and not self._candidates:
             return None
         answer: Json = {}
@@ -164,3 +168,62 @@ class _TextPart:
     def value(self) -> Json:
         """The part as a non-streaming answer has it."""
         return {**self._members, "text": self._text.getvalue()}
+
+
+class _Gemini(Dialect):
+    name = "gemini"
+    paths = (
+        (r"(?::|%3A)(?:streamGenerateContent|generateContent)$", "generate_content"),
+        (r"(?::|%3A)(?:embedContent|batchEmbedContents|asyncBatchEmbedContent)$", "embeddings"),
+    )
+    # models/{model}:verb, tunedModels/{model}:verb, and Vertex's endpoints/{id}:verb
+    model_paths = (r"/(?:models|tunedModels|endpoints)/([^/]+?)(?::|%3A)[A-Za-z]+$",)
+    stream_paths = (r"(?::|%3A)streamGenerateContent$",)
+    parameter_members = ("generationConfig",)
+    top_p_members = ("topP",)
+    max_tokens_members = ("maxOutputTokens",)
+    system_members = ("systemInstruction", "system_instruction")
+    turn_members = ("contents",)
+    cache_order = ("cachedContent", "systemInstruction", "system_instruction", "tools", "toolConfig", "contents")
+    model_members = ("modelVersion",)
+    model_holders = ("response",)
+    id_members = ("responseId",)
+    choice_members = (("candidates", "finishReason"),)
+    structure = (
+        "blockReason", "block_reason", "category", "createTime", "expireTime", "finishReason", "mimeType", "modality",
+        "modelVersion", "probability", "responseModalities", "severity", "taskType", "thinkingLevel", "threshold",
+        "trafficType", "updateTime",
+    )  # fmt: skip
+    index_members = ("candidate_index",)
+    label_members = ("finishReason", "modality", "modelVersion", "responseId", "trafficType")
+
+    def is_conversation(self, path: str, body: Json) -> bool:
+        return isinstance(body.get("contents"), list | dict)
+
+    def is_answer(self, body: Json) -> bool:
+        return "candidates" in body or "usageMetadata" in body
+
+    def choices(self, answer: Json) -> Iterable[tuple[Any, Any]]:
+        return ((one.get("content"), one.get("finishReason")) for one in objects_in(answer.get("candidates")))
+
+    def usage(self, answer: Json) -> Usage | None:
+        for name in ("usageMetadata", "usage_metadata", "usage"):
+            usage = answer.get(name)
+            if isinstance(usage, dict) and not _COUNTS.isdisjoint(usage):
+                thought = count_in(usage, "thoughtsTokenCount")
+                return Usage(
+                    count_in(usage, "promptTokenCount") + count_in(usage, "toolUsePromptTokenCount"),
+                    count_in(usage, "candidatesTokenCount") + thought,
+                    count_in(usage, "cachedContentTokenCount"),
+                    0,
+                    thought,
+                )
+        return None
+
+    def assembly(self, event: Json) -> MessageAssembly | None:
+        inner = event.get("response")
+        answer = inner if isinstance(inner, dict) else event
+        return None if _EVENTS.isdisjoint(answer) else GeminiGenerate()
+
+
+DIALECT: Final = _Gemini()

@@ -1,15 +1,18 @@
-"""Cohere's chat stream, second version of its interface.
+"""Cohere's chat, second version of its interface.
 
 Source: https://docs.cohere.com/v2/docs/streaming
 """
 
 from typing import Any, Final
 
-from otel_wirecap.llm.assembly.deltas import DeltaObject
-from otel_wirecap.llm.assembly.interface import Json
-from otel_wirecap.llm.assembly.text import GrowingText
+from otel_wirecap.llm.dialects.deltas import DeltaObject
+from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
+from otel_wirecap.llm.dialects.whole_answer import WholeAnswer
+from otel_wirecap.llm.errors import error_in
+from otel_wirecap.llm.text import GrowingText
+from otel_wirecap.llm.usage import Usage, count_in
 
-EVENTS: Final = frozenset(
+_EVENTS: Final = frozenset(
     {
         "citation-start",
         "content-delta",
@@ -44,7 +47,7 @@ class CohereChat:
         self._logprobs: list[Any] = []
 
     def add(self, event: Json, size: int) -> None:
-        """See ``WireFormat.add``."""
+        """See ``MessageAssembly.add``."""
         kind = event.get("type")
         delta = event.get("delta")
         if kind == "message-end":
@@ -65,7 +68,7 @@ class CohereChat:
                 self._add_member(key, value, index if isinstance(index, int) else 0, size)
 
     def message(self) -> Json | None:
-        """See ``WireFormat.message``."""
+        """See ``MessageAssembly.message``."""
         if not self._answer and not self._message and self._plan is None and not any(self._lists.values()):
             return None
         message = {"role": "assistant", **self._message}
@@ -98,3 +101,44 @@ class CohereChat:
         elif value is not None:
             self._message[key] = value
             self.size += _MEMBER
+
+
+def cohere_usage(answer: Json, name: str) -> Usage | None:
+    """The counts in a member of an answer, in which the two versions of the interface differ."""
+    usage = answer.get(name)
+    if isinstance(usage, dict):
+        for counts in (usage.get("tokens"), usage.get("billed_units")):
+            if isinstance(counts, dict):
+                return Usage(
+                    count_in(counts, "input_tokens"),
+                    count_in(counts, "output_tokens"),
+                    count_in(usage, "cached_tokens"),
+                )
+    return None
+
+
+class _Cohere(Dialect):
+    name = "cohere"
+    paths = ((r"/v2/chat$", "chat"), (r"/v[12]/embed$", "embeddings"))
+    top_p_members = ("p",)
+    turn_members = ("messages",)
+    finish_members = ("finish_reason",)
+    structure = ("input_type", "truncate")
+
+    def usage(self, answer: Json) -> Usage | None:
+        return cohere_usage(answer, "usage")
+
+    def assembly(self, event: Json) -> MessageAssembly | None:
+        kind = event.get("type")
+        if isinstance(kind, str) and kind in _EVENTS:
+            return CohereChat()
+        return WholeAnswer() if isinstance(event.get("message"), dict) and "finish_reason" in event else None
+
+    def error_in(self, name: str, event: Json) -> object:
+        if event.get("type") != "message-end":
+            return error_in(name, event)
+        delta = event.get("delta")
+        return (delta.get("error") if isinstance(delta, dict) else None) or error_in(name, event)
+
+
+DIALECT: Final = _Cohere()

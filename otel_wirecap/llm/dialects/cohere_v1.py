@@ -1,15 +1,18 @@
-"""Cohere's chat stream, first version of its interface: JSON objects on a line each.
+"""Cohere's chat, first version of its interface; streamed, JSON objects on a line each.
 
-Its last event brings the whole answer; until then it is put together from the pieces.
+A stream's last event brings the whole answer; until then it is put together from the pieces.
 
 Source: https://docs.cohere.com/v1/docs/streaming
 """
 
 from typing import Any, Final
 
-from otel_wirecap.llm.assembly.deltas import DeltaObject
-from otel_wirecap.llm.assembly.interface import Json
-from otel_wirecap.llm.assembly.text import GrowingText, json_or_text
+from otel_wirecap.llm.dialects.cohere import cohere_usage
+from otel_wirecap.llm.dialects.deltas import DeltaObject
+from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
+from otel_wirecap.llm.dialects.whole_answer import WholeAnswer
+from otel_wirecap.llm.text import GrowingText, json_or_text
+from otel_wirecap.llm.usage import Usage
 
 _TEXTS: Final = ("text-generation", "tool-calls-chunk")
 _LISTS: Final = frozenset({"citations", "documents", "search_queries", "search_results", "tool_calls"})
@@ -31,7 +34,7 @@ class CohereChatV1:
         self._calls: dict[int, DeltaObject] = {}
 
     def add(self, event: Json, size: int) -> None:
-        """See ``WireFormat.add``."""
+        """See ``MessageAssembly.add``."""
         kind = event.get("event_type")
         text = event.get("text")
         if kind in _TEXTS and isinstance(text, str):
@@ -51,7 +54,7 @@ class CohereChatV1:
                 self._add_member(key, value, size)
 
     def message(self) -> Json | None:
-        """See ``WireFormat.message``."""
+        """See ``MessageAssembly.message``."""
         if self._text is None and not self._answer and not self._calls and not self._final:
             return None
         answer: Json = {"text": "" if self._text is None else self._text.getvalue(), **self._answer}
@@ -84,3 +87,27 @@ def _call(call: Json) -> Json:
         call["parameters"] = json_or_text(parameters)
     call.pop("index", None)
     return call
+
+
+class _CohereV1(Dialect):
+    name = "cohere-v1"
+    paths = ((r"/v1/chat$", "chat"),)
+    top_p_members = ("p",)
+    system_members = ("preamble",)
+    turn_members = ("chat_history",)
+    prompt_members = ("message",)
+    id_members = ("response_id",)
+    finish_members = ("finish_reason",)
+    structure = ("event_type",)
+    label_members = ("response_id",)
+
+    def usage(self, answer: Json) -> Usage | None:
+        return cohere_usage(answer, "meta")
+
+    def assembly(self, event: Json) -> MessageAssembly | None:
+        if isinstance(event.get("event_type"), str) and "is_finished" in event:
+            return CohereChatV1()
+        return WholeAnswer() if isinstance(event.get("text"), str) and "generation_id" in event else None
+
+
+DIALECT: Final = _CohereV1()

@@ -1,15 +1,17 @@
-"""OpenAI's chat completion chunks, and those of all who speak the format.
+"""OpenAI's chat completions, and those of all who speak the format.
 
 Source: https://platform.openai.com/docs/api-reference/chat-streaming. Beyond it: Azure's first chunk without
 id and model, Groq's usage in ``x_groq``, Mistral's content parts, DeepSeek's ``reasoning_content``,
 OpenRouter's ``reasoning_details``, Moonshot's usage in the choice, and the older text completions.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
-from otel_wirecap.llm.assembly.deltas import DeltaObject
-from otel_wirecap.llm.assembly.interface import Json
-from otel_wirecap.llm.assembly.text import GrowingText, keep_newest
+from otel_wirecap.llm.dialects.deltas import DeltaObject
+from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, objects_in
+from otel_wirecap.llm.text import GrowingText, keep_newest
+from otel_wirecap.llm.usage import Usage, openai_usage
 
 _HEAD: Final = ("id", "object", "created", "model")  # the first that is not empty counts
 _NOT_KEPT: Final = frozenset({"choices", "error", "obfuscation"})
@@ -30,7 +32,7 @@ class OpenAIChat:
         self._choices: dict[int, _Choice] = {}
 
     def add(self, event: Json, size: int) -> None:
-        """See ``WireFormat.add``."""
+        """See ``MessageAssembly.add``."""
         choices = event.get("choices")
         if type(choices) is list:
             for position, choice in enumerate(choices):
@@ -50,7 +52,7 @@ class OpenAIChat:
                 self._add_top(key, value)
 
     def message(self) -> Json | None:
-        """See ``WireFormat.message``."""
+        """See ``MessageAssembly.message``."""
         choices = [self._choices[index].value(index) for index in sorted(self._choices)]
         if not choices and not self._head and not self._extra:
             return None
@@ -179,3 +181,45 @@ class _Choice:
             elif value is not None or key not in self._logprobs:
                 self._logprobs[key] = value
         return grown
+
+
+class _OpenAIChat(Dialect):
+    name = "openai-chat"
+    paths = ((r"/(?:chat|agents)/completions$", "chat"), (r"/embeddings$", "embeddings"))
+    model_paths = (
+        # Azure's deployments, and the older engines of OpenAI
+        r"/(?:deployments|engines)/([^/]+)/(?:chat|completions|embeddings|images|audio|responses|messages"
+        r"|extensions|realtime|rerank)(?:/|$)",
+    )
+    max_tokens_members = ("max_tokens", "max_completion_tokens")
+    turn_members = ("messages",)
+    cache_order = ("tools", "functions", "messages")
+    choice_members = (("choices", "finish_reason"),)
+    structure = ("finish_reason", "native_finish_reason", "object", "reasoning_effort", "system_fingerprint")
+    index_members = ("choice_index",)
+    label_members = ("finish_reason", "object", "system_fingerprint")
+
+    def is_conversation(self, path: str, body: Json) -> bool:
+        return isinstance(body.get("messages"), list)
+
+    def is_answer(self, body: Json) -> bool:
+        return isinstance(body.get("choices"), list)
+
+    def choices(self, answer: Json) -> Iterable[tuple[Any, Any]]:
+        for choice in objects_in(answer.get("choices")):
+            yield choice.get("message") or {"content": choice.get("text")}, choice.get("finish_reason")
+
+    def usage(self, answer: Json) -> Usage | None:
+        groq, choices = answer.get("x_groq"), answer.get("choices")
+        last = choices[-1] if isinstance(choices, list) and choices else None  # Moonshot
+        for holder in (answer, groq, last):
+            usage = holder.get("usage") if isinstance(holder, dict) else None
+            if isinstance(usage, dict) and ("prompt_tokens" in usage or "completion_tokens" in usage):
+                return openai_usage(usage, "prompt", "completion")
+        return None
+
+    def assembly(self, event: Json) -> MessageAssembly | None:
+        return OpenAIChat() if self.is_answer(event) else None
+
+
+DIALECT: Final = _OpenAIChat()

@@ -1,12 +1,15 @@
-"""Anthropic's Messages stream, and Bedrock's and Vertex's of the same model family.
+"""Anthropic's Messages, and those of the same models at Bedrock and Vertex.
 
 Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
-from otel_wirecap.llm.assembly.interface import Json
-from otel_wirecap.llm.assembly.text import GrowingText, json_or_text
+from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, objects_in
+from otel_wirecap.llm.dialects.whole_answer import WholeAnswer
+from otel_wirecap.llm.text import GrowingText, json_or_text
+from otel_wirecap.llm.usage import Usage, count_in
 
 _BLOCK_TYPES: Final = {
     "text_delta": "text",
@@ -18,6 +21,7 @@ _BLOCK_TYPES: Final = {
 }
 """The type of a block whose start was not seen, by its first delta."""
 
+_CACHE_COUNTS: Final = frozenset({"cache_creation_input_tokens", "cache_read_input_tokens"})
 _MEMBER: Final = 64  # about what a member or a block takes beside its value
 
 
@@ -31,10 +35,10 @@ class AnthropicMessages:
         self.size = 0
         self._message: Json = {}
         self._usage: Json = {}
-        self._blocks: dict[int, _Block] = {}
+        self._blocks: dict[int, _ContentBlock] = {}
 
     def add(self, event: Json, size: int) -> None:
-        """See ``WireFormat.add``."""
+        """See ``MessageAssembly.add``."""
         kind = event.get("type")
         if kind == "content_block_delta":
             delta = event.get("delta")
@@ -43,7 +47,7 @@ class AnthropicMessages:
         elif kind == "content_block_start":
             block = event.get("content_block")
             if isinstance(block, dict):
-                self._blocks[_index(event)] = _Block(block)
+                self._blocks[_index(event)] = _ContentBlock(block)
                 self.size += size
         elif kind == "message_start":
             self._start(event.get("message"), size)
@@ -51,7 +55,7 @@ class AnthropicMessages:
             self._add_end(event, size)
 
     def message(self) -> Json | None:
-        """See ``WireFormat.message``."""
+        """See ``MessageAssembly.message``."""
         if not self._message and not self._blocks and not self._usage:
             return None
         message = {"type": "message", "role": "assistant", **self._message}
@@ -80,7 +84,7 @@ class AnthropicMessages:
         if block is None:
             kind = delta.get("type")
             start = {"type": _BLOCK_TYPES.get(kind, kind) if isinstance(kind, str) else None}
-            block = self._blocks[index] = _Block(start)
+            block = self._blocks[index] = _ContentBlock(start)
             self.size += _MEMBER
         self.size += block.add(delta, size)
 
@@ -97,7 +101,7 @@ class AnthropicMessages:
                 self._message[key] = value
 
 
-class _Block:
+class _ContentBlock:
     """One content block: as it started, with what its deltas add."""
 
     __slots__ = ("_start", "_texts", "_values")
@@ -153,3 +157,47 @@ class _Block:
 def _index(event: Json) -> int:
     index = event.get("index")
     return index if isinstance(index, int) else 0
+
+
+class _Anthropic(Dialect):
+    name = "anthropic"
+    paths = ((r"/v1/messages$|(?::|%3A)(?:streamRawPredict|rawPredict)$", "chat"),)
+    stream_paths = (r"(?::|%3A)(?:streamRawPredict|serverStreamingPredict)$",)
+    system_members = ("system",)
+    turn_members = ("messages",)
+    cache_order = ("tools", "system", "messages")
+    model_holders = ("message",)
+    finish_members = ("stop_reason",)
+    structure = ("anthropic_beta", "anthropic_version", "betas", "stop_reason")
+    label_members = ("stop_reason", "tool_use_id")
+
+    def is_conversation(self, path: str, body: Json) -> bool:
+        return isinstance(body.get("messages"), list) and (
+            path.rstrip("/").endswith(("/messages", "/messages/count_tokens"))
+            or "anthropic_version" in body
+            or "system" in body
+            or any("input_schema" in tool for tool in objects_in(body.get("tools")))
+        )
+
+    def is_answer(self, body: Json) -> bool:
+        return body.get("type") == "message" and isinstance(body.get("content"), list)
+
+    def choices(self, answer: Json) -> Iterable[tuple[Any, Any]]:
+        return ((answer, answer.get("stop_reason")),)
+
+    def usage(self, answer: Json) -> Usage | None:
+        usage = answer.get("usage")
+        # Where nothing is said of a cache, its counts are those of OpenAI's responses.
+        if not isinstance(usage, dict) or _CACHE_COUNTS.isdisjoint(usage):
+            return None
+        read, written = count_in(usage, "cache_read_input_tokens"), count_in(usage, "cache_creation_input_tokens")
+        return Usage(count_in(usage, "input_tokens") + read + written, count_in(usage, "output_tokens"), read, written)
+
+    def assembly(self, event: Json) -> MessageAssembly | None:
+        kind = event.get("type")
+        if isinstance(kind, str) and kind.startswith(("message_", "content_block_")):
+            return AnthropicMessages()
+        return WholeAnswer() if self.is_answer(event) else None
+
+
+DIALECT: Final = _Anthropic()

@@ -1,33 +1,22 @@
-"""The front of the assembly: picks the wire format by the events, and watches for errors and for the size."""
+"""What the events of a stream add up to: picks the dialect by the events, and watches for errors and for the size."""
 
 from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
 
-from otel_wirecap.llm.assembly.anthropic_messages import AnthropicMessages
-from otel_wirecap.llm.assembly.bedrock_converse import EVENTS as CONVERSE_EVENTS
-from otel_wirecap.llm.assembly.bedrock_converse import BedrockConverse
-from otel_wirecap.llm.assembly.cohere_chat import EVENTS as COHERE_EVENTS
-from otel_wirecap.llm.assembly.cohere_chat import CohereChat
-from otel_wirecap.llm.assembly.cohere_chat_v1 import CohereChatV1
-from otel_wirecap.llm.assembly.errors import ProviderError, error_in, provider_error, raw_error
-from otel_wirecap.llm.assembly.gemini_generate import GeminiGenerate
-from otel_wirecap.llm.assembly.interface import Json, WireFormat
-from otel_wirecap.llm.assembly.openai_chat import OpenAIChat
-from otel_wirecap.llm.assembly.openai_responses import OpenAIResponses
-from otel_wirecap.llm.assembly.text import lenient_json, mended
-from otel_wirecap.llm.assembly.text_chunks import TextChunks
-from otel_wirecap.llm.assembly.whole_answer import WholeAnswer, is_whole_answer
+from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
+from otel_wirecap.llm.dialects.registry import event_dialect
+from otel_wirecap.llm.errors import ProviderError, error_in, provider_error, raw_error
 from otel_wirecap.llm.events import Event
 from otel_wirecap.llm.framing import event_parser
+from otel_wirecap.llm.text import lenient_json, mended
 
 _MAX_BYTES: Final = 1 << 26
-_TEXT_MEMBERS: Final = ("completion", "generation", "outputText", "response")
 
 
 class StreamAssembly:
-    """What a stream's events add up to; picks the wire format by the shape of the events themselves.
+    """What a stream's events add up to; picks the dialect by the shape of the events themselves.
 
     Args:
         max_bytes: about how much may be held: characters of text, and bytes of JSON that is kept whole. Over
@@ -39,11 +28,12 @@ class StreamAssembly:
         overflowed: whether the assembly gave up; errors are still watched for.
     """
 
-    __slots__ = ("_error", "_format", "_halves", "_max", "error", "model", "overflowed")
+    __slots__ = ("_assembly", "_error", "_error_in", "_halves", "_max", "error", "model", "overflowed")
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max = max_bytes
-        self._format: WireFormat | None = None
+        self._assembly: MessageAssembly | None = None
+        self._error_in = error_in  # the dialect's, when that is known
         self._error: object = None  # as the provider sent it
         self._halves = False  # strings may hold one half of a character, whose other half came in another event
         self.model: str | None = None
@@ -73,22 +63,20 @@ class StreamAssembly:
             if name == "error":
                 self._add_error(raw_error(data))
             return
-        error = error_in(name, value)
+        if self._assembly is None and not self.overflowed:
+            self._recognise(value)
+        error = self._error_in(name, value)
         if error is not None:
             self._add_error(error)
-        if self.overflowed:
+        assembly = self._assembly
+        if assembly is None:
             return
-        wire_format = self._format
-        if wire_format is None:
-            wire_format = self._format = _format_of(value)
-            if wire_format is None:
-                return
-        wire_format.add(value, len(data))
+        assembly.add(value, len(data))
         if self.model is None:
-            self.model = wire_format.model
-        if wire_format.size > self._max:
+            self.model = assembly.model
+        if assembly.size > self._max:
             self.overflowed = True
-            self._format = None
+            self._assembly = None
 
     def message(self) -> dict[str, Any] | None:
         """The message assembled so far, an error within it as ``error``.
@@ -99,11 +87,18 @@ class StreamAssembly:
         """
         if self.overflowed:
             return None
-        message = None if self._format is None else self._format.message()
+        message = None if self._assembly is None else self._assembly.message()
         if self._error is not None:
             message = message or {}
             message["error"] = message.get("error") or self._error
         return mended(message) if self._halves else message
+
+    def _recognise(self, event: Json) -> None:
+        found = event_dialect(event)
+        if found is not None:
+            dialect, self._assembly = found
+            if type(dialect).error_in is not Dialect.error_in:  # which would be a call more for each event
+                self._error_in = dialect.error_in
 
     def _add_error(self, error: object) -> None:
         if self.error is None:
@@ -131,37 +126,3 @@ def assemble(content_type: str | None, chunks: Iterable[bytes], *, max_bytes: in
     for event in parser.close():
         assembly.add(event)
     return None if parser.overflowed else assembly.message()
-
-
-def _format_of(event: Json) -> WireFormat | None:
-    """The format that an event belongs to; None when it could be any."""
-    kind = event.get("type")
-    if isinstance(kind, str):
-        if kind.startswith("response."):
-            return OpenAIResponses()
-        if kind.startswith(("message_", "content_block_")):
-            return AnthropicMessages()
-        if kind in COHERE_EVENTS:
-            return CohereChat()
-    if isinstance(event.get("choices"), list):
-        return OpenAIChat()
-    inner = event.get("response")
-    answer = inner if isinstance(inner, dict) else event
-    if "candidates" in answer or "usageMetadata" in answer or "promptFeedback" in answer:
-        return GeminiGenerate()
-    return _rarer_format_of(event)
-
-
-def _rarer_format_of(event: Json) -> WireFormat | None:
-    if isinstance(event.get("event_type"), str) and "is_finished" in event:
-        return CohereChatV1()
-    if not CONVERSE_EVENTS.isdisjoint(event):
-        return BedrockConverse()
-    if is_whole_answer(event):
-        return WholeAnswer()
-    is_ollama = isinstance(event.get("message"), dict) and "done" in event
-    is_llama_cpp = isinstance(event.get("content"), str) and "stop" in event
-    is_mistral = isinstance(event.get("outputs"), list)
-    if is_ollama or is_llama_cpp or is_mistral or any(isinstance(event.get(key), str) for key in _TEXT_MEMBERS):
-        return TextChunks()
-    return None

@@ -9,9 +9,9 @@ Source: https://github.com/ollama/ollama/blob/main/docs/api.md
 
 from typing import Any, Final
 
-from otel_wirecap.llm.assembly.deltas import DeltaObject
-from otel_wirecap.llm.assembly.interface import Json
-from otel_wirecap.llm.assembly.text import GrowingText, keep_newest
+from otel_wirecap.llm.dialects.deltas import DeltaObject
+from otel_wirecap.llm.dialects.interface import Json
+from otel_wirecap.llm.text import GrowingText, keep_newest
 
 _TEXTS: Final = frozenset({"completion", "content", "generation", "outputText", "response", "thinking"})
 """The strings that continue; of other members the newest counts."""
@@ -36,7 +36,7 @@ class TextChunks:
         self._outputs: dict[int, DeltaObject] = {}
 
     def add(self, event: Json, size: int) -> None:
-        """See ``WireFormat.add``."""
+        """See ``MessageAssembly.add``."""
         for key, value in event.items():
             text = self._texts.get(key)
             if text is not None and type(value) is str:
@@ -46,7 +46,7 @@ class TextChunks:
                 self._add_member(key, value, size)
 
     def message(self) -> Json | None:
-        """See ``WireFormat.message``."""
+        """See ``MessageAssembly.message``."""
         if not self._members:
             return None
         answer = dict(self._members)

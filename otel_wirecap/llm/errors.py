@@ -1,11 +1,10 @@
-"""The errors that providers send within a stream, after the status line has promised success."""
+"""The errors that providers report in answers, and within a stream after the status line has promised success."""
 
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from otel_wirecap.llm.assembly.interface import Json
-
+_MAX_WORD: Final = 40  # of an error that is a text: longer ones are sentences
 _RAW_TEXT: Final = 8192  # of an error that is not JSON: an HTML page's beginning says enough
 
 
@@ -23,12 +22,11 @@ class ProviderError(NamedTuple):
     code: str | None
 
 
-def error_in(name: str, event: Json) -> object:
-    """Finds the error that an event carries.
+def error_in(name: str, event: dict[str, Any]) -> object:
+    """Finds the error that an event of any format carries.
 
-    Known are: an object with an ``error`` member (OpenAI chat, Groq, OpenRouter, Gemini, Anthropic), the
-    events ``error`` and ``response.failed`` of OpenAI's Responses API, vLLM's ``"object": "error"``, Cohere's
-    ``err`` and its error in the last event, and any JSON object in an event named ``error``.
+    Known are: an object with an ``error`` member (OpenAI chat, Groq, OpenRouter, Gemini, Anthropic), events of the type
+    ``error``, vLLM's ``"object": "error"``, Cohere's ``err``, and any JSON object in an event named ``error``.
 
     Args:
         name: the event's name.
@@ -45,15 +43,7 @@ def error_in(name: str, event: Json) -> object:
     kind = event.get("type")
     if kind is None:
         return event.get("err") or None
-    if kind == "error":
-        return event
-    if kind == "response.failed":
-        response = event.get("response")
-        return (response.get("error") if isinstance(response, dict) else None) or {"type": kind}
-    if kind == "message-end":
-        delta = event.get("delta")
-        return (delta.get("error") if isinstance(delta, dict) else None) or None
-    return None
+    return event if kind == "error" else None
 
 
 def raw_error(data: bytes) -> str:
@@ -82,3 +72,19 @@ def _text(value: Any) -> str | None:
         return orjson.dumps(value).decode()
     except TypeError:  # nested too deep
         return None
+
+
+def error_type(answer: object) -> str | None:
+    """The provider's word for the error that an answer holds, be its shape OpenAI's, Anthropic's, Gemini's or AWS's."""
+    if isinstance(answer, list):
+        return next((found for found in map(error_type, answer) if found), None)
+    if not isinstance(answer, dict):
+        return None
+    error = answer.get("error")
+    if isinstance(error, dict):
+        words = (error.get("type"), error.get("status"), error.get("code"))
+        return next((str(word) for word in words if word), "error")
+    if isinstance(error, str) and error:
+        return error if len(error) <= _MAX_WORD else "error"
+    kind = answer.get("__type")
+    return str(kind) if kind else None

@@ -1,0 +1,238 @@
+"""A dialect that is not trusted: it is given copies, its answers are checked, and it is not asked again once it failed.
+
+Invariants:
+
+- No method raises, and each returns what `Dialect` says; after a failure all return that they know nothing.
+- What it is given is a copy, so that what is recorded is what was on the wire.
+- It says nothing of masking: what may be kept where prompts are masked is the same with and without it.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from otel_wirecap.llm.dialects.interface import OPERATIONS, Dialect, Json, MessageAssembly, Opening, Parameters
+from otel_wirecap.llm.dialects.words import MAX_CHARACTERS
+from otel_wirecap.llm.errors import error_in
+from otel_wirecap.llm.usage import Usage
+
+MAX_TEXT: Final = 512
+"""Characters of a model's name, an id or a reason."""
+
+MAX_CHOICES: Final = 16
+MAX_NUMBER: Final = 1e15
+
+FAILURES: Final = (Exception, SystemExit)
+"""What it may raise; whoever interrupts the program means the program."""
+
+_TABLES: Final = ("cache_order", "prompt_members", "turn_members")
+
+T = TypeVar("T")
+
+
+class GuardedDialect(Dialect):
+    """A dialect that is asked until it fails. Of its tables those are taken over that the analysis of caches reads.
+
+    Args:
+        name: it is known by.
+        dialect: what is asked.
+        on_failure: takes what went wrong, once. It has nothing in it that stood in a body.
+    """
+
+    def __init__(self, name: str, dialect: Dialect, on_failure: Callable[[str], None]) -> None:
+        self.name = name
+        self._dialect: Dialect | None = dialect
+        self._on_failure = on_failure
+        for table in _TABLES:
+            setattr(self, table, self._asked(table, _are_texts, unknown=()))
+
+    def operation(self, path: str, body: object) -> str | None:
+        """See ``Dialect``, as for all that follow."""
+        return self._asked("operation", _is_operation, path, body, unknown=None)
+
+    def is_conversation(self, path: str, body: Json) -> bool:  # noqa: D102
+        return self._asked("is_conversation", _is_truth, path, body, unknown=False)
+
+    def requested_model(self, path: str, body: object) -> str | None:  # noqa: D102
+        return self._asked("requested_model", _is_text, path, body, unknown=None)
+
+    def parameters(self, body: Json) -> Parameters:  # noqa: D102
+        return self._asked("parameters", _are_parameters, body, unknown=Parameters())
+
+    def opening(self, body: Json) -> Opening:  # noqa: D102
+        return self._asked("opening", _is_opening, body, unknown=Opening("", ""))
+
+    def is_answer(self, body: Json) -> bool:  # noqa: D102
+        return self._asked("is_answer", _is_truth, body, unknown=False)
+
+    def choices(self, answer: Json) -> list[tuple[Any, Any]]:  # noqa: D102
+        return self._asked("choices", _are_pairs, answer, made_by=_first, unknown=[])
+
+    def answered_model(self, body: Json) -> str | None:  # noqa: D102
+        return self._asked("answered_model", _is_text, body, unknown=None)
+
+    def answer_id(self, answer: Json) -> str | None:  # noqa: D102
+        return self._asked("answer_id", _is_text, answer, unknown=None)
+
+    def finish_reasons(self, answer: Json) -> tuple[str, ...]:  # noqa: D102
+        return self._asked("finish_reasons", _are_texts, answer, unknown=())
+
+    def usage(self, answer: Json) -> Usage | None:  # noqa: D102
+        return self._asked("usage", _is_usage, answer, unknown=None)
+
+    def error_in(self, name: str, event: Json) -> object:  # noqa: D102
+        return self._asked("error_in", _is_anything, name, event, made_by=_as_json, unknown=error_in(name, event))
+
+    def assembly(self, event: Json) -> MessageAssembly | None:  # noqa: D102
+        assembly = self._asked("assembly", _is_assembly, event, unknown=None)
+        return None if assembly is None else GuardedAssembly(assembly, self.fail)
+
+    def fail(self, why: str) -> None:
+        """Reports it, and has it not be asked any more."""
+        if self._dialect is not None:
+            self._dialect = None
+            self._on_failure(why)
+
+    def _asked(
+        self,
+        question: str,
+        is_right: Callable[[Any], bool],
+        *arguments: object,
+        unknown: T,
+        made_by: Callable[[Any], Any] = lambda answer: answer,
+    ) -> T:
+        """What it answers; ``unknown`` where it has failed, now or before."""
+        if self._dialect is None:
+            return unknown
+        try:
+            own = copy.deepcopy(arguments)
+        except RecursionError:  # nested as no body is; it is not the dialect's fault
+            return unknown
+        try:
+            asked = getattr(self._dialect, question)
+            answer = made_by(asked(*own) if callable(asked) else asked)
+            if is_right(answer):
+                found: T = answer
+                return found
+            self.fail(f"{question} gave {_kind(answer)} that is none of its values")
+        except FAILURES as error:
+            self.fail(f"{question} raised {type(error).__name__}")
+        return unknown
+
+
+class GuardedAssembly:
+    """What such a dialect adds a stream's events up with; see `MessageAssembly`.
+
+    Attributes:
+        size: bytes of the events: whatever it holds of them, it is no more.
+    """
+
+    __slots__ = ("_assembly", "_fail", "model", "size")
+
+    def __init__(self, assembly: MessageAssembly, fail: Callable[[str], None]) -> None:
+        self._assembly: MessageAssembly | None = assembly
+        self._fail = fail
+        self.model: str | None = None
+        self.size = 0
+
+    def add(self, event: Json, size: int, /) -> None:
+        """See ``MessageAssembly.add``."""
+        self.size += size
+        if self._assembly is None:
+            return
+        try:
+            self._assembly.add(copy.deepcopy(event), size)
+            model = getattr(self._assembly, "model", None)
+            if not _is_text(model):
+                raise TypeError(_kind(model))
+            self.model = model
+        except FAILURES as error:
+            self._give_up("add", error)
+
+    def message(self) -> Json | None:
+        """See ``MessageAssembly.message``."""
+        if self._assembly is None:
+            return None
+        try:
+            message = _as_json(self._assembly.message())
+            if message is None or isinstance(message, dict):
+                return message
+            raise TypeError(_kind(message))
+        except FAILURES as error:
+            self._give_up("message", error)
+        return None
+
+    def _give_up(self, method: str, error: BaseException) -> None:
+        self._assembly = None
+        self._fail(f"{method} of its assembly raised {type(error).__name__}")
+
+
+# -- what answers may be ---------------------------------------------------------------------------------------------
+# Of these very types: where facts are read, types derived from them would have to be imported.
+
+
+def _is_anything(_value: Any) -> bool:
+    return True
+
+
+def _is_truth(value: Any) -> bool:
+    return type(value) is bool
+
+
+def _is_operation(value: Any) -> bool:
+    return value is None or (type(value) is str and value in OPERATIONS)
+
+
+def _is_text(value: Any) -> bool:
+    return value is None or (type(value) is str and 0 < len(value) <= MAX_TEXT)
+
+
+def _are_texts(value: Any) -> bool:
+    return type(value) is tuple and len(value) <= MAX_CHOICES and None not in value and all(map(_is_text, value))
+
+
+def _first(values: Iterable[T]) -> list[T]:
+    return list(itertools.islice(values, MAX_CHOICES))
+
+
+def _are_pairs(value: list[Any]) -> bool:
+    return all(type(one) is tuple and len(one) == len(("message", "reason")) for one in value)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) < MAX_NUMBER
+
+
+def _are_parameters(value: Any) -> bool:
+    is_whole = type(value) is Parameters and (value.max_tokens is None or type(value.max_tokens) is int)
+    return is_whole and all(one is None or _is_number(one) for one in value)
+
+
+def _is_opening(value: Any) -> bool:
+    return type(value) is Opening and all(type(one) is str and len(one) <= MAX_CHARACTERS for one in value)
+
+
+def _is_usage(value: Any) -> bool:
+    if value is None:
+        return True
+    has_counts = type(value) is Usage and all(type(one) is int and 0 <= one < MAX_NUMBER for one in value[:-1])
+    return has_counts and (value.cost is None or _is_number(value.cost))
+
+
+def _is_assembly(value: Any) -> bool:
+    return value is None or (callable(getattr(value, "add", None)) and callable(getattr(value, "message", None)))
+
+
+def _as_json(value: Any) -> Any:
+    """A copy as JSON has it; raises where it is none."""
+    return orjson.loads(orjson.dumps(value))
+
+
+def _kind(value: object) -> str:
+    return f"an object of the type {type(value).__name__}"
