@@ -46,16 +46,16 @@ def is_chosen(arguments: argparse.Namespace) -> bool:
 
 def chosen_flows(arguments: argparse.Namespace, captures: Captures) -> list[Flow]:
     """The flows that were chosen, in the order they began."""
-    from otel_wirecap.reading.summaries import Choice  # commands that show one flow do without
+    from otel_wirecap.reading.summaries import FlowFilter  # commands that show one flow do without
 
     among = frozenset(captures.flows_with(arguments.grep)) if arguments.grep else None
     times = {"slow_ms": arguments.slow, "since": arguments.since, "until": arguments.until}
-    choice = Choice(**chosen(arguments), **times, among=among)
+    choice = FlowFilter(**chosen(arguments), **times, among=among)
     return [flow for flow in captures.flows() if choice.takes(flow)]
 
 
 def chosen(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    """What was chosen by them, as ``Choice`` takes it; ``--grep`` is looked for where the payloads are."""
+    """What was chosen by them, as ``FlowFilter`` takes it; ``--grep`` is looked for where the payloads are."""
     return {name: getattr(arguments, name) for name in _NAMES}
 
 
