@@ -145,7 +145,7 @@ class CaptureFiles:
         """The records of one flow, each with its line."""
         for line in self._lines_with(flow.request_id.encode(), flow.spans):
             record = json_record(line)
-            if record is not None and _names(record, flow.request_id):
+            if record is not None and _is_of(record, flow.request_id):
                 yield record, line
 
     def flows_with(self, pattern: re.Pattern[bytes]) -> Iterator[str]:
@@ -219,6 +219,7 @@ def _found(source: Source, wanted: bytes, start: int, end: int) -> Iterator[byte
             place = block.find(wanted, until)
 
 
-def _names(record: RawRecord, request_id: str) -> bool:
+def _is_of(record: RawRecord, request_id: str) -> bool:
     metadata = record.get("metadata")
-    return isinstance(metadata, dict) and metadata.get("request_id") == request_id
+    is_ours = isinstance(record.get("direction"), str) and isinstance(record.get("timestamp_unix"), int | float)
+    return is_ours and isinstance(metadata, dict) and metadata.get("request_id") == request_id

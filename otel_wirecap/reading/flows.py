@@ -28,6 +28,7 @@ from otel_wirecap.capture.url import url_parts
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.llm.usage import Usage, usage_of
 from otel_wirecap.reading.chunk_gaps import ChunkGaps
+from otel_wirecap.reading.lines import typed
 from otel_wirecap.reading.records import moment_of
 
 if TYPE_CHECKING:
@@ -214,8 +215,9 @@ class Exchange(_Attached):
                 self._add_gaps([moment])
             self._count_chunks(1, _number(length), moment, moment)
             return
-        self.status_code = metadata.get("status_code", self.status_code)
-        self.ttfb_ms = metadata.get("ttfb_ms", self.ttfb_ms)
+        self.status_code = typed(metadata.get("status_code"), int) or self.status_code
+        ttfb_ms = _milliseconds(metadata.get("ttfb_ms"))
+        self.ttfb_ms = self.ttfb_ms if ttfb_ms is None else ttfb_ms
         if direction in STREAM_STARTS:
             self.streamed = True
         elif direction == WEBSOCKET_START:
@@ -265,32 +267,33 @@ class Exchange(_Attached):
                 setattr(self, name, value)
 
     def _add_names(self, record: RawRecord, *, ends: bool) -> None:
-        if record.get("model") and (ends or self.answered_model is None):
+        model = typed(record.get("model"), str)
+        if model and (ends or self.answered_model is None):
             # The end knows it; before, a record may name the model that was asked for.
-            self.answered_model = record["model"]
-        self.backend = record.get("backend") or self.backend
-        self.key_name = self.key_name or record.get("key_name")
+            self.answered_model = model
+        self.backend = typed(record.get("backend"), str) or self.backend
+        self.key_name = self.key_name or typed(record.get("key_name"), str)
 
     def _add_request(self, record: RawRecord, metadata: dict[str, Any]) -> None:
         self.started_unix = record["timestamp_unix"]
         if record["direction"] == WEBSOCKET_START:
-            self.started_unix -= (metadata.get("ttfb_ms") or 0.0) / 1000
+            self.started_unix -= (_milliseconds(metadata.get("ttfb_ms")) or 0.0) / 1000
         self.method = str(metadata.get("method", ""))
         self.url = str(metadata.get("url", ""))
-        self.requested_model = record.get("model")
-        self.key_name = record.get("key_name") or self.key_name
+        self.requested_model = typed(record.get("model"), str)
+        self.key_name = typed(record.get("key_name"), str) or self.key_name
         self.request_bytes = _number(record.get("content_length"))
         # On the client leg the backend is known for certain only when the response comes.
-        self.backend = self.backend or record.get("backend") or ""
+        self.backend = self.backend or typed(record.get("backend"), str) or ""
 
     def _add_answer(self, answer: object) -> None:
         self.usage = usage_of(answer) or self.usage
         self.provider_error = _error_type(answer) or self.provider_error
 
     def _add_end(self, record: RawRecord, metadata: dict[str, Any]) -> None:
-        self.duration_ms = metadata.get("duration_ms")
-        self.outcome = metadata.get("outcome")
-        self.error = metadata.get("error")
+        self.duration_ms = _milliseconds(metadata.get("duration_ms"))
+        self.outcome = typed(metadata.get("outcome"), str)
+        self.error = typed(metadata.get("error"), dict)
         if record["direction"] in STREAM_ENDS:
             self.streamed = True
             totals = record.get("payload")
@@ -462,8 +465,10 @@ class FlowCollector:
         request_id, exchange_id = metadata.get("request_id"), metadata.get("exchange_id")
         if not isinstance(request_id, str) or not isinstance(exchange_id, str) or not isinstance(direction, str):
             return
-        flow, exchange = self._exchange(request_id, exchange_id, str(metadata.get("leg", "")), metadata.get("attempt"))
-        flow.session_id = record.get("session_id") or flow.session_id
+        flow, exchange = self._exchange(
+            request_id, exchange_id, str(metadata.get("leg", "")), typed(metadata.get("attempt"), int)
+        )
+        flow.session_id = typed(record.get("session_id"), str) or flow.session_id
         if direction in REQUESTS:
             flow.client_name = flow.client_name or str(record.get("source") or "")
         if span is not None:
@@ -485,9 +490,9 @@ class FlowCollector:
             str(metadata.get("request_id")),
             str(metadata.get("exchange_id")),
             str(metadata.get("leg", "")),
-            metadata.get("attempt"),
+            typed(metadata.get("attempt"), int),
         )
-        flow.session_id = record.get("session_id") or flow.session_id
+        flow.session_id = typed(record.get("session_id"), str) or flow.session_id
         _widen(flow, *span)
         exchange.add_chunks(record, moments, size)
 
@@ -565,3 +570,7 @@ def _error_type(answer: object) -> str | None:
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) else 0
+
+
+def _milliseconds(value: object) -> float | None:
+    return value if isinstance(value, int | float) else None

@@ -15,7 +15,7 @@ from otel_wirecap.capture.record import (
     WEBSOCKET_MESSAGE,
     WEBSOCKET_START,
 )
-from otel_wirecap.reading.lines import body_of
+from otel_wirecap.reading.lines import body_of, typed
 from otel_wirecap.reading.messages import Chunk
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class Leg:
         named = (record or {}).get("metadata", {}).get("headers")
         if of == "request" and self.response is not None:
             named = self.response["metadata"].get("request_headers") or named
-        return [(str(name), str(value)) for name, value in named or ()]
+        pairs = (pair for pair in typed(named, list) or () if isinstance(pair, list) and len(pair) == 2)
+        return [(str(name), str(value)) for name, value in pairs]
 
 
 def message_of(leg: Leg) -> Any:
@@ -127,8 +128,8 @@ def _take(leg: Leg, record: RawRecord, line: bytes) -> None:
     elif direction in STREAM_STARTS:
         leg.response = record
     elif direction in STREAM_CHUNKS or direction == WEBSOCKET_MESSAGE:
-        number = metadata.get("chunk_number", metadata.get("message_number", 0))
-        sender = metadata.get("websocket", {}).get("from")
+        number = typed(metadata.get("chunk_number", metadata.get("message_number")), int) or 0
+        sender = typed((typed(metadata.get("websocket"), dict) or {}).get("from"), str)
         leg.chunks.append(Chunk(number, record["timestamp_unix"], body_of(record, line), sender))
     elif direction in STREAM_ENDS or direction == WEBSOCKET_END:
         leg.end = record

@@ -64,7 +64,7 @@ class Capture:
     def __init__(self, *paths: str | Path) -> None:
         self._names = list(map(str, paths)) or [default_capture_file()]
         self._captures = Captures(self._names, use_index=False)
-        self._read: collections.OrderedDict[str, dict[str, Contents]] = collections.OrderedDict()
+        self._bodies = _Bodies(self._captures, self._check)
         self._is_open = True
         self.unreadable = 0
         for path in self._captures.encrypted:
@@ -81,7 +81,7 @@ class Capture:
     def close(self) -> None:
         """Closes the files; bodies that were not read yet cannot be read any more."""
         self._is_open = False
-        self._read.clear()
+        self._bodies.clear()
         self._captures.__exit__(None, None, None)
 
     @property
@@ -160,10 +160,19 @@ class Capture:
 
     def _attached(self, flow: Flow) -> Flow:
         for exchange in flow.exchanges:
-            exchange.attach(flow, self._contents_of)
+            exchange.attach(flow, self._bodies)
         return flow
 
-    def _contents_of(self, exchange: Exchange) -> Contents:
+
+class _Bodies:
+    """Reads what exchanges carried, of a whole flow at once."""
+
+    def __init__(self, captures: Captures, check: Callable[[], None]) -> None:
+        self._captures = captures
+        self._check = check
+        self._read: collections.OrderedDict[str, dict[str, Contents]] = collections.OrderedDict()
+
+    def __call__(self, exchange: Exchange) -> Contents:
         self._check()
         flow = exchange.flow
         known = self._read.get(flow.request_id)
@@ -175,8 +184,12 @@ class Capture:
         self._read.move_to_end(flow.request_id)
         return known[exchange.exchange_id]
 
+    def clear(self) -> None:
+        """Lets go of what was read."""
+        self._read.clear()
+
     def __reduce__(self) -> tuple[Any, ...]:
-        """A capture is no part of a copy of its flows: bodies are not read from that."""
+        """None in copies of flows, and where they are pickled: an open file cannot go along."""
         return type(None), ()
 
 

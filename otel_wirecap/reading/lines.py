@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import orjson
 
@@ -13,6 +13,14 @@ METADATA: Final = b',"metadata":'
 
 RawRecord: TypeAlias = dict[str, Any]
 """One record as it was read: the fields of the schema, unknown ones included."""
+
+
+_Kind = TypeVar("_Kind")
+
+
+def typed(value: object, kind: type[_Kind]) -> _Kind | None:
+    """A value, if it is of the schema's type: another tool may have written it."""
+    return value if isinstance(value, kind) else None
 
 
 def json_record(line: bytes) -> RawRecord | None:

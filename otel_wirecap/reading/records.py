@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
-from otel_wirecap.reading.lines import body_of
-
-if TYPE_CHECKING:
-    from otel_wirecap.reading.lines import RawRecord
+from otel_wirecap.reading.lines import body_of, typed
 
 
 def moment_of(unix: float | None) -> datetime | None:
@@ -54,43 +51,42 @@ class Record:
     @property
     def source(self) -> str | None:
         """For whom it was, ``127.0.0.1(Cline/1.0)``; of a response the backend's name."""
-        return _text(self.fields, "source")
+        return typed(self.fields.get("source"), str)
 
     @property
     def destination(self) -> str | None:
         """Where it went."""
-        return _text(self.fields, "destination")
+        return typed(self.fields.get("destination"), str)
 
     @property
     def session_id(self) -> str | None:
         """Groups the requests of one conversation or agent run."""
-        return _text(self.fields, "session_id")
+        return typed(self.fields.get("session_id"), str)
 
     @property
     def backend(self) -> str | None:
         """The backend's name."""
-        return _text(self.fields, "backend")
+        return typed(self.fields.get("backend"), str)
 
     @property
     def model(self) -> str | None:
         """The model that this leg names: as requested on requests, as answered on responses."""
-        return _text(self.fields, "model")
+        return typed(self.fields.get("model"), str)
 
     @property
     def key_name(self) -> str | None:
         """The name of the environment variable whose value is the credential."""
-        return _text(self.fields, "key_name")
+        return typed(self.fields.get("key_name"), str)
 
     @property
     def content_type(self) -> str | None:
         """``json``, ``text``, ``bytes`` or ``empty``: what the payload is."""
-        return _text(self.fields, "content_type")
+        return typed(self.fields.get("content_type"), str)
 
     @property
     def content_length(self) -> int | None:
         """Bytes of the body, or of the chunk, after content-decoding and before redaction."""
-        length = self.fields.get("content_length")
-        return length if isinstance(length, int) else None
+        return typed(self.fields.get("content_length"), int)
 
     @property
     def payload(self) -> Any:
@@ -105,25 +101,19 @@ class Record:
     @property
     def metadata(self) -> dict[str, Any]:
         """What else is known; annotations and keys unknown to the schema included."""
-        metadata = self.fields.get("metadata")
-        return metadata if isinstance(metadata, dict) else {}
+        return typed(self.fields.get("metadata"), dict) or {}
 
     @property
     def request_id(self) -> str | None:
         """The id of its flow; None for records of the capture about itself."""
-        return _text(self.metadata, "request_id")
+        return typed(self.metadata.get("request_id"), str)
 
     @property
     def exchange_id(self) -> str | None:
         """The id of its exchange."""
-        return _text(self.metadata, "exchange_id")
+        return typed(self.metadata.get("exchange_id"), str)
 
     @property
     def leg(self) -> str | None:
         """``client`` or ``backend``."""
-        return _text(self.metadata, "leg")
-
-
-def _text(fields: RawRecord, name: str) -> str | None:
-    value = fields.get(name)
-    return value if isinstance(value, str) else None
+        return typed(self.metadata.get("leg"), str)

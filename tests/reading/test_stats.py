@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from selection import examples
 
 from otel_wirecap.capture.formats import CBOR, JSONLines
-from otel_wirecap.reading import flow_parts
-from otel_wirecap.reading import index
+from otel_wirecap.reading import flow_parts, index
 from otel_wirecap.reading.captures import Captures
 from otel_wirecap.reading.distribution import ACCURACY, Distribution
 from otel_wirecap.reading.flows import FlowCollector
