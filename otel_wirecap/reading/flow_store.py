@@ -6,25 +6,24 @@ The newest are kept in memory. When they are many, they go to a temporary databa
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from otel_wirecap.reading.flows import FlowCollector
 from otel_wirecap.reading.packing import packed, unpacked
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from otel_wirecap.reading.flows import Flow
 
 MAX_FLOWS_IN_MEMORY = 4000
 
-_TABLE = "CREATE TABLE flows (request_id TEXT, began REAL, packed BLOB)"
-_INSERT = "INSERT INTO flows VALUES (?, ?, ?)"
-_IN_ORDER = """
-SELECT request_id, packed, min(began) OVER (PARTITION BY request_id) AS first
-FROM flows ORDER BY first, request_id, rowid
+_TABLES = """
+CREATE TABLE pieces (request_id TEXT, began REAL, packed BLOB);
+CREATE TABLE flows (request_id TEXT, began REAL, packed BLOB);
 """
+_Row: TypeAlias = tuple[str, float, bytes]
 
 
 class FlowStore:
@@ -52,12 +51,10 @@ class FlowStore:
             yield from self._recent.flows
             return
         self._spill()
-        rows = self._database.execute(_IN_ORDER)
-        for _, pieces in itertools.groupby(rows, key=lambda row: str(row[0])):
-            collector = FlowCollector()
-            for _, piece, _ in pieces:
-                collector.add_flow(unpacked(piece))
-            yield from collector.flows
+        pieces = self._database.execute("SELECT request_id, began, packed FROM pieces ORDER BY request_id, rowid")
+        self._database.executemany("INSERT INTO flows VALUES (?, ?, ?)", _merged(pieces))
+        for (line,) in self._database.execute("SELECT packed FROM flows ORDER BY began, request_id"):
+            yield unpacked(line)
 
     def close(self) -> None:
         """Removes what is on disk."""
@@ -69,7 +66,23 @@ class FlowStore:
             import sqlite3  # only large captures need it
 
             self._database = sqlite3.connect("", check_same_thread=False)  # a file without a name
-            self._database.execute(_TABLE)
-        rows = [(flow.request_id, flow.started_unix or None, packed(flow)) for flow in self._recent.flows]
-        self._database.executemany(_INSERT, rows)
+            self._database.executescript(_TABLES)
+        self._database.executemany("INSERT INTO pieces VALUES (?, ?, ?)", map(_row, self._recent.flows))
         self._recent = FlowCollector()
+
+
+def _row(flow: Flow) -> _Row:
+    return flow.request_id, flow.started_unix, packed(flow)
+
+
+def _merged(pieces: Iterable[_Row]) -> Iterator[_Row]:
+    """Flows of which there are several pieces, one after the other, as one; the others as they are."""
+    for _, some in itertools.groupby(pieces, key=lambda row: row[0]):
+        first, *others = some
+        if not others:
+            yield first
+            continue
+        collector = FlowCollector()
+        for _, _, line in (first, *others):
+            collector.add_flow(unpacked(line))
+        yield from map(_row, collector.flows)
