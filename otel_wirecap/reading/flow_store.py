@@ -5,9 +5,11 @@ The newest are kept in memory. When they are many, they go to a temporary databa
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import TYPE_CHECKING, TypeAlias
 
+from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.flows import FlowCollector
 from otel_wirecap.reading.packing import packed, unpacked
 
@@ -51,9 +53,11 @@ class FlowStore:
             yield from self._recent.flows
             return
         self._spill()
-        pieces = self._database.execute("SELECT request_id, began, packed FROM pieces ORDER BY request_id, rowid")
-        self._database.executemany("INSERT INTO flows VALUES (?, ?, ?)", _merged(pieces))
-        for (line,) in self._database.execute("SELECT packed FROM flows ORDER BY began, request_id"):
+        with _explained():
+            pieces = self._database.execute("SELECT request_id, began, packed FROM pieces ORDER BY request_id, rowid")
+            self._database.executemany("INSERT INTO flows VALUES (?, ?, ?)", _merged(pieces))
+            sorted_lines = self._database.execute("SELECT packed FROM flows ORDER BY began, request_id")
+        for (line,) in sorted_lines:
             yield unpacked(line)
 
     def close(self) -> None:
@@ -62,13 +66,28 @@ class FlowStore:
             self._database.close()
 
     def _spill(self) -> None:
-        if self._database is None:
-            import sqlite3  # only large captures need it
+        with _explained():
+            if self._database is None:
+                import sqlite3
 
-            self._database = sqlite3.connect("", check_same_thread=False)  # a file without a name
-            self._database.executescript(_TABLES)
-        self._database.executemany("INSERT INTO pieces VALUES (?, ?, ?)", map(_row, self._recent.flows))
+                self._database = sqlite3.connect("", check_same_thread=False)  # a file without a name
+                self._database.executescript(_TABLES)
+            self._database.executemany("INSERT INTO pieces VALUES (?, ?, ?)", map(_row, self._recent.flows))
         self._recent = FlowCollector()
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        import sqlite3  # only large captures need it
+    except ImportError:
+        reason = f"captures of more than {MAX_FLOWS_IN_MEMORY} flows need sqlite3, which this Python was built without"
+        raise CaptureFileError(reason) from None
+    try:
+        yield
+    except sqlite3.Error as error:
+        reason = f"the flows cannot be sorted in a temporary file: {error}; TMPDIR names the folder for it"
+        raise CaptureFileError(reason) from error
 
 
 def _row(flow: Flow) -> _Row:

@@ -401,6 +401,13 @@ def test_flows_that_were_sorted_on_disk_are_the_same(demo_lines, tmp_path, monke
         assert len(spilled) > 4
 
 
+def test_a_full_disk_is_explained(demo, monkeypatch):
+    monkeypatch.setattr(flow_store, "MAX_FLOWS_IN_MEMORY", 3)
+    monkeypatch.setattr(flow_store, "_TABLES", flow_store._TABLES + "PRAGMA max_page_count = 4;")
+    with open_capture(demo) as capture, pytest.raises(CaptureFileError, match=r"disk is full; TMPDIR"):
+        next(capture.flows())
+
+
 MEMORY = """
 import resource, sys
 from otel_wirecap.reading import open_capture
