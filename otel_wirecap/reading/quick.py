@@ -148,6 +148,13 @@ class QuickCollector:
             and "exchange_id" not in metadata
         ):
             raise NotOurs
+        if (
+            not isinstance(metadata, dict)
+            or not isinstance(direction, str)
+            or not isinstance(record.get("timestamp_unix"), int | float)
+        ):
+            self._collector.damaged += 1
+            return
         self._collector.add(record, (self.key, offset, offset + len(line) + 1))
 
 

@@ -224,7 +224,7 @@ class Source:
                 cut = _text_lines(head, stream)
             for data in cut:
                 number += 1
-                if data is None or not data.isspace():
+                if data is None or (data and not data.isspace()):
                     yield Line(number, offset, data)
                 offset += len(data or b"") + 1
         except damage:

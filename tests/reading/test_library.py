@@ -198,7 +198,7 @@ def captures(demo_lines, tmp_path, demo):
         "capture.cbor": converted(demo_lines, CBOR()),
         "rotated.log.1": gzip.compress(b"".join(demo_lines[:half])),
         "rotated.log": b"".join(demo_lines[half:]),
-        "blank.log": gzip.compress(b"\n\n".join(demo_lines) + b"\n{}\n"),
+        "blank.log": gzip.compress((b"\n" + b" " * 3000 + b"\n").join(demo_lines)),
         "first.log": b"".join(demo_lines[::2]),
         "second.log": b"".join(demo_lines[1::2]),
     }
@@ -213,7 +213,9 @@ def test_captures_of_every_kind_hold_the_same(names, captures, demo):
     with open_capture(demo) as plain, open_capture(*(captures / name for name in names.split())) as capture:
         assert summaries(capture.flows()) == summaries(plain.flows())
         assert contents(capture) == contents(plain)
+        assert capture.unreadable == 0
         assert Counter(one.direction for one in capture.records()) == Counter(one.direction for one in plain.records())
+        assert capture.unreadable == 0
 
 
 def test_bodies_of_records_that_name_no_exchange_are_found_in_the_copy_as_in_the_capture(demo_lines, tmp_path, demo):
@@ -276,20 +278,20 @@ def test_a_live_capture_is_read_as_far_as_it_went_when_it_was_opened(demo_lines,
 
 
 def test_damaged_lines_are_left_out_counted_and_reported(demo, demo_lines, caplog):
-    demo.write_bytes(b"".join([*demo_lines[:5], b"{torn\n", b"[1]\n", *demo_lines[5:], demo_lines[0][:99]]))
+    demo.write_bytes(b"".join([*demo_lines[:5], b"{torn\n", b"[1]\n", b"{}\n", *demo_lines[5:], demo_lines[0][:99]]))
     with open_capture(demo) as capture:
         places = []
         with caplog.at_level(logging.WARNING):
             assert len(list(capture.records(on_unreadable=lambda path, line: places.append((path, line))))) == len(
                 demo_lines
             )
-        assert (capture.unreadable, places) == (3, [(demo, 6), (demo, 7), (demo, len(demo_lines) + 3)])
-        assert "3 lines are damaged and were left out" in caplog.text
+        assert (capture.unreadable, places) == (4, [(demo, 6), (demo, 7), (demo, 8), (demo, len(demo_lines) + 4)])
+        assert "4 lines are damaged and were left out" in caplog.text
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             assert len(list(capture.flows())) == 13
-        assert capture.unreadable == 3
-        assert "3 lines are damaged" in caplog.text
+        assert capture.unreadable == 4
+        assert "4 lines are damaged" in caplog.text
 
 
 def test_a_closed_capture_says_so_whatever_is_asked_of_it(demo):
@@ -409,19 +411,23 @@ def test_a_full_disk_is_explained(demo, monkeypatch):
 
 
 MEMORY = """
-import resource, sys
+import re, sys
+from pathlib import Path
+def peak_kib():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 from otel_wirecap.reading import open_capture
 with open_capture(sys.argv[1]) as capture:
     count = sum(1 for _ in capture.flows())  # all that is imported is
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kib()
 with open_capture(sys.argv[2]) as capture:
     flows = sum(1 for flow in capture.flows())
     exchanges = sum(len(one.request.body) > 900 for one in capture.exchanges())
     records = sum(1 for _ in capture.records())
-print(flows, exchanges, records, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(flows, exchanges, records, peak_kib() - before)
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from there")
 def test_tens_of_thousands_of_exchanges_are_read_in_bounded_memory(tmp_path):
     small, large = tmp_path / "small.log", tmp_path / "large.log"
     write_exchanges(small, 50)
@@ -432,7 +438,7 @@ def test_tens_of_thousands_of_exchanges_are_read_in_bounded_memory(tmp_path):
     flows, exchanges, records, more_kib = map(int, done.stdout.split())
     assert (flows, exchanges, records) == (30_000, 30_000, 60_000)
     assert large.stat().st_size > 80_000_000
-    assert more_kib < 40_000
+    assert more_kib < 30_000
 
 
 def write_exchanges(path, count):
