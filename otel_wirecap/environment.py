@@ -20,6 +20,11 @@ def environment_variable(setting: str) -> str:
     return "WIRE_CAPTURE_" + setting.replace("capture_", "", 1).upper()
 
 
+def default_capture_file() -> str:
+    """The capture that is read where none is named: the environment's, else ``DEFAULT_CAPTURE_FILE``."""
+    return os.environ.get(environment_variable("capture_file")) or DEFAULT_CAPTURE_FILE
+
+
 def capture_is_named() -> bool:
     """Whether the environment names a capture file, or a configuration file that may name one."""
     return any(os.environ.get(environment_variable(name)) for name in ("capture_file", "capture_config"))

@@ -83,7 +83,7 @@ def _row(step: Step, length: int) -> list[Cell]:
     usage, after = step.usage, step.after_seconds
     return [
         Cell(printable(step.flow.request_id[:length]), "cyan"),
-        Cell(clock(step.flow.started)),
+        Cell(clock(step.flow.started_unix)),
         Cell(printable(step.flow.model or "-")),
         Cell("-" if after is None else f"{after:.0f}s"),
         Cell("-" if usage is None else str(usage.input)),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from otel_wirecap.cli.text import progress_bar
-from otel_wirecap.environment import DEFAULT_CAPTURE_FILE, environment, environment_variable
+from otel_wirecap.environment import DEFAULT_CAPTURE_FILE, default_capture_file, environment_variable
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.captures import Captures
 from otel_wirecap.reading.prices import remember
@@ -83,7 +83,7 @@ def named(arguments: argparse.Namespace) -> list[str]:
     """
     if arguments.files:
         return list(arguments.files)
-    default = environment().get(environment_variable("capture_file")) or DEFAULT_CAPTURE_FILE
+    default = default_capture_file()
     if "subject" in arguments:
         name, subject = arguments.subject
         given = getattr(arguments, subject.lower())

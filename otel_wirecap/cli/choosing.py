@@ -46,16 +46,16 @@ def is_chosen(arguments: argparse.Namespace) -> bool:
 
 def chosen_flows(arguments: argparse.Namespace, captures: Captures) -> list[Flow]:
     """Returns the selected flows, in the order in which they began."""
-    from otel_wirecap.reading.summaries import Choice  # commands that show one flow do without
+    from otel_wirecap.reading.summaries import FlowFilter  # commands that show one flow do without
 
     among = frozenset(captures.flows_with(arguments.grep)) if arguments.grep else None
     times = {"slow_ms": arguments.slow, "since": arguments.since, "until": arguments.until}
-    choice = Choice(**chosen(arguments), **times, among=among)
+    choice = FlowFilter(**chosen(arguments), **times, among=among)
     return [flow for flow in captures.flows() if choice.takes(flow)]
 
 
 def chosen(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    """Returns the options as a ``Choice``, except ``--grep``, which is matched where the payloads are."""
+    """Returns the options as a ``FlowFilter``, except ``--grep``, which is matched where the payloads are."""
     return {name: getattr(arguments, name) for name in _NAMES}
 
 

@@ -84,7 +84,7 @@ def _show(capture_file: Path, began: float) -> int:
     name = os.path.relpath(capture_file)
     with Captures([capture_file], use_index=False) as captures:
         all_flows = captures.flows()
-    flows = [flow for flow in all_flows if flow.started >= began]
+    flows = [flow for flow in all_flows if flow.started_unix >= began]
     if not flows:
         say(f"nothing was captured in {name}")
         return 1

@@ -20,7 +20,7 @@ CHUNKS_UNTIL_HANG_UP = 12
 SECONDS = 30.0
 
 
-class Step(NamedTuple):
+class DemoRequest(NamedTuple):
     """One request of the demonstration.
 
     Attributes:
@@ -54,7 +54,7 @@ async def _drive(proxy: str, say: Callable[[str], None]) -> None:
                 say(told)
 
 
-async def _take(client: httpx2.AsyncClient, step: Step) -> str:
+async def _take(client: httpx2.AsyncClient, step: DemoRequest) -> str:
     chunks = 0
     try:
         async with client.stream("POST", step.path, json=step.body) as response:
@@ -67,7 +67,7 @@ async def _take(client: httpx2.AsyncClient, step: Step) -> str:
     return f"{step.what}: {response.status_code}, {chunks} chunk{'' if chunks == 1 else 's'}"
 
 
-def _rounds() -> tuple[tuple[Step, ...], ...]:
+def _rounds() -> tuple[tuple[DemoRequest, ...], ...]:
     """Returns the requests; those of one round are sent concurrently."""
     chat, messages, gemini = "/v1/chat/completions", "/to/anthropic/v1/messages", "/to/gemini/v1beta/models/"
     contents = {"contents": [{"role": "user", "parts": [{"text": QUESTION}]}]}
@@ -75,34 +75,34 @@ def _rounds() -> tuple[tuple[Step, ...], ...]:
     chat_tool = {"type": "function", "function": {"name": "get_weather", "parameters": PARAMETERS}}
     message_tool = {"name": "get_weather", "input_schema": PARAMETERS}
     return (
-        (Step("a chat completion", chat, _chat("demo-small")),),
+        (DemoRequest("a chat completion", chat, _chat("demo-small")),),
         (
-            Step("a streamed chat completion", chat, _chat("demo-small", stream=True, **usage)),
-            Step("a streamed Anthropic message", messages, _message("demo-large", stream=True)),
-            Step(
+            DemoRequest("a streamed chat completion", chat, _chat("demo-small", stream=True, **usage)),
+            DemoRequest("a streamed Anthropic message", messages, _message("demo-large", stream=True)),
+            DemoRequest(
                 "a streamed Gemini response",
                 gemini + "demo-large:streamGenerateContent?alt=sse",
                 contents,
             ),
-            Step(
+            DemoRequest(
                 "a streamed OpenAI response",
                 "/v1/responses",
                 {"model": "demo-large", "input": QUESTION, "stream": True},
             ),
         ),
         (
-            Step("an Anthropic message", messages, _message("demo-small")),
-            Step("a Gemini response", gemini + "demo-small:generateContent", contents),
-            Step("an OpenAI response", "/v1/responses", {"model": "demo-small", "input": QUESTION}),
+            DemoRequest("an Anthropic message", messages, _message("demo-small")),
+            DemoRequest("a Gemini response", gemini + "demo-small:generateContent", contents),
+            DemoRequest("an OpenAI response", "/v1/responses", {"model": "demo-small", "input": QUESTION}),
         ),
         (
-            Step("a tool call", chat, _chat("demo-small", tools=[chat_tool])),
-            Step("a streamed tool call", messages, _message("demo-small", stream=True, tools=[message_tool])),
+            DemoRequest("a tool call", chat, _chat("demo-small", tools=[chat_tool])),
+            DemoRequest("a streamed tool call", messages, _message("demo-small", stream=True, tools=[message_tool])),
         ),
         (
-            Step("a rate limit", chat, _chat("demo-rate-limited")),
-            Step("an error in mid-stream", messages, _message("demo-overloaded-stream", stream=True)),
-            Step("a client that hangs up", chat, _chat("demo-endless", stream=True), hangs_up=True),
+            DemoRequest("a rate limit", chat, _chat("demo-rate-limited")),
+            DemoRequest("an error in mid-stream", messages, _message("demo-overloaded-stream", stream=True)),
+            DemoRequest("a client that hangs up", chat, _chat("demo-endless", stream=True), hangs_up=True),
         ),
     )
 

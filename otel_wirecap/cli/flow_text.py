@@ -43,7 +43,7 @@ def attempts(flow: Flow) -> str:
         if one.backend != before:
             told.append(printable(one.backend or "?"))
             before = one.backend
-        told.append("-" if one.status is None else str(one.status))
+        told.append("-" if one.status_code is None else str(one.status_code))
     return " ".join(told) or "-"
 
 
@@ -65,5 +65,5 @@ def outcome(flow: Flow) -> str:
 def outcome_style(exchange: Exchange) -> str:
     """Returns the colour for an exchange's outcome."""
     if exchange.failed:
-        return "red" if exchange.error is not None or (exchange.status or 0) >= _ERROR_STATUS else "yellow"
+        return "red" if exchange.error is not None or (exchange.status_code or 0) >= _ERROR_STATUS else "yellow"
     return "green" if exchange.outcome == "complete" else "yellow"

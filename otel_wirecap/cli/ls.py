@@ -106,7 +106,7 @@ def _row(flow: Flow, length: int) -> list[Cell]:
     outer, usage = flow.outer, flow.usage
     return [
         Cell(printable(flow.request_id[:length]), "cyan"),
-        Cell(clock(flow.started)),
+        Cell(clock(flow.started_unix)),
         Cell(printable(flow.session_id or "-")),
         Cell(printable(flow.client_name or "-")),
         Cell(printable(flow.model or "-")),
@@ -117,7 +117,7 @@ def _row(flow: Flow, length: int) -> list[Cell]:
         Cell("-" if usage is None or not usage.cached else str(usage.cached)),
         Cell("-" if usage is None else str(usage.output)),
         Cell("" if usage is None else dollars(0.0)),
-        Cell(str(outer.chunks) if outer.streamed else "-"),
+        Cell(str(outer.chunk_count) if outer.streamed else "-"),
         Cell(outcome(flow), outcome_style(outer)),
     ]
 

@@ -168,7 +168,7 @@ class _FlowPage:
             "session": flow.session_id,
             "client": flow.client_name,
             "model": flow.model,
-            "began": f"{clock(flow.started)} UTC",
+            "began": f"{clock(flow.started_unix)} UTC",
             "took": f"{milliseconds(outer.duration_ms)}, first byte after {milliseconds(outer.ttfb_ms)}",
         }
         if usage is not None:
@@ -201,9 +201,10 @@ class _FlowPage:
 
     def _response(self, leg: Leg, title: str, same: list[Leg] | None = None) -> None:
         one = leg.exchange
-        facts = f"{'-' if one.status is None else one.status}  {milliseconds(one.duration_ms)}  {size(one.bytes)}"
+        status = "-" if one.status_code is None else str(one.status_code)
+        facts = f"{status}  {milliseconds(one.duration_ms)}  {size(one.response_bytes)}"
         if one.streamed:
-            facts += f"  {one.chunks} {'chunk' if one.chunks == 1 else 'chunks'}"
+            facts += f"  {one.chunk_count} {'chunk' if one.chunk_count == 1 else 'chunks'}"
         ended = "not ended" if one.outcome is None else OUTCOMES.get(one.outcome, one.outcome)
         self._title(title, facts, printable(ended), outcome_style(one))
         if one.error is not None:
@@ -274,10 +275,10 @@ def _show_chunks(legs: list[Leg]) -> None:
         gaps = chunk_gaps(leg)
         usual = statistics.median(gaps) if gaps else 0.0
         name = "client" if leg.exchange.leg == "client" else f"{leg.exchange.backend} {leg.exchange.attempt or 1}"
-        began = leg.exchange.started
+        began = leg.exchange.started_unix
         for chunk, gap in zip(leg.chunks, [None, *gaps], strict=True):
             is_long = gap is not None and gap > max(usual * _STANDS_OUT, _MIN_GAP_MS)
-            after = None if began is None else (chunk.moment - began) * 1000
+            after = None if began is None else (chunk.timestamp_unix - began) * 1000
             start = printable(chunk.data[:200].decode(errors="replace"))
             rows.append([
                 Cell(printable(name)), Cell(str(chunk.number)), Cell(milliseconds(after)),
@@ -293,13 +294,13 @@ def _show_chunks(legs: list[Leg]) -> None:
 
 def chunk_gaps(leg: Leg) -> list[float]:
     """Returns the milliseconds between a stream's chunks."""
-    moments = [chunk.moment for chunk in leg.chunks]
+    moments = [chunk.timestamp_unix for chunk in leg.chunks]
     return [(after - before) * 1000 for before, after in itertools.pairwise(moments)]
 
 
 def _leg_document(leg: Leg, *, chunks: bool) -> dict[str, Any]:
     told: dict[str, Any] = {
-        "exchange_id": leg.exchange.id,
+        "exchange_id": leg.exchange.exchange_id,
         "leg": leg.exchange.leg,
         "attempt": leg.exchange.attempt,
         "request": leg.question,
@@ -311,7 +312,7 @@ def _leg_document(leg: Leg, *, chunks: bool) -> dict[str, Any]:
         told["chunks"] = [
             {
                 "number": one.number,
-                "timestamp_unix": one.moment,
+                "timestamp_unix": one.timestamp_unix,
                 "bytes": len(one.data),
                 "text": one.data.decode(errors="replace"),
             }

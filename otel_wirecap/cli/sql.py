@@ -72,19 +72,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show(columns: list[sql.Column], rows: Iterator[tuple[Any, ...]]) -> None:
+def _show(columns: list[sql.ResultColumn], rows: Iterator[tuple[Any, ...]]) -> None:
     cells = [[Cell("-" if value is None else printable(str(value))) for value in row] for row in rows]
     titles = [Column(printable(name), right=kind.startswith(_NUMBERS) or "INT" in kind) for name, kind in columns]
     for line in table(titles, cells, Style(sys.stdout), columns_of(sys.stdout)):
         write(line)
 
 
-def _show_json(columns: list[sql.Column], rows: Iterator[tuple[Any, ...]]) -> None:
+def _show_json(columns: list[sql.ResultColumn], rows: Iterator[tuple[Any, ...]]) -> None:
     for row in rows:
         write_json({name: _json(value, kind) for (name, kind), value in zip(columns, row, strict=True)})
 
 
-def _show_csv(columns: list[sql.Column], rows: Iterator[tuple[Any, ...]]) -> None:
+def _show_csv(columns: list[sql.ResultColumn], rows: Iterator[tuple[Any, ...]]) -> None:
     line = io.StringIO()
     writer = csv.writer(line, lineterminator="")
     for row in itertools.chain([[column.name for column in columns]], rows):

@@ -15,15 +15,15 @@ from otel_wirecap.cli.text import milliseconds, printable, size
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.captures import Captures
 from otel_wirecap.reading.follow import FlowWatch, Follower
-from otel_wirecap.reading.quick import payload_text
+from otel_wirecap.reading.lines import payload_text
 from otel_wirecap.reading.sources import STDIN
-from otel_wirecap.reading.summaries import Choice, document
+from otel_wirecap.reading.summaries import FlowFilter, document
 
 if TYPE_CHECKING:
     import re
 
     from otel_wirecap.reading.flows import Flow
-    from otel_wirecap.reading.reader import Record
+    from otel_wirecap.reading.lines import RawRecord
 
 POLL_SECONDS = 0.1
 SETTLED_SECONDS = 0.5
@@ -89,16 +89,16 @@ class _Show:
     """Prints the selected events, or flows as they end."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self._choice = Choice(**chosen(arguments))
+        self._choice = FlowFilter(**chosen(arguments))
         self._pattern: re.Pattern[bytes] | None = arguments.grep
         self._as_json: bool = arguments.json
         self._watch = FlowWatch(SETTLED_SECONDS) if arguments.flows else None
 
-    def takes(self, record: Record, line: bytes) -> bool:
+    def takes(self, record: RawRecord, line: bytes) -> bool:
         """Returns whether a record is needed. For flows all are: they are selected only after they end."""
         return self._watch is not None or (self._choice.takes_record(record) and self._is_found(line))
 
-    def take(self, record: Record, line: bytes) -> None:
+    def take(self, record: RawRecord, line: bytes) -> None:
         """Prints an event, or keeps it for its flow."""
         if self._watch is not None:
             self._watch.add(record, time.monotonic(), is_wanted=self._is_found(line))
@@ -121,7 +121,7 @@ class _Show:
         return self._pattern is None or self._pattern.search(payload_text(line)) is not None
 
 
-def _line(record: Record) -> str:
+def _line(record: RawRecord) -> str:
     metadata: dict[str, Any] = record["metadata"]
     flow = printable(str(metadata.get("request_id", "-")))[:SHORT_ID]
     facts = [f"{record['source']} → {record['destination']}", record.get("model") or ""]
@@ -139,9 +139,9 @@ def _line(record: Record) -> str:
 
 
 def _flow_line(flow: Flow) -> str:
-    took = milliseconds((flow.ended - flow.started) * 1000)
+    took = milliseconds((flow.ended_unix - flow.started_unix) * 1000)
     told = (printable(flow.client_name or "-"), printable(flow.model or "-"), attempts(flow), took, outcome(flow))
-    return f"{clock(flow.started)}  {printable(flow.request_id)[:SHORT_ID]}  {'  '.join(told)}"
+    return f"{clock(flow.started_unix)}  {printable(flow.request_id)[:SHORT_ID]}  {'  '.join(told)}"
 
 
 def _is_closed() -> bool:

@@ -16,7 +16,7 @@ from otel_wirecap.environment import environment
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from otel_wirecap.reading.captures import Progress
+    from otel_wirecap.reading.flow_parts import Progress
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _PROGRESS_AFTER_SECONDS, _PROGRESS_EVERY_SECONDS, _BAR = 0.5, 0.1, 30

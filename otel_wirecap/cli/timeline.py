@@ -247,15 +247,15 @@ def _label(lane: Lane) -> str:
 
 def _facts(lane: Lane) -> str:
     one = lane.exchange
-    told = ["-" if one.status is None else str(one.status), milliseconds((lane.end - lane.start) * 1000)]
+    told = ["-" if one.status_code is None else str(one.status_code), milliseconds((lane.end - lane.start) * 1000)]
     if one.ttfb_ms is not None:
         told.append(f"first {milliseconds(one.ttfb_ms)}")
     if lane.chunks:
         told.append(f"{len(lane.chunks)} {'chunk' if len(lane.chunks) == 1 else 'chunks'}")
-    elif one.bytes:
-        told.append(size(one.bytes))
+    elif one.response_bytes:
+        told.append(size(one.response_bytes))
     ended = "not ended" if one.outcome is None else OUTCOMES.get(one.outcome, one.outcome)
-    if one.error_type is not None and one.error_type != f"HTTP {one.status}":
+    if one.error_type is not None and one.error_type != f"HTTP {one.status_code}":
         ended = one.error_type
     if ended != "complete":
         told.append(printable(ended))

@@ -103,7 +103,7 @@ class Step:
     @property
     def after_seconds(self) -> float | None:
         """From the earlier request to this one; caches expire."""
-        return None if self.earlier is None else self.flow.started - self.earlier.started
+        return None if self.earlier is None else self.flow.started_unix - self.earlier.started_unix
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -111,7 +111,7 @@ class Step:
         return {
             "request_id": self.flow.request_id,
             "session_id": self.flow.session_id,
-            "started": self.flow.started,
+            "started": self.flow.started_unix,
             "model": self.flow.model,
             "verdict": self.verdict,
             "compared_with": None if self.earlier is None else self.earlier.request_id,
@@ -276,7 +276,7 @@ def _prompt_of(captures: Captures, flow: Flow) -> _Prompt | None:
     backend = _answering(flow)
     found: dict[str, tuple[list[Piece], int]] = {}
     for leg, exchange in (("client", flow.client), ("backend", backend)):
-        body = None if exchange is None else bodies.get(exchange.id)
+        body = None if exchange is None else bodies.get(exchange.exchange_id)
         pieces = [] if exchange is None else prompt_pieces(url_parts(exchange.url).path, body)
         if pieces and exchange is not None:
             # Whom it is for: the client says so with the path, of which the end may be a model, a verb.
@@ -293,7 +293,7 @@ def _prompt_of(captures: Captures, flow: Flow) -> _Prompt | None:
 
 
 def _answering(flow: Flow) -> Exchange | None:
-    good = [one for one in flow.attempts if one.status in _SUCCESSES]
+    good = [one for one in flow.attempts if one.status_code in _SUCCESSES]
     return next(reversed(good or flow.attempts), None)
 
 

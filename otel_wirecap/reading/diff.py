@@ -97,7 +97,7 @@ def compared(legs: Sequence[Leg]) -> list[Comparison]:
 
 
 def _answering(client: Leg, attempts: Sequence[Leg]) -> Leg:
-    good = [one for one in attempts if one.exchange.status and one.exchange.status < _FIRST_ERROR_STATUS]
+    good = [one for one in attempts if one.exchange.status_code and one.exchange.status_code < _FIRST_ERROR_STATUS]
     same = [one for one in attempts if one.response_body and one.response_body == client.response_body]
     return (same or good or attempts)[-1]
 
@@ -133,8 +133,10 @@ def _responses(attempt: Leg, client: Leg) -> Comparison:
     comparison = Comparison("response", attempt.exchange.attempt or 1, attempt.exchange.backend)
     if not _both_there(comparison, attempt.response, client.response, "response"):
         return comparison
-    if attempt.exchange.status != client.exchange.status:
-        comparison.line = [Difference(CHANGED, "status", None, attempt.exchange.status, client.exchange.status)]
+    if attempt.exchange.status_code != client.exchange.status_code:
+        comparison.line = [
+            Difference(CHANGED, "status", None, attempt.exchange.status_code, client.exchange.status_code)
+        ]
     _compare_headers(comparison, attempt.headers("response"), client.headers("response"))
     if _is_websocket(client) or _is_websocket(attempt):
         _compare_messages(comparison, _messages(attempt, "backend"), _messages(client, "proxy"))

@@ -110,7 +110,7 @@ class Exporter:
         for record, _ in pairs:
             collector.add(record)
         (flow,) = collector.flows
-        messages = {leg.exchange.id: leg.answer for leg in legs_from(flow, pairs)}
+        messages = {leg.exchange.exchange_id: leg.answer for leg in legs_from(flow, pairs)}
         head = {"otel-wirecap": __version__, "flow": document(flow), "answers": messages}
         yield BUNDLE_BEGINNING + orjson.dumps(head)[1:-1] + b',"records":[\n'
         lines = [*self._about(pairs), *lines]

@@ -12,7 +12,7 @@ parts of a capture can be read by several processes, and remembered between two 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from otel_wirecap.capture.record import (
     REQUESTS,
@@ -25,14 +25,22 @@ from otel_wirecap.capture.record import (
     WEBSOCKET_START,
 )
 from otel_wirecap.capture.url import url_parts
+from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.llm.errors import error_type
 from otel_wirecap.llm.usage import Usage
 from otel_wirecap.reading.chunk_gaps import ChunkGaps
+from otel_wirecap.reading.lines import typed
+from otel_wirecap.reading.records import moment_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
 
-    from otel_wirecap.reading.reader import Record
+    from otel_wirecap.reading.lines import RawRecord
+    from otel_wirecap.reading.messages import Chunk, Contents, Message
+
+ExchangeReader: TypeAlias = "Callable[[Exchange], Contents]"
+"""Reads from the capture what an exchange carried."""
 
 ENDS = RESPONSES | STREAM_ENDS | {WEBSOCKET_END}
 
@@ -40,12 +48,39 @@ CLIENT = "client"
 FIRST_ERROR_STATUS = 400
 
 
+class _Attached:
+    """What an exchange knows of the open capture that it is from; no part of its summary."""
+
+    __slots__ = ("_flow", "_read")
+
+    _flow: Flow
+    _read: ExchangeReader | None
+
+    def attach(self, flow: Flow, read: ExchangeReader) -> None:
+        """Says which flow it is of, and what reads the bodies."""
+        self._flow, self._read = flow, read
+
+    @property
+    def flow(self) -> Flow:
+        """The flow that it is part of."""
+        return self._flow
+
+    def _contents_of(self, exchange: Exchange) -> Contents:
+        read: ExchangeReader | None = getattr(self, "_read", None)
+        if read is None:
+            reason = f"exchange {exchange.exchange_id!r} is of no open capture, so its bodies cannot be read"
+            raise CaptureFileError(reason)
+        return read(exchange)
+
+
 @dataclasses.dataclass(slots=True)
-class Exchange:
-    """One HTTP request with its response, on one leg.
+class Exchange(_Attached):
+    """One HTTP request with its response, on one leg; what is not known of it is None.
+
+    ``request``, ``response``, ``chunks()`` and ``answer()`` are read from the capture when they are asked for.
 
     Attributes:
-        id: its ``exchange_id``.
+        exchange_id: its id.
         leg: ``client`` or ``backend``.
         attempt: on the backend leg 1, 2, … in the flow.
         backend: the backend's name.
@@ -54,8 +89,8 @@ class Exchange:
         requested_model: the model that the request names.
         answered_model: the model that the response names.
         key_name: the name of the variable whose value is the credential.
-        status: the response's status code.
-        started: seconds since the epoch; of the request.
+        status_code: the response's status code.
+        started_unix: the moment of the request, seconds since the epoch.
         ttfb_ms: milliseconds until the response's headers.
         duration_ms: milliseconds until the end.
         request_bytes: content-decoded bytes of the request's body.
@@ -66,13 +101,13 @@ class Exchange:
         usage: the tokens that the response reports.
         seen_chunks: records of chunks, or of a websocket's messages.
         seen_bytes: content-decoded bytes in them.
-        first_chunk: the moment of the first of them, seconds since the epoch; ``last_chunk``: of the last.
+        first_chunk_unix: the moment of the first of them, seconds since the epoch; ``last_chunk_unix``: of the last.
         gaps: how long the chunks of a stream came after each other; None where there was none.
         total_chunks: chunks of the stream as its end tells; None before.
         total_bytes: bytes of the response's body as its end tells; None before.
     """
 
-    id: str
+    exchange_id: str
     leg: str
     attempt: int | None = None
     backend: str = ""
@@ -81,8 +116,8 @@ class Exchange:
     requested_model: str | None = None
     answered_model: str | None = None
     key_name: str | None = None
-    status: int | None = None
-    started: float | None = None
+    status_code: int | None = None
+    started_unix: float | None = None
     ttfb_ms: float | None = None
     duration_ms: float | None = None
     request_bytes: int = 0
@@ -93,11 +128,38 @@ class Exchange:
     usage: Usage | None = None
     seen_chunks: int = 0
     seen_bytes: int = 0
-    first_chunk: float | None = None
-    last_chunk: float | None = None
+    first_chunk_unix: float | None = None
+    last_chunk_unix: float | None = None
     gaps: ChunkGaps | None = None
     total_chunks: int | None = None
     total_bytes: int | None = None
+
+    @property
+    def request(self) -> Message | None:
+        """The request; None where the capture does not have it."""
+        return self._contents_of(self).request
+
+    @property
+    def response(self) -> Message | None:
+        """The response as far as the capture has it; None where there is none."""
+        return self._contents_of(self).response
+
+    def chunks(self) -> Sequence[Chunk]:
+        """The chunks of a streamed response, or the messages of a websocket, in order."""
+        return self._contents_of(self).chunks
+
+    def answer(self) -> Any:
+        """What was answered: the body parsed, text where it is no JSON; a stream's as the one message it adds up to.
+
+        None where there is none, or where nothing is known of the stream's form. Bytes are as ``Record.payload`` has
+        them.
+        """
+        return self._contents_of(self).answer()
+
+    @property
+    def started(self) -> datetime | None:
+        """The moment of the request, in UTC."""
+        return moment_of(self.started_unix)
 
     @property
     def path(self) -> str:
@@ -110,12 +172,12 @@ class Exchange:
         return self.answered_model or self.requested_model
 
     @property
-    def chunks(self) -> int:
+    def chunk_count(self) -> int:
         """Of a stream, so far; 0 for other responses."""
         return self.seen_chunks if self.total_chunks is None else self.total_chunks
 
     @property
-    def bytes(self) -> int:
+    def response_bytes(self) -> int:
         """Content-decoded bytes of the response's body, so far."""
         return self.seen_bytes if self.total_bytes is None else self.total_bytes
 
@@ -126,8 +188,8 @@ class Exchange:
             return self.provider_error
         if self.error is not None:
             return str(self.error.get("type") or "error")
-        if self.status is not None and self.status >= FIRST_ERROR_STATUS:
-            return f"HTTP {self.status}"
+        if self.status_code is not None and self.status_code >= FIRST_ERROR_STATUS:
+            return f"HTTP {self.status_code}"
         return self.outcome if self.outcome in {"error", "abandoned"} else None
 
     @property
@@ -135,7 +197,7 @@ class Exchange:
         """Whether it went wrong. A client that leaves, or a cancelled task, is an outcome and no failure."""
         return self.error_type is not None
 
-    def add(self, record: Record) -> None:
+    def add(self, record: RawRecord) -> None:
         """Takes what one of the exchange's records tells."""
         direction, metadata = record["direction"], record["metadata"]
         if direction in REQUESTS:
@@ -154,8 +216,9 @@ class Exchange:
                 self._add_gaps([moment])
             self._count_chunks(1, _number(length), moment, moment)
             return
-        self.status = metadata.get("status_code", self.status)
-        self.ttfb_ms = metadata.get("ttfb_ms", self.ttfb_ms)
+        self.status_code = typed(metadata.get("status_code"), int) or self.status_code
+        ttfb_ms = _milliseconds(metadata.get("ttfb_ms"))
+        self.ttfb_ms = self.ttfb_ms if ttfb_ms is None else ttfb_ms
         if direction in STREAM_STARTS:
             self.streamed = True
         elif direction == WEBSOCKET_START:
@@ -164,7 +227,7 @@ class Exchange:
         elif ends:
             self._add_end(record, metadata)
 
-    def add_chunks(self, record: Record, moments: Sequence[float], size: int) -> None:
+    def add_chunks(self, record: RawRecord, moments: Sequence[float], size: int) -> None:
         """Takes chunks of a stream: the record of one of them, the moment of each, their bytes."""
         self._add_names(record, ends=False)
         self._add_gaps(moments)
@@ -179,13 +242,13 @@ class Exchange:
     def _count_chunks(self, count: int, size: int, first: float, last: float) -> None:
         self.seen_chunks += count
         self.seen_bytes += size
-        self.first_chunk = first if self.first_chunk is None else min(self.first_chunk, first)
-        self.last_chunk = last if self.last_chunk is None else max(self.last_chunk, last)
+        self.first_chunk_unix = first if self.first_chunk_unix is None else min(self.first_chunk_unix, first)
+        self.last_chunk_unix = last if self.last_chunk_unix is None else max(self.last_chunk_unix, last)
 
     def merge(self, later: Exchange) -> None:
         """Takes what later records of the same exchange told."""
-        if later.first_chunk is not None and later.last_chunk is not None:
-            self._count_chunks(later.seen_chunks, later.seen_bytes, later.first_chunk, later.last_chunk)
+        if later.first_chunk_unix is not None and later.last_chunk_unix is not None:
+            self._count_chunks(later.seen_chunks, later.seen_bytes, later.first_chunk_unix, later.last_chunk_unix)
         if later.gaps is not None:
             if self.gaps is None:
                 self.gaps = later.gaps
@@ -193,8 +256,8 @@ class Exchange:
                 self.gaps.merge(later.gaps)
         if later.answered_model and (later.outcome is not None or self.answered_model is None):
             self.answered_model = later.answered_model
-        if later.method or self.started is None:  # an end can only reckon when it began
-            self.started = later.started or self.started
+        if later.method or self.started_unix is None:  # an end can only reckon when it began
+            self.started_unix = later.started_unix or self.started_unix
         for name in _MERGED:
             value = getattr(later, name)
             if value:
@@ -204,24 +267,25 @@ class Exchange:
             if value is not None:
                 setattr(self, name, value)
 
-    def _add_names(self, record: Record, *, ends: bool) -> None:
-        if record.get("model") and (ends or self.answered_model is None):
+    def _add_names(self, record: RawRecord, *, ends: bool) -> None:
+        model = typed(record.get("model"), str)
+        if model and (ends or self.answered_model is None):
             # The end knows it; before, a record may name the model that was asked for.
-            self.answered_model = record["model"]
-        self.backend = record.get("backend") or self.backend
-        self.key_name = self.key_name or record.get("key_name")
+            self.answered_model = model
+        self.backend = typed(record.get("backend"), str) or self.backend
+        self.key_name = self.key_name or typed(record.get("key_name"), str)
 
-    def _add_request(self, record: Record, metadata: dict[str, Any]) -> None:
-        self.started = record["timestamp_unix"]
+    def _add_request(self, record: RawRecord, metadata: dict[str, Any]) -> None:
+        self.started_unix = record["timestamp_unix"]
         if record["direction"] == WEBSOCKET_START:
-            self.started -= (metadata.get("ttfb_ms") or 0.0) / 1000
+            self.started_unix -= (_milliseconds(metadata.get("ttfb_ms")) or 0.0) / 1000
         self.method = str(metadata.get("method", ""))
         self.url = str(metadata.get("url", ""))
-        self.requested_model = record.get("model")
-        self.key_name = record.get("key_name") or self.key_name
+        self.requested_model = typed(record.get("model"), str)
+        self.key_name = typed(record.get("key_name"), str) or self.key_name
         self.request_bytes = _number(record.get("content_length"))
         # On the client leg the backend is known for certain only when the response comes.
-        self.backend = self.backend or record.get("backend") or ""
+        self.backend = self.backend or typed(record.get("backend"), str) or ""
 
     def _add_answer(self, answer: object) -> None:
         from otel_wirecap.llm.answers import usage_of  # all dialects, which are not wanted where an index has all
@@ -229,10 +293,10 @@ class Exchange:
         self.usage = usage_of(answer) or self.usage
         self.provider_error = error_type(answer) or self.provider_error
 
-    def _add_end(self, record: Record, metadata: dict[str, Any]) -> None:
-        self.duration_ms = metadata.get("duration_ms")
-        self.outcome = metadata.get("outcome")
-        self.error = metadata.get("error")
+    def _add_end(self, record: RawRecord, metadata: dict[str, Any]) -> None:
+        self.duration_ms = _milliseconds(metadata.get("duration_ms"))
+        self.outcome = typed(metadata.get("outcome"), str)
+        self.error = typed(metadata.get("error"), dict)
         if record["direction"] in STREAM_ENDS:
             self.streamed = True
             totals = record.get("payload")
@@ -242,14 +306,14 @@ class Exchange:
         elif record["direction"] in RESPONSES:
             self.total_bytes = _number(record.get("content_length"))
             self.total_chunks = 0
-        if self.started is None and self.duration_ms is not None:
-            self.started = record["timestamp_unix"] - self.duration_ms / 1000
+        if self.started_unix is None and self.duration_ms is not None:
+            self.started_unix = record["timestamp_unix"] - self.duration_ms / 1000
 
 
 _MERGED = ("backend", "method", "url", "request_bytes", "streamed", "key_name", "requested_model")
 # fmt: off
 _MERGED_OPTIONS = (
-    "attempt", "status", "ttfb_ms", "duration_ms", "outcome", "error", "provider_error", "usage",
+    "attempt", "status_code", "ttfb_ms", "duration_ms", "outcome", "error", "provider_error", "usage",
     "total_chunks", "total_bytes",
 )
 # fmt: on
@@ -280,6 +344,10 @@ class Flow:
         """All exchanges, the client's first."""
         return self.attempts if self.client is None else [self.client, *self.attempts]
 
+    def is_named(self, prefix: str) -> bool:
+        """Whether its id, or the id of one of its exchanges, begins so."""
+        return self.request_id.startswith(prefix) or any(one.exchange_id.startswith(prefix) for one in self.exchanges)
+
     @property
     def outer(self) -> Exchange:
         """The exchange that tells how the flow went: the client's, else the last attempt.
@@ -290,19 +358,39 @@ class Flow:
         return self.attempts[-1] if self.client is None else self.client
 
     @property
-    def started(self) -> float:
-        """The moment of the first request, seconds since the epoch; 0 where no record tells."""
-        return min((one.started for one in self.exchanges if one.started is not None), default=0.0)
+    def started(self) -> datetime | None:
+        """The moment of the first request, in UTC; None where no record says."""
+        return moment_of(self.started_unix or None)
 
     @property
-    def ended(self) -> float:
+    def duration_ms(self) -> float | None:
+        """Milliseconds that whoever asked waited for the end: the client's, else the last attempt's."""
+        return self.outer.duration_ms
+
+    @property
+    def status_code(self) -> int | None:
+        """The status code that whoever asked got."""
+        return self.outer.status_code
+
+    @property
+    def outcome(self) -> str | None:
+        """How it ended for whoever asked; None as long as it has not."""
+        return self.outer.outcome
+
+    @property
+    def started_unix(self) -> float:
+        """The moment of the first request, seconds since the epoch; 0 where no record says."""
+        return min((one.started_unix for one in self.exchanges if one.started_unix is not None), default=0.0)
+
+    @property
+    def ended_unix(self) -> float:
         """The moment of the last known end, seconds since the epoch."""
         ends = [
-            one.started + (one.duration_ms or one.ttfb_ms or 0.0) / 1000
+            one.started_unix + (one.duration_ms or one.ttfb_ms or 0.0) / 1000
             for one in self.exchanges
-            if one.started is not None
+            if one.started_unix is not None
         ]
-        return max(ends, default=self.started)
+        return max(ends, default=self.started_unix)
 
     @property
     def model(self) -> str | None:
@@ -363,7 +451,7 @@ class FlowCollector:
         self._flows: dict[str, Flow] = {}
         self._exchanges: dict[str, tuple[Flow, Exchange]] = {}
 
-    def add(self, record: Record, span: tuple[str, int, int] | None = None) -> None:
+    def add(self, record: RawRecord, span: tuple[str, int, int] | None = None) -> None:
         """Takes one record; one that is not of the schema's shape is counted and left alone.
 
         Args:
@@ -380,15 +468,17 @@ class FlowCollector:
         request_id, exchange_id = metadata.get("request_id"), metadata.get("exchange_id")
         if not isinstance(request_id, str) or not isinstance(exchange_id, str) or not isinstance(direction, str):
             return
-        flow, exchange = self._exchange(request_id, exchange_id, str(metadata.get("leg", "")), metadata.get("attempt"))
-        flow.session_id = record.get("session_id") or flow.session_id
+        flow, exchange = self._exchange(
+            request_id, exchange_id, str(metadata.get("leg", "")), typed(metadata.get("attempt"), int)
+        )
+        flow.session_id = typed(record.get("session_id"), str) or flow.session_id
         if direction in REQUESTS:
             flow.client_name = flow.client_name or str(record.get("source") or "")
         if span is not None:
             _widen(flow, *span)
         exchange.add(record)
 
-    def add_chunks(self, record: Record, moments: Sequence[float], size: int, span: tuple[str, int, int]) -> None:
+    def add_chunks(self, record: RawRecord, moments: Sequence[float], size: int, span: tuple[str, int, int]) -> None:
         """Takes chunks of one stream at once.
 
         Args:
@@ -403,9 +493,9 @@ class FlowCollector:
             str(metadata.get("request_id")),
             str(metadata.get("exchange_id")),
             str(metadata.get("leg", "")),
-            metadata.get("attempt"),
+            typed(metadata.get("attempt"), int),
         )
-        flow.session_id = record.get("session_id") or flow.session_id
+        flow.session_id = typed(record.get("session_id"), str) or flow.session_id
         _widen(flow, *span)
         exchange.add_chunks(record, moments, size)
 
@@ -423,21 +513,26 @@ class FlowCollector:
         if mine is None:
             self._flows[flow.request_id] = flow
             for exchange in flow.exchanges:
-                self._exchanges[exchange.id] = (flow, exchange)
+                self._exchanges[exchange.exchange_id] = (flow, exchange)
             return
         mine.session_id = flow.session_id or mine.session_id
         mine.client_name = mine.client_name or flow.client_name
         for key, (start, end) in flow.spans.items():
             _widen(mine, key, start, end)
         for exchange in flow.exchanges:
-            self._exchange(flow.request_id, exchange.id, exchange.leg, exchange.attempt)[1].merge(exchange)
+            self._exchange(flow.request_id, exchange.exchange_id, exchange.leg, exchange.attempt)[1].merge(exchange)
+
+    @property
+    def flow_count(self) -> int:
+        """How many flows there are."""
+        return len(self._flows)
 
     @property
     def flows(self) -> list[Flow]:
         """The flows, in the order they began; their attempts as well."""
         for flow in self._flows.values():
-            flow.attempts.sort(key=lambda one: (one.attempt or 0, one.started or 0.0))
-        return sorted(self._flows.values(), key=lambda flow: (flow.started, flow.request_id))
+            flow.attempts.sort(key=lambda one: (one.attempt or 0, one.started_unix or 0.0))
+        return sorted(self._flows.values(), key=lambda flow: (flow.started_unix, flow.request_id))
 
     def _exchange(self, request_id: str, exchange_id: str, leg: str, attempt: int | None) -> tuple[Flow, Exchange]:
         known = self._exchanges.get(exchange_id)
@@ -462,3 +557,7 @@ def _widen(flow: Flow, key: str, start: int, end: int) -> None:
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) else 0
+
+
+def _milliseconds(value: object) -> float | None:
+    return value if isinstance(value, int | float) else None

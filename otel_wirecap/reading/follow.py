@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Self
 from otel_wirecap.capture.formats import CBOR, JSONLines
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.flows import Flow, FlowCollector
+from otel_wirecap.reading.lines import json_record
 from otel_wirecap.reading.other_shapes import OtherShapes
-from otel_wirecap.reading.reader import json_record
-from otel_wirecap.reading.sources import BLOCK, STDIN, Source, open_capture
+from otel_wirecap.reading.sources import BLOCK, STDIN, Source, open_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-    from otel_wirecap.reading.reader import Record
+    from otel_wirecap.reading.lines import RawRecord
 
 
 class Follower:
@@ -52,7 +52,7 @@ class Follower:
         self._last: list[Source] = []
         with contextlib.ExitStack() as stack:
             if self._exists():
-                self._last = open_capture(self._path, stack)
+                self._last = open_sources(self._path, stack)
                 self._tape = _Tape(self._last[-1])
             self._stack = stack.pop_all()
 
@@ -69,7 +69,7 @@ class Follower:
         """Whether the capture has begun."""
         return self._tape is not None
 
-    def last(self, count: int, takes: Callable[[Record, bytes], bool]) -> list[tuple[Record, bytes]]:
+    def last(self, count: int, takes: Callable[[RawRecord, bytes], bool]) -> list[tuple[RawRecord, bytes]]:
         """The last records that are there already and are taken; to be asked once, before ``new``.
 
         Args:
@@ -77,7 +77,7 @@ class Follower:
             takes: is asked about a record and its line.
         """
         sources, self._last = self._last, []
-        found: list[tuple[Record, bytes]] = []
+        found: list[tuple[RawRecord, bytes]] = []
         if not sources:
             return found
         live = sources[-1]
@@ -92,7 +92,7 @@ class Follower:
             found = [*self._last_of(source, count - len(found), takes), *found]
         return found
 
-    def new(self) -> Iterator[tuple[Record, bytes]]:
+    def new(self) -> Iterator[tuple[RawRecord, bytes]]:
         """The records that have come since, each with its line (CBOR as JSON); ends where there is none for now.
 
         Raises:
@@ -113,11 +113,11 @@ class Follower:
         if moved_on:
             yield from self._go_on(self._tape)
 
-    def _go_on(self, done: _Tape | None) -> Iterator[tuple[Record, bytes]]:
+    def _go_on(self, done: _Tape | None) -> Iterator[tuple[RawRecord, bytes]]:
         """Reads the files that came after one that has been read."""
         with contextlib.ExitStack() as stack:
             try:
-                files = open_capture(self._path, stack)
+                files = open_sources(self._path, stack)
             except CaptureFileError:
                 if self._exists():
                     raise
@@ -134,7 +134,7 @@ class Follower:
             self._before.source = self._before.source.duplicate(self._stack)
         opened.close()
 
-    def _rest(self, tape: _Tape | None) -> Iterator[tuple[Record, bytes]]:
+    def _rest(self, tape: _Tape | None) -> Iterator[tuple[RawRecord, bytes]]:
         if tape is None:
             return
         if tape.was_cut():
@@ -143,14 +143,14 @@ class Follower:
         for line in tape.lines():
             yield from self._read(line)
 
-    def _lines(self, source: Source) -> Iterator[tuple[Record, bytes]]:
+    def _lines(self, source: Source) -> Iterator[tuple[RawRecord, bytes]]:
         if source.is_encrypted:
             self._tell(f"{str(source.path)!r} was encrypted before it was read; its records are left out")
             return
         for line in source.lines():
             yield from self._read(line.data)
 
-    def _read(self, line: bytes | None) -> Iterator[tuple[Record, bytes]]:
+    def _read(self, line: bytes | None) -> Iterator[tuple[RawRecord, bytes]]:
         read = json_record(line) if line is not None else None
         record = self._shapes.normal(read) if read is not None else None
         if record is None or line is None:
@@ -159,10 +159,10 @@ class Follower:
             yield record, line
 
     def _last_of(
-        self, source: Source, count: int, takes: Callable[[Record, bytes], bool]
-    ) -> list[tuple[Record, bytes]]:
+        self, source: Source, count: int, takes: Callable[[RawRecord, bytes], bool]
+    ) -> list[tuple[RawRecord, bytes]]:
         """The last records of one file that is whole, or whose torn end is read later."""
-        found: list[tuple[Record, bytes]] = []
+        found: list[tuple[RawRecord, bytes]] = []
         if not source.is_plain or not _names_exchanges(source):
             return list(collections.deque((pair for pair in self._lines(source) if takes(*pair)), count))
         end = source.end_of_lines()
@@ -262,7 +262,7 @@ class FlowWatch:
         self._settled_seconds = settled_seconds
         self._flows: collections.OrderedDict[str, _Watched] = collections.OrderedDict()
 
-    def add(self, record: Record, now: float, *, is_wanted: bool = True) -> None:
+    def add(self, record: RawRecord, now: float, *, is_wanted: bool = True) -> None:
         """Takes a record that came at ``now``, in seconds of any steady clock.
 
         Args:

@@ -30,7 +30,7 @@ def entry(leg: Leg) -> dict[str, Any]:
     waited = ttfb if ttfb is not None else duration or 0.0
     received = max((duration or waited) - waited, 0.0)
     told: dict[str, Any] = {
-        "startedDateTime": datetime.fromtimestamp(one.started or 0.0, UTC).isoformat(timespec="microseconds"),
+        "startedDateTime": datetime.fromtimestamp(one.started_unix or 0.0, UTC).isoformat(timespec="microseconds"),
         "time": waited + received,
         "request": _request(leg),
         "response": _response(leg),
@@ -42,22 +42,26 @@ def entry(leg: Leg) -> dict[str, Any]:
         "_wirecap": {
             name: value
             for name, value in {
-                "request_id": _metadata(leg).get("request_id"), "exchange_id": one.id, "leg": one.leg,
+                "request_id": _metadata(leg).get("request_id"), "exchange_id": one.exchange_id, "leg": one.leg,
                 "attempt": one.attempt, "backend": one.backend, "model": one.model, "key_name": one.key_name,
                 "outcome": one.outcome, "error": one.error,
             }.items()
             if value is not None
         },
     }  # fmt: skip
-    began = one.started or 0.0
+    began = one.started_unix or 0.0
     if any(chunk.sender for chunk in leg.chunks):
         told["_webSocketMessages"] = [
-            {"type": "send" if chunk.sender in _asking(leg) else "receive", "time": chunk.moment, **_frame(chunk.data)}
+            {
+                "type": "send" if chunk.sender in _asking(leg) else "receive",
+                "time": chunk.timestamp_unix,
+                **_frame(chunk.data),
+            }
             for chunk in leg.chunks
         ]
     elif leg.chunks:
         told["_chunks"] = [
-            {"number": chunk.number, "at_ms": (chunk.moment - began) * 1000, "bytes": len(chunk.data)}
+            {"number": chunk.number, "at_ms": (chunk.timestamp_unix - began) * 1000, "bytes": len(chunk.data)}
             for chunk in leg.chunks
         ]
     return told
@@ -99,7 +103,7 @@ def _response(leg: Leg) -> dict[str, Any]:
     except UnicodeDecodeError:
         content |= {"text": base64.b64encode(leg.response_body).decode("ascii"), "encoding": "base64"}
     return {
-        "status": one.status or 0,
+        "status": one.status_code or 0,
         "statusText": str(metadata.get("reason") or ""),
         "httpVersion": _version(metadata),
         "cookies": _cookies(headers, "set-cookie"),
@@ -107,7 +111,7 @@ def _response(leg: Leg) -> dict[str, Any]:
         "content": content,
         "redirectURL": _of(headers, "location"),
         "headersSize": _UNKNOWN,
-        "bodySize": metadata.get("wire_length", one.bytes),
+        "bodySize": metadata.get("wire_length", one.response_bytes),
     }
 
 

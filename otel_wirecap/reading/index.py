@@ -10,7 +10,6 @@ Invariant: whatever goes wrong with an index, the capture is read as if there we
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import secrets
@@ -21,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from otel_wirecap.environment import cache_folder
-from otel_wirecap.llm.usage import Usage
-from otel_wirecap.reading.chunk_gaps import ChunkGaps
-from otel_wirecap.reading.flows import Exchange, Flow, FlowCollector
+from otel_wirecap.reading.flows import FlowCollector
+from otel_wirecap.reading.packing import packed, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from otel_wirecap.reading.flows import Flow
     from otel_wirecap.reading.sources import Source
 
 VERSION = 2
@@ -36,8 +35,6 @@ MIN_BYTES = 1024 * 1024
 
 _TAIL = 4096
 _KEPT_SECONDS = 30 * 86400
-_FIELDS = tuple(field.name for field in dataclasses.fields(Exchange))
-_USAGE, _GAPS = _FIELDS.index("usage"), _FIELDS.index("gaps")
 _NEW = ".new"
 
 
@@ -58,7 +55,7 @@ class Index:
         collector.records, collector.damaged = self._header["records"], self._header["damaged"]
         collector.gaps = self._header["gaps"]
         for line in self._data[self._begin :].splitlines():
-            collector.add_flow(_flow(orjson.loads(line)))
+            collector.add_flow(unpacked(line))
         return collector
 
     def matching(self, prefix: str) -> Iterator[Flow]:
@@ -70,15 +67,10 @@ class Index:
             end = self._data.index(b"\n", place)
             if start not in seen:
                 seen.add(start)
-                flow = _flow(orjson.loads(self._data[start:end]))
-                if is_named(flow, prefix):
+                flow = unpacked(self._data[start:end])
+                if flow.is_named(prefix):
                     yield flow
             place = self._data.find(wanted, end)
-
-
-def is_named(flow: Flow, prefix: str) -> bool:
-    """Whether the id of a flow, or of one of its exchanges, begins so."""
-    return flow.request_id.startswith(prefix) or any(one.id.startswith(prefix) for one in flow.exchanges)
 
 
 def load(source: Source) -> Index | None:
@@ -115,7 +107,7 @@ def store(source: Source, flows: FlowCollector, covered: int) -> None:
             "damaged": flows.damaged,
             "gaps": flows.gaps,
         }
-        lines = [orjson.dumps(header), *map(_line, flows.flows), b""]
+        lines = [orjson.dumps(header), *map(packed, flows.flows), b""]
         new = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_NEW}")
         try:
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -143,25 +135,3 @@ def _path(source: Source) -> Path:
 def _tail(source: Source, covered: int) -> str:
     start = max(covered - _TAIL, 0)
     return hashlib.sha256(source.read(start, covered - start)).hexdigest()
-
-
-def _line(flow: Flow) -> bytes:
-    legs = [[getattr(one, name) for name in _FIELDS] for one in flow.exchanges]
-    for leg in legs:
-        leg[_USAGE] = None if leg[_USAGE] is None else list(leg[_USAGE])
-        leg[_GAPS] = None if leg[_GAPS] is None else leg[_GAPS].packed()
-    named = [flow.request_id, flow.session_id, flow.client_name, flow.spans, flow.client is not None]
-    return orjson.dumps([*named, *legs])
-
-
-def _flow(told: list[Any]) -> Flow:
-    request_id, session_id, client_name, spans, has_client, *legs = told
-    for leg in legs:
-        if leg[_USAGE] is not None:
-            leg[_USAGE] = Usage(*leg[_USAGE])
-        if leg[_GAPS] is not None:
-            leg[_GAPS] = ChunkGaps.unpacked(leg[_GAPS])
-    exchanges = [Exchange(*leg) for leg in legs]
-    spans = {key: (start, end) for key, (start, end) in spans.items()}
-    client = exchanges.pop(0) if has_client else None
-    return Flow(request_id, session_id, client, exchanges, client_name, spans)

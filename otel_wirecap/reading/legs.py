@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.capture.record import (
     REQUESTS,
@@ -15,7 +15,8 @@ from otel_wirecap.capture.record import (
     WEBSOCKET_MESSAGE,
     WEBSOCKET_START,
 )
-from otel_wirecap.reading.captures import body_of
+from otel_wirecap.reading.lines import body_of, typed
+from otel_wirecap.reading.messages import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,25 +24,9 @@ if TYPE_CHECKING:
     from otel_wirecap.llm.events import Event
     from otel_wirecap.reading.captures import Captures
     from otel_wirecap.reading.flows import Exchange, Flow
-    from otel_wirecap.reading.reader import Record
+    from otel_wirecap.reading.lines import RawRecord
 
 _MAX_MESSAGE_BYTES = 256 * 1024 * 1024
-
-
-class Chunk(NamedTuple):
-    """A chunk of a stream, or a message of a websocket.
-
-    Attributes:
-        number: as the capture numbers it; 0 where it does not.
-        moment: of its arrival, seconds since the epoch.
-        data: its bytes, as captured.
-        sender: of a websocket's message: ``client``, ``proxy`` or ``backend``.
-    """
-
-    number: int
-    moment: float
-    data: bytes
-    sender: str | None = None
 
 
 @dataclasses.dataclass(slots=True)
@@ -60,13 +45,13 @@ class Leg:
     """
 
     exchange: Exchange
-    request: Record | None = None
+    request: RawRecord | None = None
     request_body: bytes = b""
-    response: Record | None = None
+    response: RawRecord | None = None
     response_body: bytes = b""
     chunks: list[Chunk] = dataclasses.field(default_factory=list)
-    end: Record | None = None
-    assembled: Record | None = None
+    end: RawRecord | None = None
+    assembled: RawRecord | None = None
 
     @property
     def question(self) -> Any:
@@ -88,7 +73,8 @@ class Leg:
         named = (record or {}).get("metadata", {}).get("headers")
         if of == "request" and self.response is not None:
             named = self.response["metadata"].get("request_headers") or named
-        return [(str(name), str(value)) for name, value in named or ()]
+        pairs = (pair for pair in typed(named, list) or () if isinstance(pair, list) and len(pair) == 2)
+        return [(str(name), str(value)) for name, value in pairs]
 
 
 def message_of(leg: Leg) -> Any:
@@ -115,9 +101,9 @@ def legs_of(captures: Captures, flow: Flow) -> list[Leg]:
     return legs_from(flow, captures.lines_of(flow))
 
 
-def legs_from(flow: Flow, lines: Iterable[tuple[Record, bytes]]) -> list[Leg]:
+def legs_from(flow: Flow, lines: Iterable[tuple[RawRecord, bytes]]) -> list[Leg]:
     """The exchanges of a flow in full, the client's first, from its records, each with its line."""
-    legs = {exchange.id: Leg(exchange) for exchange in flow.exchanges}
+    legs = {exchange.exchange_id: Leg(exchange) for exchange in flow.exchanges}
     for record, line in lines:
         leg = legs.get(str(record["metadata"].get("exchange_id")))
         if leg is not None:
@@ -129,7 +115,7 @@ def legs_from(flow: Flow, lines: Iterable[tuple[Record, bytes]]) -> list[Leg]:
     return list(legs.values())
 
 
-def _take(leg: Leg, record: Record, line: bytes) -> None:
+def _take(leg: Leg, record: RawRecord, line: bytes) -> None:
     direction, metadata = record["direction"], record["metadata"]
     if direction in REQUESTS or direction == WEBSOCKET_START:
         leg.request, leg.request_body = record, body_of(record, line)
@@ -142,8 +128,8 @@ def _take(leg: Leg, record: Record, line: bytes) -> None:
     elif direction in STREAM_STARTS:
         leg.response = record
     elif direction in STREAM_CHUNKS or direction == WEBSOCKET_MESSAGE:
-        number = metadata.get("chunk_number", metadata.get("message_number", 0))
-        sender = metadata.get("websocket", {}).get("from")
+        number = typed(metadata.get("chunk_number", metadata.get("message_number")), int) or 0
+        sender = typed((typed(metadata.get("websocket"), dict) or {}).get("from"), str)
         leg.chunks.append(Chunk(number, record["timestamp_unix"], body_of(record, line), sender))
     elif direction in STREAM_ENDS or direction == WEBSOCKET_END:
         leg.end = record

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from otel_wirecap.reading.reader import Record
+    from otel_wirecap.reading.lines import RawRecord
 
 _DIRECTIONS = {
     ("backend", "request"): "outbound_request",
@@ -62,7 +62,7 @@ class OtherShapes:
     def __init__(self) -> None:
         self._sessions: dict[str, list[_Flow]] = {}
 
-    def normal(self, record: Record) -> Record | None:
+    def normal(self, record: RawRecord) -> RawRecord | None:
         """The record in the schema's shape; None where it is no record of any shape that is known."""
         if "communication" in record:
             return _from_structured(record)
@@ -75,7 +75,7 @@ class OtherShapes:
             return record
         return self._inferred(record, direction, metadata)
 
-    def _inferred(self, record: Record, direction: str, metadata: dict[str, Any]) -> Record:
+    def _inferred(self, record: RawRecord, direction: str, metadata: dict[str, Any]) -> RawRecord:
         given = metadata.get("request_id")
         key = given if isinstance(given, str) and given else f"session {record.get('session_id')}"
         flows = self._sessions.setdefault(key, [])
@@ -100,7 +100,7 @@ class OtherShapes:
         _unwrap(record, told)
         return record
 
-    def _new_flow(self, flows: list[_Flow], record: Record, given: object) -> _Flow:
+    def _new_flow(self, flows: list[_Flow], record: RawRecord, given: object) -> _Flow:
         if isinstance(given, str) and given:
             flow = _Flow(given)
         else:
@@ -115,7 +115,7 @@ class OtherShapes:
         waiting = [flow for flow in flows if flow.client is not None and not flow.client.ended]
         return next((flow for flow in waiting if not flow.attempts), waiting[-1] if waiting else None)
 
-    def _answered(self, flows: list[_Flow], record: Record, given: object) -> tuple[_Flow, _Inferred]:
+    def _answered(self, flows: list[_Flow], record: RawRecord, given: object) -> tuple[_Flow, _Inferred]:
         """The exchange that an answer belongs to: the oldest that waits for just this, else the newest there is."""
         direction, number = record["direction"], record["metadata"].get("chunk_number")
         on_client = direction in _CLIENT_ANSWERS
@@ -147,7 +147,7 @@ class OtherShapes:
             flow.attempts.append(exchange)
         return flow, exchange
 
-    def _follow(self, exchange: _Inferred, direction: str, record: Record, told: dict[str, Any]) -> None:
+    def _follow(self, exchange: _Inferred, direction: str, record: RawRecord, told: dict[str, Any]) -> None:
         """Moves the exchange on, and tells the times that follow from its records."""
         waited_ms = (record["timestamp_unix"] - exchange.started) * 1000 if exchange.started else None
         if direction.endswith("_start"):
@@ -165,7 +165,7 @@ class OtherShapes:
             told["assembled"] = True
 
 
-def _unwrap(record: Record, told: dict[str, Any]) -> None:
+def _unwrap(record: RawRecord, told: dict[str, Any]) -> None:
     """Puts the parsed body where the body stands, and what is said of the raw one into the metadata."""
     payload = record.get("payload")
     if isinstance(payload, dict) and payload.keys() == {"parsed", "raw"}:
@@ -177,7 +177,7 @@ def _unwrap(record: Record, told: dict[str, Any]) -> None:
         record["payload"] = {"usage": told.get("canonical_usage")}
 
 
-def _from_structured(record: Record) -> Record | None:
+def _from_structured(record: RawRecord) -> RawRecord | None:
     moment, way, facts = record.get("timestamp"), record.get("communication"), record.get("metadata")
     if not (isinstance(moment, dict) and isinstance(way, dict) and isinstance(facts, dict)):
         return None

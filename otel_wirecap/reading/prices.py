@@ -50,7 +50,7 @@ def exchange_cost(exchange: Exchange) -> float | None:
     usage = exchange.usage
     if usage is None or usage.cost is not None or not exchange.model:
         return None if usage is None else usage.cost
-    day = datetime.fromtimestamp(exchange.started, UTC).date() if exchange.started else None
+    day = datetime.fromtimestamp(exchange.started_unix, UTC).date() if exchange.started_unix else None
     return _by_table(exchange.backend, exchange.model, usage, day)
 
 

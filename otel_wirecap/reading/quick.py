@@ -11,23 +11,22 @@ are looked for stand nowhere within one; a line on which they are not found as e
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
-
-import orjson
 
 from otel_wirecap.capture.formats.jsonl import JSONLines
 from otel_wirecap.reading.flows import ENDS, FlowCollector
-from otel_wirecap.reading.reader import json_record
+from otel_wirecap.reading.lines import envelope_of, json_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_wirecap.reading.reader import Record
+    from otel_wirecap.reading.lines import RawRecord
     from otel_wirecap.reading.sources import Source
 
 _BEGINNING, _ISO_LENGTH = JSONLines.beginning, 32
 _CHUNKS = (b'"direction":"stream_chunk"', b'"direction":"outbound_stream_chunk"')
-_DIRECTION, _PAYLOAD, _METADATA = b'"direction":"', b',"payload":', b',"metadata":'
+_DIRECTION = b'"direction":"'
 _EXCHANGE, _CHUNK_BYTES = b'"exchange_id":"', b'"chunk_bytes":'
 _UNIX = len(_BEGINNING) + _ISO_LENGTH + len(b'","timestamp_unix":')
 """Where a line has its moment in seconds."""
@@ -47,7 +46,7 @@ class _Chunks:
 
     __slots__ = ("end", "moments", "record", "size", "start")
 
-    def __init__(self, record: Record, start: int) -> None:
+    def __init__(self, record: RawRecord, start: int) -> None:
         self.record = record
         self.moments: list[float] = []
         self.size = 0
@@ -65,6 +64,11 @@ class QuickCollector:
         self.key = key
         self._collector = FlowCollector()
         self._chunks: dict[bytes, _Chunks] = {}
+
+    @property
+    def flow_count(self) -> int:
+        """How many flows have been met, those of which only chunks were left out."""
+        return self._collector.flow_count
 
     def finish(self) -> FlowCollector:
         """The flows of all lines that were taken."""
@@ -144,30 +148,14 @@ class QuickCollector:
             and "exchange_id" not in metadata
         ):
             raise NotOurs
+        if (
+            not isinstance(metadata, dict)
+            or not isinstance(direction, str)
+            or not isinstance(record.get("timestamp_unix"), int | float)
+        ):
+            self._collector.damaged += 1
+            return
         self._collector.add(record, (self.key, offset, offset + len(line) + 1))
-
-
-def envelope_of(line: bytes) -> Record | None:
-    """A record without its payload, whose text is not parsed; None where the line is no record.
-
-    The payload is there where the line is not as the schema has it: then all of it was parsed.
-    """
-    payload, metadata = line.find(_PAYLOAD), line.rfind(_METADATA)
-    if 0 < payload < metadata:
-        try:
-            record = orjson.loads(line[:payload] + b"}")
-            record["metadata"] = orjson.loads(line[metadata + len(_METADATA) : -1])
-        except (orjson.JSONDecodeError, TypeError):
-            return json_record(line)
-        if line.endswith(b"}") and isinstance(record["metadata"], dict):
-            return dict(record)
-    return json_record(line)
-
-
-def payload_text(line: bytes) -> bytes:
-    """The JSON text of a record's payload; all of the line where it is not as the schema has it."""
-    payload, metadata = line.find(_PAYLOAD), line.rfind(_METADATA)
-    return line[payload + len(_PAYLOAD) : metadata] if 0 < payload < metadata else line
 
 
 def quick_flows(source: Source, start: int = 0, end: int | None = None) -> FlowCollector:
@@ -182,30 +170,41 @@ def quick_flows(source: Source, start: int = 0, end: int | None = None) -> FlowC
         NotOurs: a record has another shape than the schema's.
         CaptureFileError: the file cannot be read.
     """
-    collector = QuickCollector(source.key)
-    damaged = 0
-    for item in source.blocks(start, end) if source.is_plain else _blocks_of_lines(source):
-        if item is None:
-            damaged += 1
-        else:
-            collector.take(*item)
-    flows = collector.finish()
-    flows.damaged += damaged
+    (flows,) = quick_parts(source, start, end)
     return flows
 
 
+def quick_parts(
+    source: Source, start: int = 0, end: int | None = None, *, max_flows: float = math.inf
+) -> Iterator[FlowCollector]:
+    """As ``quick_flows``, of one stretch of lines after the other, cut after about as many flows."""
+    collector, damaged = QuickCollector(source.key), 0
+    for item in source.blocks(start, end) if source.is_plain else _blocks_of_lines(source):
+        if item is None:
+            damaged += 1
+            continue
+        collector.take(*item)
+        if collector.flow_count >= max_flows:
+            yield collector.finish()
+            collector = QuickCollector(source.key)
+    flows = collector.finish()
+    flows.damaged += damaged
+    yield flows
+
+
 def _blocks_of_lines(source: Source) -> Iterator[tuple[int, bytes] | None]:
-    """The lines of a file that must be read from its beginning; None for what is no line."""
-    base, lines = 0, list[bytes]()
+    """The lines of a file that must be read from its beginning, each at its offset; None for what is no line."""
+    base, size, lines = 0, 0, list[bytes]()
     for _, start, data in source.lines():
+        if lines and (len(lines) == _LINES_A_BLOCK or data is None or start != base + size):
+            yield base, b"".join(lines)
+            lines = []
         if data is None:
             yield None
             continue
         if not lines:
-            base = start
+            base, size = start, 0
         lines.append(data + b"\n")
-        if len(lines) == _LINES_A_BLOCK:
-            yield base, b"".join(lines)
-            lines = []
+        size += len(data) + 1
     if lines:
         yield base, b"".join(lines)

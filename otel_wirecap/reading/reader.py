@@ -7,22 +7,18 @@ is left out and told to whoever asks.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import orjson
+from typing import TYPE_CHECKING
 
 from otel_wirecap.errors import CaptureFileError
-from otel_wirecap.reading.sources import capture_files, open_capture
+from otel_wirecap.reading.lines import RawRecord, json_record
+from otel_wirecap.reading.sources import open_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-Record: TypeAlias = dict[str, Any]
-"""One record as it was read: the fields of the schema, unknown ones included."""
 
-
-def read_records(path: str | Path, *, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[Record]:
+def read_records(path: str | Path, *, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[RawRecord]:
     """Reads a capture in JSON Lines or CBOR, the oldest rotated file first.
 
     All files are opened before the first record is given: a rotation meanwhile moves none out of sight.
@@ -55,20 +51,8 @@ def read_lines(path: str | Path) -> Iterator[tuple[Path, int, bytes | None]]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            for source in open_capture(path, stack):
+            for source in open_sources(path, stack):
                 for number, _, line in source.lines():
                     yield source.path, number, line
         except OSError as error:
             raise CaptureFileError(f"capture {str(path)!r} cannot be read: {error.strerror or error}") from error
-
-
-def json_record(line: bytes) -> Record | None:
-    """The record that a line holds; None where it holds none."""
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    return record if isinstance(record, dict) else None
-
-
-__all__ = ["Record", "capture_files", "json_record", "read_lines", "read_records"]

@@ -224,11 +224,15 @@ class Source:
                 cut = _text_lines(head, stream)
             for data in cut:
                 number += 1
-                if data is None or not data.isspace():
+                if data is None or (data and not data.isspace()):
                     yield Line(number, offset, data)
                 offset += len(data or b"") + 1
         except damage:
             yield Line(number + 1, offset, None)
+
+    def placed_lines(self) -> Iterator[tuple[int, bytes]]:
+        """All its lines, each with its offset; what is no line is left out."""
+        return ((line.start, line.data) for line in self.lines() if line.data is not None)
 
     def _plain_lines(self, start: int, end: int | None) -> Iterator[Line]:
         number = 0
@@ -277,7 +281,7 @@ class _Pages(io.RawIOBase):
         return len(data)
 
 
-def open_capture(path: str | Path, stack: contextlib.ExitStack) -> list[Source]:
+def open_sources(path: str | Path, stack: contextlib.ExitStack) -> list[Source]:
     """Opens a capture's files, the oldest rotated one first; ``-`` is standard input.
 
     Of a capture all of whose files are gone from their names meanwhile, all is done again.

@@ -83,7 +83,7 @@ _MIN_OBJECT_BYTES = 16 * 1024 * 1024
 _AT_ONCE = 1000
 
 
-class Column(NamedTuple):
+class ResultColumn(NamedTuple):
     """A column of an answer.
 
     Attributes:
@@ -135,7 +135,7 @@ class Database:
     ) -> None:
         self._stack.close()
 
-    def ask(self) -> tuple[list[Column], Iterator[tuple[Any, ...]]]:
+    def ask(self) -> tuple[list[ResultColumn], Iterator[tuple[Any, ...]]]:
         """The answer's columns and rows; of several statements, the last one's.
 
         Raises:
@@ -145,7 +145,7 @@ class Database:
             answer: duckdb.DuckDBPyConnection | None = self._connection.execute(self._query)
             if answer is None or answer.description is None:
                 raise QueryError("the query is empty; try: SELECT * FROM flows")
-            columns = [Column(told[0], str(told[1])) for told in answer.description]
+            columns = [ResultColumn(told[0], str(told[1])) for told in answer.description]
         return columns, self._rows(answer)
 
     def _rows(self, answer: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
@@ -242,7 +242,7 @@ def _flow(flow: Flow) -> bytes:
 def _exchanges(flow: Flow) -> Iterator[bytes]:
     for one, told in zip(flow.exchanges, document(flow)["exchanges"], strict=True):
         told |= {name: _moment(told[name]) for name in ("started", "first_chunk", "last_chunk")}
-        told |= {"request_id": flow.request_id, "session_id": flow.session_id, "exchange_id": one.id}
+        told |= {"request_id": flow.request_id, "session_id": flow.session_id, "exchange_id": one.exchange_id}
         told |= {"failed": one.failed, "error_message": (one.error or {}).get("message")}
         yield orjson.dumps(told | _tokens(told["usage"]))
 

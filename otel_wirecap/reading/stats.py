@@ -84,8 +84,8 @@ class Statistics:
                 self.unpriced += 1
         _add(self.duration_ms, outer.duration_ms)
         _add(self.ttfb_ms, outer.ttfb_ms)
-        if outer.streamed and outer.started is not None and outer.first_chunk is not None:
-            self.first_chunk_ms.add((outer.first_chunk - outer.started) * 1000)
+        if outer.streamed and outer.started_unix is not None and outer.first_chunk_unix is not None:
+            self.first_chunk_ms.add((outer.first_chunk_unix - outer.started_unix) * 1000)
         _add(self.added_ms, added_ms(flow))
         for one in flow.exchanges:
             if one.gaps is not None:
@@ -97,8 +97,13 @@ class Statistics:
         if one.error_type is not None:
             self.backend_errors[one.error_type] += 1
         _add(self.backend_ttfb_ms, one.ttfb_ms)
-        if one.streamed and one.usage is not None and one.first_chunk is not None and one.last_chunk is not None:
-            seconds = one.last_chunk - one.first_chunk
+        if (
+            one.streamed
+            and one.usage is not None
+            and one.first_chunk_unix is not None
+            and one.last_chunk_unix is not None
+        ):
+            seconds = one.last_chunk_unix - one.first_chunk_unix
             if seconds > 0 and one.usage.output > 1:
                 self.tokens_per_second.add(one.usage.output / seconds)
 

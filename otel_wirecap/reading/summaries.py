@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otel_wirecap.reading.flows import Flow
-    from otel_wirecap.reading.reader import Record
+    from otel_wirecap.reading.lines import RawRecord
 
 GROUPINGS = ("session", "backend", "model", "error", "key_name")
 
@@ -27,7 +27,7 @@ _KEYS: dict[str, Callable[[Flow], str | None]] = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Choice:
+class FlowFilter:
     """Which flows are wanted. What is None, or False, chooses nothing.
 
     Attributes:
@@ -57,10 +57,10 @@ class Choice:
         """Whether a flow is one of them."""
         return all(test(flow) for test in self._tests())
 
-    def takes_record(self, record: Record) -> bool:
+    def takes_record(self, record: RawRecord) -> bool:
         """Whether a record is of one of them, as far as it tells itself; times and ids choose no records."""
         metadata = record["metadata"]
-        one = Exchange("", str(metadata.get("leg", "")), status=metadata.get("status_code"))
+        one = Exchange("", str(metadata.get("leg", "")), status_code=metadata.get("status_code"))
         one.add(record)
         return (
             (not self.failed or one.failed)
@@ -87,9 +87,9 @@ class Choice:
         if (status := self.status) is not None:
             yield lambda flow: any(_has_status(one, status) for one in flow.exchanges)
         if (since := self.since) is not None:
-            yield lambda flow: flow.started >= since
+            yield lambda flow: flow.started_unix >= since
         if (until := self.until) is not None:
-            yield lambda flow: flow.started < until
+            yield lambda flow: flow.started_unix < until
         if (direction := self.direction) is not None:
             yield lambda flow: any(direction in _directions(one) for one in flow.exchanges)
         if (among := self.among) is not None:
@@ -97,7 +97,7 @@ class Choice:
 
 
 def _has_status(exchange: Exchange, status: str) -> bool:
-    told = "" if exchange.status is None else str(exchange.status)
+    told = "" if exchange.status_code is None else str(exchange.status_code)
     return bool(told) and all(a == b or b in "xX" for a, b in zip(told, status, strict=False))
 
 
@@ -127,33 +127,42 @@ def document(flow: Flow) -> dict[str, Any]:
     return {
         "request_id": flow.request_id,
         "session_id": flow.session_id,
-        "started": flow.started,
+        "started": flow.started_unix,
         "client": flow.client_name or None,
         "backend": flow.backend,
         "model": flow.model,
         "key_name": flow.key_name,
-        "status": outer.status,
+        "status": outer.status_code,
         "outcome": outer.outcome,
         "error": flow.error_type,
         "ttfb_ms": outer.ttfb_ms,
         "duration_ms": outer.duration_ms,
-        "chunks": outer.chunks,
+        "chunks": outer.chunk_count,
         "usage": usage_document(flow.usage),
         "cost": cost_of(flow),
         "exchanges": [_exchange(one) for one in flow.exchanges],
     }
 
 
+_ATTRIBUTES = {
+    "id": "exchange_id", "status": "status_code", "started": "started_unix", "bytes": "response_bytes",
+    "chunks": "chunk_count", "first_chunk": "first_chunk_unix", "last_chunk": "last_chunk_unix",
+}  # fmt: skip
+"""What is called otherwise in JSON than in Python."""
+
+
+def exchange_facts(one: Exchange, *names: str) -> dict[str, Any]:
+    """Facts of an exchange by their names in JSON."""
+    return {name: getattr(one, _ATTRIBUTES.get(name, name)) for name in names}
+
+
 def _exchange(one: Exchange) -> dict[str, Any]:
-    told = {
-        name: getattr(one, name)
-        for name in (
-            "id", "leg", "attempt", "backend", "method", "url", "requested_model", "answered_model", "key_name",
-            "status", "started", "ttfb_ms", "duration_ms", "request_bytes", "bytes", "streamed", "chunks",
-            "first_chunk", "last_chunk", "outcome", "error",
-        )
-    }  # fmt: skip
-    return told | {"error_type": one.error_type, "usage": usage_document(one.usage), "cost": exchange_cost(one)}
+    told = exchange_facts(
+        one, "id", "leg", "attempt", "backend", "method", "url", "requested_model", "answered_model", "key_name",
+        "status", "started", "ttfb_ms", "duration_ms", "request_bytes", "bytes", "streamed", "chunks", "first_chunk",
+        "last_chunk", "outcome", "error", "error_type",
+    )  # fmt: skip
+    return told | {"usage": usage_document(one.usage), "cost": exchange_cost(one)}
 
 
 def usage_document(usage: Usage | None) -> dict[str, int] | None:
@@ -194,8 +203,8 @@ class Group:
         cost = cost_of(flow)
         if cost is not None:
             self.cost = (self.cost or 0.0) + cost
-        self.first = flow.started if self.first is None else min(self.first, flow.started)
-        self.last = flow.started if self.last is None else max(self.last, flow.started)
+        self.first = flow.started_unix if self.first is None else min(self.first, flow.started_unix)
+        self.last = flow.started_unix if self.last is None else max(self.last, flow.started_unix)
         self.duration_ms += flow.outer.duration_ms or 0.0
 
     def document(self, by: str) -> dict[str, Any]:

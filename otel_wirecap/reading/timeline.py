@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_wirecap.reading.flows import CLIENT
 from otel_wirecap.reading.legs import legs_of
+from otel_wirecap.reading.summaries import exchange_facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from otel_wirecap.reading.captures import Captures
     from otel_wirecap.reading.flows import Exchange, Flow
     from otel_wirecap.reading.legs import Leg
-    from otel_wirecap.reading.reader import Record
+    from otel_wirecap.reading.lines import RawRecord
 
 WAITING, RECEIVING = "waiting", "receiving"
 """What a leg did: it waited for the response's headers; it received the response."""
@@ -32,7 +33,7 @@ FOLLOWED_REDIRECT, TRIED_AGAIN, AT_ONCE = "redirect", "retry", "parallel"
 GAP_MS = 1000.0
 
 
-class Span(NamedTuple):
+class Phase(NamedTuple):
     """A stretch of time: what happened in it, and the moments of its beginning and its end."""
 
     what: str
@@ -92,7 +93,7 @@ class Lane:
     exchange: Exchange
     start: float
     end: float
-    spans: list[Span]
+    spans: list[Phase]
     chunks: list[Mark]
     stalls: list[Stall] = dataclasses.field(default_factory=list)
     reason: str | None = None
@@ -111,13 +112,13 @@ class Timeline:
 
     flow: Flow
     lanes: list[Lane]
-    own: list[Span]
+    own: list[Phase]
     passed_on_ms: float | None
 
     @property
     def start(self) -> float:
         """The moment of its first event."""
-        return min((lane.start for lane in self.lanes), default=self.flow.started)
+        return min((lane.start for lane in self.lanes), default=self.flow.started_unix)
 
     @property
     def end(self) -> float:
@@ -138,16 +139,13 @@ class Timeline:
         def since(moment: float) -> float:
             return round((moment - began) * 1000, 3)
 
-        def span(one: Span) -> dict[str, Any]:
+        def span(one: Phase) -> dict[str, Any]:
             return {"what": one.what, "start_ms": since(one.start), "ms": round(one.ms, 3)}
 
         lanes = []
         for lane in self.lanes:
             one = lane.exchange
-            told: dict[str, Any] = {
-                name: getattr(one, name)
-                for name in ("id", "leg", "attempt", "backend", "model", "status", "outcome", "error_type")
-            }
+            told = exchange_facts(one, "id", "leg", "attempt", "backend", "model", "status", "outcome", "error_type")
             told |= {
                 "reason": lane.reason,
                 "start_ms": since(lane.start),
@@ -210,42 +208,42 @@ def added_ms(flow: Flow) -> float | None:
     """
     client = flow.client
     headers = None if client is None else _headers_moment(client)
-    if client is None or client.started is None or headers is None or not flow.attempts:
+    if client is None or client.started_unix is None or headers is None or not flow.attempts:
         return None
     busy = []
     for one in flow.attempts:
-        if one.started is None:
+        if one.started_unix is None:
             return None
         its_headers = _headers_moment(one)
-        end = headers if one.duration_ms is None else one.started + one.duration_ms / 1000
+        end = headers if one.duration_ms is None else one.started_unix + one.duration_ms / 1000
         is_passed_on = its_headers is not None and its_headers <= headers <= end
-        busy.append((one.started, its_headers if is_passed_on and its_headers is not None else end))
-    return sum(span.ms for span in _own_time(client.started, headers, busy))
+        busy.append((one.started_unix, its_headers if is_passed_on and its_headers is not None else end))
+    return sum(span.ms for span in _own_time(client.started_unix, headers, busy))
 
 
 def _lane(leg: Leg, gap_ms: float) -> Lane | None:
     one = leg.exchange
-    records: tuple[Record | None, ...] = (leg.request, leg.response, leg.end, leg.assembled)
+    records: tuple[RawRecord | None, ...] = (leg.request, leg.response, leg.end, leg.assembled)
     moments = [record["timestamp_unix"] for record in records if record is not None]
-    moments += [chunk.moment for chunk in leg.chunks]
-    if one.started is not None:
-        moments.append(one.started)
+    moments += [chunk.timestamp_unix for chunk in leg.chunks]
+    if one.started_unix is not None:
+        moments.append(one.started_unix)
     if not moments:
         return None
-    start = min(moments) if one.started is None else one.started
-    chunks = [Mark(chunk.number, chunk.moment, len(chunk.data), chunk.sender) for chunk in leg.chunks]
-    if one.started is None or one.duration_ms is None:
+    start = min(moments) if one.started_unix is None else one.started_unix
+    chunks = [Mark(chunk.number, chunk.timestamp_unix, len(chunk.data), chunk.sender) for chunk in leg.chunks]
+    if one.started_unix is None or one.duration_ms is None:
         end = max(moments)
     else:
         end = max(start + one.duration_ms / 1000, *(mark.moment for mark in chunks), start)
     headers = _headers_moment(one)
     if headers is None and chunks:
-        headers = chunks[0].moment if one.started is not None else start  # before, nobody knows
+        headers = chunks[0].moment if one.started_unix is not None else start  # before, nobody knows
     if headers is None:
-        spans = [Span(WAITING, start, end)]
+        spans = [Phase(WAITING, start, end)]
     else:
         headers = min(max(headers, start), end)
-        spans = [Span(WAITING, start, headers), Span(RECEIVING, headers, end)]
+        spans = [Phase(WAITING, start, headers), Phase(RECEIVING, headers, end)]
     known = [span for span in spans if span.end > span.start] or spans[:1]
     lane = Lane(one, start, end, known, chunks)
     if headers is not None and one.streamed:
@@ -254,7 +252,7 @@ def _lane(leg: Leg, gap_ms: float) -> Lane | None:
 
 
 def _headers_moment(one: Exchange) -> float | None:
-    return None if one.started is None or one.ttfb_ms is None else one.started + one.ttfb_ms / 1000
+    return None if one.started_unix is None or one.ttfb_ms is None else one.started_unix + one.ttfb_ms / 1000
 
 
 def _stalls(headers: float, chunks: Sequence[Mark], end: float | None, gap_ms: float) -> Iterable[Stall]:
@@ -290,14 +288,14 @@ def _origin_behind(stall: Stall, client: Lane) -> str:
     return "proxy" if max(held, default=0.0) * 2 >= stall.end - stall.start else "backend"
 
 
-def _own_time(start: float, end: float, attempts: Sequence[tuple[float, float]]) -> list[Span]:
+def _own_time(start: float, end: float, attempts: Sequence[tuple[float, float]]) -> list[Phase]:
     """When, between two moments, no attempt was under way; each attempt is its beginning and its end."""
-    own, now = list[Span](), start
+    own, now = list[Phase](), start
     for number, (began, ended) in enumerate(sorted(attempts)):
         if began > now:
-            own.append(Span(BETWEEN if number else BEFORE, now, min(began, end)))
+            own.append(Phase(BETWEEN if number else BEFORE, now, min(began, end)))
         now = max(now, ended)
-    own.append(Span(AFTER if attempts else BEFORE, now, end))
+    own.append(Phase(AFTER if attempts else BEFORE, now, end))
     return [span for span in own if span.end > span.start]
 
 

@@ -27,8 +27,9 @@ from otel_wirecap.reading.flows import ENDS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_wirecap.reading.captures import Captures, Place
-    from otel_wirecap.reading.reader import Record
+    from otel_wirecap.reading.capture_files import Place
+    from otel_wirecap.reading.captures import Captures
+    from otel_wirecap.reading.lines import RawRecord
 
 KINDS: Final = ("damaged", "number", "gap", "order", "beginning", "end", "chunks", "bytes", "length")
 """What can be wrong: a line is no record; a number of a process is missing or comes again; the capture tells that it
@@ -162,7 +163,7 @@ class Verification:
             yield from self._left_open()
             self.processes += len(self._processes)
 
-    def _of_record(self, place: Place, record: Record) -> Iterator[Problem]:
+    def _of_record(self, place: Place, record: RawRecord) -> Iterator[Problem]:
         self.records += 1
         yield from self._of_process(place, record)
         direction, name = record["direction"], record["metadata"].get("exchange_id")
@@ -179,7 +180,7 @@ class Verification:
 
     # -- processes ---------------------------------------------------------------------------------------------------
 
-    def _of_process(self, place: Place, record: Record) -> Iterator[Problem]:
+    def _of_process(self, place: Place, record: RawRecord) -> Iterator[Problem]:
         metadata, direction = record["metadata"], record["direction"]
         name, number = metadata.get("process"), metadata.get("seq")
         if not isinstance(name, str) or not isinstance(number, int):
@@ -209,7 +210,7 @@ class Verification:
 
     # -- exchanges ---------------------------------------------------------------------------------------------------
 
-    def _of_exchange(self, name: str, place: Place, record: Record) -> Iterator[tuple[str, str]]:
+    def _of_exchange(self, name: str, place: Place, record: RawRecord) -> Iterator[tuple[str, str]]:
         """What is wrong with an exchange by one of its records: kinds and messages."""
         direction, metadata = record["direction"], record["metadata"]
         if metadata.get("assembled") or direction == "stream_completion":
@@ -246,7 +247,7 @@ class Verification:
             exchange.is_whole, exchange.parts = False, None
         return before
 
-    def _of_part(self, exchange: _Exchange, record: Record) -> Iterator[tuple[str, str]]:
+    def _of_part(self, exchange: _Exchange, record: RawRecord) -> Iterator[tuple[str, str]]:
         """A chunk, or a websocket's message."""
         metadata, direction = record["metadata"], record["direction"]
         number = metadata.get("chunk_number", metadata.get("message_number"))
@@ -262,7 +263,7 @@ class Verification:
             yield "order", f"{what} {number} came before the one that stands before it"
         exchange.moment = max(exchange.moment, record["timestamp_unix"])
 
-    def _of_end(self, exchange: _Exchange, record: Record) -> Iterator[tuple[str, str]]:
+    def _of_end(self, exchange: _Exchange, record: RawRecord) -> Iterator[tuple[str, str]]:
         """The end of an exchange: what it says of a stream, against the chunks that are there."""
         direction, metadata, payload = record["direction"], record["metadata"], record.get("payload")
         lost = _count(metadata.get("lost_chunks")) + _count(metadata.get("lost_messages"))
@@ -298,7 +299,7 @@ class Verification:
                 yield Problem("end", exchange.place, told, name)
 
 
-def _length_told(record: Record) -> str | None:
+def _length_told(record: RawRecord) -> str | None:
     """What is wrong with the length of a payload; None where nothing is, or where it cannot be known."""
     metadata, payload = record["metadata"], record.get("payload")
     if not metadata.keys().isdisjoint(_CHANGED) or "inferred" in metadata:

@@ -15,6 +15,7 @@ An HTML comment before each block says how it is checked:
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import json
 import os
@@ -33,6 +34,7 @@ import pytest
 from selection import mostly
 
 import otel_wirecap
+import otel_wirecap.reading
 from otel_wirecap.capture.record import METADATA_KEYS
 from otel_wirecap.config import load_config, setting_fields
 from otel_wirecap.environment import environment_variable
@@ -293,6 +295,33 @@ def test_every_public_name_is_documented():
     text = (ROOT / "docs" / "reference" / "python-api.md").read_text(encoding="utf-8")
     for name in set(otel_wirecap.__all__) - {"__version__"}:
         assert re.search(rf"`{name}\b", text), name
+
+
+READING = ROOT / "docs" / "reference" / "reading-api.md"
+
+
+def test_every_name_that_reads_captures_is_documented_and_what_is_documented_is_there():
+    text = READING.read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## `(\w+)[^\n]*`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    assert set(sections) == set(otel_wirecap.reading.__all__)
+    for name, section in sections.items():
+        for row in re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE):
+            for member in re.findall(r"`(\w+)", row):
+                kind = getattr(otel_wirecap.reading, name)
+                assert hasattr(kind, member) or f"self.{member} = " in inspect.getsource(kind), f"{name}.{member}"
+
+
+@pytest.mark.docs
+def test_what_is_shown_of_reading_captures_passes_a_strict_type_check(tmp_path):
+    names = []
+    for block in blocks(READING):
+        if block.language == "python":
+            names.append(block.how.removeprefix("file "))
+            (tmp_path / names[-1]).write_text(block.text, encoding="utf-8")
+    assert len(names) >= 6
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", *names]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_command_is_documented():

@@ -20,7 +20,7 @@ from otel_wirecap.capture.exchange import Exchange, Flow
 from otel_wirecap.capture.formats import CBOR, FORMATS, JSONLines
 from otel_wirecap.capture.record import Record
 from otel_wirecap.config import load_config
-from otel_wirecap.reading.reader import json_record
+from otel_wirecap.reading.lines import json_record
 from otel_wirecap.storage.recording import ProcessRecording
 
 NS = 1_000_000_000

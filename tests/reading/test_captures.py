@@ -23,13 +23,13 @@ from selection import examples
 
 from otel_wirecap.capture.formats import CBOR, JSONLines, Structured, Text
 from otel_wirecap.errors import CaptureFileError, CaptureFormatError, FlowNotFoundError
-from otel_wirecap.reading import captures as captures_module
-from otel_wirecap.reading import index
-from otel_wirecap.reading.captures import Captures, body_of
+from otel_wirecap.reading import flow_parts, index
+from otel_wirecap.reading.captures import Captures
 from otel_wirecap.reading.flows import FlowCollector
 from otel_wirecap.reading.legs import legs_of
-from otel_wirecap.reading.quick import QuickCollector, envelope_of, payload_text
-from otel_wirecap.reading.sources import open_capture
+from otel_wirecap.reading.lines import body_of, envelope_of, payload_text
+from otel_wirecap.reading.quick import QuickCollector
+from otel_wirecap.reading.sources import open_sources
 
 KEY = "file"
 
@@ -131,16 +131,16 @@ def test_several_processes_tell_what_one_tells(demo_lines, tmp_path):
     path.write_bytes(b"".join(demo_lines) * 3)
     program = """
 import sys
-from otel_wirecap.reading import captures
+from otel_wirecap.reading import captures, flow_parts
 processes = []
 if sys.argv[2] == "many":
-    captures.MANY_BYTES, captures.PART_BYTES = 1, 50_000
-    original = captures._run_in_processes
+    flow_parts.MANY_BYTES, flow_parts.PART_BYTES = 1, 50_000
+    original = flow_parts._run_in_processes
     def counted(sources, jobs, workers):
         processes.append(workers)
         return original(sources, jobs, 2)
-    captures._run_in_processes = counted
-    captures.os.sched_getaffinity = lambda _: {0, 1}
+    flow_parts._run_in_processes = counted
+    flow_parts.os.sched_getaffinity = lambda _: {0, 1}
 with captures.Captures([sys.argv[1]], use_index=False) as opened:
     flows = opened.collect()
     print(processes != [] if sys.argv[2] == "many" else True, flows.records, flows.flows)
@@ -274,7 +274,7 @@ def test_a_flow_is_found_by_the_beginning_of_its_id_or_of_an_exchanges_id(demo):
     with Captures([demo]) as captures:
         flows = captures.flows()
         assert captures.flow(flows[2].request_id[:12]) is flows[2]
-        assert captures.flow(flows[2].attempts[0].id) is flows[2]
+        assert captures.flow(flows[2].attempts[0].exchange_id) is flows[2]
         with pytest.raises(FlowNotFoundError, match=r"13 flows begin with 'req_': req_.*, …"):
             captures.flow("req_")
         with pytest.raises(FlowNotFoundError, match="no flow begins with 'nope'"):
@@ -291,8 +291,8 @@ def test_a_flow_in_full_has_the_bytes_of_both_legs_and_the_message_of_a_stream(d
         )
         client, backend = legs_of(captures, flow)
     assert client.response_body == backend.response_body
-    assert len(backend.response_body) == backend.exchange.bytes
-    assert [chunk.number for chunk in backend.chunks] == list(range(1, backend.exchange.chunks + 1))
+    assert len(backend.response_body) == backend.exchange.response_bytes
+    assert [chunk.number for chunk in backend.chunks] == list(range(1, backend.exchange.chunk_count + 1))
     assert backend.answer["content"] == client.answer["content"]  # the recorder's, and ours from the client's bytes
     assert orjson.loads(backend.request_body) == backend.question
     assert dict(backend.headers("request"))["x-api-key"] == "[REDACTED]"
@@ -329,13 +329,13 @@ def small_index(monkeypatch):
 def bytes_read(monkeypatch):
     """How many bytes of captures each pass has read."""
     read = []
-    original = captures_module._run
+    original = flow_parts._run
 
     def run(sources, jobs, progress):
         read.append(sum(job.end - job.start for job in jobs))
         return original(sources, jobs, progress)
 
-    monkeypatch.setattr(captures_module, "_run", run)
+    monkeypatch.setattr(flow_parts, "_run", run)
     return read
 
 
@@ -396,7 +396,7 @@ def test_what_an_index_lacks_is_added_from_the_file_whole_flows_and_single_ones(
     for name, flow in expected.items():
         with Captures([path]) as captures:
             assert told([captures.flow(name[:14])]) == [flow]
-            assert told([captures.flow(flow["attempts"][0]["id"])]) == [flow]
+            assert told([captures.flow(flow["attempts"][0]["exchange_id"])]) == [flow]
             wanted = [one for one in map(orjson.loads, demo_lines) if one["metadata"].get("request_id") == name]
             assert list(captures.records_of(captures.flow(name))) == wanted
             assert told(captures.flows()) == list(expected.values())
@@ -493,7 +493,7 @@ def test_a_capture_is_found_while_its_only_file_is_being_renamed(tmp_path: Path)
     try:
         for _ in range(300):
             with contextlib.ExitStack() as stack:
-                assert len(open_capture(live, stack)) == 1
+                assert len(open_sources(live, stack)) == 1
     finally:
         renaming.kill()
         renaming.wait(60)

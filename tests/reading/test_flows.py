@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.flows import FlowCollector
-from otel_wirecap.reading.reader import capture_files, read_records
+from otel_wirecap.reading.reader import read_records
+from otel_wirecap.reading.sources import capture_files
 
 START = 1_767_225_600.0
 
@@ -92,11 +93,11 @@ def test_a_flow_is_the_clients_exchange_with_its_attempts_in_order():
     (flow,) = flows_of(streamed_flow())
     assert flow.request_id == "req_1"
     assert flow.session_id == "session"
-    assert [one.id for one in flow.exchanges] == ["c", "b1", "b2"]
+    assert [one.exchange_id for one in flow.exchanges] == ["c", "b1", "b2"]
     assert [one.attempt for one in flow.attempts] == [1, 2]
     assert flow.model == "answered"
-    assert flow.started == START
-    assert flow.ended == pytest.approx(START + 0.051)
+    assert flow.started_unix == START
+    assert flow.ended_unix == pytest.approx(START + 0.051)
 
 
 def test_an_exchange_tells_what_its_records_tell():
@@ -105,8 +106,8 @@ def test_an_exchange_tells_what_its_records_tell():
     refused, stream = flow.attempts
     assert (flow.client.method, flow.client.path, flow.client.backend) == ("POST", "/openai/v1/x", "openai")
     assert (flow.client.request_bytes, flow.client.outcome) == (40, "client_disconnect")
-    assert (refused.status, refused.bytes, refused.streamed, refused.chunks) == (503, 9, False, 0)
-    assert (stream.status, stream.bytes, stream.streamed, stream.chunks) == (200, 15, True, 2)
+    assert (refused.status_code, refused.response_bytes, refused.streamed, refused.chunk_count) == (503, 9, False, 0)
+    assert (stream.status_code, stream.response_bytes, stream.streamed, stream.chunk_count) == (200, 15, True, 2)
     assert (stream.ttfb_ms, stream.duration_ms) == (20.0, 40.0)
     assert (stream.requested_model, stream.answered_model) == ("asked", "answered")
 
@@ -122,18 +123,18 @@ def test_any_record_may_be_missing(missing):
     flows = flows_of(kept)
     assert len(flows) == bool(kept)
     seen = {one["metadata"]["exchange_id"] for one in kept}
-    assert {exchange.id for flow in flows for exchange in flow.exchanges} == seen
+    assert {exchange.exchange_id for flow in flows for exchange in flow.exchanges} == seen
 
 
 def test_a_stream_that_has_not_ended_is_told_as_far_as_it_came():
     (flow,) = flows_of(streamed_flow()[:7])
     stream = flow.attempts[1]
-    assert (stream.chunks, stream.bytes, stream.outcome, stream.duration_ms) == (1, 10, None, None)
+    assert (stream.chunk_count, stream.response_bytes, stream.outcome, stream.duration_ms) == (1, 10, None, None)
 
 
 def test_a_request_whose_record_was_rotated_away_began_its_duration_before_its_end():
     (flow,) = flows_of([one for one in streamed_flow() if one["direction"] == "inbound_response"][:1])
-    assert flow.attempts[0].started == pytest.approx(START + 0.002)
+    assert flow.attempts[0].started_unix == pytest.approx(START + 0.002)
 
 
 def test_an_error_stands_with_its_exchange():
@@ -146,7 +147,7 @@ def test_an_error_stands_with_its_exchange():
     )
     assert flow.client is None
     assert flow.attempts[0].error == error
-    assert flow.attempts[0].status is None
+    assert flow.attempts[0].status_code is None
 
 
 def test_flows_stand_in_the_order_they_began():

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from otel_wirecap.reading.legs import Chunk, Leg, events_of
+from otel_wirecap.reading.legs import Leg, events_of
+from otel_wirecap.reading.messages import Chunk
 
 ANSWERS = [
     {"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}}], "modelVersion": "m"} for text in "ab"

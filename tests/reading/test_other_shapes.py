@@ -77,7 +77,7 @@ def test_a_streamed_flow_is_inferred_with_its_times_its_tokens_and_its_bytes(ori
     assert client.question == {"messages": [{"role": "user", "content": "hello"}]}
     assert client.request["metadata"]["raw"]["truncated"] is True
     assert backend.response_body == client.response_body == b"data: a\n\ndata: b\n\n"
-    assert (flow.attempts[0].chunks, flow.attempts[0].outcome) == (2, "complete")
+    assert (flow.attempts[0].chunk_count, flow.attempts[0].outcome) == (2, "complete")
     assert flow.attempts[0].ttfb_ms == pytest.approx(100)
     assert flow.client.duration_ms == pytest.approx(900)
     assert (flow.usage.input, flow.usage.output) == (12, 3)
@@ -116,7 +116,7 @@ def test_streams_of_one_session_at_the_same_time_are_told_apart_by_their_numbers
         flows = captures.flows()
         bodies = [legs_of(captures, flow)[1].response_body for flow in flows]
     assert bodies == [b"".join(b"data: long %d\n\n" % n for n in range(4)), b"data: short\n\n"]
-    assert [flow.attempts[0].chunks for flow in flows] == [4, 1]
+    assert [flow.attempts[0].chunk_count for flow in flows] == [4, 1]
 
 
 def test_request_ids_are_kept_where_a_record_has_one(origin):

@@ -22,7 +22,7 @@ JANUARY_2026 = 1_767_225_600.0
 
 def attempt(usage, model="gpt-5-mini", backend="openai", number=1):
     return Exchange(
-        f"ex_{number}", "backend", number, backend=backend, answered_model=model, started=JANUARY_2026, usage=usage
+        f"ex_{number}", "backend", number, backend=backend, answered_model=model, started_unix=JANUARY_2026, usage=usage
     )
 
 

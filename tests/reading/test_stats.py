@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from selection import examples
 
 from otel_wirecap.capture.formats import CBOR, JSONLines
-from otel_wirecap.reading import captures as captures_module
-from otel_wirecap.reading import index
+from otel_wirecap.reading import flow_parts, index
 from otel_wirecap.reading.captures import Captures
 from otel_wirecap.reading.distribution import ACCURACY, Distribution
 from otel_wirecap.reading.flows import FlowCollector
@@ -167,15 +166,15 @@ def test_gaps_are_the_same_by_several_processes_compressed_in_cbor_indexed_and_i
         file.writelines(demo_lines[half:])
     assert counted(gaps_of(growing, use_index=True)) == exact  # an index, and what came after it
     assert counted(gaps_of(growing, use_index=True)) == exact  # an index alone
-    monkeypatch.setattr(captures_module, "MANY_BYTES", 1)
-    monkeypatch.setattr(captures_module, "PART_BYTES", 20_000)
+    monkeypatch.setattr(flow_parts, "MANY_BYTES", 1)
+    monkeypatch.setattr(flow_parts, "PART_BYTES", 20_000)
     assert counted(gaps_of(demo)) == exact
 
 
 def test_gaps_are_those_of_the_flows_that_were_chosen(demo):
     with Captures([demo], use_index=False) as captures:
-        flow = next(flow for flow in captures.flows() if flow.outer.chunks > 3)
-        assert statistics_of([flow]).client_gap_ms.count == flow.outer.chunks - 1
+        flow = next(flow for flow in captures.flows() if flow.outer.chunk_count > 3)
+        assert statistics_of([flow]).client_gap_ms.count == flow.outer.chunk_count - 1
 
 
 # -- numbers ---------------------------------------------------------------------------------------------------------

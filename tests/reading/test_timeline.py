@@ -58,7 +58,7 @@ def rewritten(made: Path, path: Path, change) -> Path:
 
 def test_each_attempt_says_why_it_was_made_and_the_proxys_own_time_lies_between_them(told):
     client, *attempts = told["retried"].lanes
-    assert [(lane.exchange.status, lane.reason) for lane in attempts] == [
+    assert [(lane.exchange.status_code, lane.reason) for lane in attempts] == [
         (503, None), (307, "retry"), (200, "redirect"),
     ]  # fmt: skip
     between = [span for span in told["retried"].own if span.what == "between"]

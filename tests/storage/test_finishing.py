@@ -24,7 +24,8 @@ from waiting import MAX_SECONDS, wait_until
 
 from otel_wirecap.capture.events import ResponseHead
 from otel_wirecap.errors import ConfigurationError
-from otel_wirecap.reading.reader import capture_files, read_records
+from otel_wirecap.reading.reader import read_records
+from otel_wirecap.reading.sources import capture_files
 from otel_wirecap.storage import finishing
 from otel_wirecap.storage.capture_file import CaptureFile
 from otel_wirecap.storage.finishing import Finisher, Finishing
