@@ -14,8 +14,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from otel_wirecap.dialect_plugins import use_plugins
-
 if TYPE_CHECKING:
     from otel_wirecap.llm.usage import Usage as Usage
     from otel_wirecap.reading.flows import Exchange as Exchange
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     from otel_wirecap.reading.messages import Chunk as Chunk
     from otel_wirecap.reading.messages import Message as Message
     from otel_wirecap.reading.records import Record as Record
-
-use_plugins()
 
 _HOMES = {
     "Capture": "reading.library",

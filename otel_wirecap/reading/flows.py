@@ -25,6 +25,7 @@ from otel_wirecap.capture.record import (
     WEBSOCKET_START,
 )
 from otel_wirecap.capture.url import url_parts
+from otel_wirecap.dialect_plugins import use_plugins
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.llm.errors import error_type
 from otel_wirecap.llm.usage import Usage
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 ExchangeReader: TypeAlias = "Callable[[Exchange], Contents]"
 """Reads from the capture what an exchange carried."""
+
+use_plugins()
 
 ENDS = RESPONSES | STREAM_ENDS | {WEBSOCKET_END}
 
