@@ -17,7 +17,8 @@ from otel_wirecap.capture.record import Payload, RawJSON
 from otel_wirecap.capture.recording import ExchangeRecording, Recording, header
 from otel_wirecap.capture.redaction.gate import Passed, add_counts, withheld
 from otel_wirecap.capture.response_stream import ResponseStream
-from otel_wirecap.capture.streams import STREAM_TYPES, StreamReader
+from otel_wirecap.capture.streams import StreamReader
+from otel_wirecap.frames.framing import STREAM_TYPES
 from otel_wirecap.llm.providers import answered_model
 
 if TYPE_CHECKING:
