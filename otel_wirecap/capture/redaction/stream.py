@@ -19,6 +19,8 @@ Invariants:
 from __future__ import annotations
 
 import json
+import re
+import string
 from bisect import bisect_right
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -28,15 +30,15 @@ import orjson
 from otel_wirecap.capture.redaction.documents import (
     NO_JSON,
     Document,
-    Frame,
-    documents_of,
+    FramedDocuments,
+    changes,
     encoded,
     parsed,
     strings_at,
     without_field,
     written,
 )
-from otel_wirecap.capture.redaction.online import CONTINUED, OnlineSearch
+from otel_wirecap.capture.redaction.online import CONTINUED, MAX_OPEN, OnlineSearch
 from otel_wirecap.capture.redaction.spans import MARKER, Span
 from otel_wirecap.capture.redaction.templates import DATA, INDEXES, NO_TEXT, learned
 
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.redaction.documents import Documents
     from otel_wirecap.capture.redaction.redactor import Redactor
     from otel_wirecap.capture.redaction.templates import Template, Told
+    from otel_wirecap.frames.lexer import Frame
 
 MAX_EVENTS: Final = 64
 """Most texts end with letters that could begin a key: so many events wait for one that will not go on."""
@@ -58,6 +61,10 @@ _MAX_CHANNELS: Final = 256
 _MAX_CONSTANTS: Final = 64
 
 _MARKER: Final = MARKER.encode()
+
+_OPEN_ESCAPE: Final = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+_MAX_ESCAPE: Final = 5
+_WORD: Final = string.ascii_letters.encode() + string.digits.encode() + b"_./+=~-\\"
 
 
 class Released(NamedTuple):
@@ -190,7 +197,7 @@ class StreamRedactor:
 
     def __init__(self, redactor: Redactor, content: str | Documents, max_held_bytes: int = 1 << 20) -> None:
         self._redactor = redactor
-        self._documents = documents_of(content, max_held_bytes) if isinstance(content, str) else content
+        self._documents: Documents = FramedDocuments(content, max_held_bytes) if isinstance(content, str) else content
         self._max_held_bytes = max_held_bytes
         self._search = OnlineSearch(redactor)
         self._data = b""
@@ -230,11 +237,11 @@ class StreamRedactor:
         self._data += b"".join(pieces)
         self._credentials = credentials
         documents = self._documents
-        for document in documents.read(self._data, self._base, self, is_end=is_end):
+        for document in documents.read(self._data[documents.consumed - self._base :], self, is_end=is_end):
             self._read(document, credentials)
         end = len(self._data) if is_end else documents.consumed - self._base
         self._search_bytes(end, credentials, is_end=is_end)
-        limit = min(self._search.decided, documents.told, self._search_channels(credentials, is_end=is_end))
+        limit = min(self._search.decided, self._search_channels(credentials, is_end=is_end))
         return self._released(self._end_frames(limit))
 
     def _search_bytes(self, end: int, credentials: Sequence[str], *, is_end: bool) -> None:
@@ -250,9 +257,11 @@ class StreamRedactor:
                 self._search.skip(data[done:stop])
                 done = stop
         self._harmless.clear()
+        end = end if is_end else max(done, _before_open_escape(data, end))
         if done < end or is_end:
             spans += self._search.feed(data[done:end], credentials, is_end=is_end)
         self._edits += [_masking(*span) for span in spans]
+        self._data, self._base = data[end:], self._base + end
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -411,7 +420,8 @@ class StreamRedactor:
         """Makes anew the frames that end before the limit and have a secret in them; returns a limit between frames."""
         while self._frames:
             frame, content, edits = self._frames[0]
-            payload, end = frame.start + frame.payload, frame.start + len(frame.data)
+            assert frame.message is not None  # noqa: S101  # only such frames are encoded
+            payload, end = frame.start + frame.message.payload_start, frame.end
             if end > limit:
                 return min(limit, frame.start)
             self._frames.popleft()
@@ -420,7 +430,7 @@ class StreamRedactor:
             if edits:
                 edits = _merged(edits)
                 rules = tuple(rule for edit in edits for rule in edit.rules)
-                for start, stop, replacement in frame.changed(_applied(content, edits)):
+                for start, stop, replacement in changes(frame, _applied(content, edits)):
                     self._edits.append(_Edit(start, stop, replacement, rules))
                     rules = ()
         return limit
@@ -448,9 +458,6 @@ class StreamRedactor:
                     pieces[number], counts[number] = _edited(piece, begin, edits)
                 begin += len(piece)
             self._edits = list(edits)
-        keep = self._documents.consumed
-        if keep > self._base:
-            self._data, self._base = self._data[keep - self._base :], keep
         return Released(pieces, {number: rules for number, rules in counts.items() if rules})
 
 
@@ -538,6 +545,15 @@ def _place(content: bytes, path: tuple[str, ...], number: int) -> tuple[int, int
     if len(places) != sum(1 for _, its_path, _ in found if its_path == path):
         raise ValueError("a member of an event's document is there twice")
     return places[number]
+
+
+def _before_open_escape(data: bytes, end: int) -> int:
+    """Where the word begins that ends with an escape that is cut off at ``end``, where one is; else ``end``."""
+    escape = _OPEN_ESCAPE.search(data, max(0, end - _MAX_ESCAPE), end)
+    if escape is None:
+        return end
+    begin = max(0, escape.start() - MAX_OPEN)
+    return begin + len(data[begin : escape.start()].rstrip(_WORD))
 
 
 def _masking(start: int, end: int, rule: str) -> _Edit:
