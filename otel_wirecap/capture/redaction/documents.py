@@ -114,15 +114,11 @@ class FramedDocuments:
         if lexer is None:
             lexer = self._lexer = lexer_of(self._content_type, data, self._max_bytes, is_end=is_end)
             if lexer is None:
-                return
+                return iter(())
             data = data[lexer.consumed :]
         if isinstance(lexer, SSELexer):
-            yield from _of_events(lexer, data, recognised, is_end=is_end)
-            return
-        for frame in lexer.read(data, is_end=is_end):
-            document = _of_value(frame) if frame.message is None else _of_message(frame, frame.message)
-            if document is not None:
-                yield document
+            return _of_events(lexer, data, recognised, is_end=is_end)
+        return filter(None, map(_of_frame, lexer.read(data, is_end=is_end)))
 
 
 def _of_events(lexer: SSELexer, data: bytes, recognised: Recognised, *, is_end: bool) -> Iterator[Document]:
@@ -172,13 +168,11 @@ def _of_lines(frame: Frame) -> Iterator[Document]:
     yield Document(frame.start, start, bytes(content), value)
 
 
-def _of_value(frame: Frame) -> Document | None:
-    value = parsed(frame.data)
-    place = frame.parts[0][1]
-    return None if value is NO_JSON else Document(place, place, frame.data, value)
-
-
-def _of_message(frame: Frame, message: AWSMessage) -> Document:
+def _of_frame(frame: Frame) -> Document | None:
+    message = frame.message
+    if message is None:
+        value, place = parsed(frame.data), frame.parts[0][1]
+        return None if value is NO_JSON else Document(place, place, frame.data, value)
     inner = message.unwrapped()
     content = message.payload if inner is None else inner
     return Document(frame.start, frame.start + message.payload_start, content, parsed(content), frame)

@@ -257,11 +257,13 @@ class StreamRedactor:
                 self._search.skip(data[done:stop])
                 done = stop
         self._harmless.clear()
-        end = end if is_end else max(done, _before_open_escape(data, end))
+        if done < end and not is_end and data.find(b"\\", max(0, end - _MAX_ESCAPE), end) >= 0:
+            end = max(done, _before_open_escape(data, end))
         if done < end or is_end:
             spans += self._search.feed(data[done:end], credentials, is_end=is_end)
         self._edits += [_masking(*span) for span in spans]
-        self._data, self._base = data[end:], self._base + end
+        self._data = data[end:]
+        self._base += end
 
     # -- events ------------------------------------------------------------------------------------------------------
 
