@@ -27,7 +27,7 @@ class AWSLexer(Lexer):
             if not is_prelude(data[at : at + PRELUDE.size]) or total < PRELUDE.size + headers + CHECKSUM.size:
                 self.is_damaged = True
             elif total > self.max_frame_bytes:
-                self.overflowed = True
+                self._drop(place + at)
                 self._skipped = max(0, total - (size - at))
                 at = min(size, at + total)
             elif size - at < total:

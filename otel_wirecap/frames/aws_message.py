@@ -10,7 +10,7 @@ import base64
 import binascii
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -138,7 +138,7 @@ class AWSMessage(NamedTuple):
         return found
 
 
-def headers_of(headers: Iterator[Header]) -> bytes:
+def headers_of(headers: Iterable[Header]) -> bytes:
     """Headers as a message has them."""
     return b"".join(
         b"%c%b%c%b%b" % (len(name), name, kind, _LENGTH.pack(len(value)) if kind in (STRING, BYTES) else b"", value)

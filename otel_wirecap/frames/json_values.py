@@ -39,7 +39,8 @@ class JSONLinesLexer(Lexer):
                 self._take(last, place, place + len(last), frames)
         rest = len(data) - end
         if rest > self.max_frame_bytes:
-            self.overflowed = self._skips = True
+            self._skips = True
+            self._drop(self.consumed + end)
         self._searched = 0 if self._skips else rest
         self.consumed += len(data) - self._searched
         return frames
@@ -49,7 +50,7 @@ class JSONLinesLexer(Lexer):
         if self._skips:
             self._skips = False
         elif len(line) > self.max_frame_bytes:
-            self.overflowed = True
+            self._drop(start)
         else:
             content = line.lstrip(BLANK)
             offset = start + len(line) - len(content)
@@ -101,7 +102,8 @@ class JSONValuesLexer(Lexer):
         if self._depth and is_end:
             self._yield(data, begin, size, frames)
         elif self._depth and size - begin > self.max_frame_bytes:
-            self.overflowed = self._skips = True
+            self._skips = True
+            self._drop(place + begin)
         if not self._depth or is_end or self._skips:
             begin = size
         self.consumed, self._scanned = place + begin, size - begin
@@ -115,7 +117,7 @@ class JSONValuesLexer(Lexer):
     def _yield(self, data: bytes | bytearray, begin: int, end: int, frames: list[Frame]) -> None:
         """Ends a value."""
         if self._skips or end - begin > self.max_frame_bytes:
-            self.overflowed = True
+            self._drop(self.consumed + begin)
         else:
             place = self.consumed + begin
             content = bytes(data[begin:end])
@@ -137,7 +139,8 @@ class JSONValuesLexer(Lexer):
             return len(data)
         self._in_string = False
         if data[end] != _QUOTE:  # a line's end
-            self.overflowed = self.overflowed or (self._depth > 0 and end - begin > self.max_frame_bytes)
+            if self._depth and end - begin > self.max_frame_bytes:
+                self._drop(self.consumed + begin)
             self._depth = 0
             self._skips = False
         return end + 1

@@ -54,13 +54,23 @@ class Lexer(ABC):
 
     Attributes:
         consumed: where the next reading begins. All frames that begin before are yielded or dropped.
-        overflowed: whether a frame was dropped because it was too large.
+        dropped_from: where the first frame begins that was dropped because it was too large; None if none was.
     """
 
     def __init__(self, max_frame_bytes: int, *, begin: int = 0) -> None:
         self.max_frame_bytes = max_frame_bytes
         self.consumed = begin
-        self.overflowed = False
+        self.dropped_from: int | None = None
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether a frame was dropped because it was too large."""
+        return self.dropped_from is not None
+
+    def _drop(self, place: int) -> None:
+        """A frame that begins there is too large."""
+        if self.dropped_from is None:
+            self.dropped_from = place
 
     @abstractmethod
     def read(self, data: bytes | bytearray, *, is_end: bool) -> list[Frame]:

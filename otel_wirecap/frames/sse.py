@@ -90,7 +90,8 @@ class SSELexer(Lexer):
             end = self._end_of_idle(data, end)
         rest = size - end - 2  # without the line's end that may be there
         if rest > self.max_frame_bytes:
-            self.overflowed = self._skips = True
+            self._skips = True
+            self._drop(place + end)
             self.consumed += rest
         self.consumed += end
         self._searched = 0 if self._skips else max(0, rest + 1)
@@ -142,7 +143,7 @@ class SSELexer(Lexer):
                     name = block[line.value : line.end]
                 continue
             if last - start > self.max_frame_bytes:
-                self.overflowed = True
+                self._drop(place + start)
             elif values:
                 frames.append(_event(block, place, (start, line.stop), name, values))
             start = last = -1

@@ -703,7 +703,7 @@ def test_a_stream_that_nothing_waits_for_any_longer_tells_nothing_of_what_follow
     for line in [*(line.encode() for line in lines[:2]), *others, lines[2].encode()]:
         told += redaction.feed(form.decode(line), len(line))
     told += redaction.close()
-    assert [record.payload for record in told if record.direction == "stream_chunk"][-1] == '[REDACTED]"[REDACTED]'
+    assert [record.payload for record in told if record.direction == "stream_chunk"][-1] == ""
     assert not any(marker in repr(told) for marker in said.markers.values())
 
 

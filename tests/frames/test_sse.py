@@ -101,7 +101,10 @@ def test_fields_are_read_as_the_standard_says(stream: bytes, expected: list[tupl
     assert parse(stream) == expected
 
 
-@given(STREAMS.filter(lambda stream: stream[:1] not in b"{[\xef"), st.lists(st.integers(0, 10_000), max_size=12))
+@given(
+    STREAMS.filter(lambda stream: stream.lstrip()[:1] not in (b"{", b"[")),
+    st.lists(st.integers(0, 10_000), max_size=12),
+)
 def test_a_byte_order_mark_before_the_first_event_says_nothing(stream: bytes, places: list[int]) -> None:
     pieces = cut(b"\xef\xbb\xbf" + stream, places)
     assert read(FrameReader("text/event-stream"), *pieces) == reference(stream)

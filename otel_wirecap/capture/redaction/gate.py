@@ -26,6 +26,7 @@ from otel_wirecap.capture.events import CAPTURE_FAILURE
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.redaction.bodies import redact_body, redact_json, redact_text
+from otel_wirecap.capture.redaction.edits import Released
 from otel_wirecap.capture.redaction.finder import Finder, FoundInStream
 from otel_wirecap.capture.redaction.names import named_secrets
 from otel_wirecap.capture.redaction.passed import WITHHELD, Passed, withheld
@@ -42,7 +43,6 @@ from otel_wirecap.capture.redaction.records import add_redactions, redact_record
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.rules import Mode, Pattern, Place, Rules
 from otel_wirecap.capture.redaction.spans import MARKER, add_counts
-from otel_wirecap.capture.redaction.stream import Released
 from otel_wirecap.capture.redaction.streams import StreamRedaction, message_redaction, stream_redaction
 from otel_wirecap.llm.operations import Answer
 

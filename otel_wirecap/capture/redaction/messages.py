@@ -12,7 +12,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from otel_wirecap.capture.redaction.documents import Document, parsed
-from otel_wirecap.capture.redaction.stream import Released, StreamRedactor
+from otel_wirecap.capture.redaction.edits import Released
+from otel_wirecap.capture.redaction.stream import StreamRedactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -36,8 +36,8 @@ from otel_wirecap.capture.url import url_parts
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.redaction.edits import Released
     from otel_wirecap.capture.redaction.gate import Gate
-    from otel_wirecap.capture.redaction.stream import Released
     from otel_wirecap.capture.redaction.streams import StreamRedaction
 
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024

@@ -38,6 +38,7 @@ from otel_wirecap.capture.redaction.documents import (
     without_field,
     written,
 )
+from otel_wirecap.capture.redaction.edits import Edit, Pieces, Released, applied, merged
 from otel_wirecap.capture.redaction.online import CONTINUED, MAX_OPEN, OnlineSearch
 from otel_wirecap.capture.redaction.spans import MARKER, Span
 from otel_wirecap.capture.redaction.templates import DATA, INDEXES, NO_TEXT, learned
@@ -65,20 +66,6 @@ _MARKER: Final = MARKER.encode()
 _OPEN_ESCAPE: Final = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _MAX_ESCAPE: Final = 5
 _WORD: Final = string.ascii_letters.encode() + string.digits.encode() + b"_./+=~-\\"
-
-
-class Released(NamedTuple):
-    """Redacted pieces.
-
-    Attributes:
-        pieces: in order.
-        counts: rule to number of markers, by the number of the piece, for those that markers were put into.
-        withheld: so many pieces follow that could not be redacted.
-    """
-
-    pieces: list[bytes]
-    counts: dict[int, dict[str, int]]
-    withheld: int = 0
 
 
 class _Fragment(NamedTuple):
@@ -177,15 +164,6 @@ class _Channel:
         return found[::-1]
 
 
-class _Edit(NamedTuple):
-    """Other bytes for a part of the stream or of a document; ``rules`` found the secrets that begin in it."""
-
-    start: int
-    end: int
-    replacement: bytes
-    rules: tuple[str, ...]
-
-
 class StreamRedactor:
     """Redacts one stream.
 
@@ -202,13 +180,10 @@ class StreamRedactor:
         self._search = OnlineSearch(redactor)
         self._data = b""
         self._base = 0
-        self._pieces: list[bytes] = []
-        self._ends: list[int] = []  # of the pieces that were held before the last ones came
-        self._released_to = 0
-        self._edits: list[_Edit] = []
+        self._pieces = Pieces()
         self._channels: dict[tuple[str, ...], _Channel] = {}
         self._changed: dict[tuple[str, ...], _Channel] = {}
-        self._frames: deque[tuple[Frame, bytes, list[_Edit]]] = deque()
+        self._frames: deque[tuple[Frame, bytes, list[Edit]]] = deque()
         self._credentials: Sequence[str] = ()
         self._events = 0
         self._templates: list[Template] = []
@@ -222,7 +197,7 @@ class StreamRedactor:
     @property
     def held_bytes(self) -> int:
         """Bytes of pieces that have not come out."""
-        return self._base + len(self._data) - self._released_to
+        return self._pieces.held_bytes
 
     def feed(self, pieces: Sequence[bytes], credentials: Sequence[str] = ()) -> Released:
         """Takes the next pieces; returns those, in order, that can be told now."""
@@ -233,8 +208,7 @@ class StreamRedactor:
         return self._take((), credentials, is_end=True)
 
     def _take(self, pieces: Sequence[bytes], credentials: Sequence[str], *, is_end: bool) -> Released:
-        self._pieces += pieces
-        self._data += b"".join(pieces)
+        self._data += self._pieces.add(pieces)
         self._credentials = credentials
         documents = self._documents
         for document in documents.read(self._data[documents.consumed - self._base :], self, is_end=is_end):
@@ -242,7 +216,7 @@ class StreamRedactor:
         end = len(self._data) if is_end else documents.consumed - self._base
         self._search_bytes(end, credentials, is_end=is_end)
         limit = min(self._search.decided, self._search_channels(credentials, is_end=is_end))
-        return self._released(self._end_frames(limit))
+        return self._pieces.release(self._end_frames(limit))
 
     def _search_bytes(self, end: int, credentials: Sequence[str], *, is_end: bool) -> None:
         """Searches the bytes as they are, as far as documents were made of them, but for those known to be harmless."""
@@ -261,7 +235,7 @@ class StreamRedactor:
             end = max(done, _before_open_escape(data, end))
         if done < end or is_end:
             spans += self._search.feed(data[done:end], credentials, is_end=is_end)
-        self._edits += [_masking(*span) for span in spans]
+        self._pieces.edits += [_masking(*span) for span in spans]
         self._data = data[end:]
         self._base += end
 
@@ -411,7 +385,7 @@ class StreamRedactor:
             spelled = content[begin:stop]
             start, end = begin + written(spelled, start), begin + written(spelled, end)
         if fragment.frame is None:
-            self._edits.append(_masking(fragment.offset + start, fragment.offset + end, rule))
+            self._pieces.edits.append(_masking(fragment.offset + start, fragment.offset + end, rule))
             return
         edits = next(edits for frame, _, edits in self._frames if frame is fragment.frame)
         edits.append(_masking(start, end, rule))
@@ -428,57 +402,14 @@ class StreamRedactor:
                 return min(limit, frame.start)
             self._frames.popleft()
             # What was found in the payload as it stands was found in its document, too.
-            self._edits = [edit for edit in self._edits if edit.end <= payload or edit.start >= end]
+            self._pieces.edits = [edit for edit in self._pieces.edits if edit.end <= payload or edit.start >= end]
             if edits:
-                edits = _merged(edits)
+                edits = merged(edits)
                 rules = tuple(rule for edit in edits for rule in edit.rules)
-                for start, stop, replacement in changes(frame, _applied(content, edits)):
-                    self._edits.append(_Edit(start, stop, replacement, rules))
+                for start, stop, replacement in changes(frame, applied(content, edits)):
+                    self._pieces.edits.append(Edit(start, stop, replacement, rules))
                     rules = ()
         return limit
-
-    def _released(self, limit: int) -> Released:
-        """The pieces that end before the limit, with the edits made."""
-        # From the end: few pieces of those that came last are held as a rule.
-        count, end = len(self._pieces), self._base + len(self._data)
-        held: list[int] = []
-        while end > limit and count > len(self._ends):
-            held.append(end)
-            count -= 1
-            end -= len(self._pieces[count])
-        if end > limit:
-            count = bisect_right(self._ends, limit)
-            end = self._ends[count - 1] if count else self._released_to
-        self._ends = [*self._ends[count:], *reversed(held)]
-        pieces, self._pieces = self._pieces[:count], self._pieces[count:]
-        counts: dict[int, dict[str, int]] = {}
-        begin, self._released_to = self._released_to, end
-        if self._edits and count:
-            edits = deque(_merged(self._edits))
-            for number, piece in enumerate(pieces):
-                if edits and edits[0].start < begin + len(piece):
-                    pieces[number], counts[number] = _edited(piece, begin, edits)
-                begin += len(piece)
-            self._edits = list(edits)
-        return Released(pieces, {number: rules for number, rules in counts.items() if rules})
-
-
-def _edited(piece: bytes, begin: int, edits: deque[_Edit]) -> tuple[bytes, dict[str, int]]:
-    """A piece with the edits made that begin in it, and what was masked; what reaches into the next piece stays."""
-    parts: list[bytes] = []
-    counts: dict[str, int] = {}
-    done, end = begin, begin + len(piece)
-    while edits and edits[0].start < end:
-        start, stop, replacement, rules = edits.popleft()
-        parts += (piece[done - begin : start - begin], replacement)
-        for rule in rules:
-            counts[rule] = counts.get(rule, 0) + 1
-        done = stop
-        if stop > end:
-            edits.appendleft(_Edit(end, stop, b"", ()))
-            break
-    parts.append(piece[done - begin :])
-    return b"".join(parts), counts
 
 
 def _collect(
@@ -558,28 +489,5 @@ def _before_open_escape(data: bytes, end: int) -> int:
     return begin + len(data[begin : escape.start()].rstrip(_WORD))
 
 
-def _masking(start: int, end: int, rule: str) -> _Edit:
-    return _Edit(start, end, b"", ()) if rule == CONTINUED else _Edit(start, end, _MARKER, (rule,))
-
-
-def _merged(edits: list[_Edit]) -> list[_Edit]:
-    """The edits in order, those that overlap as one."""
-    found: list[_Edit] = []
-    for edit in sorted(edits, key=lambda edit: (edit.start, -edit.end)):
-        if found and edit.start < found[-1].end:
-            last = found[-1]
-            found[-1] = _Edit(
-                last.start, max(last.end, edit.end), last.replacement or edit.replacement, last.rules or edit.rules
-            )
-        else:
-            found.append(edit)
-    return found
-
-
-def _applied(content: bytes, edits: list[_Edit]) -> bytes:
-    parts: list[bytes] = []
-    done = 0
-    for start, end, replacement, _ in edits:
-        parts += (content[done:start], replacement)
-        done = end
-    return b"".join([*parts, content[done:]])
+def _masking(start: int, end: int, rule: str) -> Edit:
+    return Edit(start, end, b"") if rule == CONTINUED else Edit(start, end, _MARKER, (rule,))
