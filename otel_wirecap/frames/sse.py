@@ -26,7 +26,7 @@ _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 _new_tuple = tuple.__new__  # a frame at half the price of calling the class
 
 
-class Line(NamedTuple):
+class SSELine(NamedTuple):
     """One line of an event stream.
 
     Attributes:
@@ -44,14 +44,14 @@ class Line(NamedTuple):
     stop: int
 
 
-def lines_of(block: bytes) -> Iterator[Line]:
+def lines_of(block: bytes) -> Iterator[SSELine]:
     """The lines of a part of an event stream that begins with a line."""
     start = 0
     for whole in block.splitlines(keepends=True):  # of bytes: at CR, LF and CRLF only
         line = whole.rstrip(b"\r\n")
         end, stop = start + len(line), start + len(whole)
         field, colon, value = line.partition(b":")
-        yield Line(field, start, end - len(value) + (value[:1] == b" ") if colon else end, end, stop)
+        yield SSELine(field, start, end - len(value) + (value[:1] == b" ") if colon else end, end, stop)
         start = stop
 
 
@@ -131,8 +131,8 @@ class SSELexer(Lexer):
     def _read_lines(self, block: bytes, place: int, frames: list[Frame]) -> None:
         start = last = -1  # of the event: where it begins, and where its last line ends
         name = b""
-        values: list[Line] = []
-        for line in (*lines_of(block), Line(b"", len(block), 0, len(block), len(block))):
+        values: list[SSELine] = []
+        for line in (*lines_of(block), SSELine(b"", len(block), 0, len(block), len(block))):
             if line.end > line.start:
                 if start >= 0 or block[line.start] != _COLON or line.end - line.start > self.max_frame_bytes:
                     start = line.start if start < 0 else start
@@ -150,7 +150,7 @@ class SSELexer(Lexer):
             name, values = b"", []
 
 
-def _event(block: bytes, place: int, span: tuple[int, int], name: bytes, values: list[Line]) -> Frame:
+def _event(block: bytes, place: int, span: tuple[int, int], name: bytes, values: list[SSELine]) -> Frame:
     parts: list[tuple[int, int]] = []
     at = 0
     for line in values:

@@ -29,7 +29,7 @@ from otel_wirecap.frames.aws_message import BYTES, STRING, AWSMessage, Header, h
 from otel_wirecap.frames.framing import AWS_TYPE, JSON_LINES_TYPES, SSE_TYPE, TextLexer, lexer_of
 from otel_wirecap.frames.json_values import BLANK, JSONLinesLexer, JSONValuesLexer
 from otel_wirecap.frames.lexer import Lexer
-from otel_wirecap.frames.sse import FIELDS, Line, SSELexer, lines_of
+from otel_wirecap.frames.sse import FIELDS, SSELexer, SSELine, lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,7 +159,7 @@ class PromptMasking:
         self._done = limit
         return lexer.dropped_from is None
 
-    def _mask_line(self, block: bytes, place: int, line: Line) -> None:
+    def _mask_line(self, block: bytes, place: int, line: SSELine) -> None:
         """Masks the name of an event and the like, if it is none; a comment is content, and so is no known field."""
         begin, value = line.value, block[line.value : line.end]
         if line.field and line.field not in FIELDS:
