@@ -9,8 +9,12 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from otel_wirecap.capture.decoding import ContentDecoder, TextSplitter, UndecodableError, needs_decoding
-from otel_wirecap.frames.framing import AWS_TYPE, FrameReader
+from otel_wirecap.frames.framing import AWS_TYPE, FrameReader, lexer_of
+from otel_wirecap.frames.json_values import BLANK, JSONValuesLexer
+from otel_wirecap.frames.sse import SSELexer
 from otel_wirecap.llm.assembly import ProviderError, StreamAssembly
 
 if TYPE_CHECKING:
@@ -18,7 +22,39 @@ if TYPE_CHECKING:
 
 BINARY_TYPES = frozenset({AWS_TYPE, "application/octet-stream"})
 
+MAX_UNDECIDED = 1 << 16
+"""Bytes of a body after which it is none of the streams that nothing but their bytes says they are."""
+
 _EVENTS_THAT_NAME_THE_MODEL = 8
+
+
+def begins_stream(content: bytes) -> bool | None:
+    """Whether a body is a stream: its first bytes are an event, or two JSON objects or arrays on a line each.
+
+    Args:
+        content: the body as far as it came, content-decoded.
+
+    Returns:
+        None while too little of it came to say so.
+    """
+    lexer = lexer_of(None, content, MAX_UNDECIDED, is_end=False)
+    if lexer is None:
+        return None
+    if isinstance(lexer, SSELexer):
+        return bool(lexer.read(content[lexer.consumed :], is_end=False)) or None
+    if not isinstance(lexer, JSONValuesLexer):
+        return False
+    *lines, last = content[lexer.consumed :].lstrip(BLANK).split(b"\n", 2)
+    if not all(map(_is_value, lines)):
+        return False
+    return (len(lines) == 2 or (len(lines) == 1 and _is_value(last))) or None
+
+
+def _is_value(line: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(line.strip(BLANK)), dict | list)
+    except orjson.JSONDecodeError:
+        return False
 
 
 class StreamDecoder:
