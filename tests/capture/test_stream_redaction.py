@@ -522,3 +522,19 @@ def test_an_escape_that_is_cut_hides_no_key_in_what_is_no_frame(content_type: st
         whole = whole or b"".join(pieces)
         assert b"".join(pieces) == whole
         assert key[8:].encode() not in whole
+
+
+@pytest.mark.parametrize("inner", ["nothing", "all of it"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_secret_beside_the_document_of_a_frame_is_masked(inner: str, is_first: bool) -> None:
+    key = "sk-proj-" + secrets.token_hex(20)
+    said = {"nothing": "Hello", "all of it": key}[inner]
+    encoded = {"bytes": base64.b64encode(json.dumps({"text": said}).encode()).decode()}
+    payload = {"p": key, **encoded} if is_first else {**encoded, "p": key}
+    stream = StreamRedactor(Redactor(), AWS)
+    released = stream.feed([frame(json.dumps(payload).encode())]), stream.close()
+    (clean,) = frames(b"".join(piece for some in released for piece in some.pieces))
+    assert json.loads(clean)["p"] == MARK
+    assert key[:20] not in base64.b64decode(json.loads(clean)["bytes"]).decode()
+    (counts,) = [rules for some in released for rules in some.counts.values()]
+    assert sum(counts.values()) == 1 + (inner != "nothing")

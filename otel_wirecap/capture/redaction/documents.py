@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import orjson
 
+from otel_wirecap.capture.redaction.edits import Edit, applied, merged
 from otel_wirecap.frames.aws_message import CHECKSUM, PRELUDE, AWSMessage
 from otel_wirecap.frames.framing import lexer_of
 from otel_wirecap.frames.sse import SSELexer
@@ -183,28 +184,45 @@ def without_field(line: bytes) -> bytes:
     return line[5:] if line[:5] == b"data:" else line
 
 
-def changes(frame: Frame, content: bytes) -> list[tuple[int, int, bytes]]:
-    """What to put where in an AWS event stream, so that a message holds ``content`` as its document and is valid.
+def changes(frame: Frame, content: list[Edit], around: list[Edit]) -> list[Edit]:
+    """What to put where in an AWS event stream, so that a message's document is changed and the message is valid.
+
+    Args:
+        frame: the message's.
+        content: edits of its document.
+        around: edits of the stream, within the payload: those beside a document in base64 are made, too.
 
     Raises:
         ValueError: the message's payload names its document twice, so that it cannot be told which was read.
     """
     message = frame.message
     assert message is not None  # noqa: S101  # only such frames are encoded
-    old = message.payload
-    if message.unwrapped() is not None:
+    old, place, edits = message.payload, frame.start + message.payload_start, merged(content)
+    rules = tuple(rule for edit in edits for rule in edit.rules)
+    inner = message.unwrapped()
+    if inner is not None:
         places = strings_at(old, ("bytes",))
         if len(places) != 1:
             raise ValueError("a message's member is there twice")
         begin, end = places[0]
-        content = old[:begin] + base64.b64encode(content) + old[end:]
-    made = AWSMessage(message.headers, content).encoded()
-    first = next((i for i, (one, other) in enumerate(zip(old, content, strict=False)) if one != other), 0)
-    place, end = frame.start + message.payload_start, frame.end
+        moved = [
+            edit._replace(start=max(0, edit.start - place), end=min(len(old), edit.end - place)) for edit in around
+        ]
+        beside = [edit for edit in moved if edit.end <= begin or edit.start >= end]
+        if not edits and not beside:
+            return []
+        rules += tuple(rule for edit in beside for rule in edit.rules)
+        edits = merged([Edit(begin, end, base64.b64encode(applied(inner, edits))), *beside])
+    if not edits:
+        return []
+    payload = applied(old, edits)
+    made = AWSMessage(message.headers, payload).encoded()
+    first = next((i for i, (one, other) in enumerate(zip(old, payload, strict=False)) if one != other), 0)
+    end = frame.end - CHECKSUM.size
     return [
-        (frame.start, frame.start + PRELUDE.size, made[: PRELUDE.size]),
-        (place + first, end - CHECKSUM.size, content[first:]),
-        (end - CHECKSUM.size, end, made[-CHECKSUM.size :]),
+        Edit(frame.start, frame.start + PRELUDE.size, made[: PRELUDE.size], rules),
+        Edit(place + first, end, payload[first:]),
+        Edit(end, frame.end, made[-CHECKSUM.size :]),
     ]
 
 

@@ -38,7 +38,7 @@ from otel_wirecap.capture.redaction.documents import (
     without_field,
     written,
 )
-from otel_wirecap.capture.redaction.edits import Edit, Pieces, Released, applied, merged
+from otel_wirecap.capture.redaction.edits import Edit, Pieces, Released
 from otel_wirecap.capture.redaction.online import CONTINUED, MAX_OPEN, OnlineSearch
 from otel_wirecap.capture.redaction.spans import MARKER, Span
 from otel_wirecap.capture.redaction.templates import DATA, INDEXES, NO_TEXT, learned
@@ -183,7 +183,7 @@ class StreamRedactor:
         self._pieces = Pieces()
         self._channels: dict[tuple[str, ...], _Channel] = {}
         self._changed: dict[tuple[str, ...], _Channel] = {}
-        self._frames: deque[tuple[Frame, bytes, list[Edit]]] = deque()
+        self._frames: deque[tuple[Frame, list[Edit]]] = deque()
         self._credentials: Sequence[str] = ()
         self._events = 0
         self._templates: list[Template] = []
@@ -246,7 +246,7 @@ class StreamRedactor:
         self._events += 1
         if frame is not None:
             spans = self._redactor.stream(content, 0, credentials, is_end=True)[0]
-            self._frames.append((frame, content, [_masking(*span) for span in spans]))
+            self._frames.append((frame, [_masking(*span) for span in spans]))
         if value is NO_JSON:
             channel = self._channel((), 1, credentials)
             channel.add(content, _Fragment(channel.size, start, offset, content, None, 0, frame))
@@ -387,7 +387,7 @@ class StreamRedactor:
         if fragment.frame is None:
             self._pieces.edits.append(_masking(fragment.offset + start, fragment.offset + end, rule))
             return
-        edits = next(edits for frame, _, edits in self._frames if frame is fragment.frame)
+        edits = next(edits for frame, edits in self._frames if frame is fragment.frame)
         edits.append(_masking(start, end, rule))
 
     # -- what comes out ----------------------------------------------------------------------------------------------
@@ -395,20 +395,16 @@ class StreamRedactor:
     def _end_frames(self, limit: int) -> int:
         """Makes anew the frames that end before the limit and have a secret in them; returns a limit between frames."""
         while self._frames:
-            frame, content, edits = self._frames[0]
+            frame, edits = self._frames[0]
             assert frame.message is not None  # noqa: S101  # only such frames are encoded
             payload, end = frame.start + frame.message.payload_start, frame.end
             if end > limit:
                 return min(limit, frame.start)
             self._frames.popleft()
-            # What was found in the payload as it stands was found in its document, too.
+            # What was found in the payload as it stands was found in its document, too, but for what is beside that.
+            around = [edit for edit in self._pieces.edits if edit.end > payload and edit.start < end]
             self._pieces.edits = [edit for edit in self._pieces.edits if edit.end <= payload or edit.start >= end]
-            if edits:
-                edits = merged(edits)
-                rules = tuple(rule for edit in edits for rule in edit.rules)
-                for start, stop, replacement in changes(frame, applied(content, edits)):
-                    self._pieces.edits.append(Edit(start, stop, replacement, rules))
-                    rules = ()
+            self._pieces.edits += changes(frame, edits, around)
         return limit
 
 
