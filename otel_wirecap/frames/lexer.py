@@ -69,8 +69,7 @@ class Lexer(ABC):
 
     def _drop(self, place: int) -> None:
         """A frame that begins there is too large."""
-        if self.dropped_from is None:
-            self.dropped_from = place
+        self.dropped_from = place if self.dropped_from is None else min(place, self.dropped_from)
 
     @abstractmethod
     def read(self, data: bytes | bytearray, *, is_end: bool) -> list[Frame]:
