@@ -25,8 +25,9 @@ def message(payload: bytes) -> bytes:
 
 PARTS = [
     *(bytes([one]) for one in b'[]{},:"\\\n\r \x1e\0'), b"\r\n", b"\xef\xbb\xbf", SAID, b'"%s"' % SAID, b"[1,2]",
-    b"data: ", b"event: x\n", b": %s\n" % SAID, b"data: [DONE]\n\n", b'data: {"delta":"%s"}\n\n' % SAID, b'{"type":"ok"}',
-    b'{"a": "%s"}' % SAID, b'{"args":{"a":[1,"%s"]}}\n' % SAID, b'{"bytes":"x', message(b'{"a":"%s"}' % SAID),
+    b"data: ", b"event: x\n", b": %s\n" % SAID, b"data: [DONE]\n\n", b'data: {"delta":"%s"}\n\n' % SAID,
+    b'{"type":"ok"}', b'{"a": "%s"}' % SAID, b'{"args":{"a":[1,"%s"]}}\n' % SAID, b'{"bytes":"x',
+    message(b'{"a":"%s"}' % SAID),
     message(json.dumps({"bytes": base64.b64encode(b'{"a":"%s"}' % SAID).decode(), "p": SAID.decode()}).encode()),
 ]  # fmt: skip
 
