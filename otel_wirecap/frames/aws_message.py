@@ -115,11 +115,11 @@ class AWSMessage(NamedTuple):
             return (name, b"{%s:%s}" % (orjson.dumps(name), self.payload)) if self.payload else ("", b"")
         if kind == "exception":
             payload = self.payload
-            told = _json(payload)
-            if not isinstance(told, dict):
+            said = _json(payload)
+            if not isinstance(said, dict):
                 payload = orjson.dumps({"message": payload.decode("utf-8", "replace")})
             # Spelled, not dumped: what can be read may be nested too deep to be written.
-            comma = b"" if told == {} else b","
+            comma = b"" if said == {} else b","
             kind_of = orjson.dumps(named.get(":exception-type"))
             return "error", b'{"type":%s%s%s' % (kind_of, comma, payload.strip()[1:])
         if kind == "error":

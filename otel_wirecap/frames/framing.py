@@ -20,7 +20,9 @@ STREAM_TYPES: Final = JSON_LINES_TYPES | {SSE_TYPE, AWS_TYPE, "application/json-
 _BOM: Final = b"\xef\xbb\xbf"
 _EVENT_BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 _MAX_TO_GUESS: Final = 1024
-"""Blank bytes at the beginning that are looked past."""
+"""Bytes at the beginning that are looked at: blank ones, and what follows them."""
+_MAX_LENGTH_BYTE: Final = b"\x01"
+"""A message of an AWS event stream begins with its length in four bytes; of none that is read is the first larger."""
 
 
 class TextLexer(Lexer):
@@ -51,13 +53,13 @@ def lexer_of(content_type: str | None, data: bytes | bytearray, max_frame_bytes:
         return None
     begin = len(_BOM) if data.startswith(_BOM) else 0
     kind = (content_type or "").partition(";")[0].strip().lower()
-    head = bytes(data[begin : begin + _MAX_TO_GUESS + PRELUDE.size]).lstrip(BLANK)
+    head = bytes(data[begin : begin + _MAX_TO_GUESS]).lstrip(BLANK)
     lexer: type[Lexer] | None = None
     if head.startswith(_EVENT_BEGINNINGS):
         lexer = SSELexer
     elif head.startswith((b"{", b"[")):
         lexer = JSONLinesLexer if kind in JSON_LINES_TYPES else JSONValuesLexer
-    elif is_prelude(head):
+    elif head[:1] <= _MAX_LENGTH_BYTE and is_prelude(head):
         lexer = AWSLexer
     elif not is_end and len(data) - begin < _MAX_TO_GUESS and _may_begin(head):
         return None
@@ -68,9 +70,9 @@ def lexer_of(content_type: str | None, data: bytes | bytearray, max_frame_bytes:
 
 def _may_begin(head: bytes) -> bool:
     """Whether this is too little to see what it begins."""
-    return any(beginning.startswith(head) for beginning in _EVENT_BEGINNINGS) or (
-        len(head) < PRELUDE.size and head[0] <= MAX_FRAME_BYTES >> 24
-    )
+    if any(beginning.startswith(head) for beginning in _EVENT_BEGINNINGS):
+        return True
+    return len(head) < PRELUDE.size and head[:1] <= _MAX_LENGTH_BYTE
 
 
 def _of_type(kind: str) -> type[Lexer]:

@@ -192,3 +192,12 @@ def test_the_first_bytes_decide_whatever_the_type_says(content_type: str | None)
     ):
         for pieces in ([stream], [stream[i : i + 1] for i in range(len(stream))]):
             assert [found for _, found in read(FrameReader(content_type), *pieces)] == data
+
+
+@pytest.mark.parametrize("blanks", range(1018, 1026))
+@pytest.mark.parametrize("rest", [b"data: x\n\n", b'{"a": 1}', b"text"])
+def test_how_much_is_looked_at_does_not_depend_on_the_cuts(blanks: int, rest: bytes) -> None:
+    stream = b"\n" * blanks + rest
+    whole = read(FrameReader(""), stream)
+    for at in range(blanks, len(stream)):
+        assert read(FrameReader(""), stream[:at], stream[at:]) == whole

@@ -78,7 +78,7 @@ class PromptMasking:
         self.is_broken = False
 
     def feed(self, pieces: Sequence[bytes]) -> Released:
-        """Takes the next pieces; returns those, in order, that can be told now."""
+        """Takes the next pieces; returns those, in order, that may come out now."""
         return self._take(pieces, is_end=False)
 
     def close(self) -> Released:
@@ -233,7 +233,7 @@ def without_prompts(content: bytes, content_type: str, counts: dict[str, int], *
     """A body with its content masked; ``counts`` is added to.
 
     What is no JSON is masked as a whole, even where it begins like some: only of a body that is known to be cut off
-    (not ``is_whole``) the beginning tells the structure.
+    (not ``is_whole``) the structure of the beginning stays.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in _FRAMED_TYPES:
