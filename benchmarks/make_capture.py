@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 
 from otel_wirecap.capture.formats import JSONLines
-from otel_wirecap.capture.record import RawJSON, Record
+from otel_wirecap.capture.record import CaptureRecord, RawJSON
 
 START_NS = 1_767_225_600_000_000_000
 AT_A_TIME = 8
@@ -108,14 +108,14 @@ class Flow:
         return {"id": self.request_id, "object": "chat.completion", "model": self.model,
                 "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}  # fmt: skip
 
-    def _record(self, direction, leg, payload, **facts) -> Record:
+    def _record(self, direction, leg, payload, **facts) -> CaptureRecord:
         metadata = {"leg": leg, "request_id": self.request_id, "exchange_id": self.exchanges[leg]}
         if leg == "backend":
             metadata["attempt"] = 1
         metadata |= {"trace_id": secrets.token_hex(16), "span_id": secrets.token_hex(8), "client_host": "127.0.0.1",
                      "user_agent": "Cline/1.0", **facts, "session_source": "header:x-session-id"}  # fmt: skip
         length = len(payload.data) if isinstance(payload, RawJSON) else len(payload or "")
-        return Record(0, direction, "127.0.0.1(Cline/1.0)", self.backend, self.session, self.backend, self.model,
+        return CaptureRecord(0, direction, "127.0.0.1(Cline/1.0)", self.backend, self.session, self.backend, self.model,
                       "OPENAI_API_KEY", length, payload, metadata)  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def gateway(port: int, backend: str, capture_file: str) -> None:  # noqa: C901  
     import uvicorn
 
     import otel_wirecap
-    from otel_wirecap.capture.exchange import Exchange
+    from otel_wirecap.capture.exchange import LiveExchange
     from otel_wirecap.instrumentation.runtime import active
 
     otel_wirecap.instrument(
@@ -61,7 +61,7 @@ def gateway(port: int, backend: str, capture_file: str) -> None:  # noqa: C901  
             "tasks": len(asyncio.all_tasks()),
             "threads": threading.active_count(),
             "sockets": sum("socket:" in os.path.realpath(fd) for fd in Path("/proc/self/fd").iterdir()),
-            "exchanges": sum(isinstance(thing, Exchange) for thing in gc.get_objects()),
+            "exchanges": sum(isinstance(thing, LiveExchange) for thing in gc.get_objects()),
             "objects": len(gc.get_objects()),
             "rss_kb": pages * (os.sysconf("SC_PAGESIZE") // 1024),
         }  # fmt: skip

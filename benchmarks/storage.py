@@ -25,8 +25,8 @@ from typing import Any
 import orjson
 
 from otel_wirecap.capture.events import ExchangeHead, RequestHead, ResponseHead
-from otel_wirecap.capture.exchange import Exchange, Flow
-from otel_wirecap.capture.record import Record
+from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
+from otel_wirecap.capture.record import CaptureRecord
 from otel_wirecap.config import load_config
 from otel_wirecap.storage.output import CaptureOutput
 from otel_wirecap.storage.writer import CaptureWriter
@@ -105,9 +105,9 @@ class WireCapture:
         settings |= {"capture_max_queue_bytes": "2GB", "capture_writer": "thread"} | self.settings
         self._writer = CaptureWriter(load_config(settings, {}), str(path))
         self._writer.open()
-        flow = Flow("req_1")
+        flow = LiveFlow("req_1")
         about = ExchangeHead("backend", flow.id, 1, "0" * 32, "0" * 16, time.time_ns(), time.monotonic_ns())
-        self._exchange = Exchange("ex_1", about, flow, Host(self._writer))
+        self._exchange = LiveExchange("ex_1", about, flow, Host(self._writer))
         self._exchange.begin(RequestHead("POST", "https://api.openai.com/v1/chat/completions", [], body=b"{}"))
         self._exchange.response(time.monotonic_ns(), ResponseHead(200, None, [(b"content-type", b"text/event-stream")]))
         self._bytes: dict[str, bytes] = {}
@@ -142,7 +142,7 @@ class FormatAndFile:
     def put(self, payload: str, number: int) -> None:
         made = record(payload, number)
         self._output.take(
-            Record(
+            CaptureRecord(
                 time.time_ns(), made["direction"], made["source"], made["destination"], made["session_id"],
                 made["backend"], made["model"], made["key_name"], made["content_length"], payload, made["metadata"],
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.credentials import KeyNames
-    from otel_wirecap.capture.record import ChunkRun, Record
+    from otel_wirecap.capture.record import CaptureRecord, ChunkRun
     from otel_wirecap.capture.redaction.gate import Gate
 
 
@@ -37,7 +37,7 @@ class RecordingContext:
     gate: Gate
     key_names: KeyNames
     salt: bytes
-    write: Callable[[Record], None]
+    write: Callable[[CaptureRecord], None]
     write_run: Callable[[ChunkRun], None]
-    send_back: Callable[[str, Record], None]
+    send_back: Callable[[str, CaptureRecord], None]
     pause: Callable[[], None]

@@ -68,7 +68,7 @@ class Host(Protocol):
         """Something of ours went wrong, and an exchange is not captured, or no further; None before it has an id."""
 
 
-class Flow:
+class LiveFlow:
     """One client exchange with the backend exchanges it caused.
 
     Attributes:
@@ -103,7 +103,7 @@ class Flow:
                 pass
 
 
-class Exchange:
+class LiveExchange:
     """One HTTP request with its response, on one leg.
 
     Args:
@@ -131,7 +131,7 @@ class Exchange:
         "id",
     )
 
-    def __init__(self, exchange_id: str, head: ExchangeHead, flow: Flow, host: Host) -> None:
+    def __init__(self, exchange_id: str, head: ExchangeHead, flow: LiveFlow, host: Host) -> None:
         self.id = exchange_id
         self.head = head
         self.flow = flow

@@ -19,7 +19,8 @@ from otel_wirecap.capture.record import Payload, RawJSON
 from otel_wirecap.capture.recording import ExchangeRecording
 from otel_wirecap.capture.redaction.gate import Passed, add_counts, withheld
 from otel_wirecap.capture.response_stream import ResponseStream
-from otel_wirecap.capture.streams import STREAM_TYPES, StreamReader
+from otel_wirecap.capture.streams import MAX_UNDECIDED, StreamReader, begins_stream
+from otel_wirecap.frames.framing import STREAM_TYPES
 from otel_wirecap.llm.answers import answered_model
 
 if TYPE_CHECKING:
@@ -64,12 +65,14 @@ class HTTPRecording(ExchangeRecording):
     """One HTTP request with its response, on its way into the capture."""
 
     __slots__ = (
+        "_beginning",
         "_body",
         "_chunk_number",
         "_directions",
         "_request_body",
         "_request_encoding",
         "_response_encoding",
+        "_response_ns",
         "_response_type",
         "_stream",
     )
@@ -86,7 +89,9 @@ class HTTPRecording(ExchangeRecording):
             self._request_body.chunks = 0  # it came with the exchange's beginning
         self._response_type = ""
         self._response_encoding = ""
+        self._response_ns = 0
         self._body: BodyCollector | None = None
+        self._beginning: list[tuple[int, bytes]] | None = None  # of a body that may be a stream
         self._stream: ResponseStream | None = None
         self._chunk_number = 0
 
@@ -154,13 +159,18 @@ class HTTPRecording(ExchangeRecording):
         super().response(now_ns, head)
         self._response_type = header(self._response_headers, "content-type").partition(";")[0].strip().lower()
         self._response_encoding = "" if head.decoded else header(self._response_headers, "content-encoding")
-        settings = self._shared.settings
+        self._response_ns = now_ns
         is_stream = self._response_type in STREAM_TYPES or (
             self.identity.wants_stream and head.status_code in SUCCESS and self._head.method != "HEAD"
         )
-        if not is_stream:
-            self._body = BodyCollector(settings.max_payload_bytes, self._response_encoding)
-            return
+        if is_stream:
+            self._begin_stream()
+        else:
+            self._body = BodyCollector(self._shared.settings.max_payload_bytes, self._response_encoding)
+            self._beginning = []
+
+    def _begin_stream(self) -> ResponseStream:
+        settings = self._shared.settings
         stream = self._stream = ResponseStream(
             self._response_type,
             self._response_encoding,
@@ -181,16 +191,32 @@ class HTTPRecording(ExchangeRecording):
         metadata = {**self.identity.base, **self._response_metadata(counts), "ttfb_ms": self._ttfb_ms}
         if stream.decoder.compressed:
             metadata["content_encoding"] = self._response_encoding
-        self._write(self._directions.stream_start, now_ns, 0, None, metadata, counts)
+        self._write(self._directions.stream_start, self._response_ns, 0, None, metadata, counts)
+        return stream
 
     def chunk(self, now_ns: int, data: bytes) -> None:
         """Bytes of the response's body: a chunk of the stream, or a part of the body."""
-        if self._stream is None:
-            if self._body is not None:
-                self._body.add(data)
+        if self._stream is not None:
+            # It is kept until it is redacted: together with others that, and all the rest, costs a fraction.
+            self._stream.chunk(now_ns, data)
+        elif self._body is not None:
+            self._body.add(data)
+            if self._beginning is not None and data:
+                self._beginning.append((now_ns, data))
+                if len(self._beginning) > 1:
+                    self._look_at_beginning(self._body, self._beginning)
+
+    def _look_at_beginning(self, body: BodyCollector, chunks: list[tuple[int, bytes]]) -> None:
+        """Takes a body that passes in several chunks for the stream that it is, whatever its label says."""
+        is_stream = begins_stream(body.content())
+        if is_stream is None and body.wire_length <= MAX_UNDECIDED:
             return
-        # It is kept until it is redacted: together with others that, and all the rest, costs a fraction.
-        self._stream.chunk(now_ns, data)
+        self._beginning = None
+        if is_stream:
+            self._body = None
+            stream = self._begin_stream()
+            for now_ns, data in chunks:
+                stream.chunk(now_ns, data)
 
     def write_chunks(self, *, now_ns: int = 0, since_ns: int = 0) -> None:
         """Writes the chunks that came, but for those in which a secret may begin whose rest is still to come."""

@@ -7,12 +7,12 @@ from typing import Any
 
 import orjson
 
-from otel_wirecap.capture.record import Payload, RawJSON, Record
+from otel_wirecap.capture.record import CaptureRecord, Payload, RawJSON
 
 _NUMBERS = ("process", "pid", "seq")
 
 
-def record_of(document: str) -> Record:
+def record_of(document: str) -> CaptureRecord:
     """The record that a JSON object of the schema describes, as it came: it has not been through the gate.
 
     Its numbers were another process's: they are kept as ``metadata.imported``, and it gets new ones.
@@ -26,7 +26,7 @@ def record_of(document: str) -> Record:
         numbers = {name: metadata.pop(name) for name in _NUMBERS if name in metadata}
         if numbers:
             metadata["imported"] = numbers
-        return Record(
+        return CaptureRecord(
             time_ns=round(told["timestamp_unix"] * 1_000_000) * 1000,
             direction=told["direction"],
             source=told["source"],

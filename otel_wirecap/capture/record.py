@@ -83,7 +83,7 @@ def body_type(metadata: Mapping[str, Any], of: str = "headers") -> str:
 
 
 @dataclasses.dataclass(slots=True)
-class Record:
+class CaptureRecord:
     """One record. Fields are those of the capture's schema, in its order.
 
     Attributes:
@@ -115,13 +115,13 @@ class ChunkRun:
     Attributes:
         common: the record of each but for that. Its metadata has a place for ``chunk_bytes`` and ``chunk_number``,
             and for ``seq`` once it is numbered.
-        times_ns: the moment of each, as in ``Record``.
+        times_ns: the moment of each, as in ``CaptureRecord``.
         payloads: the text of each.
         lengths: of each, both ``content_length`` and ``chunk_bytes``.
         first_chunk_number: that of the first one; the others follow.
     """
 
-    common: Record
+    common: CaptureRecord
     times_ns: list[int]
     payloads: list[str]
     lengths: list[int]
@@ -130,7 +130,7 @@ class ChunkRun:
     def __len__(self) -> int:
         return len(self.payloads)
 
-    def records(self, first_seq: int | None = None) -> Iterator[Record]:
+    def records(self, first_seq: int | None = None) -> Iterator[CaptureRecord]:
         """The records one by one, numbered from ``first_seq`` on where that is given."""
         common = self.common
         for place, (time_ns, payload, length) in enumerate(

@@ -37,7 +37,7 @@ from otel_wirecap.capture.recording import ExchangeRecording
 from otel_wirecap.capture.websocket import WebsocketRecording
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.record import CaptureRecord
 
 _BEGIN, _END = EventKind.BEGIN, EventKind.END
 MAX_IMPORTED_WAIT_NS = 5_000_000_000
@@ -178,7 +178,7 @@ class Recorder:
         while self._failed:
             self._on_end(self._failed.popitem()[0], now_ns, ExchangeFacts(outcome="abandoned"))
 
-    def _write_all(self, records: Iterable[Record]) -> None:
+    def _write_all(self, records: Iterable[CaptureRecord]) -> None:
         for record in records:
             self._shared.write(record)
 

@@ -14,7 +14,7 @@ from otel_wirecap.capture.events import CAPTURE_FAILURE
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.flow_gate import FlowGate
 from otel_wirecap.capture.identity import ExchangeIdentity, header, text_headers
-from otel_wirecap.capture.record import ChunkRun, Payload, Record
+from otel_wirecap.capture.record import CaptureRecord, ChunkRun, Payload
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import (
@@ -278,7 +278,7 @@ class ExchangeRecording(ABC):
         counts: dict[str, int],
         *,
         asking: bool = False,
-    ) -> Record:
+    ) -> CaptureRecord:
         flow, identity = self.flow, self.identity
         metadata["session_source"] = flow.session_source
         if flow.annotations:
@@ -287,7 +287,7 @@ class ExchangeRecording(ABC):
             metadata["redactions"] = counts
         about = self._about
         source, destination = (identity.asker, identity.asked) if asking else (identity.asked, identity.asker)
-        return Record(
+        return CaptureRecord(
             time_ns=about.began_unix_ns + now_ns - about.began_ns,
             direction=direction,
             source=source,

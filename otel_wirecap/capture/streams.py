@@ -9,26 +9,53 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from otel_wirecap.capture.decoding import ContentDecoder, TextSplitter, UndecodableError, needs_decoding
+from otel_wirecap.frames.framing import AWS_TYPE, FrameReader, lexer_of
+from otel_wirecap.frames.json_values import BLANK, JSONValuesLexer
+from otel_wirecap.frames.sse import SSELexer
 from otel_wirecap.llm.assembly import StreamAssembly
-from otel_wirecap.llm.framing import event_parser
 
 if TYPE_CHECKING:
+    from otel_wirecap.frames.lexer import Frame
     from otel_wirecap.llm.errors import ProviderError
-    from otel_wirecap.llm.events import Event
 
-STREAM_TYPES = frozenset(
-    {
-        "text/event-stream",
-        "application/x-ndjson",
-        "application/jsonl",
-        "application/json-seq",
-        "application/vnd.amazon.eventstream",
-    }
-)
-BINARY_TYPES = frozenset({"application/vnd.amazon.eventstream", "application/octet-stream"})
+BINARY_TYPES = frozenset({AWS_TYPE, "application/octet-stream"})
+
+MAX_UNDECIDED = 1 << 16
+"""Bytes of a body after which it is none of the streams that nothing but their bytes says they are."""
 
 _EVENTS_THAT_NAME_THE_MODEL = 8
+
+
+def begins_stream(content: bytes) -> bool | None:
+    """Whether a body is a stream: its first bytes are an event, or two JSON objects or arrays on a line each.
+
+    Args:
+        content: the body as far as it came, content-decoded.
+
+    Returns:
+        None while too little of it came to say so.
+    """
+    lexer = lexer_of(None, content, MAX_UNDECIDED, is_end=False)
+    if lexer is None:
+        return None
+    if isinstance(lexer, SSELexer):
+        return bool(lexer.read(content[lexer.consumed :], is_end=False)) or None
+    if not isinstance(lexer, JSONValuesLexer):
+        return False
+    *lines, last = content[lexer.consumed :].lstrip(BLANK).split(b"\n", 2)
+    if not all(map(_is_value, lines)):
+        return False
+    return (len(lines) == 2 or (len(lines) == 1 and _is_value(last))) or None
+
+
+def _is_value(line: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(line.strip(BLANK)), dict | list)
+    except orjson.JSONDecodeError:
+        return False
 
 
 class StreamDecoder:
@@ -92,16 +119,16 @@ class StreamReader:
     """Reads the events of a stream: the answered model, the provider's error, the assembled message.
 
     Args:
-        content_type: of the stream; where it does not tell the framing, the first bytes do.
+        content_type: of the stream; its first bytes say how it is framed, and this where they do not.
         assemble: whether the events are added up to a message; otherwise only events that may name the model or an
             error are looked into.
         max_bytes: the most that the assembly keeps.
     """
 
-    __slots__ = ("_assemble", "_assembly", "_looks", "_parser")
+    __slots__ = ("_assemble", "_assembly", "_frames", "_looks")
 
     def __init__(self, content_type: str, *, assemble: bool, max_bytes: int) -> None:
-        self._parser = event_parser(content_type, max_event_bytes=max_bytes)
+        self._frames = FrameReader(content_type, max_frame_bytes=max_bytes)
         self._assembly = StreamAssembly(max_bytes=max_bytes)
         self._assemble = assemble
         self._looks = _EVENTS_THAT_NAME_THE_MODEL
@@ -109,8 +136,8 @@ class StreamReader:
     def fork(self) -> StreamReader:
         """Another one that goes on from here and adds up nothing."""
         other = copy.copy(self)
-        parser, assembly = copy.deepcopy(self._parser), self._assembly.fork()
-        other._parser, other._assembly, other._assemble = parser, assembly, False  # noqa: SLF001  # one of its own kind
+        frames, assembly = copy.deepcopy(self._frames), self._assembly.fork()
+        other._frames, other._assembly, other._assemble = frames, assembly, False  # noqa: SLF001  # one of its own kind
         return other
 
     @property
@@ -125,16 +152,16 @@ class StreamReader:
 
     def feed(self, decoded: bytes) -> None:
         """Takes the next content-decoded bytes."""
-        self._take(self._parser.feed(decoded))
+        self._take(self._frames.feed(decoded))
 
     def close(self) -> dict[str, Any] | None:
         """The stream is over: the assembled message, where there is one and it is wanted."""
-        self._take(self._parser.close())
-        if not self._assemble or self._parser.overflowed:  # an event is missing: no message is better than a wrong one
+        self._take(self._frames.close())
+        if not self._assemble or self._frames.overflowed:  # an event is missing: no message is better than a wrong one
             return None
         return self._assembly.message()
 
-    def _take(self, events: list[Event]) -> None:
+    def _take(self, events: list[Frame]) -> None:
         add = self._assembly.add
         if self._assemble:
             for event in events:

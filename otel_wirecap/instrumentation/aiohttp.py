@@ -32,7 +32,7 @@ from otel_wirecap.instrumentation.patching import Hook
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Headers
-    from otel_wirecap.capture.exchange import Exchange
+    from otel_wirecap.capture.exchange import LiveExchange
 
 ATTRIBUTE = "_otel_wirecap_attempt"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -110,7 +110,7 @@ class _AiohttpAttempt(ClientAttempt):
 class _Buffer(collections.deque[bytes]):
     """A reader's buffer that knows whose bytes it holds."""
 
-    exchange: Exchange
+    exchange: LiveExchange
     left: tuple[Outcome, ErrorInfo | None] = ("closed", None)
 
 
@@ -119,7 +119,7 @@ class ResponseTee:
 
     __slots__ = ("_buffer", "_exchange")
 
-    def __init__(self, reader: Any, exchange: Exchange) -> None:
+    def __init__(self, reader: Any, exchange: LiveExchange) -> None:
         self._exchange = exchange
         self._buffer = buffer = _Buffer(reader._buffer)  # noqa: SLF001  # aiohttp offers no other way to its bytes
         buffer.exchange = exchange
@@ -183,7 +183,7 @@ def _recording(reader: Any) -> type[Any]:
 class RequestTee(wrapt.ObjectProxy[Any]):
     """The writer of a request's body under observation."""
 
-    def __init__(self, writer: Any, exchange: Exchange) -> None:
+    def __init__(self, writer: Any, exchange: LiveExchange) -> None:
         super().__init__(writer)
         self._self_exchange = exchange
 

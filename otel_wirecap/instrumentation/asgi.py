@@ -34,14 +34,14 @@ from otel_wirecap.capture.events import (
     WebsocketClose,
     WebsocketMessage,
 )
-from otel_wirecap.capture.exchange import Flow
+from otel_wirecap.capture.exchange import LiveFlow
 from otel_wirecap.instrumentation.flow_context import enter_flow, leave_flow
 from otel_wirecap.instrumentation.guard import NO_CLOSE_FRAME, guarded, now_ns, outcome_of, outcome_of_close
 from otel_wirecap.instrumentation.runtime import Runtime, active
 from otel_wirecap.storage.registry import pause_writers
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.exchange import Exchange
+    from otel_wirecap.capture.exchange import LiveExchange
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -88,7 +88,7 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
     if serving is None:
         await app(scope, receive, send)
         return
-    if isinstance(serving, Flow):
+    if isinstance(serving, LiveFlow):
         token = enter_flow(serving, None)
         try:
             await app(scope, receive, send)
@@ -106,7 +106,7 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
 
 def _begin(
     kind: type[_Serving], runtime: Runtime, scope: Scope, receive: Receive, send: Send
-) -> _Serving | Flow | None:
+) -> _Serving | LiveFlow | None:
     """The request's recording; a flow, where only the exchanges that it causes are to be captured; None: nothing."""
     try:
         headers = _headers(scope)
@@ -150,7 +150,7 @@ class _Serving(ABC):
         self._scope = scope
         self._mounted_at = scope.get("app_root_path", scope.get("root_path", ""))
         context = propagate.extract(sent, getter=_SENT)
-        self.exchange: Exchange
+        self.exchange: LiveExchange
         is_websocket = scope["type"] == "websocket"
         version, client = scope.get("http_version"), scope.get("client")
         head = RequestHead(

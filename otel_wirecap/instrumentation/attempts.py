@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_wirecap.instrumentation.flow_context import current_flow
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.exchange import Exchange, Flow
+    from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
 
 
 class Sending:
@@ -54,15 +54,15 @@ def leave(entered: tuple[Sending, contextvars.Token[Sending | None]]) -> bool:
 
 class _Redirect(NamedTuple):
     exchange_id: str
-    flow: Flow
+    flow: LiveFlow
     url: str
-    serving: Flow | None  # the flow that the context belonged to; None in a script
+    serving: LiveFlow | None  # the flow that the context belonged to; None in a script
 
 
 _redirect: contextvars.ContextVar[_Redirect | None] = contextvars.ContextVar("otel_wirecap_redirect", default=None)
 
 
-def redirected(exchange: Exchange, target: Callable[[], str]) -> None:
+def redirected(exchange: LiveExchange, target: Callable[[], str]) -> None:
     """A redirect was answered in this context: who follows it belongs to the same flow.
 
     Args:
@@ -76,7 +76,7 @@ def redirected(exchange: Exchange, target: Callable[[], str]) -> None:
     _redirect.set(_Redirect(exchange.id, exchange.flow, url, current_flow()))
 
 
-def followed(url: str) -> tuple[Flow | None, str | None]:
+def followed(url: str) -> tuple[LiveFlow | None, str | None]:
     """The flow, and the exchange whose redirect a request to ``url`` follows; None for both where it follows none."""
     redirect = _redirect.get()
     if redirect is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
-    from otel_wirecap.capture.exchange import Flow
+    from otel_wirecap.capture.exchange import LiveFlow
 
 
 class FlowLink(NamedTuple):
@@ -31,7 +31,7 @@ class FlowLink(NamedTuple):
         carried: whether ``carry`` made the context, which then belongs to the flow for as long as it lasts.
     """
 
-    flow: Flow
+    flow: LiveFlow
     span: Span | None
     carried: bool
 
@@ -44,7 +44,7 @@ flow_annotations: contextvars.ContextVar[bytes | None] = contextvars.ContextVar(
 """Annotations of all flows that begin in this context, a JSON object."""
 
 
-def current_flow() -> Flow | None:
+def current_flow() -> LiveFlow | None:
     """The flow that the current context belongs to."""
     link = _link.get()
     return None if link is None or (link.flow.over and not link.carried) else link.flow
@@ -69,12 +69,12 @@ def serving_traceparent() -> list[str] | None:
     return [carrier["traceparent"]] if "traceparent" in carrier else None
 
 
-def enter_flow(flow: Flow, span: Span | None) -> contextvars.Token[FlowLink | None]:
+def enter_flow(flow: LiveFlow, span: Span | None) -> contextvars.Token[FlowLink | None]:
     """Makes the current context belong to ``flow``; ``span`` is that of its client exchange."""
     return _link.set(FlowLink(flow, span, carried=False))
 
 
-def leave_flow(flow: Flow, token: contextvars.Token[FlowLink | None]) -> bool:
+def leave_flow(flow: LiveFlow, token: contextvars.Token[FlowLink | None]) -> bool:
     """Ends ``flow``: the client's request has been served.
 
     Returns:
@@ -85,7 +85,7 @@ def leave_flow(flow: Flow, token: contextvars.Token[FlowLink | None]) -> bool:
 
 
 @contextlib.contextmanager
-def carried_flow(flow: Flow, context: Context) -> Iterator[None]:
+def carried_flow(flow: LiveFlow, context: Context) -> Iterator[None]:
     """Makes the current context belong to ``flow``, also when that has been served; ``context`` is OpenTelemetry's."""
     token, attached = _link.set(FlowLink(flow, None, carried=True)), otel_context.attach(context)
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from otel_wirecap.capture.events import ErrorInfo, Outcome, WebsocketClose
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.exchange import Exchange
+    from otel_wirecap.capture.exchange import LiveExchange
 
 ORDINARY_CLOSES = frozenset({1000, 1001, 1005})
 """Close codes of websockets that are no errors: normal, going away, none given (RFC 6455, section 7.4.1)."""
@@ -24,7 +24,7 @@ now_ns = time.monotonic_ns
 """The clock of all events, nanoseconds."""
 
 
-def guarded(exchange: Exchange, action: Callable[..., None], *arguments: Any, **keywords: Any) -> None:
+def guarded(exchange: LiveExchange, action: Callable[..., None], *arguments: Any, **keywords: Any) -> None:
     """Calls ``action``, which records something of ``exchange``; if it fails, the exchange is not recorded any further.
 
     Args:

@@ -21,7 +21,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import TracerProvider
 
 from otel_wirecap.capture.events import EventKind, ExchangeHead, Headers, Leg, Outcome, RequestHead
-from otel_wirecap.capture.exchange import HEAD_SIZE, Exchange, Flow
+from otel_wirecap.capture.exchange import HEAD_SIZE, LiveExchange, LiveFlow
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.config import excluded_urls, known_methods
 from otel_wirecap.errors import place_of
@@ -92,7 +92,7 @@ class Runtime:
         self._warn_once = WarnOnce()
         self._used = False
 
-    def begin_client(self, head: RequestHead, context: Context | None) -> tuple[Exchange, CaptureSpan]:
+    def begin_client(self, head: RequestHead, context: Context | None) -> tuple[LiveExchange, CaptureSpan]:
         """Begins the exchange between a client and this process; a flow of its own.
 
         Args:
@@ -102,8 +102,8 @@ class Runtime:
         return self._begin("client", self.new_flow(), None, head, context)
 
     def begin_backend(
-        self, head: RequestHead, server: tuple[str, int], flow: Flow | None, set_headers: SetHeaders
-    ) -> tuple[Exchange, CaptureSpan]:
+        self, head: RequestHead, server: tuple[str, int], flow: LiveFlow | None, set_headers: SetHeaders
+    ) -> tuple[LiveExchange, CaptureSpan]:
         """Begins an exchange with a backend.
 
         Args:
@@ -136,9 +136,9 @@ class Runtime:
             return False
         return chosen.takes(leg, url)
 
-    def new_flow(self) -> Flow:
+    def new_flow(self) -> LiveFlow:
         """A flow of its own."""
-        return Flow("req_" + random_hex(10))
+        return LiveFlow("req_" + random_hex(10))
 
     def pause(self) -> None:
         """No new flow is captured from now on; the capture says so."""
@@ -158,13 +158,13 @@ class Runtime:
     def _begin(
         self,
         leg: Leg,
-        flow: Flow,
+        flow: LiveFlow,
         attempt: int | None,
         head: RequestHead,
         context: Context | None,
         server: tuple[str, int] | None = None,
         set_headers: SetHeaders | None = None,
-    ) -> tuple[Exchange, CaptureSpan]:
+    ) -> tuple[LiveExchange, CaptureSpan]:
         if not self._used:
             self._used = True
             # By now the application has set up its tracing, whose end must come after these two.
@@ -192,7 +192,7 @@ class Runtime:
         about = ExchangeHead(
             leg, flow.id, attempt, ids.trace_id, ids.span_id, began_unix_ns, began_ns, wants_end, span.wants_records
         )
-        exchange = Exchange(exchange_id, about, flow, self)
+        exchange = LiveExchange(exchange_id, about, flow, self)
         if wants_end:
             open_spans.add(exchange_id, span, began_ns)
         if server is not None and set_headers is not None:

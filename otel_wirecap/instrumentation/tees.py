@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
-from otel_wirecap.capture.exchange import Exchange
+from otel_wirecap.capture.exchange import LiveExchange
 from otel_wirecap.instrumentation.guard import now_ns, outcome_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class ResponseIterator:
 
     __slots__ = ("_exchange", "_inner")
 
-    def __init__(self, inner: Iterator[bytes], exchange: Exchange) -> None:
+    def __init__(self, inner: Iterator[bytes], exchange: LiveExchange) -> None:
         self._inner = inner
         self._exchange = exchange
 
@@ -58,7 +58,7 @@ class AsyncResponseIterator:
 
     __slots__ = ("_exchange", "_inner")
 
-    def __init__(self, inner: AsyncIterator[bytes], exchange: Exchange) -> None:
+    def __init__(self, inner: AsyncIterator[bytes], exchange: LiveExchange) -> None:
         self._inner = inner
         self._exchange = exchange
 
@@ -119,9 +119,9 @@ class _ResponseTee(_Tee):
         exchange: the one whose response it is.
     """
 
-    def __init__(self, inner: Any, exchange: Exchange) -> None:
+    def __init__(self, inner: Any, exchange: LiveExchange) -> None:
         self._wirecap_inner = inner
-        self._wirecap_exchange: Exchange | None = exchange
+        self._wirecap_exchange: LiveExchange | None = exchange
 
     def _wirecap_closed(self, outcome: Outcome, error: ErrorInfo | None = None) -> None:
         exchange, self._wirecap_exchange = self._wirecap_exchange, None
@@ -142,7 +142,7 @@ class _Dropped:
 
     __slots__ = ("_exchange",)
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: LiveExchange) -> None:
         self._exchange = exchange
 
     def __del__(self) -> None:
@@ -195,12 +195,12 @@ class _RequestTee(_Tee):
         exchange: the one whose request it is.
     """
 
-    def __init__(self, inner: Any, exchange: Exchange) -> None:
+    def __init__(self, inner: Any, exchange: LiveExchange) -> None:
         self._wirecap_inner = inner
         self._wirecap_exchange = exchange
         self._wirecap_passes = 0
 
-    def _wirecap_begin(self) -> Exchange:
+    def _wirecap_begin(self) -> LiveExchange:
         self._wirecap_passes += 1
         if self._wirecap_passes > 1:
             self._wirecap_exchange.request_restart(now_ns())

@@ -5,11 +5,11 @@ from typing import Any, Final
 
 import orjson
 
+from otel_wirecap.frames.framing import FrameReader
+from otel_wirecap.frames.lexer import Frame
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
 from otel_wirecap.llm.dialects.registry import event_dialect
 from otel_wirecap.llm.errors import ProviderError, error_in, provider_error, raw_error
-from otel_wirecap.llm.events import Event
-from otel_wirecap.llm.framing import event_parser
 from otel_wirecap.llm.text import lenient_json, mended
 
 _MAX_BYTES: Final = 1 << 26
@@ -46,14 +46,14 @@ class StreamAssembly:
         other.model, other.error = self.model, self.error
         return other
 
-    def add(self, event: Event) -> None:
+    def add(self, event: Frame) -> None:
         """Takes the next event.
 
         Args:
             event: the event; data that are not a JSON object (``[DONE]``) say nothing unless its name is
                 ``error``.
         """
-        name, data = event
+        name, data = event.name, event.data
         try:
             value = orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -110,7 +110,7 @@ def assemble(content_type: str | None, chunks: Iterable[bytes], *, max_bytes: in
     """The message that a stream adds up to.
 
     Args:
-        content_type: the stream's, as in `event_parser`; None when its first bytes are to tell the framing.
+        content_type: the stream's, with or without parameters; None when only its first bytes say how it is framed.
         chunks: its content-decoded bytes, in pieces of any size. A stream may end anywhere.
         max_bytes: the most that an event, and about the most that the message, may take.
 
@@ -118,11 +118,11 @@ def assemble(content_type: str | None, chunks: Iterable[bytes], *, max_bytes: in
         As `StreamAssembly.message`; None, too, when an event was too large to be read: no message is better than a
         wrong one.
     """
-    parser = event_parser(content_type, max_event_bytes=max_bytes)
+    frames = FrameReader(content_type, max_frame_bytes=max_bytes)
     assembly = StreamAssembly(max_bytes=max_bytes)
     for chunk in chunks:
-        for event in parser.feed(chunk):
+        for event in frames.feed(chunk):
             assembly.add(event)
-    for event in parser.close():
+    for event in frames.close():
         assembly.add(event)
-    return None if parser.overflowed else assembly.message()
+    return None if frames.overflowed else assembly.message()

@@ -22,7 +22,7 @@ from otel_wirecap.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.record import CaptureRecord
     from otel_wirecap.capture.redaction.gate import Gate
     from otel_wirecap.reading.captures import Captures
     from otel_wirecap.reading.flows import Flow
@@ -63,7 +63,7 @@ class Exporter:
         """The chosen records as JSON Lines."""
         return map(self._json.encode, self._records())
 
-    def _records(self) -> Iterator[Record]:
+    def _records(self) -> Iterator[CaptureRecord]:
         lines = self._captures.json_lines()
         if self._flows is not None:
             names = {flow.request_id for flow in self._flows}

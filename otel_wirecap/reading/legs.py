@@ -15,13 +15,14 @@ from otel_wirecap.capture.record import (
     WEBSOCKET_MESSAGE,
     WEBSOCKET_START,
 )
+from otel_wirecap.frames.framing import FrameReader
 from otel_wirecap.reading.lines import body_of, typed
 from otel_wirecap.reading.messages import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from otel_wirecap.llm.events import Event
+    from otel_wirecap.frames.lexer import Frame
     from otel_wirecap.reading.captures import Captures
     from otel_wirecap.reading.flows import Exchange, Flow
     from otel_wirecap.reading.lines import RawRecord
@@ -84,12 +85,10 @@ def message_of(leg: Leg) -> Any:
     return assemble(_type_of(leg), [leg.response_body], max_bytes=_MAX_MESSAGE_BYTES)
 
 
-def events_of(leg: Leg) -> list[Event]:
+def events_of(leg: Leg) -> list[Frame]:
     """The events of a leg's stream."""
-    from otel_wirecap.llm.framing import event_parser  # as above
-
-    parser = event_parser(_type_of(leg), max_event_bytes=_MAX_MESSAGE_BYTES)
-    return [*parser.feed(leg.response_body), *parser.close()]
+    frames = FrameReader(_type_of(leg), max_frame_bytes=_MAX_MESSAGE_BYTES)
+    return [*frames.feed(leg.response_body), *frames.close()]
 
 
 def _type_of(leg: Leg) -> str | None:

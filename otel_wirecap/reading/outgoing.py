@@ -12,7 +12,7 @@ from otel_wirecap.capture.formats.timestamps import Timestamps
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.record import CaptureRecord
     from otel_wirecap.capture.redaction.gate import Gate
 
 _FIELDS: Final = (
@@ -21,7 +21,7 @@ _FIELDS: Final = (
 )  # fmt: skip
 
 
-def outgoing(lines: Iterable[bytes], gate: Gate) -> Iterator[Record]:
+def outgoing(lines: Iterable[bytes], gate: Gate) -> Iterator[CaptureRecord]:
     """The records of a capture's lines, in the schema's shape, in order and through the gate."""
     decode, redaction = JSONLines().decode, gate.records()
     for line in lines:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import socket
 
     from otel_wirecap.capture.facts import ExchangeFacts
-    from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.record import CaptureRecord
     from otel_wirecap.storage.stats import WriterStats
 
 READ_BYTES = 1 << 18
@@ -89,10 +89,10 @@ class Answers(Protocol):
     def ended(self, exchange_id: str, now_ns: int, facts: ExchangeFacts) -> None:
         """An exchange is over, and recorded as far as it could be."""
 
-    def record(self, exchange_id: str, record: Record) -> None:
+    def record(self, exchange_id: str, record: CaptureRecord) -> None:
         """A record of an exchange whose records are wanted has its number."""
 
-    def system_record(self, record: Record) -> None:
+    def system_record(self, record: CaptureRecord) -> None:
         """A ``system_*`` record has its number."""
 
     def wrote(self, seconds: float) -> None:

@@ -26,7 +26,7 @@ from otel_wirecap.storage.ledger import MAX_BEING_TOLD
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Event
-    from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.record import CaptureRecord
     from otel_wirecap.storage.ledger import Ledger
     from otel_wirecap.storage.queue import EventQueue
 
@@ -44,7 +44,7 @@ class Observer(Protocol):
     def ended(self, exchange_id: str, now_ns: int, facts: ExchangeFacts) -> None:
         """An exchange that wanted to be answered is over; ``now_ns`` as in its END."""
 
-    def record(self, exchange_id: str, record: Record) -> None:
+    def record(self, exchange_id: str, record: CaptureRecord) -> None:
         """A record of an exchange that wants them back."""
 
 
@@ -57,7 +57,7 @@ class Owner(Protocol):
     def log_once(self, message: str, *arguments: Hashable) -> None:
         """Takes a warning that is to be in the log once."""
 
-    def system_record(self, record: Record) -> None:
+    def system_record(self, record: CaptureRecord) -> None:
         """Takes a ``system_*`` record."""
 
     def wrote(self, seconds: float) -> None:
@@ -222,7 +222,7 @@ class HostAnswers:
             with contextlib.suppress(Exception):
                 self.observer.ended(exchange_id, now_ns, facts)
 
-    def record(self, exchange_id: str, record: Record) -> None:  # noqa: D102
+    def record(self, exchange_id: str, record: CaptureRecord) -> None:  # noqa: D102
         if self.observer is not None:
             with contextlib.suppress(Exception):
                 self.observer.record(exchange_id, record)

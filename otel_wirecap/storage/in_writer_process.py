@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
     from otel_wirecap.capture.facts import ExchangeFacts
-    from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.record import CaptureRecord
     from otel_wirecap.storage.channel import Message
     from otel_wirecap.storage.stats import WriterStats
 
@@ -116,10 +116,10 @@ class SocketAnswers:
     def ended(self, exchange_id: str, now_ns: int, facts: ExchangeFacts) -> None:  # noqa: D102
         self._answer("ended", exchange_id, now_ns, facts)
 
-    def record(self, exchange_id: str, record: Record) -> None:  # noqa: D102
+    def record(self, exchange_id: str, record: CaptureRecord) -> None:  # noqa: D102
         self._answer("record", exchange_id, record)
 
-    def system_record(self, record: Record) -> None:  # noqa: D102
+    def system_record(self, record: CaptureRecord) -> None:  # noqa: D102
         self._answer("system_record", record)
         self.send()
 

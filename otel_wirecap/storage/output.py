@@ -26,7 +26,7 @@ from otel_wirecap.storage.stats import FileStats
 from otel_wirecap.storage.system_records import shortened, system_record
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.record import ChunkRun, Record
+    from otel_wirecap.capture.record import CaptureRecord, ChunkRun
     from otel_wirecap.config import CaptureConfig
 
 MIN_BACKOFF_SECONDS = 0.1
@@ -148,7 +148,7 @@ class CaptureOutput:
             failing=self.failing,
         )
 
-    def take(self, record: Record) -> str | None:
+    def take(self, record: CaptureRecord) -> str | None:
         """Takes a record that has its number; returns the name of the error that kept it from becoming bytes.
 
         Its number then goes to a gap.

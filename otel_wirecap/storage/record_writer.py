@@ -35,7 +35,7 @@ from otel_wirecap.storage.system_records import system_record
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Event
-    from otel_wirecap.capture.record import ChunkRun, Record
+    from otel_wirecap.capture.record import CaptureRecord, ChunkRun
     from otel_wirecap.config import CaptureConfig
     from otel_wirecap.storage.channel import Answers, Channel, Message
     from otel_wirecap.storage.output import CaptureOutput
@@ -261,7 +261,7 @@ class RecordWriter:
         if not self._hurry:
             self._channel.rest()
 
-    def _take_record(self, record: Record) -> None:
+    def _take_record(self, record: CaptureRecord) -> None:
         self._sequence += 1
         record.metadata["seq"] = self._sequence
         record.metadata |= self._identity
@@ -277,7 +277,7 @@ class RecordWriter:
         if lost:
             self._count(Loss("unserialisable", records=lost))
 
-    def _take_system_record(self, record: Record) -> None:
+    def _take_system_record(self, record: CaptureRecord) -> None:
         self._take_record(record)
         self._answers.system_record(record)
 

@@ -29,7 +29,7 @@ from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.facts import ExchangeFacts
-    from otel_wirecap.capture.record import ChunkRun, Record
+    from otel_wirecap.capture.record import CaptureRecord, ChunkRun
     from otel_wirecap.capture.redaction.gate import Mode, Place
 
 NS = 1_000_000_000
@@ -68,11 +68,11 @@ class ProcessRecording:
         config: configuration.CaptureConfig,
         path: str,
         *,
-        write: Callable[[Record], None],
+        write: Callable[[CaptureRecord], None],
         write_run: Callable[[ChunkRun], None],
         on_failure: Callable[[str, Exception], None],
         on_end: Callable[[str, int, ExchangeFacts], None] = lambda *_ended: None,
-        send_back: Callable[[str, Record], None] = lambda *_record: None,
+        send_back: Callable[[str, CaptureRecord], None] = lambda *_record: None,
         pause: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config

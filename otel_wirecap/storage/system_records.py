@@ -10,13 +10,13 @@ import orjson
 
 from otel_wirecap.capture.decoding import cut_text, text_or_bytes
 from otel_wirecap.capture.formats import Format
-from otel_wirecap.capture.record import RawJSON, Record
+from otel_wirecap.capture.record import CaptureRecord, RawJSON
 
 
-def system_record(direction: str, payload: Mapping[str, object]) -> Record:
+def system_record(direction: str, payload: Mapping[str, object]) -> CaptureRecord:
     """A ``system_*`` record of this moment."""
     document = orjson.dumps(payload, default=str)
-    return Record(
+    return CaptureRecord(
         time_ns=time.time_ns(),
         direction=direction,
         source="wirecap",
@@ -31,7 +31,7 @@ def system_record(direction: str, payload: Mapping[str, object]) -> Record:
     )
 
 
-def shortened(record: Record, form: Format, max_bytes: int) -> bytes:
+def shortened(record: CaptureRecord, form: Format, max_bytes: int) -> bytes:
     """The line of a record that is longer than a file may be: the beginning of its payload, and what it was.
 
     Raises:

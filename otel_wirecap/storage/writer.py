@@ -33,7 +33,7 @@ from otel_wirecap.storage.stats import WriterStats
 from otel_wirecap.storage.writer_process import WriterProcess, interpreter
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.record import CaptureRecord
     from otel_wirecap.config import CaptureConfig
     from otel_wirecap.storage.host_side import Observer
     from otel_wirecap.storage.ledger import Loss
@@ -87,7 +87,7 @@ class CaptureWriter:
         self.flow_gone = self._queue.flow_gone
         self._observer: Observer | None = None
         self._observe_write: Callable[[float], None] | None = None
-        self._observe_system_record: Callable[[Record], None] | None = None
+        self._observe_system_record: Callable[[CaptureRecord], None] | None = None
         self._warn_once = WarnOnce()
         self._outputs = make_outputs(config, path, log=self.log, on_loss=self._ledger.add_host_loss, on_gap=_nothing)
         self._interpreter = interpreter() if config.capture_writer == "process" else None
@@ -104,7 +104,7 @@ class CaptureWriter:
         self._earlier_processes: list[str] = []
         self._started = False
         self._start_lock = native.RLock()  # a finaliser may put the first event of a forked child while it is held
-        self._untold: list[Record] = []
+        self._untold: list[CaptureRecord] = []
         self._pump = Pump(self._queue, self._ledger)
         self._answers = HostAnswers(self._ledger, self._pump, self)
         self._answers.observer = self._observer
@@ -246,7 +246,7 @@ class CaptureWriter:
         """Has ``observer`` told of the ends and records of exchanges that want it, in a thread of ours."""
         self._observer = self._answers.observer = observer
 
-    def observe_system_records(self, tell: Callable[[Record], None]) -> None:
+    def observe_system_records(self, tell: Callable[[CaptureRecord], None]) -> None:
         """Has ``tell``, which must not raise, told each ``system_*`` record, those that are there at once."""
         with self._start_lock:
             self._observe_system_record = tell
@@ -274,7 +274,7 @@ class CaptureWriter:
         """Logs a warning where the same was not logged yet."""
         self._warn_once(message, *arguments)
 
-    def system_record(self, record: Record) -> None:
+    def system_record(self, record: CaptureRecord) -> None:
         """Tells a record about the capture to who observes them, or keeps it for them."""
         with self._start_lock:
             tell = self._observe_system_record

@@ -24,7 +24,7 @@ from otel_wirecap.tracing.spans import open_spans
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import Put
-    from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.record import CaptureRecord
     from otel_wirecap.storage.ledger import Loss
     from otel_wirecap.storage.stats import CaptureStats
     from otel_wirecap.storage.writer import CaptureWriter
@@ -98,7 +98,7 @@ class WireCaptureSpanExporter(SpanExporter):
         """Waits until everything is in the file."""
         return self._writer is None or self._writer.flush(timeout_millis / 1000)
 
-    def observe_system_records(self, tell: Callable[[Record], None]) -> None:
+    def observe_system_records(self, tell: Callable[[CaptureRecord], None]) -> None:
         """As ``CaptureWriter.observe_system_records``; nothing where no capture is written."""
         if self._writer is not None:
             self._writer.observe_system_records(tell)

@@ -33,7 +33,7 @@ from otel_wirecap.version import __version__
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
-    from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.record import CaptureRecord
     from otel_wirecap.tracing.handover import Handover
     from otel_wirecap.tracing.span_identity import SpanIdentity
 
@@ -102,7 +102,7 @@ class Payloads:
         self._format = JSONLines()
         self._handover = handover
 
-    def send(self, span: SpanIdentity, carried: CarriedPayloads, record: Record) -> None:
+    def send(self, span: SpanIdentity, carried: CarriedPayloads, record: CaptureRecord) -> None:
         """Sends a record that is in the capture by now.
 
         Args:
@@ -120,7 +120,7 @@ class Payloads:
         except Exception as error:  # noqa: BLE001  # the capture goes on
             warn_once(_NOT_SENT, type(error).__name__)
 
-    def send_system_record(self, record: Record) -> None:
+    def send_system_record(self, record: CaptureRecord) -> None:
         """Sends a record about the capture itself, as a log record: no span is there that it could be an event of."""
         if self._logger is not None:
             try:
@@ -128,7 +128,9 @@ class Payloads:
             except Exception as error:  # noqa: BLE001  # as above
                 warn_once(_NOT_SENT, type(error).__name__)
 
-    def _add_event(self, span: Span, carried: CarriedPayloads, record: Record, document: _Document | None) -> None:
+    def _add_event(
+        self, span: Span, carried: CarriedPayloads, record: CaptureRecord, document: _Document | None
+    ) -> None:
         room = min(MAX_RECORD_BYTES, MAX_SPAN_BYTES - carried.bytes)
         if record.direction in _PARTS:
             if carried.chunks >= MAX_CHUNKS or room < MIN_RECORD_BYTES:
@@ -142,7 +144,7 @@ class Payloads:
         attributes = {names.EVENT_RECORD: document.text, **self._pointer(record)}
         span.add_event("wirecap." + record.direction, attributes, record.time_ns)
 
-    def _emit(self, logger: Logger, context: Context, record: Record, document: _Document) -> None:
+    def _emit(self, logger: Logger, context: Context, record: CaptureRecord, document: _Document) -> None:
         emit = functools.partial(
             logger.emit,
             timestamp=record.time_ns,
@@ -154,14 +156,14 @@ class Payloads:
         )
         self._handover.put(emit, document.bytes)
 
-    def _document(self, record: Record, most: int) -> _Document:
+    def _document(self, record: CaptureRecord, most: int) -> _Document:
         data = self._format.encode(record)
         if len(data) > most:
             copy = dataclasses.replace(record, metadata=dict(record.metadata))
             data = shortened(copy, self._format, most)
         return _Document(data.decode().rstrip("\n"), len(data))
 
-    def _pointer(self, record: Record) -> dict[str, AttributeValue]:
+    def _pointer(self, record: CaptureRecord) -> dict[str, AttributeValue]:
         """Where the whole record is."""
         return {
             names.CAPTURE_FILE: self._capture_file,

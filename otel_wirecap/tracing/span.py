@@ -32,7 +32,7 @@ from otel_wirecap.tracing.span_identity import SpanIdentity
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Leg
     from otel_wirecap.capture.facts import ExchangeFacts
-    from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.record import CaptureRecord
     from otel_wirecap.tracing.handover import Handover
     from otel_wirecap.tracing.request_metrics import RequestMetrics
 
@@ -77,7 +77,7 @@ class CaptureSpan(Span):
         self.wants_end = metrics is not None or payloads is not None or inner.__class__ is not trace.NonRecordingSpan
         self.carried = _NOTHING_CARRIED if payloads is None else CarriedPayloads()
 
-    def send(self, record: Record) -> None:
+    def send(self, record: CaptureRecord) -> None:
         """Sends a record of the exchange to collectors, if they want it."""
         if self._payloads is not None:
             self._payloads.send(self.identity, self.carried, record)

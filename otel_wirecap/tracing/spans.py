@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.facts import ExchangeFacts
-    from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.record import CaptureRecord
     from otel_wirecap.tracing.span import CaptureSpan
 
 
@@ -44,7 +44,7 @@ class OpenSpans:
             with contextlib.suppress(Exception):  # the user's span processors are not ours to mend
                 span.finish(span.start_time + now_ns - began_ns, facts)
 
-    def record(self, exchange_id: str, record: Record) -> None:
+    def record(self, exchange_id: str, record: CaptureRecord) -> None:
         """A record of the exchange is in the capture."""
         entry = self._spans.get(exchange_id)
         if entry is not None:

@@ -17,7 +17,7 @@ from harmless_corpus import controls
 from secrets_corpus import AWS, Case, Control, cases, frames, known_values
 
 from otel_wirecap.capture.events import Event, ExchangeHead, RequestHead, ResponseHead
-from otel_wirecap.capture.exchange import Exchange, Flow
+from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
 from otel_wirecap.capture.formats import JSONLines
 from otel_wirecap.config import load_config
 from otel_wirecap.storage.recording import ProcessRecording
@@ -73,9 +73,9 @@ class Recorded:
     def lines(self, case: Case | Control) -> list[bytes]:
         """What is written of an exchange."""
         self._count += 1
-        flow = Flow(f"req_{self._count}")
+        flow = LiveFlow(f"req_{self._count}")
         about = ExchangeHead("backend", flow.id, 1, "0" * 32, "0" * 16, time.time_ns(), NS)
-        exchange = Exchange(f"ex_{self._count}", about, flow, self)
+        exchange = LiveExchange(f"ex_{self._count}", about, flow, self)
         exchange.begin(RequestHead("POST", case.url, case.request_headers, body=case.request))
         exchange.response(2 * NS, ResponseHead(200, None, case.response_headers))
         for number, piece in enumerate(case.response):

@@ -9,7 +9,7 @@ import pytest
 from test_recorder import NS, SSE, Desk, post
 
 from otel_wirecap.capture.events import CAPTURE_FAILURE, EventKind, RequestHead, ResponseHead
-from otel_wirecap.capture.exchange import Flow
+from otel_wirecap.capture.exchange import LiveFlow
 
 
 class Full(Desk):
@@ -127,15 +127,15 @@ def test_an_exchange_whose_recording_fails_is_answered_when_it_ends(monkeypatch:
 def test_what_is_remembered_of_a_flow_goes_when_the_flow_is_gone() -> None:
     desk = Desk()
     recorder = desk.process.recorder
-    kept = Flow("req_kept")
+    kept = LiveFlow("req_kept")
     kept.annotate(NS, b"{}", desk)
     for number in range(50):
-        flow = Flow(f"req_{number}")
+        flow = LiveFlow(f"req_{number}")
         flow.annotate(NS, b'{"tenant": "one"}', desk)
         exchange = desk.exchange("client", flow)
         exchange.begin(post())
         exchange.end(4 * NS, "complete")
-    unheard_of = Flow("req_unheard_of")
+    unheard_of = LiveFlow("req_unheard_of")
     del flow, exchange, unheard_of
     gc.collect()
     gone = [event[1] for event in desk.events if event[0] == EventKind.FLOW_GONE]

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 import otel_wirecap
 from otel_wirecap.capture.formats import CBOR, FORMATS, JSONLines, Structured, Text
 from otel_wirecap.capture.formats.text import indented
-from otel_wirecap.capture.record import ChunkRun, RawJSON, Record
+from otel_wirecap.capture.record import CaptureRecord, ChunkRun, RawJSON
 from otel_wirecap.config import FORMATS as NAMES
 from otel_wirecap.storage.capture_file import Boundaries, CaptureFile
 
 MOMENT = 1_768_060_721_039_145_999
 
 
-def record(direction: str = "outbound_request", payload: Any = None, **changes: Any) -> Record:
+def record(direction: str = "outbound_request", payload: Any = None, **changes: Any) -> CaptureRecord:
     metadata = {
         "leg": "backend", "request_id": "req_1", "attempt": 1, "client_host": "127.0.0.1",
         "user_agent": "Cline/1.0 (test)", "seq": 12, "process": "0123456789abcdef",
@@ -34,7 +34,7 @@ def record(direction: str = "outbound_request", payload: Any = None, **changes: 
         "session_id": "session-123", "backend": "openai", "model": "gpt-5-mini", "key_name": "OPENAI_API_KEY",
         "content_length": 73, "payload": payload, "metadata": metadata,
     }  # fmt: skip
-    return Record(**(known | changes))
+    return CaptureRecord(**(known | changes))
 
 
 def test_the_setting_s_formats_are_the_formats() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from otel_wirecap.capture.events import WebsocketClose
 from otel_wirecap.capture.facts import ExchangeFacts
-from otel_wirecap.capture.record import RawJSON, Record
+from otel_wirecap.capture.record import CaptureRecord, RawJSON
 from otel_wirecap.capture.redaction import gate as gate_module
 from otel_wirecap.capture.redaction import texts
 from otel_wirecap.capture.redaction.gate import FAILED, MARKER, Gate, Passed, Rules
@@ -25,9 +25,9 @@ from tests.capture.test_websocket_redaction import Talk
 SECRET = "sk-proj-" + secrets.token_hex(24)
 
 
-def record(payload: Any = None, **metadata: Any) -> Record:
+def record(payload: Any = None, **metadata: Any) -> CaptureRecord:
     told = {"leg": "backend", "exchange_id": "ex_1", **metadata}
-    return Record(0, "outbound_request", "proxy", "openai", "s-1", "openai", "gpt", None, 9, payload, told)
+    return CaptureRecord(0, "outbound_request", "proxy", "openai", "s-1", "openai", "gpt", None, 9, payload, told)
 
 
 def told_by(call: Callable[[Gate, dict[str, int]], Any]) -> tuple[Any, dict[str, int]]:

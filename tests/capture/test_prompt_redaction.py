@@ -371,12 +371,11 @@ def test_an_event_over_three_chunks_has_the_marker_where_its_text_began() -> Non
     assert pieces == [event[: event.index(b"Hello")] + MARK.encode(), b"", event[second + 3 :]]
 
 
-def test_a_chunk_does_not_wait_for_the_end_of_its_event() -> None:
+def test_a_chunk_waits_for_the_end_of_the_event_that_begins_in_it() -> None:
     masking = PromptMasking(SSE)
-    assert masking.feed([b'data: {"choices": [{"delta": {"content": "He']).pieces == [
-        b'data: {"choices": [{"delta": {"content": "' + MARK.encode()
-    ]
-    assert masking.feed([b"llo"] * 3).pieces == [b"", b"", b""]
+    assert masking.feed([b": ping\n\n", b'data: {"a": "He']).pieces == [b": [REDACTED]\n\n"]
+    assert masking.feed([b"llo", b'"}\n\nda']).pieces == [b'data: {"a": "[REDACTED]', b""]
+    assert masking.feed([b'ta: {"a": "x"}\n', b"\n"]).pieces == [b'"}\n\nda', b'ta: {"a": "[REDACTED]"}\n', b"\n"]
 
 
 def test_the_assembled_message_says_nothing_and_keeps_its_usage() -> None:
@@ -439,24 +438,69 @@ def test_texts_in_the_headers_of_frames_and_in_base64_go() -> None:
     assert b"chunk" not in b"".join(masked(AWS, renamed))  # a checksum that is wrong: all of it is text
 
 
-def test_what_is_held_is_a_few_hundred_bytes() -> None:
-    for begin in (
-        b"\xef\xbb\xbf",
-        b'data: {"type": "',
-        b'data: {"',
-        b'data: {"a": 1',
-        b"event: ",
-        b"data: " + b" " * 100,
-        b'data: "\\',
+SPELLED: dict[str, Callable[[str], bytes]] = {
+    SSE: lambda text: b"event: x\n: y\ndata: %s\n\n" % orjson.dumps({"type": text}),
+    "application/x-ndjson": lambda text: orjson.dumps({"type": text}) + b"\n",
+    JSON: lambda text: orjson.dumps({"type": text}) + b", ",
+    AWS: lambda text: frame(orjson.dumps({"type": text})),
+}
+
+
+@pytest.mark.parametrize("content_type", SPELLED)
+def test_a_frame_that_is_too_large_is_masked_with_all_that_follows(content_type: str) -> None:
+    spell = SPELLED[content_type]
+    small, large = spell("ok"), spell("QXZK" * 100)
+    data = small + large + small
+    kept = b"".join(masked(content_type, small))
+    for size in (1, 7, 300, len(data)):
+        masking = PromptMasking(content_type, 200)
+        out: list[bytes] = []
+        pieces = [data[at : at + size] for at in range(0, len(data), size)]
+        for number, piece in enumerate(pieces, 1):
+            out += masking.feed([piece]).pieces
+            held = sum(map(len, pieces[len(out) : number]))
+            assert held <= 200 + 2 + 2 * size
+        out += masking.close().pieces
+        assert len(out) == len(pieces)
+        whole = b"".join(out)
+        assert whole in (kept + MARK.encode(), kept + b"event: x\n: " + MARK.encode())
+    assert b"QXZK" not in whole
+
+
+@pytest.mark.parametrize(
+    "content_type", ["", "text/plain", JSON, "application/octet-stream", "text/html; charset=utf-8", SSE]
+)
+def test_of_streams_the_first_bytes_say_what_is_structure(content_type: str) -> None:
+    for spelled in (
+        b'data: {"type": "x", "text": "%s"}\n\ndata: [DONE]\n\n',
+        b'{"type": "x", "text": "%s"}\n{"type": "y"}\n',
+        b'[{"type": "x", "text": "%s"},\n{"type": "y"}]',
     ):
-        masking = PromptMasking(SSE)
-        waiting = len(begin)
-        count = len(masking.feed([begin]).pieces)
-        for _ in range(80):
-            count += len(masking.feed([b"1234567890"]).pieces)
-            waiting += 10
-        assert count >= 20
-        assert count + len(masking.close().pieces) == 81
+        data = spelled % b"QXZK"
+        for cuts in ((), range(1, len(data))):
+            assert b"".join(masked(content_type, data, cuts)) == spelled % MARK.encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('{"model": "m", "messages": [{"role": "user", "content": "He', '{"model": "m", "messages": [{"role": "user", '
+         '"content": "[REDACTED]'),
+        ('{"model": "m", "role', '{"model": "m",[REDACTED]'),
+        ('{"n": 12, "m": 34', '{"n": 12,[REDACTED]'),
+        ('{"n": 12, ', '{"n": 12, '),
+        ('[{"id": "a"}, {"id": "b"}', '[{"id": "a"}, {"id": "b"}'),
+        ('{"args": {"x": [1, "y', '{"args": {"[REDACTED]":"[REDACTED]"[REDACTED]'),
+        ('{"id": "a", oops', '{"id": "a",[REDACTED]'),
+        ('{"id": oops, "id": "a"', "[REDACTED]"),
+        ("]", "[REDACTED]"),
+    ],
+)  # fmt: skip
+def test_of_a_body_that_is_cut_off_the_known_structure_stays(body: str, expected: str) -> None:
+    counts: dict[str, int] = {}
+    clean = without_prompts(body.encode(), JSON, counts, is_whole=False)
+    assert clean.decode() == expected
+    assert without_prompts(clean, JSON, counts, is_whole=False) == clean
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -28,11 +28,11 @@ from otel_wirecap.capture.events import (
     RequestHead,
     ResponseHead,
 )
-from otel_wirecap.capture.exchange import Exchange, Flow
+from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.formats import JSONLines
 from otel_wirecap.capture.imported import record_of
-from otel_wirecap.capture.record import METADATA_KEYS, Record
+from otel_wirecap.capture.record import METADATA_KEYS, CaptureRecord
 from otel_wirecap.capture.redaction.gate import Gate
 from otel_wirecap.capture.redaction.passing import MAX_STREAMS
 from otel_wirecap.capture.redaction.redactor import Redactor
@@ -64,7 +64,7 @@ class Desk:
         )
         self.ends: list[tuple[str, int, ExchangeFacts]] = []
         self.unrecorded: list[tuple[str, int, Outcome]] = []
-        self.send_back: Callable[[str, Record], None] = lambda *_record: None
+        self.send_back: Callable[[str, CaptureRecord], None] = lambda *_record: None
         self.events: list[Event] = []
         self.count = 0
 
@@ -84,13 +84,13 @@ class Desk:
         self.failures.append(error)
 
     def exchange(
-        self, leg: Any = "backend", flow: Flow | None = None, *, began_unix_ns: int | None = None, **head: Any
-    ) -> Exchange:
+        self, leg: Any = "backend", flow: LiveFlow | None = None, *, began_unix_ns: int | None = None, **head: Any
+    ) -> LiveExchange:
         self.count += 1
-        flow = flow or Flow(f"req_{self.count}")
+        flow = flow or LiveFlow(f"req_{self.count}")
         attempt = next(flow.attempts) if leg == "backend" else None
         began = began_unix_ns or time.time_ns(), NS
-        return Exchange(
+        return LiveExchange(
             f"ex_{self.count}", ExchangeHead(leg, flow.id, attempt, "0" * 32, "0" * 16, *began, **head), flow, self
         )
 
@@ -108,7 +108,9 @@ def post(body: bytes | None = b"{}", *headers: tuple[bytes, bytes], path: str = 
     return RequestHead("POST", "https://api.openai.com" + path, [JSON, *headers], body=body)
 
 
-def whole(desk: Desk, head: RequestHead, answer: bytes, *headers: tuple[bytes, bytes], status: int = 200) -> Exchange:
+def whole(
+    desk: Desk, head: RequestHead, answer: bytes, *headers: tuple[bytes, bytes], status: int = 200
+) -> LiveExchange:
     exchange = desk.exchange()
     exchange.begin(head)
     exchange.response(2 * NS, ResponseHead(status, "OK", list(headers or [JSON])))
@@ -156,7 +158,7 @@ def test_chunk_payloads_joined_are_the_stream_wherever_it_is_cut(text: str, tail
 @settings(deadline=None)
 def test_every_exchange_has_one_request_first_and_one_end_last_in_any_interleaving(data: st.DataObject) -> None:
     desk = Desk()
-    flow = Flow("req_shared")
+    flow = LiveFlow("req_shared")
     scripts = []
     for leg in ("client", "backend", "backend"):
         exchange = desk.exchange(leg, flow)
@@ -407,7 +409,7 @@ def test_a_damaged_encoding_is_told_and_not_guessed() -> None:
 
 def test_annotations_made_at_once_stand_on_the_clients_request_too() -> None:
     desk = Desk()
-    flow = Flow("req_1")
+    flow = LiveFlow("req_1")
     client = desk.exchange("client", flow)
     client.begin(post(b'{"model": "asked"}'))
     note = {"session_id": "chosen", "backend": "named", "model": "routed", "key_name": "MAIN", "tenant": {"id": 7}}
@@ -430,7 +432,7 @@ def test_annotations_made_at_once_stand_on_the_clients_request_too() -> None:
 
 def test_annotations_never_take_the_schema_s_place() -> None:
     desk = Desk()
-    flow = Flow("req_1")
+    flow = LiveFlow("req_1")
     flow.annotate(NS, orjson.dumps(dict.fromkeys([*METADATA_KEYS, "tenant"], "mine")), desk)
     backend = desk.exchange("backend", flow)
     backend.begin(post(b'{"model": "sent"}'))
@@ -452,7 +454,7 @@ def test_a_session_id_is_redacted_before_it_is_cut(length: int) -> None:
 def test_what_a_name_says_is_secret_is_masked_wherever_it_turns_up_again() -> None:
     header, parameter, cookie = (secrets.token_hex(10) for _ in range(3))
     desk = Desk()
-    flow = Flow("req_1")
+    flow = LiveFlow("req_1")
     client = desk.exchange("client", flow)
     client.begin(post(b"{}"))
     backend = desk.exchange("backend", flow)
@@ -471,7 +473,7 @@ def test_what_a_name_says_is_secret_is_masked_wherever_it_turns_up_again() -> No
 
 def test_the_provider_s_own_error_in_a_stream_is_told_on_both_legs() -> None:
     desk = Desk()
-    flow = Flow("req_1")
+    flow = LiveFlow("req_1")
     for leg in ("client", "backend"):
         exchange = desk.exchange(leg, flow)
         exchange.begin(post(b'{"stream": true}'))
@@ -545,7 +547,7 @@ STREAMS_IN_OTHER_FRAMINGS: dict[str, tuple[bytes, bytes, str | None, Any]] = {
 def test_a_stream_in_any_framing_is_assembled_and_its_model_known_on_both_legs(framing: str, size: int) -> None:
     content_type, stream, model, message = STREAMS_IN_OTHER_FRAMINGS[framing]
     desk = Desk()
-    flow = Flow("req_1")
+    flow = LiveFlow("req_1")
     for leg in ("client", "backend"):
         exchange = desk.exchange(leg, flow)
         exchange.begin(post(b'{"stream": true}'))
@@ -565,7 +567,7 @@ def test_a_stream_in_any_framing_is_assembled_and_its_model_known_on_both_legs(f
 
 def test_an_exception_of_aws_within_a_stream_is_told_on_both_legs() -> None:
     desk = Desk()
-    flow = Flow("req_1")
+    flow = LiveFlow("req_1")
     thrown = {":message-type": "exception", ":exception-type": "throttlingException"}
     for leg in ("client", "backend"):
         exchange = desk.exchange(leg, flow)

@@ -13,7 +13,7 @@ import pytest
 from test_recorder import NS, Desk, post
 
 from otel_wirecap.capture.events import ResponseHead
-from otel_wirecap.capture.exchange import Exchange, Flow
+from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
 from otel_wirecap.capture.redaction.stream import StreamRedactor
 from otel_wirecap.capture.response_stream import ResponseStream
 from otel_wirecap.capture.streams import StreamReader
@@ -71,7 +71,7 @@ def told(records: list[dict[str, Any]], direction: str) -> list[tuple[Any, ...]]
     ]
 
 
-def begun(desk: Desk, flow: Flow, leg: str, headers: list[tuple[bytes, bytes]], **head: Any) -> Exchange:
+def begun(desk: Desk, flow: LiveFlow, leg: str, headers: list[tuple[bytes, bytes]], **head: Any) -> LiveExchange:
     exchange = desk.exchange(leg, flow, **head)
     exchange.begin(post(b'{"stream":true}'))
     exchange.response(2 * NS, ResponseHead(200, None, headers))
@@ -92,9 +92,9 @@ def play(
         headers.append((b"content-encoding", b"gzip"))
     chunks = cut(rng, data)
     answers = sent_on(rng, chunks)
-    flow = Flow("flow")
+    flow = LiveFlow("flow")
     backend = begun(desk, flow, "backend", headers)
-    client = begun(desk, Flow("other") if apart else flow, "client", headers)
+    client = begun(desk, LiveFlow("other") if apart else flow, "client", headers)
     lag = rng.choice((0, 0, 0, 1, 20))
     now = 3 * NS
     ends_early = rng.random() < 0.2
@@ -135,7 +135,7 @@ def test_the_same_bytes_are_redacted_once(monkeypatch: pytest.MonkeyPatch) -> No
         return feed(self, pieces, credentials)
 
     monkeypatch.setattr(StreamRedactor, "feed", counted)
-    desk, flow = Desk(), Flow("flow")
+    desk, flow = Desk(), LiveFlow("flow")
     headers = [(b"content-type", SSE.encode())]
     backend, client = begun(desk, flow, "backend", headers), begun(desk, flow, "client", headers)
     for number in range(50):
@@ -150,7 +150,7 @@ def test_the_same_bytes_are_redacted_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_failure_on_one_leg_leaves_the_other_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    desk, flow = Desk(), Flow("flow")
+    desk, flow = Desk(), LiveFlow("flow")
     headers = [(b"content-type", SSE.encode())]
     backend = begun(desk, flow, "backend", headers, wants_records=True)
     client = begun(desk, flow, "client", headers)
@@ -185,7 +185,7 @@ def test_a_failure_on_one_leg_leaves_the_other_whole(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("content_type", [SSE, NDJSON, PLAIN, "application/vnd.amazon.eventstream"])
 def test_parting_takes_along_all_that_was_known(content_type: str) -> None:
     """However a stream is redacted, there can be a second one of it."""
-    desk, flow = Desk(), Flow("flow")
+    desk, flow = Desk(), LiveFlow("flow")
     headers = [(b"content-type", content_type.encode())]
     backend, client = begun(desk, flow, "backend", headers), begun(desk, flow, "client", headers)
     parted: list[ResponseStream] = []
@@ -215,7 +215,7 @@ def feed(desk: Desk) -> None:
 
 
 def test_a_failure_while_both_are_read_is_that_of_one_leg(monkeypatch: pytest.MonkeyPatch) -> None:
-    desk, flow = Desk(), Flow("flow")
+    desk, flow = Desk(), LiveFlow("flow")
     headers = [(b"content-type", SSE.encode())]
     backend, client = begun(desk, flow, "backend", headers), begun(desk, flow, "client", headers)
     feed(desk)
@@ -244,7 +244,7 @@ def test_a_failure_while_both_are_read_is_that_of_one_leg(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("is_handed_on", [True, False])
 def test_a_body_is_kept_for_the_other_leg_and_no_longer(is_handed_on: bool) -> None:
-    desk, flow = Desk(), Flow("flow")
+    desk, flow = Desk(), LiveFlow("flow")
     recorder = desk.process.recorder
     body = b'{"messages":[{"role":"user","content":"%s"}]}' % (b"word " * 2000)
     client, backend = desk.exchange("client", flow), desk.exchange("backend", flow)

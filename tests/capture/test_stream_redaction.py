@@ -437,8 +437,8 @@ def test_an_event_that_is_no_json_is_no_end_of_the_stream(text: bytes) -> None:
     assert [*out, *stream.close().pieces] == events
 
 
-def test_a_line_that_ends_with_a_carriage_return_is_over_with_the_next_byte() -> None:
-    lines = [b'data: {"text":"one."}\r', b"data: ", b'{"text":"two."}']
+def test_an_event_that_ends_with_carriage_returns_is_over_with_the_second() -> None:
+    lines = [b'data: {"text":"one."}\r', b"\rdata: ", b'{"text":"two."}']
     stream = StreamRedactor(Redactor(), SSE)
     assert [len(stream.feed([line]).pieces) for line in lines] == [0, 1, 0]
 
@@ -504,3 +504,37 @@ def test_events_that_differ_in_structure_are_not_taken_for_like_ones() -> None:
         said = b"".join([*stream.feed([like % 1]).pieces, *stream.feed(events).pieces, *stream.close().pieces])
         assert secret.encode() not in said
         assert said.count(b"[REDACTED]") == 1
+
+
+@pytest.mark.parametrize(
+    "content_type", [SSE, "text/plain", "application/octet-stream", "application/json", "text/html", ""]
+)
+@pytest.mark.parametrize("spelled", ["\\u002d", "\\u0073\\u006b"])
+def test_an_escape_that_is_cut_hides_no_key_in_what_is_no_frame(content_type: str, spelled: str) -> None:
+    key = "sk-proj-" + secrets.token_hex(20)
+    old = {"\\u002d": "-", "\\u0073\\u006b": "sk"}[spelled]
+    body = f'say: "it is {key.replace(old, spelled)}, he said"'.encode()
+    whole = None
+    for cut in range(len(body) + 1):
+        stream = StreamRedactor(Redactor(), content_type)
+        pieces = [*stream.feed([body[:cut]]).pieces, *stream.feed([body[cut:]]).pieces, *stream.close().pieces]
+        assert len(pieces) == 2
+        whole = whole or b"".join(pieces)
+        assert b"".join(pieces) == whole
+        assert key[8:].encode() not in whole
+
+
+@pytest.mark.parametrize("inner", ["nothing", "all of it"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_secret_beside_the_document_of_a_frame_is_masked(inner: str, is_first: bool) -> None:
+    key = "sk-proj-" + secrets.token_hex(20)
+    said = {"nothing": "Hello", "all of it": key}[inner]
+    encoded = {"bytes": base64.b64encode(json.dumps({"text": said}).encode()).decode()}
+    payload = {"p": key, **encoded} if is_first else {**encoded, "p": key}
+    stream = StreamRedactor(Redactor(), AWS)
+    released = stream.feed([frame(json.dumps(payload).encode())]), stream.close()
+    (clean,) = frames(b"".join(piece for some in released for piece in some.pieces))
+    assert json.loads(clean)["p"] == MARK
+    assert key[:20] not in base64.b64decode(json.loads(clean)["bytes"]).decode()
+    (counts,) = [rules for some in released for rules in some.counts.values()]
+    assert sum(counts.values()) == 1 + (inner != "nothing")

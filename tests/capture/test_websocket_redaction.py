@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from otel_wirecap.capture.events import RequestHead, ResponseHead, WebsocketMessage
-from otel_wirecap.capture.exchange import Exchange
+from otel_wirecap.capture.exchange import LiveExchange
 from otel_wirecap.capture.redaction import messages as message_redaction
 from tests.capture.test_recorder import NS, Desk
 
@@ -24,7 +24,7 @@ class Talk:
     def __init__(self) -> None:
         self.desk = Desk()
         self.recorder = self.desk.process.recorder
-        self.exchange: Exchange = self.desk.exchange()
+        self.exchange: LiveExchange = self.desk.exchange()
         self.exchange.begin(RequestHead("GET", "wss://api.openai.com/v1/realtime", [], body=b"", websocket=True))
         self.exchange.response(NS, ResponseHead(101, "Switching Protocols", []))
         self.said = 0

@@ -19,7 +19,7 @@ import pytest
 from waiting import MAX_SECONDS
 
 from otel_wirecap.capture.events import ExchangeHead, RequestHead, ResponseHead
-from otel_wirecap.capture.exchange import Exchange, Flow
+from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
 from tests.capture.test_recorder import NS, Desk
 
 COMMAND = str(Path(sys.executable).with_name("otel-wirecap"))
@@ -52,8 +52,8 @@ def server() -> Iterator[Server]:
 
 
 def captured(folder: Path, url: str, body: bytes, *headers: tuple[bytes, bytes]) -> Path:
-    desk, flow = Desk(), Flow("req_1")
-    exchange = Exchange("ex_1", ExchangeHead("backend", flow.id, 1, "0" * 32, "0" * 16, NS, NS), flow, desk)
+    desk, flow = Desk(), LiveFlow("req_1")
+    exchange = LiveExchange("ex_1", ExchangeHead("backend", flow.id, 1, "0" * 32, "0" * 16, NS, NS), flow, desk)
     exchange.begin(RequestHead("POST", url, list(headers), body=body))
     exchange.response(2 * NS, ResponseHead(200, None, []))
     exchange.chunk(3 * NS, body)

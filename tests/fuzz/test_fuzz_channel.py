@@ -23,7 +23,7 @@ from otel_wirecap.capture.events import (
     WebsocketMessage,
     plain,
 )
-from otel_wirecap.capture.exchange import Exchange, Flow
+from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
 from otel_wirecap.storage.channel import MessageReader, send_events
 
 
@@ -130,9 +130,9 @@ def test_whatever_a_hook_gives_crosses_as_it_is_and_comes_out_as_it_went_in(
     heads: list[RequestHead], turns: list[tuple[int, tuple[Any, ...]]], end: tuple[Any, ...], a_frame: int, cut: int
 ) -> None:
     host = Host()
-    flows = [Flow("req_0"), Flow("req_1")]
+    flows = [LiveFlow("req_0"), LiveFlow("req_1")]
     exchanges = [
-        Exchange(
+        LiveExchange(
             f"ex_{number}",
             ExchangeHead("backend", flows[number // 2].id, number, "1" * 32, "2" * 16, 10**18, number),
             flows[number // 2],
@@ -159,9 +159,9 @@ def test_whatever_a_hook_gives_crosses_as_it_is_and_comes_out_as_it_went_in(
 
 
 def test_a_body_that_is_handed_on_as_it_is_is_sent_once() -> None:
-    host, flow = Host(), Flow("req_0")
+    host, flow = Host(), LiveFlow("req_0")
     about = ExchangeHead("client", flow.id, None, "1" * 32, "2" * 16, 0, 0)
-    exchange, other = Exchange("ex_0", about, flow, host), Exchange("ex_1", about, flow, host)
+    exchange, other = LiveExchange("ex_0", about, flow, host), LiveExchange("ex_1", about, flow, host)
     body = b"x" * 1_000_000
     exchange.begin(RequestHead("POST", "http://a/", (), body=body))
     other.begin(RequestHead("POST", "http://a/", ()))

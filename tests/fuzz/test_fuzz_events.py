@@ -15,12 +15,13 @@ from damage import assert_linear, cuts, damaged, fuzz, in_pieces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_wirecap.capture.streams import STREAM_TYPES, StreamReader
+from otel_wirecap.capture.streams import StreamReader
+from otel_wirecap.frames.framing import STREAM_TYPES, FrameReader
+from otel_wirecap.frames.lexer import Frame
+from otel_wirecap.frames.sse import SSELexer
 from otel_wirecap.llm.answers import answered_model
 from otel_wirecap.llm.assembly import StreamAssembly
-from otel_wirecap.llm.events import Event
-from otel_wirecap.llm.framing import event_parser
-from otel_wirecap.llm.sse import SSEParser
+from tests.frames.reading import events, feed
 
 LIMIT = 600
 
@@ -153,32 +154,31 @@ any_streams = streams | lines | arrays | frames
 content_types = st.sampled_from(["", *sorted(STREAM_TYPES)])
 
 
-def parsed(pieces: list[bytes], limit: int = 1 << 24) -> tuple[list[Event], bool]:
-    parser = SSEParser(max_event_bytes=limit)
-    events: list[Event] = []
+def parsed(pieces: list[bytes], limit: int = 1 << 24) -> tuple[list[tuple[str, bytes]], bool]:
+    lexer, held = SSELexer(limit), bytearray()
+    found: list[Frame] = []
     for piece in pieces:
-        events += parser.feed(piece)
-        assert sum(map(len, parser._line)) <= limit
-        assert sum(map(len, parser._data)) <= limit
-    return events + parser.close(), parser.overflowed
+        found += feed(lexer, held, piece)
+        assert len(held) <= limit + 2
+    return events(found + feed(lexer, held, b"", is_end=True)), lexer.overflowed
 
 
-def reference(data: bytes) -> list[Event]:
+def reference(data: bytes) -> list[tuple[str, bytes]]:
     """The rules of the standard, read off it line by line; an event that is cut off is told."""
-    events: list[Event] = []
+    found: list[tuple[str, bytes]] = []
     name, lines = b"", list[bytes]()
-    for line in [*re.split(b"\r\n|\n|\r", data.removeprefix(b"\xef\xbb\xbf")), b""]:
+    for line in [*re.split(b"\r\n|\n|\r", data), b""]:
         field, _, value = line.partition(b":")
         value = value[1:] if value[:1] == b" " else value
         if not line:
             if lines:
-                events.append(Event(name.decode("utf-8", "replace"), b"\n".join(lines)))
+                found.append((name.decode("utf-8", "replace"), b"\n".join(lines)))
             name, lines = b"", []
         elif field == b"data":
             lines.append(value)
         elif field == b"event":
             name = value
-    return events
+    return found
 
 
 @fuzz
@@ -190,11 +190,10 @@ def test_events_are_those_of_the_standard_wherever_they_are_cut(data: bytes, pla
 @fuzz
 @given(damaged(streams), cuts, st.integers(0, LIMIT))
 def test_what_is_too_large_is_dropped_and_told_wherever_it_is_cut(data: bytes, places: list[int], limit: int) -> None:
-    events, overflowed = parsed([data], limit)
-    assert parsed(in_pieces(data, places), limit) == (events, overflowed)
-    fitting = [event for event in reference(data) if len(event.data) <= limit]
-    assert overflowed or events == fitting
-    assert all(len(event.data) <= limit for event in events)
+    found, overflowed = parsed([data], limit)
+    assert parsed(in_pieces(data, places), limit) == (found, overflowed)
+    assert overflowed or found == reference(data)
+    assert all(len(content) <= limit for _, content in found)
 
 
 @fuzz
@@ -202,8 +201,8 @@ def test_what_is_too_large_is_dropped_and_told_wherever_it_is_cut(data: bytes, p
 def test_what_comes_does_not_depend_on_the_cuts_in_any_framing(
     data: bytes, content_type: str, places: list[int], limit: int
 ) -> None:
-    def read(pieces: list[bytes]) -> tuple[list[Event], bool]:
-        parser = event_parser(content_type, max_event_bytes=limit)
+    def read(pieces: list[bytes]) -> tuple[list[Frame], bool]:
+        parser = FrameReader(content_type, max_frame_bytes=limit)
         return [event for piece in pieces for event in parser.feed(piece)] + parser.close(), parser.overflowed
 
     assert read(in_pieces(data, places)) == read([data])
@@ -230,7 +229,7 @@ def test_the_assembly_keeps_no_more_than_it_may_and_gives_up_over_it(events: lis
     assembly = StreamAssembly(max_bytes=most)
     for event in events:
         answered_model(event)
-        assembly.add(Event("", orjson.dumps(event)))
+        assembly.add(Frame("", orjson.dumps(event)))
         assert assembly._assembly is None or assembly._assembly.size <= most
     assert not assembly.overflowed or assembly.message() is None
 
@@ -247,7 +246,7 @@ def test_events_take_work_in_proportion_to_their_bytes(piece: bytes) -> None:
 )
 def test_events_of_other_framings_take_work_in_proportion_to_their_bytes(piece: bytes, content_type: str) -> None:
     def fed(pieces: list[bytes]) -> None:
-        parser = event_parser(content_type)
+        parser = FrameReader(content_type)
         for one in pieces:
             parser.feed(one)
         parser.close()

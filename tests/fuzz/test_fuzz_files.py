@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_wirecap.capture.formats import CBOR, JSONLines, Structured
-from otel_wirecap.capture.record import RawJSON, Record
+from otel_wirecap.capture.record import CaptureRecord, RawJSON
 from otel_wirecap.capture.redaction.gate import Gate
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.reader import read_lines, read_records
@@ -27,8 +27,8 @@ from otel_wirecap.reading.scan import scan
 IDENTITY = {"leg": "backend", "request_id": "r1", "exchange_id": "e1", "seq": 1, "process": "0123456789abcdef"}
 
 
-def record(direction: str, payload: Any) -> Record:
-    return Record(
+def record(direction: str, payload: Any) -> CaptureRecord:
+    return CaptureRecord(
         time_ns=1_768_060_721_039_145_000, direction=direction, source="a", destination="b", session_id="s",
         backend="openai", model="m", key_name=None, content_length=1, payload=payload, metadata=dict(IDENTITY),
     )  # fmt: skip
@@ -94,7 +94,7 @@ def test_bytes_are_a_record_or_a_value_error(form: str, data: st.DataObject) -> 
         decoded = decoder.decode(content)
     except ValueError:
         return
-    assert isinstance(decoded, Record)
+    assert isinstance(decoded, CaptureRecord)
 
 
 @pytest.mark.parametrize(

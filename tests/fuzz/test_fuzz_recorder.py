@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_wirecap.capture.events import Event, ExchangeHead, RequestHead, ResponseHead
-from otel_wirecap.capture.exchange import Exchange, Flow
+from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
 from otel_wirecap.capture.formats import CBOR, FORMATS, JSONLines
-from otel_wirecap.capture.record import Record
+from otel_wirecap.capture.record import CaptureRecord
 from otel_wirecap.config import load_config
 from otel_wirecap.reading.lines import json_record
 from otel_wirecap.storage.recording import ProcessRecording
@@ -43,9 +43,9 @@ BODIES = (
 
 def records_of(
     head: RequestHead, answer: ResponseHead, pieces: list[bytes], outcome: Any, **options: Any
-) -> list[Record]:
+) -> list[CaptureRecord]:
     """What is recorded of one exchange."""
-    written: list[Record] = []
+    written: list[CaptureRecord] = []
     failures: list[Exception] = []
     events: list[Event] = []
     process = ProcessRecording(
@@ -72,7 +72,7 @@ def records_of(
             pass
 
     about = ExchangeHead("backend", "req_1", 1, "0" * 32, "0" * 16, time.time_ns(), NS)
-    exchange = Exchange("ex_1", about, Flow("req_1"), Host())
+    exchange = LiveExchange("ex_1", about, LiveFlow("req_1"), Host())
     exchange.begin(head)
     exchange.response(2 * NS, answer)
     for piece in pieces:
@@ -86,7 +86,7 @@ def records_of(
     return [record for record in written if not record.direction.startswith("system_")]
 
 
-def check(records: list[Record]) -> None:
+def check(records: list[CaptureRecord]) -> None:
     """One request first, one end last, and every format can write all of them."""
     directions = [record.direction for record in records]
     assert directions.count("outbound_request") == 1 == directions.index("outbound_request") + 1

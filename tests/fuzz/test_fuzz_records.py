@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from otel_wirecap.capture.formats import FORMATS, JSONLines
 from otel_wirecap.capture.imported import record_of
-from otel_wirecap.capture.record import DIRECTIONS, METADATA_KEYS, Record
+from otel_wirecap.capture.record import DIRECTIONS, METADATA_KEYS, CaptureRecord
 from otel_wirecap.capture.redaction.gate import Gate, Rules
 from otel_wirecap.reading.outgoing import outgoing
 
@@ -62,7 +62,7 @@ def records(draw: st.DrawFn, values: st.SearchStrategy[Any]) -> dict[str, Any]:
     return record
 
 
-def passed(gate: Gate, told: list[dict[str, Any]], way: str, then: list[dict[str, Any]]) -> list[Record]:
+def passed(gate: Gate, told: list[dict[str, Any]], way: str, then: list[dict[str, Any]]) -> list[CaptureRecord]:
     """What comes out of records that go through the gate one after another, and of those after them."""
     lines = [json.dumps(record, separators=(",", ":")).encode() for record in [*copy.deepcopy(told), *then]]
     if way == "exported":
@@ -85,7 +85,7 @@ def passed(gate: Gate, told: list[dict[str, Any]], way: str, then: list[dict[str
     return came
 
 
-def in_all_formats(records: list[Record]) -> bytes:
+def in_all_formats(records: list[CaptureRecord]) -> bytes:
     """The records' bytes as a writer makes them, what is in base64 decoded too."""
     for record in records:
         record.metadata["process"] = "0123456789ab"
@@ -125,7 +125,7 @@ def test_headers_that_are_none_let_nothing_leave(direction: str, headers: object
     for name in ("headers", "request_headers", "response_headers"):
         record["metadata"][name] = headers
     redaction = Gate().records()
-    came: list[Record] = []
+    came: list[CaptureRecord] = []
     for one in (record, *AFTER):
         came += redaction.feed(JSONLines().decode(json.dumps(one, separators=(",", ":")).encode()), 9)
     came += redaction.close()
@@ -146,7 +146,7 @@ def test_no_part_of_a_secret_leaves_where_its_stream_cannot_wait(
 ) -> None:
     ends = [0, *sorted(places), len(SECRET)]
     redaction = Gate().records(room, by_flow=by_flow)
-    came: list[Record] = []
+    came: list[CaptureRecord] = []
     for number, (start, end) in enumerate(itertools.pairwise(ends)):
         text = (
             f'data: {{"choices":[{{"delta":{{"content":"{SECRET[start:end]}"}}}}]}}\n\n'

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_wirecap.capture.decoding import TextSplitter
-from otel_wirecap.capture.redaction.documents import NO_JSON, documents_of, parsed, strings_at, written
+from otel_wirecap.capture.redaction.documents import NO_JSON, FramedDocuments, parsed, strings_at, written
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.stream import StreamRedactor
 
@@ -187,16 +187,16 @@ def test_documents_stand_where_they_say_wherever_the_stream_is_cut(
             return False
 
     def found(pieces: list[bytes]) -> list[tuple[int, int, bytes, str]]:
-        reader, so_far, told = documents_of(type_, 1 << 20), b"", 0
+        reader, so_far, done = FramedDocuments(type_, 1 << 20), b"", 0
         documents = []
         for number, piece in enumerate([*pieces, b""]):
             so_far += piece
             is_end = number == len(pieces)
-            for document in reader.read(so_far[reader.consumed :], reader.consumed, Nothing(), is_end=is_end):
-                assert document.start >= told
+            for document in reader.read(so_far[reader.consumed :], Nothing(), is_end=is_end):
+                assert document.start >= done
                 documents.append((document.start, document.offset, document.content, repr(document.value)))
-            assert told <= reader.told <= reader.consumed <= len(so_far) or reader.told <= len(so_far)
-            told = reader.told
+            assert done <= reader.consumed <= len(so_far)
+            done = reader.consumed
         assert reader.consumed == len(so_far)
         return documents
 

@@ -18,7 +18,7 @@ from httpx_aiohttp import AiohttpTransport
 from wire import DOCUMENT, ENCODERS, EVENTS, Server, serving
 
 import otel_wirecap
-from otel_wirecap.capture.exchange import Exchange
+from otel_wirecap.capture.exchange import LiveExchange
 
 Finish = Callable[[], list[dict[str, Any]]]
 Use = Callable[[ClientSession, str], Awaitable[Any]]
@@ -332,7 +332,7 @@ def test_an_error_of_ours_harms_nobody(
     def broken(*_arguments: Any) -> None:
         raise RuntimeError("quoted payload")
 
-    monkeypatch.setattr(Exchange, "response", broken)
+    monkeypatch.setattr(LiveExchange, "response", broken)
 
     async def use(session: ClientSession, url: str) -> bytes:
         async with session.get(url + "/document") as response:

@@ -18,7 +18,7 @@ import pytest
 from wire import DOCUMENT, ENCODERS, EVENTS, Server, serving
 
 import otel_wirecap
-from otel_wirecap.capture.exchange import Exchange
+from otel_wirecap.capture.exchange import LiveExchange
 from otel_wirecap.instrumentation.runtime import Runtime, active
 
 Finish = Callable[[], list[dict[str, Any]]]
@@ -339,7 +339,8 @@ def test_one_client_can_be_captured_alone_and_is_never_recorded_twice(
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(Runtime, "begin_backend"), (Exchange, "begin"), (Exchange, "chunk"), (Exchange, "response")]
+    ("owner", "name"),
+    [(Runtime, "begin_backend"), (LiveExchange, "begin"), (LiveExchange, "chunk"), (LiveExchange, "response")],
 )
 @pytest.mark.sampled(4, rest="thorough")
 def test_a_hook_that_fails_harms_nobody_and_is_told_once(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 from redaction_backend import NAMES, Backend, Words
 
-from otel_wirecap.llm.sse import SSEParser
+from otel_wirecap.frames.framing import FrameReader
 from otel_wirecap.reading.reader import read_records
 
 pytestmark = pytest.mark.sdks
@@ -176,7 +176,7 @@ def streams_of(form: str, path: Path) -> dict[str, dict[tuple[str, ...], str]]:
             chunks[exchange] += payload
     made: dict[str, dict[tuple[str, ...], str]] = {}
     for exchange, text in chunks.items():
-        parser = SSEParser()
+        parser = FrameReader("text/event-stream")
         texts = made[exchange] = defaultdict(str)
         for event in (*parser.feed(text.encode()), *parser.close()):
             if event.data != b"[DONE]" and event.data[:1] == b"{":

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from selection import mostly
 
-from otel_wirecap.llm.sse import SSEParser
+from otel_wirecap.frames.framing import FrameReader
 
 BIN = Path(sys.executable).parent
 
@@ -117,7 +117,7 @@ def backend() -> Iterator[str]:
 
 
 def events_of(stream: bytes) -> int:
-    parser = SSEParser()
+    parser = FrameReader("text/event-stream")
     return len([event for event in parser.feed(stream) + parser.close() if event.data != b"[DONE]"])
 
 

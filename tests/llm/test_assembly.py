@@ -11,12 +11,15 @@ from message_texts import begin_as, texts_of
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
+from otel_wirecap.frames.framing import FrameReader
+from otel_wirecap.frames.lexer import Frame
 from otel_wirecap.llm.assembly import StreamAssembly
 from otel_wirecap.llm.errors import ProviderError
-from otel_wirecap.llm.events import Event
-from otel_wirecap.llm.sse import SSEParser
 
 LIMIT = 1 << 24
+
+
+SSE = "text/event-stream"
 
 
 def sse(*events: Any, named: bool = False) -> bytes:
@@ -27,7 +30,7 @@ def sse(*events: Any, named: bool = False) -> bytes:
 
 
 def read(*pieces: bytes, max_bytes: int = LIMIT) -> StreamAssembly:
-    parser, assembly = SSEParser(), StreamAssembly(max_bytes=max_bytes)
+    parser, assembly = FrameReader(SSE), StreamAssembly(max_bytes=max_bytes)
     for piece in pieces:
         for event in parser.feed(piece):
             assembly.add(event)
@@ -754,7 +757,7 @@ ODD_EVENTS = st.dictionaries(st.sampled_from(NAMES), ODD, max_size=5)
 def mangled(draw: st.DrawFn) -> list[dict[str, Any]]:
     """Events of a real shape, with members here and there replaced by anything."""
     stream = draw(st.sampled_from([CHAT, MESSAGES, RESPONSES, GENERATE]))
-    events = [json.loads(data) for _, data in SSEParser().feed(stream) if data != b"[DONE]"]
+    events = [json.loads(data) for _, data, *_ in FrameReader(SSE).feed(stream) if data != b"[DONE]"]
     for event in draw(st.lists(st.sampled_from(events), max_size=4)):
         target: Any = event
         while isinstance(target, dict | list) and target:
@@ -771,7 +774,7 @@ def mangled(draw: st.DrawFn) -> list[dict[str, Any]]:
 def test_events_of_any_shape_are_taken(events: list[dict[str, Any]]) -> None:
     assembly = StreamAssembly(max_bytes=LIMIT)
     for event in events:
-        assembly.add(Event("", json.dumps(event).encode()))
+        assembly.add(Frame("", json.dumps(event).encode()))
         message = assembly.message()
         assert message is None or json.loads(json.dumps(message)) == message, "it is a JSON document"
 
@@ -779,7 +782,7 @@ def test_events_of_any_shape_are_taken(events: list[dict[str, Any]]) -> None:
 @given(st.binary(max_size=40), st.sampled_from(["", "error", "message"]))
 def test_data_of_any_bytes_are_taken(data: bytes, name: str) -> None:
     assembly = StreamAssembly(max_bytes=LIMIT)
-    assembly.add(Event(name, data))
+    assembly.add(Frame(name, data))
     assert (assembly.error is not None) >= (name == "error")
 
 

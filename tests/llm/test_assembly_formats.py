@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import AWS, aws_chunk, aws_event, frame, ndjson, sse
 
+from otel_wirecap.frames.framing import FrameReader
 from otel_wirecap.llm.answers import usage_of
 from otel_wirecap.llm.assembly import StreamAssembly, assemble
 from otel_wirecap.llm.errors import ProviderError
-from otel_wirecap.llm.framing import event_parser
 from otel_wirecap.llm.usage import Usage
 
 LINES = "application/x-ndjson"
@@ -113,7 +113,7 @@ def test_novas_events_within_chunks_are_those_of_converse() -> None:
 
 def test_an_exception_in_a_bedrock_stream_is_told_beside_what_came() -> None:
     headers = {":exception-type": "modelStreamErrorException", ":message-type": "exception"}
-    parser, assembly = event_parser(AWS), StreamAssembly(max_bytes=1 << 20)
+    parser, assembly = FrameReader(AWS), StreamAssembly(max_bytes=1 << 20)
     for event in parser.feed(b"".join(CONVERSE[:8]) + frame(headers, b'{"message":"gone","originalStatusCode":500}')):
         assembly.add(event)
     assert assembly.error == ProviderError("modelStreamErrorException", "gone", None)
@@ -340,7 +340,7 @@ def test_ollama_s_chat_adds_up_to_its_answer() -> None:
 
 
 def test_ollama_s_error_within_a_stream_is_told() -> None:
-    parser, assembly = event_parser(LINES), StreamAssembly(max_bytes=1 << 20)
+    parser, assembly = FrameReader(LINES), StreamAssembly(max_bytes=1 << 20)
     for event in parser.feed(ndjson(ollama("par"), {"error": "llama runner process has terminated"})):
         assembly.add(event)
     assert assembly.error == ProviderError(None, "llama runner process has terminated", None)
@@ -426,7 +426,7 @@ def test_perplexity_s_citations_are_kept_and_its_growing_message_does_not_double
 
 @pytest.mark.parametrize("stream", [CONVERSE, list(map(aws_chunk, COHERE)), [ndjson(e) for e in COHERE_V1]])
 def test_an_assembly_of_any_format_gives_up_over_its_bound(stream: list[bytes]) -> None:
-    assembly, parser = StreamAssembly(max_bytes=300), event_parser(None)
+    assembly, parser = StreamAssembly(max_bytes=300), FrameReader(None)
     for event in parser.feed(b"".join(stream * 3)):
         assembly.add(event)
     assert assembly.overflowed

@@ -14,8 +14,8 @@ from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 from pydantic import ValidationError
 
+from otel_wirecap.frames.framing import FrameReader
 from otel_wirecap.llm.assembly import StreamAssembly
-from otel_wirecap.llm.sse import SSEParser
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "traffic" / "public.jsonl"
 
@@ -40,7 +40,7 @@ def of(*kinds: str) -> pytest.MarkDecorator:
 def assembly_of(entry: Any) -> StreamAssembly:
     """The assembly of the stream, fed in pieces of odd sizes."""
     body, sizes = entry["response_body"].encode(), random.Random(entry["id"])
-    parser, assembly = SSEParser(), StreamAssembly(max_bytes=1 << 24)
+    parser, assembly = FrameReader("text/event-stream"), StreamAssembly(max_bytes=1 << 24)
     while body:
         size = sizes.choice([1, 3, 200, 4096])
         for event in parser.feed(body[:size]):
@@ -221,7 +221,7 @@ def test_a_recorded_stream_assembles_to_the_shape_that_the_vendor_declares(entry
 
 @of("chat", "responses", "messages", "generate")
 def test_a_recorded_stream_cut_short_gives_what_came(entry: Any) -> None:
-    parser, assembly, whole = SSEParser(), StreamAssembly(max_bytes=1 << 24), message_of(entry)
+    parser, assembly, whole = FrameReader("text/event-stream"), StreamAssembly(max_bytes=1 << 24), message_of(entry)
     events = parser.feed(entry["response_body"].encode())
     for number, event in enumerate(events):
         assembly.add(event)

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_wirecap.frames.lexer import Frame
 from otel_wirecap.llm import dialects
 from otel_wirecap.llm.answers import answer_of, answered_model, usage_of
 from otel_wirecap.llm.assembly import StreamAssembly
@@ -16,7 +17,6 @@ from otel_wirecap.llm.dialects.interface import OPERATIONS
 from otel_wirecap.llm.dialects.registry import OURS, Dialects
 from otel_wirecap.llm.dialects.whole_answer import WholeAnswer
 from otel_wirecap.llm.errors import error_type
-from otel_wirecap.llm.events import Event
 from otel_wirecap.llm.opening import opening_of, system_prompt
 from otel_wirecap.llm.prompts import answer_protocol, common_answer, common_request, request_protocol
 from otel_wirecap.llm.requests import asks_for_stream, operation_of, parameters_of, requested_model
@@ -133,8 +133,8 @@ def test_no_question_is_too_much_for_json_of_any_shape(value: Any, path: str) ->
 
 def test_the_error_of_a_stream_is_read_as_its_dialect_has_it():
     assembly = StreamAssembly(max_bytes=1 << 20)
-    assembly.add(Event("", b'{"type": "message-start", "id": "1"}'))
-    assembly.add(Event("", b'{"type": "message-end", "delta": {"error": "no more"}}'))
+    assembly.add(Frame("", b'{"type": "message-start", "id": "1"}'))
+    assembly.add(Frame("", b'{"type": "message-end", "delta": {"error": "no more"}}'))
     assert assembly.error is not None
     assert assembly.error.message == "no more"
 

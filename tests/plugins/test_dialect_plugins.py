@@ -15,13 +15,13 @@ from parley import ANSWER, EVENTS, distribution, imports_of
 
 from otel_wirecap import dialect_plugins
 from otel_wirecap.dialect_plugins import use_plugins
+from otel_wirecap.frames.lexer import Frame
 from otel_wirecap.llm.answers import answer_of, answered_model, usage_of
 from otel_wirecap.llm.assembly import StreamAssembly
 from otel_wirecap.llm.dialects import Opening, Parameters, Usage
 from otel_wirecap.llm.dialects.interface import Answer
 from otel_wirecap.llm.dialects.outside import outside
 from otel_wirecap.llm.dialects.registry import OURS
-from otel_wirecap.llm.events import Event
 from otel_wirecap.llm.opening import opening_of
 from otel_wirecap.llm.prompts import answer_protocol, request_protocol
 from otel_wirecap.llm.requests import operation_of, parameters_of, requested_model
@@ -67,7 +67,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 def assembled(*events: str) -> StreamAssembly:
     assembly = StreamAssembly(max_bytes=1 << 20)
     for event in events:
-        assembly.add(Event("", event.encode()))
+        assembly.add(Frame("", event.encode()))
     return assembly
 
 
@@ -298,9 +298,9 @@ def test_an_assembly_that_fails_still_leaves_the_provider_s_error(reports, insta
 def test_an_assembly_holds_no_more_than_what_came_whatever_it_says(reports, install):
     install()
     assembly = StreamAssembly(max_bytes=1000)
-    assembly.add(Event("", b'{"talk": "t"}'))
+    assembly.add(Frame("", b'{"talk": "t"}'))
     for _ in range(100):
-        assembly.add(Event("", b'{"say": "no end"}'))
+        assembly.add(Frame("", b'{"say": "no end"}'))
     assert assembly.overflowed
     assert assembly.message() is None
 

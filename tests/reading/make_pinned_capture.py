@@ -44,7 +44,7 @@ from otel_wirecap.capture.events import (
     WebsocketClose,
     WebsocketMessage,
 )
-from otel_wirecap.capture.exchange import Exchange, Flow
+from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
 from otel_wirecap.config import load_config
 from otel_wirecap.storage import recording
 from otel_wirecap.storage.channel import Answers, Close, Message
@@ -148,16 +148,16 @@ class Process:
         self._clock = clock
         self._number = 0
 
-    def flow(self) -> Flow:
+    def flow(self) -> LiveFlow:
         self._number += 1
-        return Flow(f"req_{self.name[:4]}{self._number:016x}")
+        return LiveFlow(f"req_{self.name[:4]}{self._number:016x}")
 
-    def exchange(self, flow: Flow, at: int, leg: Any = "backend") -> Exchange:
+    def exchange(self, flow: LiveFlow, at: int, leg: Any = "backend") -> LiveExchange:
         self._number += 1
         attempt = next(flow.attempts) if leg == "backend" else None
         ids = f"{self._number:032x}", f"{self._number:016x}"
         about = ExchangeHead(leg, flow.id, attempt, *ids, MORNING + at * MS, at * MS)
-        return Exchange(f"ex_{self.name[:4]}{self._number:016x}", about, flow, self.source)
+        return LiveExchange(f"ex_{self.name[:4]}{self._number:016x}", about, flow, self.source)
 
     def tell(self, at: int, direction: str, **payload: object) -> None:
         self.source.put(EventKind.SYSTEM, None, at * MS, (direction, payload), 0)

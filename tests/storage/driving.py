@@ -16,9 +16,9 @@ from writer_processes import command_of
 from writer_processes import writers_of as writers_of  # and looks for it
 
 from otel_wirecap.capture.events import ExchangeHead, Outcome, RequestHead, ResponseHead
-from otel_wirecap.capture.exchange import Exchange, Flow
+from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
 from otel_wirecap.capture.facts import ExchangeFacts
-from otel_wirecap.capture.record import Record
+from otel_wirecap.capture.record import CaptureRecord
 from otel_wirecap.config import load_config
 from otel_wirecap.storage.record_writer import RecordWriter
 from otel_wirecap.storage.writer import CaptureWriter
@@ -62,7 +62,7 @@ class Gateway:
         self.flow_gone = writer.flow_gone
         self.failures: list[Exception] = []
         self.facts: dict[str, ExchangeFacts] = {}
-        self.records: list[tuple[str, Record]] = []
+        self.records: list[tuple[str, CaptureRecord]] = []
         self.moments: dict[str, int] = {}
         self.wanted: set[str] = set()
 
@@ -83,14 +83,14 @@ class Gateway:
         self.facts[exchange_id] = facts
         self.moments[exchange_id] = now_ns
 
-    def record(self, exchange_id: str, record: Record) -> None:
+    def record(self, exchange_id: str, record: CaptureRecord) -> None:
         self.records.append((exchange_id, record))
 
-    def exchange(self, name: str, *, websocket: bool = False, body: bytes | None = b"{}", **head: Any) -> Exchange:
-        flow = Flow("req_" + name)
+    def exchange(self, name: str, *, websocket: bool = False, body: bytes | None = b"{}", **head: Any) -> LiveExchange:
+        flow = LiveFlow("req_" + name)
         began = time.time_ns(), time.monotonic_ns()
         about = ExchangeHead("backend", flow.id, 1, "0" * 32, "0" * 16, *began, **head)
-        exchange = Exchange(name, about, flow, self)
+        exchange = LiveExchange(name, about, flow, self)
         if about.wants_end:
             self.wanted.add(name)
         url = "https://api.openai.com/v1/chat/completions"
@@ -98,7 +98,7 @@ class Gateway:
         return exchange
 
 
-def exchange_on(writer: CaptureWriter, name: str, *, websocket: bool = False) -> Exchange:
+def exchange_on(writer: CaptureWriter, name: str, *, websocket: bool = False) -> LiveExchange:
     return Gateway(writer).exchange(name, websocket=websocket)
 
 

@@ -33,7 +33,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # what all tests share, which p
 from driving import record_writer_of
 
 import otel_wirecap
-from otel_wirecap.capture.exchange import Exchange
+from otel_wirecap.capture.exchange import LiveExchange
 from otel_wirecap.capture.recorder import Recorder
 from otel_wirecap.instrumentation.runtime import active
 from otel_wirecap.storage import host_side, pauses
@@ -232,7 +232,7 @@ def count() -> Figures:
 
 def add_a_call(path: str) -> None:
     """Makes each chunk cost one call more, as a change might."""
-    owner: Any = Exchange if path == "host" else Recorder
+    owner: Any = LiveExchange if path == "host" else Recorder
     name = "chunk" if path == "host" else "feed"
     inner = getattr(owner, name)
 

@@ -33,7 +33,7 @@ from driving import (
 from waiting import MAX_SECONDS
 
 from otel_wirecap.capture.events import EventKind, ResponseHead, Value, WebsocketMessage
-from otel_wirecap.capture.exchange import Exchange
+from otel_wirecap.capture.exchange import LiveExchange
 from otel_wirecap.storage.writer import CaptureWriter
 
 
@@ -131,19 +131,19 @@ def test_every_exchange_that_was_open_when_its_writer_was_killed_is_told(tmp_pat
     assert writer.stats().lost_exchanges == {"writer_died": len(still_open)}
 
 
-def json_exchange(exchange: Exchange) -> None:
+def json_exchange(exchange: LiveExchange) -> None:
     exchange.request_end(time.monotonic_ns())
     exchange.response(time.monotonic_ns(), ResponseHead(200, None, [(b"content-type", b"application/json")]))
     for _ in range(50):
         exchange.chunk(time.monotonic_ns(), b"[1]")
 
 
-def request_of_chunks(exchange: Exchange) -> None:
+def request_of_chunks(exchange: LiveExchange) -> None:
     for _ in range(50):
         exchange.request_chunk(time.monotonic_ns(), b"[1]")
 
 
-def parts_of_messages(exchange: Exchange) -> None:
+def parts_of_messages(exchange: LiveExchange) -> None:
     exchange.response(time.monotonic_ns(), ResponseHead(101, None, []))
     for number in range(50):  # three whole ones, and the beginning of a fourth
         part = number % 15 + 1
@@ -152,7 +152,7 @@ def parts_of_messages(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("put", [json_exchange, request_of_chunks, parts_of_messages])
 def test_bodies_that_a_writer_collected_when_it_was_killed_are_told(
-    put: Callable[[Exchange], None], tmp_path: Path
+    put: Callable[[LiveExchange], None], tmp_path: Path
 ) -> None:
     path = tmp_path / "capture.log"
     writer = open_writer(path, capture_flush_interval=60, capture_max_entries_per_flush=1000)

@@ -14,7 +14,7 @@ import pytest
 from driving import Gateway, open_writer, records, wait_until, writers_of
 
 from otel_wirecap.capture.events import ExchangeHead, RequestHead, ResponseHead
-from otel_wirecap.capture.exchange import Exchange, Flow
+from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
 from otel_wirecap.storage.writer import CaptureWriter
 
 JSON = [(b"content-type", b"application/json")]
@@ -30,18 +30,18 @@ class Relay:
 
     def __init__(self, writer: CaptureWriter) -> None:
         self.key = f"team-{secrets.token_hex(5)}-{secrets.token_hex(4)}"
-        self.flow = Flow("req_relay")
+        self.flow = LiveFlow("req_relay")
         self.host = Gateway(writer)
 
-    def exchange(self, leg: Any, name: str, head: RequestHead) -> Exchange:
+    def exchange(self, leg: Any, name: str, head: RequestHead) -> LiveExchange:
         began = time.time_ns(), time.monotonic_ns()
         attempt = next(self.flow.attempts) if leg == "backend" else None
         about = ExchangeHead(leg, self.flow.id, attempt, "0" * 32, "0" * 16, *began)
-        exchange = Exchange(name, about, self.flow, self.host)
+        exchange = LiveExchange(name, about, self.flow, self.host)
         exchange.begin(head)
         return exchange
 
-    def ask(self, *more: tuple[bytes, bytes]) -> Exchange:
+    def ask(self, *more: tuple[bytes, bytes]) -> LiveExchange:
         headers = [*JSON, *more, (b"authorization", f"Bearer {self.key}".encode()), (b"user-agent", b"Agent/1")]
         head = RequestHead("POST", "http://gateway/v1/chat/completions", headers, client_host="10.1.2.3", body=b"{}")
         return self.exchange("client", "ex_client", head)

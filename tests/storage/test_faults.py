@@ -38,7 +38,7 @@ from driving import (
 from selection import mostly
 
 from otel_wirecap.capture.events import ResponseHead
-from otel_wirecap.capture.record import Record
+from otel_wirecap.capture.record import CaptureRecord
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.captures import Captures
 from otel_wirecap.storage.writer import CaptureWriter
@@ -384,7 +384,7 @@ def test_a_record_that_cannot_become_bytes_leaves_a_gap_in_its_place(tmp_path: P
     assert writer.flush()
     metadata: dict[str, Any] = {"what": object()}
     record_writer_of(writer)._take_record(
-        Record(time.time_ns(), "inbound_request", "c", "proxy", None, "b", None, None, 0, None, metadata)
+        CaptureRecord(time.time_ns(), "inbound_request", "c", "proxy", None, "b", None, None, 0, None, metadata)
     )
     stream(writer, "one", 3)
     assert writer.close()

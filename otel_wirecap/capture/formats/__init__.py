@@ -8,7 +8,7 @@ from otel_wirecap.capture.formats.cbor import CBOR
 from otel_wirecap.capture.formats.jsonl import JSONLines
 from otel_wirecap.capture.formats.structured import Structured
 from otel_wirecap.capture.formats.text import Text
-from otel_wirecap.capture.record import Record
+from otel_wirecap.capture.record import CaptureRecord
 
 
 class Format(Protocol):
@@ -22,14 +22,14 @@ class Format(Protocol):
     beginning: ClassVar[bytes]
     terminator: ClassVar[bytes]
 
-    def encode(self, record: Record) -> bytes:
+    def encode(self, record: CaptureRecord) -> bytes:
         """The bytes of one record, its terminator included."""
 
 
 class LosslessFormat(Format, Protocol):
     """A format that records can be read from again."""
 
-    def decode(self, data: bytes) -> Record:
+    def decode(self, data: bytes) -> CaptureRecord:
         """The record that ``encode`` made these bytes of.
 
         Raises:

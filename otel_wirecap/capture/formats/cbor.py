@@ -20,7 +20,7 @@ from typing import ClassVar
 import orjson
 
 from otel_wirecap.capture.formats.timestamps import Timestamps, microseconds_of
-from otel_wirecap.capture.record import Payload, RawJSON, Record, content_type_of
+from otel_wirecap.capture.record import CaptureRecord, Payload, RawJSON, content_type_of
 
 EMBEDDED_JSON = 262
 """The tag of JSON text in a byte string, as registered with IANA."""
@@ -49,7 +49,7 @@ class CBOR:
         self._timestamps = Timestamps()
         self._metadata_key = self._dumps("metadata") + _INDEFINITE_MAP
 
-    def encode(self, record: Record) -> bytes:
+    def encode(self, record: CaptureRecord) -> bytes:
         """One record.
 
         Raises:
@@ -92,7 +92,7 @@ class CBOR:
             encoded = _INDEFINITE_MAP + self._dumps(fields)[1:] + payload + tail
         return encoded
 
-    def decode(self, data: bytes) -> Record:
+    def decode(self, data: bytes) -> CaptureRecord:
         """The record that ``encode`` made these bytes of.
 
         Raises:
@@ -100,7 +100,7 @@ class CBOR:
         """
         try:
             told = self._loads(data)
-            return Record(
+            return CaptureRecord(
                 time_ns=microseconds_of(told["timestamp_iso"]) * 1000,
                 direction=told["direction"],
                 source=told["source"],

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import orjson
 
 from otel_wirecap.capture.formats.timestamps import Timestamps, microseconds_of
-from otel_wirecap.capture.record import ChunkRun, Payload, RawJSON, Record, content_type_of
+from otel_wirecap.capture.record import CaptureRecord, ChunkRun, Payload, RawJSON, content_type_of
 
 _PLACE = b"\0"  # stands in no JSON
 _DIFFERS = orjson.Fragment(_PLACE)
@@ -28,7 +28,7 @@ class JSONLines:
     def __init__(self) -> None:
         self._timestamps = Timestamps()
 
-    def encode(self, record: Record) -> bytes:
+    def encode(self, record: CaptureRecord) -> bytes:
         """One line, its newline included.
 
         Raises:
@@ -71,7 +71,7 @@ class JSONLines:
             seq += 1
         return lines
 
-    def _line(self, record: Record, iso: object, unix: object, length: object, payload: object) -> bytes:
+    def _line(self, record: CaptureRecord, iso: object, unix: object, length: object, payload: object) -> bytes:
         return orjson.dumps(
             {
                 "timestamp_iso": iso,
@@ -91,7 +91,7 @@ class JSONLines:
             option=orjson.OPT_APPEND_NEWLINE,
         )
 
-    def decode(self, line: bytes) -> Record:
+    def decode(self, line: bytes) -> CaptureRecord:
         """The record that ``encode`` made this line of; a JSON payload keeps its spelling.
 
         Raises:
@@ -108,7 +108,7 @@ class JSONLines:
                 if name == "payload":
                     payload = text[start:position]
             kind = told["content_type"]
-            return Record(
+            return CaptureRecord(
                 time_ns=microseconds_of(told["timestamp_iso"]) * 1000,
                 direction=told["direction"],
                 source=told["source"],

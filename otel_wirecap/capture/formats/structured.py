@@ -8,7 +8,7 @@ import orjson
 
 from otel_wirecap.capture.formats.jsonl import json_payload
 from otel_wirecap.capture.formats.timestamps import Timestamps
-from otel_wirecap.capture.record import RawJSON, Record
+from otel_wirecap.capture.record import CaptureRecord, RawJSON
 
 FORWARD, BACKWARD = "frontend_to_backend", "backend_to_frontend"
 
@@ -37,7 +37,7 @@ class Structured:
     def __init__(self) -> None:
         self._timestamps = Timestamps()
 
-    def encode(self, record: Record) -> bytes:
+    def encode(self, record: CaptureRecord) -> bytes:
         """One line, its newline included.
 
         Raises:
@@ -71,7 +71,7 @@ class Structured:
         )
 
 
-def _communication(record: Record) -> tuple[str | None, str]:
+def _communication(record: CaptureRecord) -> tuple[str | None, str]:
     known = _DIRECTIONS.get(record.direction)
     if known is not None:
         return known
@@ -83,7 +83,7 @@ def _communication(record: Record) -> tuple[str | None, str]:
     return FORWARD if sender == asking else BACKWARD, record.direction
 
 
-def _system_prompt(record: Record) -> str | None:
+def _system_prompt(record: CaptureRecord) -> str | None:
     from otel_wirecap.llm.opening import system_prompt  # all dialects, which no other format needs
 
     return system_prompt(record.payload.value()) if isinstance(record.payload, RawJSON) else None

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import orjson
 
 from otel_wirecap.capture.formats.timestamps import Timestamps
-from otel_wirecap.capture.record import Payload, RawJSON, Record
+from otel_wirecap.capture.record import CaptureRecord, Payload, RawJSON
 
 INDENT = "    "
 
@@ -43,7 +43,7 @@ class Text:
     def __init__(self) -> None:
         self._timestamps = Timestamps()
 
-    def encode(self, record: Record) -> bytes:
+    def encode(self, record: CaptureRecord) -> bytes:
         """The record's lines and the blank line after them.
 
         Raises:
@@ -63,7 +63,7 @@ class Text:
         return ("\n".join(lines) + "\n\n").encode("utf-8", "replace")
 
 
-def _facts(record: Record) -> list[str]:
+def _facts(record: CaptureRecord) -> list[str]:
     part = _PARTS.get(record.direction.rpartition("_")[2]) if "stream" in record.direction else None
     told = [part] if part else []
     told.append(f"bytes={record.content_length}")

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 from otel_wirecap.capture.decoding import text_or_bytes
 from otel_wirecap.capture.record import RawJSON
+from otel_wirecap.capture.redaction.spans import add_counts
+from otel_wirecap.capture.redaction.stream import StreamRedactor
+from otel_wirecap.frames.framing import TextLexer, lexer_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +29,23 @@ def redact_body(
         data = content.encode() if isinstance(content, str) else content
         clean = redactor.multipart(data, counts, credentials)
         return content if clean is data else text_or_bytes(clean)
+    content = _redact_frames(content, kind, redactor, counts, credentials)
     return redact_text(content, redactor, counts, credentials)
+
+
+def _redact_frames(
+    content: str | bytes, kind: str, redactor: Redactor, counts: dict[str, int], credentials: Sequence[str]
+) -> str | bytes:
+    """A body that is events or several JSON values: what their strings say together may be a secret, too."""
+    data = content.encode() if isinstance(content, str) else content
+    if isinstance(lexer_of(kind, data, len(data), is_end=True), TextLexer):
+        return content
+    stream = StreamRedactor(redactor, kind, len(data))
+    released = stream.feed([data], credentials), stream.close(credentials)
+    for _, found, _ in released:
+        add_counts(counts, found.get(0, {}))
+    clean = b"".join(piece for pieces, _, _ in released for piece in pieces)
+    return content if clean == data else text_or_bytes(clean)
 
 
 def redact_text(

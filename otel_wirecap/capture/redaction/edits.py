@@ -1,92 +1,139 @@
-"""What is to stand in a stream instead of parts of it, and the pieces of the stream with that done.
+"""What is to stand in a text or a stream instead of parts of it, and the pieces of a stream with that done.
 
-Invariants: edits come in order and do not overlap; what stands instead goes into the piece in which the edit begins,
-and the rest of the edit is taken out of the pieces that it runs through.
+Invariant: what stands instead goes into the piece in which the edit begins, and the rest of the edit is taken out of
+the pieces that it runs through.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from itertools import accumulate, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class _Edit(NamedTuple):
+class Released(NamedTuple):
+    """Redacted pieces.
+
+    Attributes:
+        pieces: in order.
+        counts: rule to number of markers, by the number of the piece, for those that markers were put into.
+        withheld: so many pieces follow that could not be redacted.
+    """
+
+    pieces: list[bytes]
+    counts: dict[int, dict[str, int]]
+    withheld: int = 0
+
+
+class Edit(NamedTuple):
+    """Other bytes for a part of a text or stream; ``rules`` has one for each marker that they put in."""
+
     start: int
     end: int
     replacement: bytes
-    markers: int
+    rules: tuple[str, ...] = ()
 
 
-class Edits:
-    """Edits of a stream, by places in it."""
-
-    def __init__(self) -> None:
-        self._edits: deque[_Edit] = deque()
-
-    def replace(self, start: int, end: int, replacement: bytes, markers: int = 1) -> None:
-        """Has ``replacement``, which has so many markers in it, stand instead of a part, or before what comes next."""
-        self._edits.append(_Edit(start, end, replacement, markers))
-
-    def drop(self, start: int, end: int) -> None:
-        """Takes a part out."""
-        if start >= end:
-            return
-        if self._edits and self._edits[-1].end == start:
-            self._edits.append(self._edits.pop()._replace(end=end))
+def merged(edits: list[Edit]) -> list[Edit]:
+    """The edits in order, those that overlap as one."""
+    found: list[Edit] = []
+    for edit in sorted(edits, key=lambda edit: (edit.start, -edit.end)):
+        if found and edit.start < found[-1].end:
+            last = found[-1]
+            found[-1] = Edit(
+                last.start, max(last.end, edit.end), last.replacement or edit.replacement, last.rules or edit.rules
+            )
         else:
-            self._edits.append(_Edit(start, end, b"", 0))
+            found.append(edit)
+    return found
 
-    def applied(self, piece: bytes, begin: int) -> tuple[bytes, int]:
-        """The piece that begins at that place, with its edits made, and the number of markers put in; once for each."""
-        edits, end = self._edits, begin + len(piece)
-        if not edits or edits[0].start >= end:
-            return piece, 0
-        parts: list[bytes] = []
-        done, markers = begin, 0
-        while edits and edits[0].start < end:
-            edit = edits.popleft()
-            parts += (piece[done - begin : edit.start - begin], edit.replacement)
-            markers += edit.markers
-            done = min(edit.end, end)
-            if edit.end > end:
-                edits.appendleft(_Edit(end, edit.end, b"", 0))
-                break
-        parts.append(piece[done - begin :])
-        return b"".join(parts), markers
+
+def applied(content: bytes, edits: Sequence[Edit]) -> bytes:
+    """A text with edits made that are in order and do not overlap."""
+    parts: list[bytes] = []
+    done = 0
+    for start, end, replacement, _ in edits:
+        parts += (content[done:start], replacement)
+        done = end
+    return b"".join([*parts, content[done:]])
+
+
+def add_rules(counts: dict[str, int], edits: Sequence[Edit]) -> None:
+    """Counts the markers of edits."""
+    for edit in edits:
+        for rule in edit.rules:
+            counts[rule] = counts.get(rule, 0) + 1
 
 
 class Pieces:
-    """The pieces of a stream that have not come out."""
+    """The pieces of a stream that have not come out.
+
+    Attributes:
+        edits: what is to be changed in them, by places in the stream.
+    """
 
     def __init__(self) -> None:
+        self.edits: list[Edit] = []
         self._pieces: list[bytes] = []
-        self._ends: list[int] = []
+        self._ends: list[int] = []  # of the pieces that were held before the last ones came
         self._begin = 0
         self._end = 0
-
-    def add(self, pieces: Sequence[bytes]) -> None:
-        """Takes the next pieces."""
-        self._pieces += pieces
-        self._ends += islice(accumulate(map(len, pieces), initial=self._end), 1, None)
-        self._end = self._ends[-1] if self._ends else self._end
 
     @property
     def held_bytes(self) -> int:
         """Bytes of the pieces."""
         return self._end - self._begin
 
-    def take(self, limit: int, edits: Edits) -> list[tuple[bytes, int]]:
-        """The pieces that end at a place of the stream or before, edited, each with the number of its markers."""
-        count = bisect_right(self._ends, limit)
-        ends, self._ends = self._ends[:count], self._ends[count:]
+    def add(self, pieces: Sequence[bytes]) -> bytes:
+        """Takes the next pieces; returns what they say together."""
+        self._pieces += pieces
+        joined = b"".join(pieces)
+        self._end += len(joined)
+        return joined
+
+    def release(self, limit: int) -> Released:
+        """The pieces that end at a place of the stream or before, with the edits made."""
+        # From the end: few pieces of those that came last are held as a rule.
+        count, end = len(self._pieces), self._end
+        held: list[int] = []
+        while end > limit and count > len(self._ends):
+            held.append(end)
+            count -= 1
+            end -= len(self._pieces[count])
+        if end > limit:
+            count = bisect_right(self._ends, limit)
+            end = self._ends[count - 1] if count else self._begin
+        self._ends = [*self._ends[count:], *reversed(held)]
         pieces, self._pieces = self._pieces[:count], self._pieces[count:]
-        taken: list[tuple[bytes, int]] = []
-        for piece, end in zip(pieces, ends, strict=True):
-            taken.append(edits.applied(piece, self._begin))
-            self._begin = end
-        return taken
+        counts: dict[int, dict[str, int]] = {}
+        begin, self._begin = self._begin, end
+        if self.edits and count:
+            edits = deque(merged(self.edits))
+            for number, piece in enumerate(pieces):
+                if edits and edits[0].start < begin + len(piece):
+                    pieces[number], counts[number] = _edited(piece, begin, edits)
+                begin += len(piece)
+            self.edits = list(edits)
+        return Released(pieces, {number: rules for number, rules in counts.items() if rules})
+
+
+def _edited(piece: bytes, begin: int, edits: deque[Edit]) -> tuple[bytes, dict[str, int]]:
+    """A piece with the edits made that begin in it, and what was masked; what reaches into the next piece stays."""
+    parts: list[bytes] = []
+    made: list[Edit] = []
+    done, end = begin, begin + len(piece)
+    while edits and edits[0].start < end:
+        edit = edits.popleft()
+        parts += (piece[done - begin : edit.start - begin], edit.replacement)
+        made.append(edit)
+        done = edit.end
+        if done > end:
+            edits.appendleft(Edit(end, done, b""))
+            break
+    parts.append(piece[done - begin :])
+    counts: dict[str, int] = {}
+    add_rules(counts, made)
+    return b"".join(parts), counts

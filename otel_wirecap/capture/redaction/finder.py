@@ -19,8 +19,8 @@ from otel_wirecap.capture.redaction.stream import StreamRedactor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from otel_wirecap.capture.redaction.edits import Released
     from otel_wirecap.capture.redaction.redactor import Redactor
-    from otel_wirecap.capture.redaction.stream import Released
 
 
 class Finder:

@@ -17,18 +17,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from otel_wirecap.capture.redaction.edits import Released
 from otel_wirecap.capture.redaction.finder import Finder, FoundInStream
 from otel_wirecap.capture.redaction.passed import Passed, withheld
 from otel_wirecap.capture.redaction.passing import MAX_HELD_BYTES, RecordRedaction
 from otel_wirecap.capture.redaction.records import pass_record
 from otel_wirecap.capture.redaction.rules import Mode, Pattern, Place, Rules
 from otel_wirecap.capture.redaction.spans import MARKER, add_counts
-from otel_wirecap.capture.redaction.stream import Released
 from otel_wirecap.capture.redaction.streams import StreamRedaction
 from otel_wirecap.capture.redaction.texts import FAILED, TextGate
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.record import Record
+    from otel_wirecap.capture.record import CaptureRecord
 
 __all__ = [
     "FAILED",
@@ -54,7 +54,7 @@ class Gate(TextGate):
 
     __slots__ = ()
 
-    def record(self, record: Record) -> bool:
+    def record(self, record: CaptureRecord) -> bool:
         """A whole record that is there already, in place: one that is exported, or that comes from elsewhere.
 
         Each part of it goes through the method for it, so that what is masked when a capture is written is masked

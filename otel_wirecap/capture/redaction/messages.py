@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from otel_wirecap.capture.redaction.documents import Document, Documents, parsed
-from otel_wirecap.capture.redaction.stream import Released, StreamRedactor
+from otel_wirecap.capture.redaction.documents import Document, parsed
+from otel_wirecap.capture.redaction.edits import Released
+from otel_wirecap.capture.redaction.stream import StreamRedactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,22 +25,22 @@ _BETWEEN = b"\n"
 """Stands between messages in the stream that is made of them: no word goes on over it."""
 
 
-class _Messages(Documents):
-    """Each message is a document of its own; ``sizes`` says how long the next ones are."""
+class _Messages:
+    """Each message is a document of its own; ``sizes`` says how long the next ones are. See ``Documents``."""
 
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(max_bytes)
+    def __init__(self) -> None:
         self.sizes: deque[int] = deque()
+        self.consumed = 0
 
-    def read(self, data: bytes, place: int, _recognised: Recognised, *, is_end: bool) -> Iterator[Document]:
+    def read(self, data: bytes, _recognised: Recognised, *, is_end: bool) -> Iterator[Document]:
         """See ``Documents``."""
-        begin = 0
+        begin, place = 0, self.consumed
         while self.sizes:
             size = self.sizes.popleft()
             content = data[begin : begin + size]
             yield Document(place + begin, place + begin, content, parsed(content))
             begin += size + len(_BETWEEN)
-        self.consumed = self.told = place + begin
+        self.consumed = place + begin
 
 
 class MessageRedactor:
@@ -51,7 +52,7 @@ class MessageRedactor:
     """
 
     def __init__(self, redactor: Redactor, max_held_bytes: int) -> None:
-        self._messages = _Messages(max_held_bytes)
+        self._messages = _Messages()
         self._stream = StreamRedactor(redactor, self._messages, max_held_bytes)
 
     def feed(self, messages: Sequence[bytes], credentials: Sequence[str] = ()) -> Released:

@@ -35,8 +35,8 @@ from otel_wirecap.capture.redaction.records import add_redactions, pass_record, 
 from otel_wirecap.capture.url import url_parts
 
 if TYPE_CHECKING:
-    from otel_wirecap.capture.record import Record
-    from otel_wirecap.capture.redaction.stream import Released
+    from otel_wirecap.capture.record import CaptureRecord
+    from otel_wirecap.capture.redaction.edits import Released
     from otel_wirecap.capture.redaction.streams import StreamRedaction
     from otel_wirecap.capture.redaction.texts import TextGate
 
@@ -61,7 +61,7 @@ class _HeldRecord:
         is_withheld: it does not get that back.
     """
 
-    record: Record
+    record: CaptureRecord
     size: int
     since_ns: int
     key: str | None = None
@@ -102,7 +102,7 @@ class RecordRedaction:
         self.held_bytes = 0
         self.held_records = 0
 
-    def feed(self, record: Record, size: int, now_ns: int = 0) -> list[Record]:
+    def feed(self, record: CaptureRecord, size: int, now_ns: int = 0) -> list[CaptureRecord]:
         """Takes the next record, of so many bytes; returns those that may leave now."""
         item = _HeldRecord(record, size, now_ns)
         name = _line_of(record) if self._by_flow else ""
@@ -120,27 +120,27 @@ class RecordRedaction:
             ready += self._ready()
         return ready
 
-    def let_go(self, before_ns: int | None = None) -> list[Record]:
+    def let_go(self, before_ns: int | None = None) -> list[CaptureRecord]:
         """Returns the records that came before a moment, or all of them, though their streams may go on.
 
         A piece that may hold a part of a secret is withheld.
         """
-        ready: list[Record] = []
+        ready: list[CaptureRecord] = []
         while late := [line[0] for line in self._lines.values() if before_ns is None or line[0].since_ns < before_ns]:
             for item in late:
                 self._cut(item)
             ready += self._ready()
         return ready
 
-    def close(self) -> list[Record]:
+    def close(self) -> list[CaptureRecord]:
         """Returns the records that are left: all streams are over."""
         for key in list(self._streams):
             self._close(key)
         self._types.clear()
         return self._ready()
 
-    def _ready(self) -> list[Record]:
-        ready: list[Record] = []
+    def _ready(self) -> list[CaptureRecord]:
+        ready: list[CaptureRecord] = []
         for name, line in list(self._lines.items()):
             while line and line[0].key is None:
                 item = line.popleft()
@@ -186,7 +186,7 @@ class RecordRedaction:
 
     # -- streams -----------------------------------------------------------------------------------------------------
 
-    def _stream(self, key: str, exchange: str, record: Record) -> _Stream:
+    def _stream(self, key: str, exchange: str, record: CaptureRecord) -> _Stream:
         """The stream that ``record`` is of, or begins."""
         stream = self._streams.get(key)
         if stream is None:
@@ -196,7 +196,7 @@ class RecordRedaction:
             stream = self._streams[key] = _Stream(self._redaction(exchange, record))
         return stream
 
-    def _redaction(self, exchange: str, first: Record) -> StreamRedaction:
+    def _redaction(self, exchange: str, first: CaptureRecord) -> StreamRedaction:
         """The redaction of a stream whose next record is ``first``."""
         if first.direction == WEBSOCKET_MESSAGE:
             return self._gate.messages(_MAX_STREAM_BYTES)
@@ -249,7 +249,7 @@ def _payload(item: _HeldRecord, piece: bytes) -> str | bytes:
     return piece.decode("utf-8", "replace") if isinstance(item.content, str) else piece
 
 
-def _stream_of(record: Record) -> str | None:
+def _stream_of(record: CaptureRecord) -> str | None:
     """The key of the stream that a record is of: an exchange's chunks, or the messages of one side of a websocket."""
     exchange = str(record.metadata.get("exchange_id"))
     if record.direction == WEBSOCKET_MESSAGE:
@@ -258,7 +258,7 @@ def _stream_of(record: Record) -> str | None:
     return exchange if record.direction in STREAM_CHUNKS else None
 
 
-def _line_of(record: Record) -> str:
+def _line_of(record: CaptureRecord) -> str:
     """The flow that a record is of, or its exchange, where it names one."""
     with contextlib.suppress(Exception):  # metadata may be anything
         return str(record.metadata.get("request_id") or record.metadata.get("exchange_id"))

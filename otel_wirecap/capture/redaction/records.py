@@ -21,9 +21,9 @@ from otel_wirecap.capture.record import (
     METADATA_KEYS,
     WEBSOCKET_MESSAGE,
     WEBSOCKET_START,
+    CaptureRecord,
     Payload,
     RawJSON,
-    Record,
     body_type,
 )
 from otel_wirecap.capture.redaction.passed import withheld
@@ -65,7 +65,7 @@ _FINGERPRINT: Final = re.compile(r"[a-z2-7]{16}")
 Redacted = TypeVar("Redacted")
 
 
-def pass_record(record: Record, gate: TextGate) -> bool:
+def pass_record(record: CaptureRecord, gate: TextGate) -> bool:
     """Redacts a record in place and counts what was masked, or withholds it; see ``Gate.record``."""
     counts: dict[str, int] = {}
     try:
@@ -77,7 +77,7 @@ def pass_record(record: Record, gate: TextGate) -> bool:
     return True
 
 
-def redact_record(record: Record, gate: TextGate, counts: dict[str, int]) -> None:
+def redact_record(record: CaptureRecord, gate: TextGate, counts: dict[str, int]) -> None:
     """Redacts all of a record in place.
 
     A chunk of a stream may begin within a text that looks like structure: where prompts are masked, all of it is taken
@@ -97,7 +97,7 @@ def redact_record(record: Record, gate: TextGate, counts: dict[str, int]) -> Non
     record.direction = _label(record.direction, gate, counts)
 
 
-def withhold_record(record: Record) -> None:
+def withhold_record(record: CaptureRecord) -> None:
     """Leaves nothing of a record that could not be redacted but what it was and when; whatever it has, nothing raises.
 
     Nothing of what stays has been through the gate: so it is only what has the form of our own ids and numbers.
@@ -115,7 +115,7 @@ def withhold_record(record: Record) -> None:
     record.metadata = {**kept, **nothing.facts, "redactions": nothing.counts}
 
 
-def withhold_payload(record: Record) -> None:
+def withhold_payload(record: CaptureRecord) -> None:
     """Leaves a record, the rest of which has been through the gate, without its payload."""
     nothing = withheld()
     record.payload = nothing.payload
@@ -127,7 +127,7 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, int) or (isinstance(value, str) and _ID.fullmatch(value) is not None)
 
 
-def add_redactions(record: Record, counts: Mapping[str, int]) -> None:
+def add_redactions(record: CaptureRecord, counts: Mapping[str, int]) -> None:
     """Adds to what a record says was masked in it."""
     if counts:
         before = record.metadata.get("redactions")
@@ -137,7 +137,7 @@ def add_redactions(record: Record, counts: Mapping[str, int]) -> None:
         record.metadata["redactions"] = told
 
 
-def _payload(record: Record, gate: TextGate, counts: dict[str, int]) -> Payload:
+def _payload(record: CaptureRecord, gate: TextGate, counts: dict[str, int]) -> Payload:
     payload = record.payload
     if payload is None:
         return None
@@ -160,7 +160,7 @@ def _payload(record: Record, gate: TextGate, counts: dict[str, int]) -> Payload:
     return passed.payload
 
 
-def _content_type(record: Record, *, is_json: bool) -> str:
+def _content_type(record: CaptureRecord, *, is_json: bool) -> str:
     if record.metadata.get("assembled") is True:
         return "application/json"
     if record.direction == WEBSOCKET_MESSAGE:

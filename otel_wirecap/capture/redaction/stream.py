@@ -19,6 +19,8 @@ Invariants:
 from __future__ import annotations
 
 import json
+import re
+import string
 from bisect import bisect_right
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -28,15 +30,16 @@ import orjson
 from otel_wirecap.capture.redaction.documents import (
     NO_JSON,
     Document,
-    Frame,
-    documents_of,
+    FramedDocuments,
+    changes,
     encoded,
     parsed,
     strings_at,
     without_field,
     written,
 )
-from otel_wirecap.capture.redaction.online import CONTINUED, OnlineSearch
+from otel_wirecap.capture.redaction.edits import Edit, Pieces, Released
+from otel_wirecap.capture.redaction.online import CONTINUED, MAX_OPEN, OnlineSearch
 from otel_wirecap.capture.redaction.spans import MARKER, Span
 from otel_wirecap.capture.redaction.templates import DATA, INDEXES, NO_TEXT, learned
 
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.redaction.documents import Documents
     from otel_wirecap.capture.redaction.redactor import Redactor
     from otel_wirecap.capture.redaction.templates import Template, Told
+    from otel_wirecap.frames.lexer import Frame
 
 MAX_EVENTS: Final = 64
 """Most texts end with letters that could begin a key: so many events wait for one that will not go on."""
@@ -59,19 +63,9 @@ _MAX_CONSTANTS: Final = 64
 
 _MARKER: Final = MARKER.encode()
 
-
-class Released(NamedTuple):
-    """Redacted pieces.
-
-    Attributes:
-        pieces: in order.
-        counts: rule to number of markers, by the number of the piece, for those that markers were put into.
-        withheld: so many pieces follow that could not be redacted.
-    """
-
-    pieces: list[bytes]
-    counts: dict[int, dict[str, int]]
-    withheld: int = 0
+_OPEN_ESCAPE: Final = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+_MAX_ESCAPE: Final = 5
+_WORD: Final = string.ascii_letters.encode() + string.digits.encode() + b"_./+=~-\\"
 
 
 class _Fragment(NamedTuple):
@@ -170,15 +164,6 @@ class _Channel:
         return found[::-1]
 
 
-class _Edit(NamedTuple):
-    """Other bytes for a part of the stream or of a document; ``rules`` found the secrets that begin in it."""
-
-    start: int
-    end: int
-    replacement: bytes
-    rules: tuple[str, ...]
-
-
 class StreamRedactor:
     """Redacts one stream.
 
@@ -190,18 +175,15 @@ class StreamRedactor:
 
     def __init__(self, redactor: Redactor, content: str | Documents, max_held_bytes: int = 1 << 20) -> None:
         self._redactor = redactor
-        self._documents = documents_of(content, max_held_bytes) if isinstance(content, str) else content
+        self._documents: Documents = FramedDocuments(content, max_held_bytes) if isinstance(content, str) else content
         self._max_held_bytes = max_held_bytes
         self._search = OnlineSearch(redactor.search)
         self._data = b""
         self._base = 0
-        self._pieces: list[bytes] = []
-        self._ends: list[int] = []  # of the pieces that were held before the last ones came
-        self._released_to = 0
-        self._edits: list[_Edit] = []
+        self._pieces = Pieces()
         self._channels: dict[tuple[str, ...], _Channel] = {}
         self._changed: dict[tuple[str, ...], _Channel] = {}
-        self._frames: deque[tuple[Frame, bytes, list[_Edit]]] = deque()
+        self._frames: deque[tuple[Frame, list[Edit]]] = deque()
         self._credentials: Sequence[str] = ()
         self._events = 0
         self._templates: list[Template] = []
@@ -215,7 +197,7 @@ class StreamRedactor:
     @property
     def held_bytes(self) -> int:
         """Bytes of pieces that have not come out."""
-        return self._base + len(self._data) - self._released_to
+        return self._pieces.held_bytes
 
     def feed(self, pieces: Sequence[bytes], credentials: Sequence[str] = ()) -> Released:
         """Takes the next pieces; returns those, in order, that can be told now."""
@@ -226,16 +208,15 @@ class StreamRedactor:
         return self._take((), credentials, is_end=True)
 
     def _take(self, pieces: Sequence[bytes], credentials: Sequence[str], *, is_end: bool) -> Released:
-        self._pieces += pieces
-        self._data += b"".join(pieces)
+        self._data += self._pieces.add(pieces)
         self._credentials = credentials
         documents = self._documents
-        for document in documents.read(self._data, self._base, self, is_end=is_end):
+        for document in documents.read(self._data[documents.consumed - self._base :], self, is_end=is_end):
             self._read(document, credentials)
         end = len(self._data) if is_end else documents.consumed - self._base
         self._search_bytes(end, credentials, is_end=is_end)
-        limit = min(self._search.decided, documents.told, self._search_channels(credentials, is_end=is_end))
-        return self._released(self._end_frames(limit))
+        limit = min(self._search.decided, self._search_channels(credentials, is_end=is_end))
+        return self._pieces.release(self._end_frames(limit))
 
     def _search_bytes(self, end: int, credentials: Sequence[str], *, is_end: bool) -> None:
         """Searches the bytes as they are, as far as documents were made of them, but for those known to be harmless."""
@@ -250,9 +231,13 @@ class StreamRedactor:
                 self._search.skip(data[done:stop])
                 done = stop
         self._harmless.clear()
+        if done < end and not is_end and data.find(b"\\", max(0, end - _MAX_ESCAPE), end) >= 0:
+            end = max(done, _before_open_escape(data, end))
         if done < end or is_end:
             spans += self._search.feed(data[done:end], credentials, is_end=is_end)
-        self._edits += [_masking(*span) for span in spans]
+        self._pieces.edits += [_masking(*span) for span in spans]
+        self._data = data[end:]
+        self._base += end
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -261,7 +246,7 @@ class StreamRedactor:
         self._events += 1
         if frame is not None:
             spans = self._redactor.search.stream(content, 0, credentials, is_end=True)[0]
-            self._frames.append((frame, content, [_masking(*span) for span in spans]))
+            self._frames.append((frame, [_masking(*span) for span in spans]))
         if value is NO_JSON:
             channel = self._channel((), 1, credentials)
             channel.add(content, _Fragment(channel.size, start, offset, content, None, 0, frame))
@@ -400,9 +385,9 @@ class StreamRedactor:
             spelled = content[begin:stop]
             start, end = begin + written(spelled, start), begin + written(spelled, end)
         if fragment.frame is None:
-            self._edits.append(_masking(fragment.offset + start, fragment.offset + end, rule))
+            self._pieces.edits.append(_masking(fragment.offset + start, fragment.offset + end, rule))
             return
-        edits = next(edits for frame, _, edits in self._frames if frame is fragment.frame)
+        edits = next(edits for frame, edits in self._frames if frame is fragment.frame)
         edits.append(_masking(start, end, rule))
 
     # -- what comes out ----------------------------------------------------------------------------------------------
@@ -410,66 +395,17 @@ class StreamRedactor:
     def _end_frames(self, limit: int) -> int:
         """Makes anew the frames that end before the limit and have a secret in them; returns a limit between frames."""
         while self._frames:
-            frame, content, edits = self._frames[0]
-            payload, end = frame.start + frame.payload, frame.start + len(frame.data)
+            frame, edits = self._frames[0]
+            assert frame.message is not None  # noqa: S101  # only such frames are encoded
+            payload, end = frame.start + frame.message.payload_start, frame.end
             if end > limit:
                 return min(limit, frame.start)
             self._frames.popleft()
-            # What was found in the payload as it stands was found in its document, too.
-            self._edits = [edit for edit in self._edits if edit.end <= payload or edit.start >= end]
-            if edits:
-                edits = _merged(edits)
-                rules = tuple(rule for edit in edits for rule in edit.rules)
-                for start, stop, replacement in frame.changed(_applied(content, edits)):
-                    self._edits.append(_Edit(start, stop, replacement, rules))
-                    rules = ()
+            # What was found in the payload as it stands was found in its document, too, but for what is beside that.
+            around = [edit for edit in self._pieces.edits if edit.end > payload and edit.start < end]
+            self._pieces.edits = [edit for edit in self._pieces.edits if edit.end <= payload or edit.start >= end]
+            self._pieces.edits += changes(frame, edits, around)
         return limit
-
-    def _released(self, limit: int) -> Released:
-        """The pieces that end before the limit, with the edits made."""
-        # From the end: few pieces of those that came last are held as a rule.
-        count, end = len(self._pieces), self._base + len(self._data)
-        held: list[int] = []
-        while end > limit and count > len(self._ends):
-            held.append(end)
-            count -= 1
-            end -= len(self._pieces[count])
-        if end > limit:
-            count = bisect_right(self._ends, limit)
-            end = self._ends[count - 1] if count else self._released_to
-        self._ends = [*self._ends[count:], *reversed(held)]
-        pieces, self._pieces = self._pieces[:count], self._pieces[count:]
-        counts: dict[int, dict[str, int]] = {}
-        begin, self._released_to = self._released_to, end
-        if self._edits and count:
-            edits = deque(_merged(self._edits))
-            for number, piece in enumerate(pieces):
-                if edits and edits[0].start < begin + len(piece):
-                    pieces[number], counts[number] = _edited(piece, begin, edits)
-                begin += len(piece)
-            self._edits = list(edits)
-        keep = self._documents.consumed
-        if keep > self._base:
-            self._data, self._base = self._data[keep - self._base :], keep
-        return Released(pieces, {number: rules for number, rules in counts.items() if rules})
-
-
-def _edited(piece: bytes, begin: int, edits: deque[_Edit]) -> tuple[bytes, dict[str, int]]:
-    """A piece with the edits made that begin in it, and what was masked; what reaches into the next piece stays."""
-    parts: list[bytes] = []
-    counts: dict[str, int] = {}
-    done, end = begin, begin + len(piece)
-    while edits and edits[0].start < end:
-        start, stop, replacement, rules = edits.popleft()
-        parts += (piece[done - begin : start - begin], replacement)
-        for rule in rules:
-            counts[rule] = counts.get(rule, 0) + 1
-        done = stop
-        if stop > end:
-            edits.appendleft(_Edit(end, stop, b"", ()))
-            break
-    parts.append(piece[done - begin :])
-    return b"".join(parts), counts
 
 
 def _collect(
@@ -540,28 +476,14 @@ def _place(content: bytes, path: tuple[str, ...], number: int) -> tuple[int, int
     return places[number]
 
 
-def _masking(start: int, end: int, rule: str) -> _Edit:
-    return _Edit(start, end, b"", ()) if rule == CONTINUED else _Edit(start, end, _MARKER, (rule,))
+def _before_open_escape(data: bytes, end: int) -> int:
+    """Where the word begins that ends with an escape that is cut off at ``end``, where one is; else ``end``."""
+    escape = _OPEN_ESCAPE.search(data, max(0, end - _MAX_ESCAPE), end)
+    if escape is None:
+        return end
+    begin = max(0, escape.start() - MAX_OPEN)
+    return begin + len(data[begin : escape.start()].rstrip(_WORD))
 
 
-def _merged(edits: list[_Edit]) -> list[_Edit]:
-    """The edits in order, those that overlap as one."""
-    found: list[_Edit] = []
-    for edit in sorted(edits, key=lambda edit: (edit.start, -edit.end)):
-        if found and edit.start < found[-1].end:
-            last = found[-1]
-            found[-1] = _Edit(
-                last.start, max(last.end, edit.end), last.replacement or edit.replacement, last.rules or edit.rules
-            )
-        else:
-            found.append(edit)
-    return found
-
-
-def _applied(content: bytes, edits: list[_Edit]) -> bytes:
-    parts: list[bytes] = []
-    done = 0
-    for start, end, replacement, _ in edits:
-        parts += (content[done:start], replacement)
-        done = end
-    return b"".join([*parts, content[done:]])
+def _masking(start: int, end: int, rule: str) -> Edit:
+    return Edit(start, end, b"") if rule == CONTINUED else Edit(start, end, _MARKER, (rule,))

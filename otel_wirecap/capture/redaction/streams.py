@@ -11,9 +11,10 @@ import copy
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from otel_wirecap.capture.redaction.edits import Released
 from otel_wirecap.capture.redaction.messages import MessageRedactor
 from otel_wirecap.capture.redaction.prompts import PromptMasking, without_prompts
-from otel_wirecap.capture.redaction.stream import Released, StreamRedactor
+from otel_wirecap.capture.redaction.stream import StreamRedactor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +91,7 @@ def stream_redaction(
     secrets = StreamRedactor(redactor, content_type, max_held_bytes)
     if not redactor.masks_prompts:
         return StreamRedaction(secrets)
-    prompts = PromptMasking(content_type if is_from_start else "text/plain", max_held_bytes)
+    prompts = PromptMasking(content_type, max_held_bytes, is_text=not is_from_start)
     return StreamRedaction(_WithoutPrompts(prompts, secrets))
 
 
