@@ -16,6 +16,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.sdk.trace import SpanLimits
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from traced_gateway import Gateway, Spans, gateway_app, make_spans
+from waiting import wait_until
 
 import otel_wirecap
 from otel_wirecap import WireCaptureSpanExporter
@@ -88,6 +89,7 @@ def test_the_records_themselves_go_where_they_are_wanted_and_nowhere_else(
     )  # fmt: skip
     said = BODY | {"messages": [{"role": "user", "content": f"my key is {secret}"}]}
     serve(gateway_app(backend_url)).ask(CHAT, said, authorization=f"Bearer {secret}")
+    wait_until(lambda: len(spans.exporter.get_finished_spans()) == 2)  # the server ends its leg when the client has all
     otel_wirecap.uninstrument()
     records = captured(capture_file)
     events = on_spans(spans)
