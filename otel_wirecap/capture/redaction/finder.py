@@ -10,11 +10,12 @@ import base64
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from otel_wirecap.capture.redaction.names import header_rule, reads_like_a_secret
 from otel_wirecap.capture.redaction.online import OnlineSearch
 from otel_wirecap.capture.redaction.records import fingerprint_in
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.redaction.stream import StreamRedactor
+from otel_wirecap.capture.secret_names import header_rule
+from otel_wirecap.capture.secret_values import reads_like_a_credential
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,7 @@ class Finder:
 
     def in_header(self, name: str, value: str) -> str | None:
         """The rule by which a header holds a secret, whatever it looks like; None where it holds none."""
-        return header_rule(name) if value != MARKER and reads_like_a_secret(value) else None
+        return header_rule(name) if value != MARKER and reads_like_a_credential(value) else None
 
     def stream(self) -> FoundInStream:
         """The search in the pieces of a stream."""

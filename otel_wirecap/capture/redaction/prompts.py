@@ -25,10 +25,10 @@ from urllib.parse import unquote, unquote_plus
 from otel_wirecap.capture.redaction.documents import parsed
 from otel_wirecap.capture.redaction.edits import Edits, Pieces
 from otel_wirecap.capture.redaction.json_masking import JSONMasking
-from otel_wirecap.capture.redaction.names import segments_of
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.redaction.stream import Released
 from otel_wirecap.capture.redaction.structure import NAME, VALUE, is_structure_of_urls
+from otel_wirecap.capture.secret_names import segments_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
