@@ -81,14 +81,20 @@ _REST_OF_LIST: Final = re.compile(rb"[\s,{:\"\\A-Za-z0-9_.-]{0,160}+\Z")
 _LOGIN: Final = re.compile(rb"login[ \t]{1,8}[^\s\\]{1,64}(?:[ \t\r\n]|\\[nrt]){1,8}\Z")
 _MAX_LOGIN: Final = 90
 _USER: Final = re.compile(rb"\\*+[\"']?[A-Za-z0-9_.@+-]{1,64}+:")
+_PERCENT: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
 _USER_INFORMATION: Final = re.compile(rb"[^\s\"'`<>\\/?#(){}\[\],|]{0,256}+")
 
 # A word, a type, prose, or a reference to what holds the value: "string", "os.environ[…]", "${KEY}", "<your key>".
 _REFERENCE: Final = re.compile(
-    rb"[$<{%]|os\.|process\.env|env[.:\[]|(?:x{4,}|\*{3,}|\.{3})|\[?redacted|[a-z][a-z0-9+.-]*://|(?:~|\.\.?)?/[a-z.]"
+    rb"[$<{%]|vault:|arn:|op:|ssm:|os\.|process\.env|env[.:\[]|(?:x{4,}|\*{3,}|\.{3})|\[?redacted|[a-z][a-z0-9+.-]*://|(?:~|\.\.?)?/[a-z.]"
     rb"|(?:your|my|the|this|example|change|replace|insert|dummy|fake|test|sample)[_-]",
     re.IGNORECASE,
 )
+_LEFT_OUT: Final = re.compile(rb"x{4,}|\*{3}|\.{3}|\xe2\x80\xa6")
+_WORD: Final = re.compile(rb"[A-Z]?[a-z]{2,}|[A-Z]{3,}|[_.:/@-]+")
+_DIGITS: Final = b"0123456789"
+_MAX_WORDS: Final = 200
+"""Bytes of a value that may be words joined together."""
 _ATTRIBUTE: Final = re.compile(rb"[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)++")
 _ESCAPED: Final = re.compile(rb"\\(?:u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 _PLAIN: Final = re.compile(rb"[^\s\"]{6,}")
@@ -172,7 +178,7 @@ def _named(data: bytes, start: int) -> Iterable[_Value]:
         sure = certainty if found["value"] is not None else Certainty.LIKELY
         return [_string(data, at, found["close"], sure)] if found["close"] is not None else ()
     if found["element"] is not None:
-        return [_judged(data, at, _ELEMENT, certainty)] if data[begin - 1 : begin] == b"<" else ()
+        return [_element(data, at, certainty)] if data[begin - 1 : begin] == b"<" else ()
     return _on_line(data, begin, at, name)
 
 
@@ -211,6 +217,15 @@ def _judged(
     return _Value(at, end, is_secret)
 
 
+def _element(data: bytes, at: int, certainty: Certainty) -> _Value:
+    """The text of an XML element: nothing but that, up to the end tag."""
+    value = _judged(data, at, _ELEMENT, certainty)
+    after = data[value.end : value.end + 2]
+    if after == b"<":  # the end tag follows, or not
+        return _Value(at, len(data), is_secret=False)
+    return value._replace(is_secret=value.is_secret and after in (b"</", b""))
+
+
 def _bare(data: bytes, found: re.Match[bytes], certainty: Certainty) -> _Value:
     """A value without quotes: in configuration, shells, lines of headers, or code, where most are no strings."""
     at = found.end()
@@ -223,8 +238,8 @@ def _bare(data: bytes, found: re.Match[bytes], certainty: Certainty) -> _Value:
     if is_secret and _IDENTIFIER.fullmatch(said) and not _RANDOM.fullmatch(said):
         is_line = not after or after in _LINE_ENDS
         is_secret = is_line and found[0].endswith((b"=", b": ")) and found[0][-2:-1] not in b" \t"
-    elif is_secret and not scheme:
-        is_secret = _VARIED.match(said) is not None or not said.isalnum()
+    elif is_secret and not scheme and said.isalnum():
+        is_secret = _VARIED.match(said) is not None or _RANDOM.fullmatch(said) is not None
     return value._replace(end=at + len(text) if is_secret and after else value.end, is_secret=is_secret)
 
 
@@ -285,7 +300,7 @@ def _user_information(data: bytes, at: int) -> Iterable[_Value]:
     information, sign, _ = data[at:end].rpartition(b"@")
     if not sign:
         return ()
-    _, colon, password = information.partition(b":")
+    _, colon, password = _PERCENT.sub(b"_", information).partition(b":")
     is_secret = (
         is_secret_value(password, Certainty.CERTAIN) and _HAS_DIGIT.match(password) is not None
         if colon
@@ -299,8 +314,20 @@ def is_secret_value(value: bytes, certainty: Certainty) -> bool:
     scheme = _IS_SCHEME.match(value)
     bare = _ESCAPED.sub(b"_", value[scheme.end() :] if scheme else value)
     if certainty is Certainty.LIKELY:
-        return _RANDOM.fullmatch(bare) is not None and not _REFERENCE.match(bare)
-    return _PLAIN.fullmatch(bare) is not None and not _REFERENCE.match(bare) and not _WORDS.fullmatch(bare)
+        is_likely = _RANDOM.fullmatch(bare) is not None and not _are_words(bare, max_digits=4)
+    else:
+        is_likely = _PLAIN.fullmatch(bare) is not None and not _WORDS.fullmatch(bare)
+        is_likely = is_likely and not _are_words(bare, max_digits=0)
+    return is_likely and not _REFERENCE.match(bare) and not _LEFT_OUT.search(bare)
+
+
+def _are_words(value: bytes, max_digits: int) -> bool:
+    """Whether a value is words joined together, of code or of a file's name, with a number or two in it."""
+    if len(value) > _MAX_WORDS:
+        return False
+    rest = _WORD.sub(b"", value)
+    digits = len(rest) - len(rest.translate(None, _DIGITS))
+    return (digits <= max_digits and 3 * len(rest) <= len(value)) or (max_digits > 0 and 5 * len(rest) <= len(value))
 
 
 def _is_in_url(data: bytes, begin: int) -> bool:
