@@ -85,7 +85,7 @@ def parts_of_variable(value: str, *, is_secret: bool) -> list[str]:
     Returns:
         Of a URL the password, or a user that looks random, and secret parameters; of a connection string
         (``Server=…;Password=…``) the values that their names say are secret; else all of it where the name says so,
-        but for paths, switches, numbers and what stands for a credential where any does.
+        and each part of a list, but for paths, switches, numbers and what stands for a credential where any does.
     """
     found: list[str] = []
     if information := _USER_INFORMATION.match(value):
@@ -97,7 +97,7 @@ def parts_of_variable(value: str, *, is_secret: bool) -> list[str]:
         found += [value] if is_secret and not found else []
     else:
         settings = [held.strip() for name, held in _SETTING.findall(value) if _is_setting(name)] if ";" in value else []
-        found += settings or ([value] if is_secret else [])
+        found += settings or ([value, *map(str.strip, value.split(","))] if is_secret else [])
     found += [unquote(part) for part in found]
     return [part for part in dict.fromkeys(found) if _is_worth_masking(part)]
 

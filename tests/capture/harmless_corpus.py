@@ -224,8 +224,8 @@ def _positions(rng: Random) -> str:
     )  # fmt: skip
     texts = (
         "${TOKEN}", "$TOKEN", "<your-key>", "{{ token }}", "%(token)s", "changeme", "xxxx", "***", "YOUR_API_KEY",
-        "your-api-key-2", "/run/secrets/db_1", "...", "vault:secret/data/app1", "file:///etc/key1.pem", "REDACTED", "none",
-        "https://example.com/v1/2024", "sk-...", "~/.ssh/id_ed25519", "lm-studio", "not-needed", "os.environ/KEY_1",
+        "your-api-key-2", "/run/secrets/db_1", "...", "vault:secret/data/app1", "file:///etc/key1.pem", "REDACTED",
+        "https://example.com/v1/2024", "sk-...", "~/.ssh/id_ed25519", "lm-studio", "os.environ/KEY_1", "none",
     )  # fmt: skip
     bare = "{}: {}", "{}={}", "{} = {}", "self.{} = {}", "run({}={})"
     other = (
