@@ -30,7 +30,7 @@ _NAME_PART: Final = r"(?:[A-Za-z]{1,14}[0-9]{0,2}|[0-9]{1,8}[a-z]{0,2})"
 _NAME: Final = re.compile(rf"{_NAME_PART}(?:[._:@/-]{_NAME_PART}){{0,12}}")
 """Names of models, files and the like, with versions and dates: ``claude-opus-4-5-20251101``."""
 _PATH: Final = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[/\\].*", re.DOTALL)
-_SWITCH: Final = re.compile(r"[0-9.+-]+|true|false|yes|no|on|off", re.IGNORECASE)
+_SWITCH: Final = re.compile(r"[0-9.+-]{1,15}|true|false|yes|no|on|off", re.IGNORECASE)
 _USER_INFORMATION: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://([^\s/?#]*)@")
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://\S+")
 _PARAMETER: Final = re.compile(r"[?&;]([A-Za-z0-9_.-]{1,64})=([^&;#\s]+)")

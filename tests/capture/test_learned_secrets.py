@@ -76,7 +76,7 @@ def test_what_stands_for_a_credential_where_any_does_hides_no_word(value: str) -
     "make",
     [
         lambda: secrets.token_hex(16),
-        lambda: secrets.token_urlsafe(24) + "7",
+        lambda: "aB7_" + secrets.token_hex(8) + "-" + secrets.token_hex(8),
         lambda: "sk-" + secrets.token_hex(24),
         lambda: "Tr0ub4dor&" + secrets.token_hex(2),
         lambda: "".join(secrets.choice("abcdefghijklmnop") for _ in range(24)),

@@ -91,14 +91,15 @@ _REFERENCE: Final = re.compile(
     re.IGNORECASE,
 )
 _LEFT_OUT: Final = re.compile(rb"x{4,}|\*{3}|\.{3}|\xe2\x80\xa6")
-_WORD: Final = re.compile(rb"[A-Z]?[a-z]{2,}|[A-Z]{3,}|[_.:/@-]+")
+_WORD: Final = re.compile(rb"[A-Z]+[a-z]*|[a-z]+")
+_JOIN: Final = re.compile(rb"[_.:/-]|(?<=[a-z])[A-Z](?=[a-z])")
 _DIGITS: Final = b"0123456789"
 _MAX_WORDS: Final = 200
 """Bytes of a value that may be words joined together."""
 _ATTRIBUTE: Final = re.compile(rb"[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)++")
 _ESCAPED: Final = re.compile(rb"\\(?:u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 _PLAIN: Final = re.compile(rb"[^\s\"]{6,}")
-_WORDS: Final = re.compile(rb"[A-Za-z][a-z]*(?:[_-][A-Za-z]?[a-z]*)*|[A-Z]{2,}(?:[_-][A-Z]{2,})+")
+_WORDS: Final = re.compile(rb"[._]?[A-Za-z][a-z]*(?:[_-][A-Za-z]?[a-z]*)*|[A-Z]{2,}(?:[_-][A-Z]{2,})+")
 _IDENTIFIER: Final = re.compile(rb"[A-Za-z_]+[0-9]{0,3}(?:[_-][A-Za-z]*[0-9]{0,3})*")
 _HAS_DIGIT: Final = re.compile(rb"[^0-9]*[0-9]")
 _HAS_LETTER: Final = re.compile(rb"[^A-Za-z]*[A-Za-z]")
@@ -325,9 +326,13 @@ def _are_words(value: bytes, max_digits: int) -> bool:
     """Whether a value is words joined together, of code or of a file's name, with a number or two in it."""
     if len(value) > _MAX_WORDS:
         return False
-    rest = _WORD.sub(b"", value)
-    digits = len(rest) - len(rest.translate(None, _DIGITS))
-    return (digits <= max_digits and 3 * len(rest) <= len(value)) or (max_digits > 0 and 5 * len(rest) <= len(value))
+    digits = len(value) - len(value.translate(None, _DIGITS))
+    if digits > max_digits:
+        return False
+    # Of random letters in both cases a "word" has two or three; those of one case have nothing that joins words.
+    joins = len(_JOIN.findall(value))
+    words = _WORD.findall(value)
+    return joins > 0 and sum(map(len, words)) >= len(words) * (5 if joins > 1 else 6)
 
 
 def _is_in_url(data: bytes, begin: int) -> bool:
