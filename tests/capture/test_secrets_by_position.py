@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from pathlib import Path
 
 import pytest
 from growth import assert_linear
@@ -254,3 +255,68 @@ def test_time_grows_with_the_length_of_a_value(begin: str, piece: str) -> None:
     redactor = Redactor()
     assert_linear(lambda size: redactor.text(begin + (piece * (size // len(piece) + 1))[:size], {}), 20_000)
     assert_linear(lambda size: redactor.text((begin + piece) * (size // 10), {}), 20_000)
+
+
+DOCUMENTED = {
+    "header `x-api-key: …`": ["test_headers_that_are_secret_by_their_name"],
+    "header `Cookie`, `Set-Cookie`": ["test_cookies_of_headers_are_masked_whole"],
+    "parameter `?api_key=…`, `#access_token=…`, `;token=…` of a URL that is known to be one": [
+        "test_fields_of_forms_and_parameters_are_masked_whatever_they_hold", "test_a_url_within_a_url_hides_nothing",
+    ],
+    "user information `https://user:password@host` of such a URL": ["test_user_information_of_a_known_url_is_masked"],
+    "field of a form, URL-encoded or multipart": ["test_fields_of_forms_and_parameters_are_masked_whatever_they_hold"],
+    'member of JSON `"api_key": "…"`, also in JSON within strings': [
+        "test_members_that_are_secret_by_their_name", "JSON in prose",
+    ],
+    'array `"api_keys": ["…"]`, object `"token": {"value": "…"}`': ["JSON with a plural", "JSON, object"],
+    '`{"name": "API_KEY", "value": "…"}`': ["environment list"],
+    "`[\"x-api-key\", \"…\"]`, `define('KEY', '…')`": ["pair", "PHP"],
+    "member or line `Cookie: a=…`": ["cookie", "test_cookies_and_lists_and_objects_are_masked_as_a_whole"],
+    "`API_KEY=…`, `export`, `set`, `--api-key=…`, `.env`, INI, properties, `.npmrc`": [
+        ".env", "shell", "cmd", "option", "INI", "properties", "npmrc",
+    ],
+    "`password: …`, YAML and lines of headers, `Authorization: Bearer …`": [
+        "YAML", "header line", "Authorization, Bearer", "Authorization, Basic",
+    ],
+    "`api_key = \"…\"`, `'api_key': '…'`, code and TOML": ["Python", "Python, dict", "TOML"],
+    "`<password>…</password>`": ["XML"],
+    "`machine … login … password …`": ["netrc"],
+    "`Bearer …` in a text": ["Bearer in prose"],
+    "`curl -u user:…`, `--user`": ["curl, user", "curl, long"],
+    "`postgres://user:…@host`, any URL in a text": ["database", "cache", "git", "token alone"],
+    "`https://host/?token=…`, any URL in a text": [
+        "parameter", "last parameter", "key parameter", "signature", "code", "fragment", "matrix parameter",
+    ],
+    "`Password=…;`, `AccountKey=…;`": ["connection string", "account key"],
+}  # fmt: skip
+
+
+def test_cookies_of_headers_are_masked_whole() -> None:
+    headers = [("Cookie", "a=b"), ("Set-Cookie", "a=b; Path=/")]
+    assert Redactor().headers(headers, {}) == [["Cookie", MARKER], ["Set-Cookie", MARKER]]
+
+
+def test_user_information_of_a_known_url_is_masked() -> None:
+    assert Redactor().url("https://me:word@h.example/?a=1", {}) == f"https://{MARKER}@h.example/?a=1"
+
+
+def test_every_row_of_the_documentation_is_held() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    table = page[page.index("### By position") :].split("\n\n")[2]
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[2:]]
+    assert rows == list(DOCUMENTED)
+    for names in DOCUMENTED.values():
+        for name in names:
+            assert name in ALL or name in globals(), name
+
+
+PLAINLY_NOT_MASKED = [
+    "my password is {}", "the token: {}", "mysql -uroot -p{}", "sshpass -p {} ssh h", '{{"pin": "{}"}}',
+    '{{"key": "{}"}}', '{{"value": "{}", "name": "API_KEY"}}', "Passwort: {}", "password: correcthorse {}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PLAINLY_NOT_MASKED)
+def test_what_the_documentation_says_is_not_masked_is_not(text: str) -> None:
+    whole = text.format(value())
+    assert Redactor().text(whole, {}) == whole
