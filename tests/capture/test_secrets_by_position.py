@@ -246,14 +246,18 @@ def test_time_grows_with_the_length_of_nothing_but_a_part_of_a_name(part: str, a
     assert_linear(lambda size: redactor.text((piece * (size // len(piece) + 1))[:size], {}), 20_000)
 
 
+PIECES = ["a", '","', "a=b;", "@", ":", "\\", '\\"', "[", "{", " ", "=", "%41", "_", "a1_", "-", "aB", "1a", ".a"]
+
+
 @pytest.mark.parametrize(
     "begin", ['"api_key":["', '"api_key": {', "api_key=", "https://", "Cookie: ", " -u a:", "<password>"]
 )
-@pytest.mark.parametrize("piece", ["a", '","', "a=b;", "@", ":", "\\", '\\"', "[", "{", " ", "=", "%41"])
+@pytest.mark.parametrize("piece", PIECES)
 @pytest.mark.sampled(24, rest="thorough")
 def test_time_grows_with_the_length_of_a_value(begin: str, piece: str) -> None:
     redactor = Redactor()
     assert_linear(lambda size: redactor.text(begin + (piece * (size // len(piece) + 1))[:size], {}), 20_000)
+    assert_linear(lambda size: redactor.text(begin + (piece * (size // len(piece) + 1))[:size] + "1!", {}), 20_000)
     assert_linear(lambda size: redactor.text((begin + piece) * (size // 10), {}), 20_000)
 
 

@@ -46,6 +46,7 @@ _MAX_NAME: Final = 80
 _NAME_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 _URL_SIGNS: Final = b"?&;#"
 _ESCAPE_LETTERS: Final = b"nrtbf"
+_MIN_SECRET: Final = 6
 _MAX_LIST: Final = 4096
 _MAX_CUT_ESCAPE: Final = 16
 """Backslashes at the end of the data, of an escape or before a quote, that what follows decides."""
@@ -86,21 +87,22 @@ _USER_INFORMATION: Final = re.compile(rb"[^\s\"'`<>\\/?#(){}\[\],|]{0,256}+")
 
 # A word, a type, prose, or a reference to what holds the value: "string", "os.environ[…]", "${KEY}", "<your key>".
 _REFERENCE: Final = re.compile(
-    rb"[$<{%]|vault:|arn:|op:|ssm:|os\.|process\.env|env[.:\[]|(?:x{4,}|\*{3,}|\.{3})|\[?redacted|[a-z][a-z0-9+.-]*://|(?:~|\.\.?)?/[a-z.]"
+    rb"[$<{%]|vault:|arn:|op:|ssm:|os\.|process\.env|env[.:\[]|\[?redacted|[a-z][a-z0-9+.-]{0,16}://|(?:~|\.\.?)?/[a-z.]"
     rb"|(?:your|my|the|this|example|change|replace|insert|dummy|fake|test|sample)[_-]",
     re.IGNORECASE,
 )
 _LEFT_OUT: Final = re.compile(rb"x{4,}|\*{3}|\.{3}|\xe2\x80\xa6")
 _WORD: Final = re.compile(rb"[A-Z]+[a-z]*|[a-z]+")
-_JOIN: Final = re.compile(rb"[_.:/-]|(?<=[a-z])[A-Z](?=[a-z])")
+_SEPARATOR: Final = re.compile(rb"[_.:/-]")
+_HUMP: Final = re.compile(rb"[a-z][A-Z][a-z]")
 _DIGITS: Final = b"0123456789"
 _MAX_WORDS: Final = 200
-"""Bytes of a value that may be words joined together."""
+"""Bytes: no words joined together are longer."""
 _ATTRIBUTE: Final = re.compile(rb"[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)++")
 _ESCAPED: Final = re.compile(rb"\\(?:u[0-9A-Fa-f]{4}|.)", re.DOTALL)
-_PLAIN: Final = re.compile(rb"[^\s\"]{6,}")
+_PLAIN: Final = re.compile(rb"[^\s\"]{%d,}" % _MIN_SECRET)
 _WORDS: Final = re.compile(rb"[._]?[A-Za-z][a-z]*(?:[_-][A-Za-z]?[a-z]*)*|[A-Z]{2,}(?:[_-][A-Z]{2,})+")
-_IDENTIFIER: Final = re.compile(rb"[A-Za-z_]+[0-9]{0,3}(?:[_-][A-Za-z]*[0-9]{0,3})*")
+_IDENTIFIER: Final = re.compile(rb"[A-Za-z_]++[0-9]{0,3}+(?:[_-][A-Za-z]*+[0-9]{0,3}+)*+")
 _HAS_DIGIT: Final = re.compile(rb"[^0-9]*[0-9]")
 _HAS_LETTER: Final = re.compile(rb"[^A-Za-z]*[A-Za-z]")
 _RANDOM: Final = re.compile(rb"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_.+/=~%-]{16,}")
@@ -165,28 +167,31 @@ def _named(data: bytes, start: int) -> Iterable[_Value]:
     found = _NAMED.match(data, begin)
     if found is None:
         return ()
-    name, at = found["name"], found.end()
-    is_assigned = found["separator"] is not None
-    if is_assigned and found["close"] is None and found["open"] is None and _is_in_url(data, begin):
+    name, close, separator, opening, pair, value, element, _ = found.groups()
+    at = found.end()
+    if separator is not None and close is None and opening is None and _is_in_url(data, begin):
         return _parameter(data, at, name)
     certainty = _certainty(name)
     if certainty is None:
-        return _cookies(data, at, found["open"]) if is_assigned and _is_cookie(name) else ()
-    if is_assigned:
+        return _cookies(data, at, opening) if separator is not None and _is_cookie(name) else ()
+    if separator is not None:
         return _assigned(data, found, certainty)
-    if found["pair"] is not None:
+    if pair is not None:
         # The names of members stand in lists too, one after the other: a value beside one has to look like one.
-        sure = certainty if found["value"] is not None else Certainty.LIKELY
-        return [_string(data, at, found["close"], sure)] if found["close"] is not None else ()
-    if found["element"] is not None:
+        sure = certainty if value is not None else Certainty.LIKELY
+        return [_string(data, at, close, sure)] if close is not None else ()
+    if element is not None:
         return [_element(data, at, certainty)] if data[begin - 1 : begin] == b"<" else ()
     return _on_line(data, begin, at, name)
 
 
 def _assigned(data: bytes, found: re.Match[bytes], certainty: Certainty) -> Iterable[_Value]:
     """The value behind a colon or an equals sign."""
-    at, close, opening = found.end(), found["close"], found["open"]
+    at = found.end()
+    close, opening = found.group("close", "open")
     if opening is not None:
+        if data.startswith(opening, at):
+            return ()
         if close is None or close != opening or opening[-1:] != b'"':
             return [_judged(data, at, _QUOTED, certainty, needs_digit=True)]
         return [_string(data, at, opening, certainty)]
@@ -213,6 +218,8 @@ def _judged(
 ) -> _Value:
     found = expression.match(data, at)
     end = at if found is None else found.end()
+    if end - at < _MIN_SECRET:
+        return _Value(at, end, is_secret=False)
     value = data[at:end]
     is_secret = is_secret_value(value, certainty) and not (needs_digit and _HAS_DIGIT.match(value) is None)
     return _Value(at, end, is_secret)
@@ -330,9 +337,9 @@ def _are_words(value: bytes, max_digits: int) -> bool:
     if digits > max_digits:
         return False
     # Of random letters in both cases a "word" has two or three; those of one case have nothing that joins words.
-    joins = len(_JOIN.findall(value))
+    joins = len(_SEPARATOR.findall(value)) + (_HUMP.search(value) is not None)
     words = _WORD.findall(value)
-    return joins > 0 and sum(map(len, words)) >= len(words) * (5 if joins > 1 else 6)
+    return joins > 0 and sum(map(len, words)) >= len(words) * max(4, 7 - joins)
 
 
 def _is_in_url(data: bytes, begin: int) -> bool:

@@ -190,11 +190,9 @@ Hit: TypeAlias = tuple[int, int, int]
 Find: TypeAlias = Callable[[bytes], list[Hit]]
 
 
-def tables(
-    literals: Sequence[bytes], numbers: Sequence[int], size: int = MAX_LITERALS
-) -> list[tuple[Find, Sequence[int]]]:
-    """The searches that find literals, each with the numbers of those that it finds, ``size`` of them at most."""
-    count = -(-len(numbers) // size)
+def tables(literals: Sequence[bytes], numbers: Sequence[int]) -> list[tuple[Find, Sequence[int]]]:
+    """The searches that find literals, each with the numbers of those that it finds."""
+    count = -(-len(numbers) // MAX_LITERALS)
     parts = [numbers[part * len(numbers) // count : (part + 1) * len(numbers) // count] for part in range(count)]
     return [
         (
@@ -223,8 +221,13 @@ def any_of(literals: Iterable[bytes]) -> Find:
 _SHORT: Final = [number for number, literal in enumerate(_ALL) if len(literal) == 3]
 _LONG: Final = sorted(set(range(len(_ALL))) - set(_SHORT), key=_ALL.__getitem__)
 # Which of them are searched for together was measured (benchmarks/redaction.py): short ones apart from the others, and
-# some forty with their neighbours of the alphabet.
-_TABLES: Final = [*tables(_ALL, _SHORT), *tables(_ALL, _LONG, 45)]
+# others with their neighbours of the alphabet.
+_TABLES: Final = [
+    *tables(_ALL, _SHORT),
+    *tables(_ALL, [number for number in _LONG if _ALL[number] < b"a"]),
+    *tables(_ALL, [number for number in _LONG if b"a" <= _ALL[number] < b"p"]),
+    *tables(_ALL, [number for number in _LONG if _ALL[number] >= b"p"]),
+]
 FIND: Final = [find for find, _ in _TABLES]
 ALL: Final = _ALL
 """All that ``FIND`` finds."""
