@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 
 class SafeMessage(str):
@@ -36,7 +37,7 @@ def without_secrets(
     environ = os.environ if environ is None else environ
     try:
         named = environ.get("WIRE_CAPTURE_REDACT_VALUES", "").split(",")
-        values = [*credential_variables(environ).values(), *named, *known]
+        values = [*chain.from_iterable(credential_variables(environ).values()), *named, *known]
         quoted = [repr(value)[1:-1] for value in values]  # as messages quote them
         return SafeMessage(Gate(known_values=[*values, *quoted]).message(str(message)))
     except Exception:  # noqa: BLE001  # fail closed

@@ -14,12 +14,11 @@ from typing import Final
 from urllib.parse import unquote, unquote_plus
 
 from otel_wirecap.capture.hashing import keyed_hash
+from otel_wirecap.capture.secret_names import is_secret_name
+from otel_wirecap.capture.secret_values import parts_of_variable
 from otel_wirecap.llm.providers import PROVIDERS
 
 Headers = Sequence[tuple[str, str]]
-
-MIN_CREDENTIAL_LENGTH: Final = 8
-"""Shorter values are no credentials: a one-letter "secret" would mangle every text it occurs in."""
 
 _KEY_HEADERS: Final = (
     "x-api-key",
@@ -136,68 +135,28 @@ def _authorization(value: str) -> Iterator[str]:
 
 # --- the variable that a credential comes from --------------------------------------------------------
 
-# fmt: off
-_SECRET_WORDS: Final = frozenset({
-    "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS", "APIKEY",
-    "APIKEYS", "AUTH", "PAT", "DSN", "JWT", "BEARER",
-})
-_KEY_KINDS: Final = frozenset({
-    "API", "ACCESS", "SECRET", "PRIVATE", "MASTER", "ADMIN", "SERVICE", "SUBSCRIPTION", "ENCRYPTION",
-    "SIGNING", "SHARED", "ACCOUNT", "CLIENT", "VIRTUAL", "LICENSE", "SALT",
-})
-_NOT_SECRET_KEYS: Final = frozenset({
-    "PUBLIC", "PUBLISHABLE", "PRIMARY", "PARTITION", "SORT", "FOREIGN", "CACHE", "GROUP", "HOT",
-    "SHORTCUT", "IDEMPOTENCY",
-})
-_ABOUT_A_SECRET: Final = frozenset({
-    "FILE", "FILES", "PATH", "DIR", "URL", "URI", "NAME", "LIMIT", "LIMITS", "COUNT", "SIZE", "LENGTH",
-    "TTL", "HEADER", "HEADERS", "PREFIX", "SUFFIX", "TYPE", "EXPIRY", "EXPIRES", "EXPIRATION", "TIMEOUT",
-    "ENABLED", "DISABLED", "REGION", "USER", "USERNAME", "ENDPOINT", "HOST", "PORT", "SOCK", "SOCKET",
-    "PROVIDER", "BACKEND", "ID", "ARN", "VERSION", "ALGORITHM", "METHOD", "MODE", "SCOPE", "AUDIENCE",
-    "ISSUER", "DOMAIN", "LOCATION", "CACHE", "HELPER", "COMMAND", "CMD",
-})
-# fmt: on
-_NEVER: Final = frozenset({"GOOGLE_APPLICATION_CREDENTIALS", "PWD", "OLDPWD"})
 
-
-def credential_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Picks the variables that look like credentials.
+def credential_variables(environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Picks the variables that hold credentials.
 
     Args:
         environ: Environment variables, name to value.
 
     Returns:
-        Name to value, stripped, of those whose name has a credential's word as one of its parts
-        (``OPENAI_API_KEY``, ``HF_TOKEN``, ``DB_PASSWORD``) and is not merely about one (``TOKEN_URL``,
-        ``API_KEY_FILE``), and whose value has 8 characters or more.
+        Name to the secret parts of the value, stripped, of those whose name has a credential's word as one of its
+        parts (``OPENAI_API_KEY``, ``HF_TOKEN``, ``DB_PASSWORD``) and is not merely about one (``TOKEN_URL``,
+        ``API_KEY_FILE``), and of those whose value has a secret in it whatever their name: a URL with a password
+        (``DATABASE_URL``), a connection string. Each part has 8 characters or more.
     """
-    return {
-        name: value.strip()
+    parts = {
+        name: parts_of_variable(value.strip(), is_secret=name.upper() not in _NEVER and is_secret_name(name))
         for name, value in environ.items()
-        if len(value.strip()) >= MIN_CREDENTIAL_LENGTH and _names_a_credential(name)
     }
+    return {name: tuple(found) for name, found in parts.items() if found}
 
 
-def _names_a_credential(name: str) -> bool:
-    upper = name.upper()
-    parts = [part for part in upper.split("_") if part]
-    while len(parts) > 1 and parts[-1].isdigit():  # OPENAI_API_KEY_2
-        parts.pop()
-    if not parts or upper in _NEVER:
-        return False
-    if parts[-3:] == ["ACCESS", "KEY", "ID"]:
-        return True
-    if parts[-1] in _ABOUT_A_SECRET:
-        return False
-    if not _SECRET_WORDS.isdisjoint(parts) or (len(parts) > 1 and parts[-1] in {"PWD", "PASS"}):
-        return True
-    for place, part in enumerate(parts):
-        if part in {"KEY", "KEYS"}:
-            kind = parts[place - 1] if place else ""
-            if kind in _KEY_KINDS or (place == len(parts) - 1 and kind not in _NOT_SECRET_KEYS):
-                return True
-    return False
-
+_NEVER: Final = frozenset({"PWD", "OLDPWD"})
+"""Directories."""
 
 _PROVIDER_PREFIXES: Final = tuple(
     sorted({f"{variable.partition('_')[0]}_" for entry in PROVIDERS.values() for variable in entry.key_variables})
@@ -208,7 +167,7 @@ class KeyNames:
     """Names the variable whose value a credential is.
 
     Args:
-        environ: Environment variables; those that look like credentials count.
+        variables: The variables that hold credentials, name to their secret parts; see ``credential_variables``.
         salt: Random bytes of this process, at least 16.
 
     When two variables have one value, the name of a provider's variable wins, then the shorter, then the
@@ -217,12 +176,12 @@ class KeyNames:
 
     __slots__ = ("_names", "_salt")
 
-    def __init__(self, environ: Mapping[str, str], salt: bytes) -> None:
+    def __init__(self, variables: Mapping[str, Sequence[str]], salt: bytes) -> None:
         self._salt = salt
-        values = credential_variables(environ)
         self._names: dict[bytes, str] = {}
-        for name in sorted(values, key=lambda name: (not name.startswith(_PROVIDER_PREFIXES), len(name), name)):
-            self._names.setdefault(self._digest(values[name]), name)
+        for name in sorted(variables, key=lambda name: (not name.startswith(_PROVIDER_PREFIXES), len(name), name)):
+            for value in variables[name]:
+                self._names.setdefault(self._digest(value), name)
 
     def name_of(self, credential: str) -> str | None:
         """The variable's name, or None when no variable has that value."""

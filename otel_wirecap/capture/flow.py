@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from otel_wirecap.capture.body import RecordedBody
     from otel_wirecap.capture.response_stream import ResponseStream
 
@@ -73,7 +75,7 @@ class FlowRecording:
         self.stream: ResponseStream | None = None
         self.body: KeptBody | None = None
 
-    def add_credentials(self, values: list[str]) -> None:
+    def add_credentials(self, values: Iterable[str]) -> None:
         """Adds what a request of this flow was signed with, longest first, so that no part of one is left over."""
         new = {value for value in values if value and value not in self.credentials}
         if new:

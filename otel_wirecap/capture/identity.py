@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.capture.credentials import credentials
 from otel_wirecap.capture.flow_gate import FlowGate
+from otel_wirecap.capture.secret_values import can_be_masked, named_secrets
 from otel_wirecap.capture.sessions import session_of
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.llm.answers import answer_of
@@ -60,6 +61,7 @@ class ExchangeIdentity:
         "_flow",
         "_gate",
         "_head",
+        "_sent",
         "_shared",
         "_url",
         "answer",
@@ -90,7 +92,7 @@ class ExchangeIdentity:
         self.headers = text_headers(head.headers)
         self.is_client = about.leg == "client"
         self._url = url_parts(head.url)
-        sent = _learn_secrets(shared, flow, self.headers, self._url.query)
+        sent = self._sent = _take_secrets(flow, self.headers, self._url.query)
         self._credential = sent[0] if sent else None
         self._fingerprint = shared.key_names.fingerprint(self._credential) if self._credential else ""
         self.asker, self.asked = PROXY, PROXY
@@ -176,6 +178,10 @@ class ExchangeIdentity:
                 base["client_request_id"] = client_request_id
         self.base = base
 
+    def accepted(self) -> None:
+        """The request was accepted: what it was sent with is masked in other flows, too."""
+        self._shared.gate.learn(self._sent)
+
     def learn_model(self, model: str | None) -> None:
         """Takes the model that answered; the first one counts."""
         if model is not None and self.answered_model is None:
@@ -192,18 +198,15 @@ class ExchangeIdentity:
 def introduce_client(shared: RecordingContext, flow: FlowRecording, head: RequestHead) -> None:
     """Takes what a client's request tells of its flow, where its own exchange is not recorded here."""
     headers = text_headers(head.headers)
-    _learn_secrets(shared, flow, headers, url_parts(head.url).query)
+    _take_secrets(flow, headers, url_parts(head.url).query)
     _describe_client(flow, head, headers, FlowGate(shared.gate, flow, shared.pause))
 
 
-def _learn_secrets(
-    shared: RecordingContext, flow: FlowRecording, headers: list[tuple[str, str]], query: str
-) -> list[str]:  # fmt: skip
-    """Masks what a request was sent with, in its flow and in others; returns its credentials."""
+def _take_secrets(flow: FlowRecording, headers: list[tuple[str, str]], query: str) -> list[str]:
+    """Masks what a request was sent with in its flow; returns its credentials."""
     sent = credentials(headers, query)
-    shared.gate.learn(sent)
-    flow.add_credentials(sent)
-    flow.add_credentials(shared.gate.named_secrets(headers, query))
+    flow.add_credentials(value for value in sent if can_be_masked(value))
+    flow.add_credentials(named_secrets(headers, query))
     return sent
 
 

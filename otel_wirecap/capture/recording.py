@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     )
     from otel_wirecap.capture.flow import FlowRecording
 
+_FIRST_ERROR = 400
+"""The first status code that does not mean acceptance (RFC 9110, section 15)."""
+
 
 class ExchangeRecording(ABC):
     """One exchange on its way into the capture. Owned by the recorder."""
@@ -100,6 +103,8 @@ class ExchangeRecording(ABC):
         self._response = head
         self._response_headers = text_headers(head.headers)
         self._ttfb_ms = self._milliseconds(now_ns)
+        if head.status_code < _FIRST_ERROR:
+            self.identity.accepted()
 
     @abstractmethod
     def chunk(self, now_ns: int, data: bytes) -> None:

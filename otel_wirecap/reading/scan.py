@@ -141,7 +141,7 @@ class _FileScanner:
             if len(self._document) > _MAX_DOCUMENT_LINES:
                 self._document = None
         header = _HEADER.fullmatch(line.decode("utf-8", "replace"))
-        rule = self._finder.in_header(header["name"], header["value"]) if header is not None else None
+        rule = self._finder.in_line(header["name"], header["value"]) if header is not None else None
         if rule is not None:
             yield Finding(self.file, number, rule, 1)
         self._line_starts.append(self._text_size)

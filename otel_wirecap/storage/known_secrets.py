@@ -34,12 +34,12 @@ class KnownSecrets:
         self._names = [re.compile(fnmatch.translate(name), re.IGNORECASE) for name in names]
         self._files = {Path(file).absolute(): _EnvironmentFile() for file in files}
 
-    def variables(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Name to value of the variables that are secrets; the environment's rank before those of files."""
-        found: dict[str, str] = {}
+    def variables(self, environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+        """Name to the secret parts of variables; the environment's rank before those of files."""
+        found: dict[str, tuple[str, ...]] = {}
         for variables in (*(file.variables(path) for path, file in self._files.items()), environ):
             found |= credential_variables(variables)
-            found |= {name: value.strip() for name, value in variables.items() if self._is_named(name)}
+            found |= {name: (value.strip(),) for name, value in variables.items() if self._is_named(name)}
         return found
 
     def _is_named(self, name: str) -> bool:

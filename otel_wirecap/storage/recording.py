@@ -11,6 +11,7 @@ import secrets
 import socket
 from collections.abc import Callable
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -77,7 +78,7 @@ class ProcessRecording:
     ) -> None:
         self._config = config
         self._salt = _salt(path)
-        self._secrets: dict[str, str] | None = None
+        self._secrets: dict[str, tuple[str, ...]] | None = None
         self._known_secrets = KnownSecrets(config.capture_redact_env, config.capture_redact_env_files)
         self._versions = _versions()
         self._shared = RecordingContext(
@@ -114,7 +115,9 @@ class ProcessRecording:
         if variables == self._secrets:
             return
         self._secrets = variables
-        self._shared.gate.replace_known_values([*variables.values(), *self._config.capture_redact_values])
+        self._shared.gate.replace_known_values(
+            [*chain.from_iterable(variables.values()), *self._config.capture_redact_values]
+        )
         self._shared.key_names = KeyNames(variables, self._salt)
 
     def system_start(self, process: str) -> dict[str, object]:
@@ -133,7 +136,7 @@ class ProcessRecording:
 def gate_of(config: configuration.CaptureConfig) -> Gate:
     """The gate of these settings, which knows the secrets of the environment as it is now."""
     known = KnownSecrets(config.capture_redact_env, config.capture_redact_env_files)
-    values = [*known.variables(environment()).values(), *config.capture_redact_values]
+    values = [*chain.from_iterable(known.variables(environment()).values()), *config.capture_redact_values]
     return Gate(_rules(config), known_values=values)
 
 

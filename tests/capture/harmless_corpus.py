@@ -215,6 +215,29 @@ def _certificate(rng: Random) -> str:
     return f"{dashes}BEGIN CERTIFICATE{dashes}\n{lines}\n{dashes}END CERTIFICATE{dashes}\n"
 
 
+def _positions(rng: Random) -> str:
+    """What stands where a secret could: types, references, placeholders, names of things."""
+    names = "password", "api_key", "token", "client_secret", "authToken", "OPENAI_API_KEY", "apiKey", "secret"
+    code = (
+        "str", "string;", "Optional[str] = None", 'os.environ["X"]', "process.env.TOKEN", "getpass.getpass()", "key1()",
+        "settings.api_key_v2", "secrets.token_hex(16)", "config['key1']", "self._token2", "None", "true",
+    )  # fmt: skip
+    texts = (
+        "${TOKEN}", "$TOKEN", "<your-key>", "{{ token }}", "%(token)s", "changeme", "xxxx", "***", "YOUR_API_KEY",
+        "your-api-key-2", "/run/secrets/db_1", "...", "vault:secret/data/app1", "file:///etc/key1.pem", "REDACTED",
+        "https://example.com/v1/2024", "sk-...", "~/.ssh/id_ed25519", "lm-studio", "os.environ/KEY_1", "none",
+    )  # fmt: skip
+    bare = "{}: {}", "{}={}", "{} = {}", "self.{} = {}", "run({}={})"
+    other = (
+        '{} = "{}"', "'{}': '{}'", '{{"{}": "{}"}}', "export {}={}", "--{}={}", "<{}>{}</a>", '["{}", "{}"]',
+        "?{}={}&page=2",
+    )  # fmt: skip
+    lines = [rng.choice(bare).format(rng.choice(names), rng.choice(code)) for _ in range(6)]
+    return "\n".join(
+        [*lines, *(rng.choice(bare + other).format(rng.choice(names), rng.choice(texts)) for _ in range(6))]
+    )
+
+
 KINDS: Final[dict[str, Callable[[Random], str]]] = {
     "prose": lambda rng: "\n".join(rng.choices(PROSE, k=4)),
     "slugs": lambda rng: " ".join(_slug(rng) for _ in range(20)),
@@ -224,6 +247,7 @@ KINDS: Final[dict[str, Callable[[Random], str]]] = {
     "schema": _schema,
     "placeholders": _placeholders,
     "code": _python,
+    "positions": _positions,
     "css": _css,
     "hashes": _hashes,
     "logs": _log,

@@ -18,6 +18,7 @@ from otel_wirecap.capture.redaction.gate import FAILED, MARKER, Gate, Passed, Ru
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.search import SecretSearch
 from otel_wirecap.capture.redaction.stream import StreamRedactor
+from otel_wirecap.capture.secret_values import named_secrets
 from otel_wirecap.llm.dialects.interface import Answer
 from tests.capture.test_recorder import NS, Desk, post, whole
 from tests.capture.test_websocket_redaction import Talk
@@ -94,7 +95,7 @@ NO_TEXT = "abc123\udcff456\ud800"
 def test_nothing_raises_for_what_is_no_text(prompts: bool, mode: Any) -> None:
     gate, counts = Gate(Rules(mode=mode, prompts=prompts), known_values=[NO_TEXT]), dict[str, int]()
     gate.replace_known_values([NO_TEXT])
-    gate.learn(gate.named_secrets([("authorization", NO_TEXT), ("cookie", NO_TEXT)], f"key={NO_TEXT}"))
+    gate.learn(named_secrets([("authorization", NO_TEXT), ("cookie", NO_TEXT)], f"key={NO_TEXT}"))
     for text in (gate.url, gate.error_text, gate.close_reason, gate.name, gate.label):
         assert isinstance(text(NO_TEXT, counts), str)
     gate.reason(200, NO_TEXT, counts)

@@ -107,7 +107,7 @@ def test_whatever_is_sent_credentials_never_raise(headers, query):
     ],
 )
 def test_variables_that_hold_credentials_are_recognised(name):
-    assert credential_variables({name: " a-long-enough-value "}) == {name: "a-long-enough-value"}
+    assert credential_variables({name: " a-long-enough-value "}) == {name: ("a-long-enough-value",)}
 
 
 @pytest.mark.parametrize(
@@ -140,12 +140,12 @@ def test_variables_that_only_sound_like_credentials_are_not(name):
 
 def test_short_values_are_no_credentials():
     assert credential_variables({"API_KEY": "1234567"}) == {}
-    assert credential_variables({"API_KEY": "12345678"}) == {"API_KEY": "12345678"}
+    assert credential_variables({"API_KEY": "1234567a"}) == {"API_KEY": ("1234567a",)}
 
 
 def test_a_credential_is_named_after_its_variable():
     value = secrets.token_hex(16)
-    names = KeyNames({"OPENAI_API_KEY": f" {value}\n", "HOME": "/home/someone"}, SALT)
+    names = KeyNames(credential_variables({"OPENAI_API_KEY": f" {value}\n", "HOME": "/home/someone"}), SALT)
     assert names.name_of(value) == "OPENAI_API_KEY"
     assert names.name_of(secrets.token_hex(16)) is None
     assert names.name_of("/home/someone") is None
@@ -155,14 +155,14 @@ def test_a_credential_is_named_after_its_variable():
 def test_of_two_variables_with_one_value_the_providers_then_the_shorter_then_the_first_wins():
     value = secrets.token_hex(16)
     environ = dict.fromkeys(("A_KEY", "OPENAI_API_KEY_OLD", "OPENAI_API_KEY"), value)
-    assert KeyNames(environ, SALT).name_of(value) == "OPENAI_API_KEY"
-    assert KeyNames(dict.fromkeys(("MY_LONG_API_KEY", "MY_KEY"), value), SALT).name_of(value) == "MY_KEY"
-    assert KeyNames(dict.fromkeys(("B_KEY", "A_KEY"), value), SALT).name_of(value) == "A_KEY"
+    assert KeyNames(credential_variables(environ), SALT).name_of(value) == "OPENAI_API_KEY"
+    assert KeyNames({"MY_LONG_API_KEY": (value,), "MY_KEY": (value,)}, SALT).name_of(value) == "MY_KEY"
+    assert KeyNames({"B_KEY": (value,), "A_KEY": (value,)}, SALT).name_of(value) == "A_KEY"
 
 
 def test_no_value_is_kept_in_clear():
     value = secrets.token_hex(16)
-    names = KeyNames({"OPENAI_API_KEY": value}, SALT)
+    names = KeyNames(credential_variables({"OPENAI_API_KEY": value}), SALT)
     held = repr([getattr(names, slot) for slot in KeyNames.__slots__])
     assert value not in held
 

@@ -18,13 +18,13 @@ from selection import examples
 
 from otel_wirecap.capture.body import BodyCollector, record_body
 from otel_wirecap.capture.credentials import credentials
-from otel_wirecap.capture.redaction.fields import NAME_ENDS
+from otel_wirecap.capture.redaction.fields import NAME_PARTS
 from otel_wirecap.capture.redaction.gate import Gate
 from otel_wirecap.capture.redaction.known import KnownValues, spellings
-from otel_wirecap.capture.redaction.names import header_rule, query_is_secret
 from otel_wirecap.capture.redaction.patterns import LITERALS, MAX_LITERALS, SHAPES
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.spans import MARKER
+from otel_wirecap.capture.secret_names import header_rule, parameter_is_secret
 
 ALNUM = string.ascii_letters + string.digits
 
@@ -149,10 +149,8 @@ def test_the_table_keeps_its_invariants():
     short = [literal for literal in LITERALS if len(literal) < 4]
     assert short
     assert min(map(len, short)) == 3
-    assert len(NAME_ENDS) < MAX_LITERALS
-    assert min(map(len, NAME_ENDS)) == 4
-    for end in NAME_ENDS:
-        assert not any(literal.encode().endswith((end[:1], end[:2])) for literal in short)
+    assert min(map(len, NAME_PARTS)) == 3
+    assert len({*short, *(part.decode() for part in NAME_PARTS if len(part) == 3)}) <= MAX_LITERALS
     bounded = {literal: shape.bounded for shape in SHAPES for literal in shape.literals}
     for shape in SHAPES:
         assert all(bounded[literal] == shape.bounded for literal in shape.literals)
@@ -649,13 +647,13 @@ def test_harmless_headers_are_kept(name):
 )  # fmt: skip
 def test_every_key_is_secret_but_those_known_to_be_harmless(name):
     assert header_rule(name) == "header"
-    assert query_is_secret(name)
+    assert parameter_is_secret(name)
 
 
 @pytest.mark.parametrize("name", ["x-cache-key", "Idempotency-Key", "prompt_cache_key", "partition-key", "public_key"])
 def test_harmless_keys_are_kept(name):
     assert header_rule(name) is None
-    assert not query_is_secret(name)
+    assert not parameter_is_secret(name)
 
 
 @pytest.mark.parametrize("kind", ["1", "PQ-1"])
@@ -744,7 +742,7 @@ def test_names_are_judged_by_whole_segments():
         "client_secret",
         "code",
     ):
-        assert query_is_secret(name), name
+        assert parameter_is_secret(name), name
     for name in (
         "pageToken",
         "next_page_token",
@@ -756,7 +754,7 @@ def test_names_are_judged_by_whole_segments():
         "codec",
         "q",
     ):
-        assert not query_is_secret(name), name
+        assert not parameter_is_secret(name), name
 
 
 # --- URLs ---
@@ -786,7 +784,7 @@ def test_a_path_with_a_query_is_masked_too():
 
 @given(ODD_VALUES, st.sampled_from(["/a/{}/b", "/a?q={}", "/a?{}=1", "https://h/#x={}", "//h/{}"]), st.data())
 def test_a_known_value_never_survives_in_a_url_however_it_is_percent_encoded(value, shape, data):
-    assume(not query_is_secret(value))  # else the name it is put into masks its parameter
+    assume(not parameter_is_secret(value))  # else the name it is put into masks its parameter
     encoded = "".join(
         chr(byte)
         if chr(byte) in ALNUM and data.draw(st.integers(0, 5))

@@ -74,7 +74,10 @@ DETECTORS: dict[str, tuple[Mutation, Callable[[Case], bool]]] = {
         lambda case: case.cell[:3] == ("known", "text", "percent"),
     ),
     "their encodings": (off(known, "encodings", lambda _value: ()), lambda case: case.encoding == "hex"),
-    "shapes": (off(search, "find_secrets", lambda *_: ([], False)), lambda case: case.cell[:2] == ("shape", "text")),
+    "shapes": (
+        off(search, "find_secrets", lambda data, *_: ([], False, len(data))),
+        lambda case: case.cell[:2] == ("shape", "text"),
+    ),
     "shapes in base64": (
         off(search, "find_encoded", nothing),
         lambda case: case.encoding.startswith("base64 text") and not is_stream(case),
@@ -198,16 +201,22 @@ def learned(text: str) -> str:
 def in_parts(text: str, secret: str, *, known: str = "") -> str:
     """What is left of a text that comes in parts."""
     said = (text % secret).encode()
-    search = online.OnlineSearch(Redactor(known_values=[known] if known else []).search)
+    online_search = online.OnlineSearch(Redactor(known_values=[known] if known else []).search)
     spans: list[Span] = []
     size = 1000 if len(said) > 1000 else 20
     for at in range(0, len(said), size):
-        spans += search.feed(said[at : at + size], ())
-    spans += search.feed(b"", (), is_end=True)
+        spans += online_search.feed(said[at : at + size], ())
+    spans += online_search.feed(b"", (), is_end=True)
     kept = bytearray(said)
     for span in reversed(spans):
         del kept[span.start : span.end]
     return kept.decode()
+
+
+def without_user_information(patch: Patch) -> None:
+    """Neither URLs that are known to be some nor those in texts."""
+    patch.setattr(redactor, "_URL", re.compile(r"(?P<scheme>(?!))?(?P<rest>.*)", re.DOTALL))
+    patch.setattr(patterns, "find_fields", lambda data, _hits: ([], len(data)))
 
 
 NAMED: dict[str, tuple[Mutation, Callable[[str], str]]] = {
@@ -216,21 +225,21 @@ NAMED: dict[str, tuple[Mutation, Callable[[str], str]]] = {
         lambda text: str(Redactor().headers([("x-api-key", text)], {})),
     ),
     "parameters": (
-        off(redactor, "query_is_secret", lambda _name: False), lambda text: Redactor().url(f"/?api_key={text}", {})
+        off(redactor, "parameter_is_secret", lambda _name: False), lambda text: Redactor().url(f"/?pw={text}", {})
     ),
     "user information": (
-        off(redactor, "_URL", re.compile(r"(?P<scheme>(?!))?(?P<rest>.*)", re.DOTALL)),
+        without_user_information,
         lambda text: Redactor().url(f"https://{text}@host/", {}),
     ),
     "JSON fields": (
-        off(patterns, "field_span", lambda *_: None),
+        off(patterns, "find_fields", lambda data, _hits: ([], len(data))),
         lambda text: Redactor().json(json.dumps({"password": text}).encode(), {}).decode(),
     ),
     "fields of forms": (
-        off(redactor, "query_is_secret", lambda _name: False), lambda text: Redactor().form(f"password={text}", {})
+        off(redactor, "parameter_is_secret", lambda _name: False), lambda text: Redactor().form(f"pw={text}", {})
     ),
     "parts of forms": (
-        off(redactor, "is_secret_name", lambda _segments: False),
+        off(redactor, "parameter_is_secret", lambda _name: False),
         lambda text: Redactor().multipart(
             b'--x\r\nContent-Disposition: form-data; name="password"\r\n\r\n' + text.encode() + b"\r\n--x--", {}
         ).decode(),
@@ -307,5 +316,6 @@ def test_without_what_fields_leave_open_a_cut_changes_what_comes_out(monkeypatch
     text = '{"password": "A1b!%s"}'  # the first 20 bytes end where no field is to be seen yet
     whole = in_parts('{"password": "%s"}', value())
     assert in_parts(text.replace('"A', '  "A'), value()) == whole.replace('"password": ', '"password":   ')
-    monkeypatch.setattr(search, "open_value", at_the_end)
+    found = patterns.find_fields
+    monkeypatch.setattr(patterns, "find_fields", lambda data, hits: (found(data, hits)[0], len(data)))
     assert in_parts(text.replace('"A', '  "A'), value()) != whole.replace('"password": ', '"password":   ')

@@ -158,12 +158,12 @@ def test_files_like_dot_env_are_read_again_when_they_change(tmp_path: Path) -> N
     known = KnownSecrets(["PLAIN"], [str(file)])
     assert known.variables({}) == {}
     file.write_text(f"export API_KEY=\"{first}\"\nPLAIN=thing # comment\nPORT=8080\nDB_PASSWORD='two words'\n")
-    assert known.variables({}) == {"API_KEY": first, "PLAIN": "thing", "DB_PASSWORD": "two words"}
+    assert known.variables({}) == {"API_KEY": (first,), "PLAIN": ("thing",), "DB_PASSWORD": ("two words",)}
     file.write_text(f"API_KEY={second}\n")
-    assert known.variables({}) == {"API_KEY": second}
-    assert known.variables({"API_KEY": first}) == {"API_KEY": first}
+    assert known.variables({}) == {"API_KEY": (second,)}
+    assert known.variables({"API_KEY": first}) == {"API_KEY": (first,)}
     file.unlink()
-    assert known.variables({}) == {"API_KEY": second}
+    assert known.variables({}) == {"API_KEY": (second,)}
 
 
 def test_what_files_like_dot_env_may_look_like() -> None:

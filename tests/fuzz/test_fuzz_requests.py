@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_wirecap.capture.credentials import credentials
-from otel_wirecap.capture.redaction.names import named_secrets
 from otel_wirecap.capture.redaction.redactor import Redactor
+from otel_wirecap.capture.secret_values import named_secrets
 from otel_wirecap.capture.sessions import session_of
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.errors import ConfigurationError

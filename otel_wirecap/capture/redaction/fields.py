@@ -1,117 +1,355 @@
-"""Secrets known by the name of the JSON field that holds them: ``"api_key": "…"``, also within JSON within strings.
+r"""Secrets known by their position: by the name that they stand under in JSON and in texts, and in URLs.
 
-The ends of names are found in one pass with the shortest beginnings of keys; the name is cut into segments as those of
-headers are, and only the string that follows is masked: never a number, an object, a list. A name that can be about
-many things (``token``, ``sort_key``) counts only where its value looks random; prose, types and references to
-variables never do.
+An automaton finds the parts of names that secrets have, and a few other beginnings; one expression reads the whole
+name and what follows it: a member of JSON (also within JSON within strings), an assignment in code, configuration or a
+shell, a line of headers, an element of XML, a parameter of a URL, two strings of a list, ``"name": …, "value": …``. The
+span is that of the value alone; what is around it stays.
+
+Invariants:
+
+- A value of JSON ends at its quote, any other where its alphabet ends: a span never takes away structure.
+- ``secret_names`` says which names count. Of a name that is likely a secret's only values count that look random. No
+  word, placeholder, type or reference is a secret.
+- From the beginning of a name to that of its value are ``MAX_LEAD`` bytes at most: a stream keeps that much context.
+- What ends where the data do is open: ``find_fields`` returns where the first such value begins.
+- Linear: every expression is bounded or possessive, and the bytes of a value are read once.
 """
 
-import itertools
 import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
-from otel_wirecap.capture.redaction.names import is_secret_name, segments_of
 from otel_wirecap.capture.redaction.spans import MARKER, Span
+from otel_wirecap.capture.secret_names import Certainty, member_certainty, parameter_is_secret
 
-_ENDS: Final = (
-    "key", "Key", "KEY", "ken", "KEN", "ret", "RET", "ord", "ORD", "ase", "ial", "als", "uth", "zation",
-    "pwd", "Pwd", "PWD", "swd", "SWD", "jwt",
-)  # fmt: skip
-NAME_ENDS: Final = tuple((end + quote).encode() for end in _ENDS for quote in ('"', '\\"', 3 * "\\"))
-"""How secret names end (key, token, secret, password, pwd, passphrase, credential, auth, authorization, jwt), up to the
-quote, also that of JSON within strings: what is rare in prose, of four bytes or more with the quote, which are found at
-twice the speed of three. Three backslashes come before a quote in JSON within JSON within JSON only; one alone would
-find the last words of lines."""
+MAX_LEAD: Final = 240
+"""Bytes from the beginning of a name to that of its value, at most."""
 
-_MAX_NAME: Final = 64
-_MAX_COLON: Final = 64
-_MAX_OPEN_VALUE: Final = 4096
+# fmt: off
+NAME_PARTS: Final = tuple(part.encode() for part in (
+    "_key", "-key", "_KEY", "-KEY", "-Key", "pikey", "piKey", "PIKEY", 'Key"', "Key\\", "Key=", "Key:", "key=",
+    "assw", "ASSW", "assphr", 'pass"', "pass\\", "_pass", "_PASS", 'pwd"', "pwd=", "Pwd=", "redential", "REDENTIAL",
+    'ken"', 'ken\\"', "ken\\\\", "ken=", "ken'", "en =", "OKEN", "_token:", "-token:", "-Token:",
+    'ret"', 'ret\\"', "ret\\\\", "ret=", "ret'", "et =", "ECRET", "_secret:", "tSecret", 'rets"',
+    'uth"', "uth\\", "uth=", "_auth", "horization", 'rer"', "arer ", 'kie"', "kie\\", "kie:", 'jwt"', "jwt=", "JWT=",
+    'dsn"', "DSN=", 'pat"', "pi key", "nemonic", "ionString", "ion_string", "ture=", "sig=", "code=",
+    " -u ", "--user ", "://",
+))
+# fmt: on
+"""What is searched for: parts of names that are rare elsewhere; those that are common words with what follows them.
 
-_NAME: Final = re.compile(rb"[A-Za-z0-9_.-]+")
-_COLON: Final = re.compile(rb'(?P<escape>\\*+)"\s*+:\s*+(?P=escape)"')
-_BLANK: Final = re.compile(rb"\s")
-_STRING: Final = re.compile(rb'(?:[^"\\]|\\.)*+', re.DOTALL)
-_STRING_WITHIN_STRING: Final = re.compile(rb'[^"\\]*+(?:\\++[^"\\]++)*+')
+Four bytes are compared first: where those are rare, the search is quick.
+"""
 
-_CERTAIN: Final = frozenset({
-    "password", "passwd", "passphrase", "apikey", "secretkey", "privatekey", "clientsecret", "accesstoken",
-    "authtoken", "refreshtoken", "sessiontoken", "apitoken", "idtoken", "bearertoken", "apisecret", "authorization",
-})  # fmt: skip
-_CERTAIN_PAIRS: Final = frozenset({
-    ("api", "key"), ("secret", "key"), ("private", "key"), ("client", "secret"), ("api", "secret"), ("access", "token"),
-    ("auth", "token"), ("refresh", "token"), ("session", "token"), ("api", "token"), ("id", "token"),
-    ("bearer", "token"), ("master", "key"), ("account", "key"), ("shared", "secret"), ("signing", "secret"),
-    ("webhook", "secret"), ("db", "pwd"), ("user", "pwd"),
-})  # fmt: skip
+_MAX_NAME: Final = 80
+_NAME_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
+_URL_SIGNS: Final = b"?&;#"
+_ESCAPE_LETTERS: Final = b"nrtbf"
+_MIN_SECRET: Final = 6
+_MAX_LIST: Final = 4096
+_MAX_CUT_ESCAPE: Final = 16
+"""Backslashes at the end of the data, of an escape or before a quote, that what follows decides."""
+
+_BLANK: Final = rb"(?:[ \t\r\n]|\\[nrt]){0,24}+"
+_NAMED: Final = re.compile(
+    rb"""(?P<name>[A-Za-z0-9_.-]{1,80}+(?:(?<=[Aa][Pp][Ii])[ ]key)?+)
+    (?P<close>\\*+["'])?+ \]?+
+    (?:
+      BLANK (?P<separator> => | :=? | =(?!=) ) BLANK (?P<open>\\*+["'`])?+
+    | (?P<pair> BLANK , BLANK (?P=close) ) (?P<value> [Vv]alue (?P=close) BLANK : BLANK (?P=close) )?+
+    | (?P<element> > )
+    | (?P<line> [ \t]{1,8}+ )
+    )""".replace(b"BLANK", _BLANK),
+    re.VERBOSE,
+)
+
+_SCHEME: Final = rb"(?:[Bb]earer[ ]|[Bb]asic[ ]|[Tt]oken[ ]|[Aa]pi[Kk]ey[ ])?+"
+_IS_SCHEME: Final = re.compile(rb"(?:Bearer|Basic|Token|ApiKey)[ ]", re.IGNORECASE)
+_STRING: Final = re.compile(_SCHEME + rb'(?:[^"\\\s]++|\\.)*+')
+_STRING_WITHIN_STRING: Final = re.compile(_SCHEME + rb'[^"\\\s]*+(?:\\++[^"\\\s]++)*+')
+_QUOTED: Final = re.compile(_SCHEME + rb"[^\s\"'`<>{}\[\](),;\\]*+")
+_BARE: Final = re.compile(_SCHEME + rb"[A-Za-z0-9_.+/~@!#%^*?$:-]*+={0,2}+")
+_PARAMETER: Final = re.compile(rb"[^\s&;#\"'`<>\\{}\[\](),|]*+")
+_ELEMENT: Final = re.compile(rb"[^\s<>\"'\\]*+")
+_COOKIES: Final = re.compile(rb"[^\r\n\"'\\]*+")
+_COOKIE: Final = re.compile(rb"[A-Za-z0-9_.-]{1,64}=(?=[^;\s]{0,64}[0-9])[^;\s]{8}")
+_ITEM: Final = re.compile(rb"[\[,]" + _BLANK + rb"(?P<open>\\*+\")")
+_MEMBER: Final = re.compile(
+    rb"[{,]" + _BLANK + rb"(?P<open>\\*+\")[A-Za-z0-9_.-]{1,64}+\\*+\"" + _BLANK + rb":" + _BLANK + rb"(?P=open)"
+)
+_REST_OF_LIST: Final = re.compile(rb"[\s,{:\"\\A-Za-z0-9_.-]{0,160}+\Z")
+_LOGIN: Final = re.compile(rb"login[ \t]{1,8}[^\s\\]{1,64}(?:[ \t\r\n]|\\[nrt]){1,8}\Z")
+_MAX_LOGIN: Final = 90
+_USER: Final = re.compile(rb"\\*+[\"']?[A-Za-z0-9_.@+-]{1,64}+:")
+_PERCENT: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
+_USER_INFORMATION: Final = re.compile(rb"[^\s\"'`<>\\/?#(){}\[\],|]{0,256}+")
 
 # A word, a type, prose, or a reference to what holds the value: "string", "os.environ[…]", "${KEY}", "<your key>".
-_SCHEME: Final = re.compile(rb"(?:Bearer|Basic|Token|ApiKey)[ ]++", re.IGNORECASE)
-_REFERENCE: Final = re.compile(rb"[$<{%]|os\.|process\.env|env[.:\[]|(?:x{4,}|\*{3,}|\.{3})", re.IGNORECASE)
+_REFERENCE: Final = re.compile(
+    rb"[$<{%]|vault:|arn:|op:|ssm:|os\.|process\.env|env[.:\[]|\[?redacted|[a-z][a-z0-9+.-]{0,16}://|(?:~|\.\.?)?/[a-z.]"
+    rb"|(?:your|my|the|this|example|change|replace|insert|dummy|fake|test|sample)[_-]",
+    re.IGNORECASE,
+)
+_LEFT_OUT: Final = re.compile(rb"x{4,}|\*{3}|\.{3}|\xe2\x80\xa6")
+_WORD: Final = re.compile(rb"[A-Z]+[a-z]*|[a-z]+")
+_SEPARATOR: Final = re.compile(rb"[_.:/-]")
+_HUMP: Final = re.compile(rb"[a-z][A-Z][a-z]")
+_DIGITS: Final = b"0123456789"
+_MAX_WORDS: Final = 200
+"""Bytes: no words joined together are longer."""
+_ATTRIBUTE: Final = re.compile(rb"[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)++")
 _ESCAPED: Final = re.compile(rb"\\(?:u[0-9A-Fa-f]{4}|.)", re.DOTALL)
-_PLAIN: Final = re.compile(rb"[^\s\"]{6,}")
-_WORDS: Final = re.compile(rb"[A-Za-z][a-z]*(?:[_-][A-Za-z]?[a-z]*)*|[A-Z]{2,}(?:[_-][A-Z]{2,})+")
-_RANDOM: Final = re.compile(rb"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_.+/=~-]{16,}")
+_PLAIN: Final = re.compile(rb"[^\s\"]{%d,}" % _MIN_SECRET)
+_WORDS: Final = re.compile(rb"[._]?[A-Za-z][a-z]*(?:[_-][A-Za-z]?[a-z]*)*|[A-Z]{2,}(?:[_-][A-Z]{2,})+")
+_IDENTIFIER: Final = re.compile(rb"[A-Za-z_]++[0-9]{0,3}+(?:[_-][A-Za-z]*+[0-9]{0,3}+)*+")
+_HAS_DIGIT: Final = re.compile(rb"[^0-9]*[0-9]")
+_HAS_LETTER: Final = re.compile(rb"[^A-Za-z]*[A-Za-z]")
+_RANDOM: Final = re.compile(rb"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_.+/=~%-]{16,}")
+_VARIED: Final = re.compile(rb"(?:[^0-9]*[0-9][^A-Za-z]*[A-Za-z]){2}")
+_LINE_ENDS: Final = b"\r\n\\\"'`"
 
 
-def field_span(data: bytes, start: int, end: int) -> Span | None:
-    """The value of a secret JSON field whose name ends with what was found at ``start`` to ``end``; else None."""
-    quote = data.rfind(b'"', max(0, start - _MAX_NAME), start)
-    certain = _certainty(data[quote + 1 : end]) if quote >= 0 else None
-    if certain is None:
-        return None
-    colon = _COLON.match(data, start + len(data[start:end].rstrip(b'\\"')))
-    if colon is None:
-        return None
-    string = _STRING_WITHIN_STRING if colon["escape"] else _STRING
-    found = string.match(data, colon.end())
-    if found is None or not _is_secret(found[0], certain=certain):
-        return None
-    return Span(found.start(), found.end(), "field")
+class _Value(NamedTuple):
+    """A value under a secret's name: its place, whether it is a secret, and the rule that says so."""
+
+    begin: int
+    end: int
+    is_secret: bool
+    rule: str = "field"
 
 
-def open_value(data: bytes, begin: int) -> int:
-    """Where a secret field's value begins, at ``begin`` or later, that is not over where the data are; else their end.
+def find_fields(data: bytes, hits: Iterable[tuple[int, int]]) -> tuple[list[Span], int]:
+    """The secrets that are known by their position.
 
-    Such a value has no blank and no quote in it, so it begins at the last quote.
+    Args:
+        data: what is searched.
+        hits: where ``NAME_PARTS`` were found in it, begin and end.
+
+    Returns:
+        The secrets; and where the first value begins that what follows the data may make one, else their length.
     """
-    quote = data.rfind(b'"', max(0, len(data) - _MAX_OPEN_VALUE))
-    if quote < 0:
-        return len(data)
-    value = data[quote + 1 :]
-    scheme = _SCHEME.match(value)
-    if _BLANK.search(value, scheme.end() if scheme else 0):
-        return len(data)
-    # From the end, step by step: an expression would try to begin at each byte.
-    before = data[max(0, quote - _MAX_NAME - _MAX_COLON) : quote]
-    unescaped = before.rstrip(b"\\")
-    colon = unescaped.rstrip()
-    end = colon[:-1].rstrip()
-    if colon[-1:] != b":" or end[-1:] != b'"':
-        return len(data)
-    name = end[:-1].rstrip(b"\\")
-    if len(end) - 1 - len(name) != len(before) - len(unescaped) or _certainty(name[name.rfind(b'"') + 1 :]) is None:
-        return len(data)
-    return max(begin, quote + 1)
+    spans: list[Span] = []
+    done, length = 0, len(data)
+    open_at = length
+    for start, end in sorted(hits):
+        if start < done:
+            continue
+        for value in _values(data, start, end):
+            done = max(done, value.end)
+            if length - value.end <= _MAX_CUT_ESCAPE and not data[value.end :].strip(b"\\"):
+                open_at = min(open_at, value.begin)
+            if value.is_secret and data[value.begin : value.end] != _MARKER:
+                spans.append(Span(value.begin, value.end, value.rule))
+    return spans, open_at
 
 
-def _is_secret(value: bytes, *, certain: bool) -> bool:
-    if value == MARKER.encode():
-        return False
-    scheme = _SCHEME.match(value)
+_MARKER: Final = MARKER.encode()
+
+
+def _values(data: bytes, start: int, end: int) -> Iterable[_Value]:
+    """The values of what begins with, or has in its name, what was found at ``start`` to ``end``."""
+    first = data[start]
+    if first == ord(":"):
+        return _user_information(data, end)
+    if first in b" -" and data[end - 1] == ord(" "):
+        return _user(data, end)
+    return _named(data, start)
+
+
+def _named(data: bytes, start: int) -> Iterable[_Value]:
+    begin = start + 1
+    if data[start] in _NAME_BYTES:
+        head = data[max(0, start - _MAX_NAME) : start]
+        begin = start - len(head) + len(head.rstrip(_NAME_BYTES))
+        if begin and data[begin - 1] == ord("\\"):
+            begin += 5 if data[begin] == ord("u") else data[begin] in _ESCAPE_LETTERS
+    found = _NAMED.match(data, begin)
+    if found is None:
+        return ()
+    name, close, separator, opening, pair, value, element, _ = found.groups()
+    at = found.end()
+    if separator is not None and close is None and opening is None and _is_in_url(data, begin):
+        return _parameter(data, at, name)
+    certainty = _certainty(name)
+    if certainty is None:
+        return _cookies(data, at, opening) if separator is not None and _is_cookie(name) else ()
+    if separator is not None:
+        return _assigned(data, found, certainty)
+    if pair is not None:
+        # The names of members stand in lists too, one after the other: a value beside one has to look like one.
+        sure = certainty if value is not None else Certainty.LIKELY
+        return [_string(data, at, close, sure)] if close is not None else ()
+    if element is not None:
+        return [_element(data, at, certainty)] if data[begin - 1 : begin] == b"<" else ()
+    return _on_line(data, begin, at, name)
+
+
+def _assigned(data: bytes, found: re.Match[bytes], certainty: Certainty) -> Iterable[_Value]:
+    """The value behind a colon or an equals sign."""
+    at = found.end()
+    close, opening = found.group("close", "open")
+    if opening is not None:
+        if data.startswith(opening, at):
+            return ()
+        if close is None or close != opening or opening[-1:] != b'"':
+            return [_judged(data, at, _QUOTED, certainty, needs_digit=True)]
+        return [_string(data, at, opening, certainty)]
+    if close is None:
+        return [_bare(data, found, certainty)]
+    if data[at : at + 1] == b"[":
+        return _list(data, at, _ITEM, certainty)
+    return _list(data, at, _MEMBER, Certainty.LIKELY) if data[at : at + 1] == b"{" else ()
+
+
+def _string(data: bytes, at: int, quote: bytes, certainty: Certainty) -> _Value:
+    """A string of JSON, the quotes of which are spelled like that."""
+    if quote[-1:] != b'"':
+        return _judged(data, at, _QUOTED, certainty, needs_digit=True)
+    expression = _STRING if len(quote) == 1 else _STRING_WITHIN_STRING
+    value = _judged(data, at, expression, certainty)
+    # What a blank ends is prose.
+    is_whole = data[value.end : value.end + 1] not in (b" ", b"\t", b"\n", b"\r")
+    return value if is_whole else value._replace(is_secret=False)
+
+
+def _judged(
+    data: bytes, at: int, expression: re.Pattern[bytes], certainty: Certainty, *, needs_digit: bool = False
+) -> _Value:
+    found = expression.match(data, at)
+    end = at if found is None else found.end()
+    if end - at < _MIN_SECRET:
+        return _Value(at, end, is_secret=False)
+    value = data[at:end]
+    is_secret = is_secret_value(value, certainty) and not (needs_digit and _HAS_DIGIT.match(value) is None)
+    return _Value(at, end, is_secret)
+
+
+def _element(data: bytes, at: int, certainty: Certainty) -> _Value:
+    """The text of an XML element: nothing but that, up to the end tag."""
+    value = _judged(data, at, _ELEMENT, certainty)
+    after = data[value.end : value.end + 2]
+    if after == b"<":  # the end tag follows, or not
+        return _Value(at, len(data), is_secret=False)
+    return value._replace(is_secret=value.is_secret and after in (b"</", b""))
+
+
+def _bare(data: bytes, found: re.Match[bytes], certainty: Certainty) -> _Value:
+    """A value without quotes: in configuration, shells, lines of headers, or code, where most are no strings."""
+    at = found.end()
+    value = _judged(data, at, _BARE, certainty, needs_digit=True)
+    after = data[value.end : value.end + 1]
+    text = data[at : value.end].rstrip(b".:!?")
+    scheme = _IS_SCHEME.match(text)
+    said = text[scheme.end() :] if scheme else text
+    is_secret = value.is_secret and after not in (b"(", b"[", b"{") and not _ATTRIBUTE.fullmatch(said)
+    if is_secret and _IDENTIFIER.fullmatch(said) and not _RANDOM.fullmatch(said):
+        is_line = not after or after in _LINE_ENDS
+        is_secret = is_line and found[0].endswith((b"=", b": ")) and found[0][-2:-1] not in b" \t"
+    elif is_secret and not scheme and said.isalnum():
+        is_secret = _VARIED.match(said) is not None or _RANDOM.fullmatch(said) is not None
+    return value._replace(end=at + len(text) if is_secret and after else value.end, is_secret=is_secret)
+
+
+def _list(data: bytes, at: int, expression: re.Pattern[bytes], certainty: Certainty) -> Iterator[_Value]:
+    """The strings of an array, or of an object's members, under a secret's name."""
+    place = at
+    while place - at < _MAX_LIST and (item := expression.match(data, place)) is not None:
+        value = _string(data, item.end(), item["open"], certainty)
+        yield value
+        place = value.end + len(item["open"])
+    rest = data[place : place + 170]
+    if place - at < _MAX_LIST and len(rest) < 170 and _REST_OF_LIST.match(rest):
+        yield _Value(at, len(data), is_secret=False)
+
+
+def _parameter(data: bytes, at: int, name: bytes) -> Iterable[_Value]:
+    text = name.decode()
+    if not parameter_is_secret(text):
+        return ()
+    value = _judged(data, at, _PARAMETER, member_certainty(text) or Certainty.LIKELY)
+    return [value._replace(rule="query")]
+
+
+def _cookies(data: bytes, at: int, quote: bytes | None) -> Iterable[_Value]:
+    found = _COOKIES.match(data, at)
+    end = at if found is None else found.end()
+    is_whole = quote is None or data.startswith(quote[:1], end) or end == len(data)
+    is_secret = _COOKIE.search(data, at, end) is not None or _RANDOM.fullmatch(data, at, end) is not None
+    return [_Value(at, end, is_whole and is_secret, "cookie")]
+
+
+def _on_line(data: bytes, begin: int, at: int, name: bytes) -> Iterable[_Value]:
+    """What follows a word on its line: the token behind ``Bearer``, the password of a ``.netrc``."""
+    lower = name.lower()
+    if lower == b"bearer":
+        return [_judged(data, at, _BARE, Certainty.LIKELY)]
+    if lower == b"password" and _LOGIN.search(data[max(0, begin - _MAX_LOGIN) : begin]):
+        return [_judged(data, at, _ELEMENT, Certainty.CERTAIN)]
+    return ()
+
+
+def _user(data: bytes, at: int) -> Iterable[_Value]:
+    """The password of curl's ``-u user:password``."""
+    user = _USER.match(data, at)
+    if user is None:
+        return ()
+    value = _judged(data, user.end(), _ELEMENT, Certainty.CERTAIN)
+    said = data[value.begin : value.end]
+    return [value._replace(is_secret=value.is_secret and _HAS_LETTER.match(said) is not None, rule="userinfo")]
+
+
+def _user_information(data: bytes, at: int) -> Iterable[_Value]:
+    """User and password of a URL (RFC 3986, section 3.2.1)."""
+    found = _USER_INFORMATION.match(data, at)
+    end = at if found is None else found.end()
+    if end == len(data):
+        return [_Value(at, end, is_secret=False)]
+    information, sign, _ = data[at:end].rpartition(b"@")
+    if not sign:
+        return ()
+    _, colon, password = _PERCENT.sub(b"_", information).partition(b":")
+    is_secret = (
+        is_secret_value(password, Certainty.CERTAIN) and _HAS_DIGIT.match(password) is not None
+        if colon
+        else is_secret_value(information, Certainty.LIKELY)
+    )
+    return [_Value(at, at + len(information), is_secret, "userinfo")]
+
+
+def is_secret_value(value: bytes, certainty: Certainty) -> bool:
+    """Whether a value under such a name is a secret: no word, placeholder, type or reference."""
+    scheme = _IS_SCHEME.match(value)
     bare = _ESCAPED.sub(b"_", value[scheme.end() :] if scheme else value)
-    if not certain:
-        return _RANDOM.fullmatch(bare) is not None
-    return _PLAIN.fullmatch(bare) is not None and not _REFERENCE.match(bare) and not _WORDS.fullmatch(bare)
+    if certainty is Certainty.LIKELY:
+        is_likely = _RANDOM.fullmatch(bare) is not None and not _are_words(bare, max_digits=4)
+    else:
+        is_likely = _PLAIN.fullmatch(bare) is not None and not _WORDS.fullmatch(bare)
+        is_likely = is_likely and not _are_words(bare, max_digits=0)
+    return is_likely and not _REFERENCE.match(bare) and not _LEFT_OUT.search(bare)
+
+
+def _are_words(value: bytes, max_digits: int) -> bool:
+    """Whether a value is words joined together, of code or of a file's name, with a number or two in it."""
+    if len(value) > _MAX_WORDS:
+        return False
+    digits = len(value) - len(value.translate(None, _DIGITS))
+    if digits > max_digits:
+        return False
+    # Of random letters in both cases a "word" has two or three; those of one case have nothing that joins words.
+    joins = len(_SEPARATOR.findall(value)) + (_HUMP.search(value) is not None)
+    words = _WORD.findall(value)
+    return joins > 0 and sum(map(len, words)) >= len(words) * max(4, 7 - joins)
+
+
+def _is_in_url(data: bytes, begin: int) -> bool:
+    return begin > 0 and data[begin - 1] in _URL_SIGNS
+
+
+def _is_cookie(name: bytes) -> bool:
+    return name.lower() in (b"cookie", b"set-cookie")
 
 
 @lru_cache(maxsize=1024)
-def _certainty(name: bytes) -> bool | None:
-    """Whether the name is a secret's for certain; None where it is no secret's. Its quote may stand there."""
-    name = name.rstrip(b'\\"')
-    if not _NAME.fullmatch(name):
-        return None
-    segments = segments_of(name.decode())
-    if not is_secret_name(segments) or segments in (["key"], ["signature"]) or segments[-1:] == ["signature"]:
-        return None
-    return not _CERTAIN.isdisjoint(segments) or not _CERTAIN_PAIRS.isdisjoint(itertools.pairwise(segments))
+def _certainty(name: bytes) -> Certainty | None:
+    return Certainty.LIKELY if name.lower() == b"bearer" else member_certainty(name.decode())

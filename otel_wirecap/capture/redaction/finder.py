@@ -7,20 +7,28 @@ no finding.
 from __future__ import annotations
 
 import base64
+import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from otel_wirecap.capture.redaction.names import header_rule, reads_like_a_secret
+import orjson
+
 from otel_wirecap.capture.redaction.online import OnlineSearch
 from otel_wirecap.capture.redaction.records import fingerprint_in
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.redaction.stream import StreamRedactor
+from otel_wirecap.capture.secret_names import header_rule
+from otel_wirecap.capture.secret_values import reads_like_a_credential
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from otel_wirecap.capture.redaction.edits import Released
     from otel_wirecap.capture.redaction.redactor import Redactor
+
+
+_PARTS: Final = re.compile(r"[\s;,]+|(?<=[A-Za-z])=")
+"""What stands between the parts of a header's value: a scheme and a token, the names and values of cookies."""
 
 
 class Finder:
@@ -54,12 +62,22 @@ class Finder:
                 name, value = node if len(node) == 2 else (None, None)
             if isinstance(name, str) and isinstance(value, str):
                 rule = self.in_header(name, value)
-                if rule is not None:
+                if rule is not None and not self._is_found(orjson.dumps(node)):
                     yield rule
+
+    def _is_found(self, data: bytes) -> bool:
+        """Whether a header is found by its position anyway, so that it is not counted twice."""
+        return self._redactor.bytes_(data, {}) is not data
+
+    def in_line(self, name: str, value: str) -> str | None:
+        """The rule by which a line that looks like a header's holds a secret, which the text's search does not find."""
+        rule = self.in_header(name, value)
+        return None if rule is None or self._is_found(f"{name}: {value}".encode()) else rule
 
     def in_header(self, name: str, value: str) -> str | None:
         """The rule by which a header holds a secret, whatever it looks like; None where it holds none."""
-        return header_rule(name) if value != MARKER and reads_like_a_secret(value) else None
+        is_secret = value != MARKER and any(map(reads_like_a_credential, _PARTS.split(value)))
+        return header_rule(name) if is_secret else None
 
     def stream(self) -> FoundInStream:
         """The search in the pieces of a stream."""

@@ -32,6 +32,7 @@ from otel_wirecap.capture.record import (
     header_pairs,
 )
 from otel_wirecap.capture.redaction.records import add_redactions, pass_record, withhold_payload, withhold_record
+from otel_wirecap.capture.secret_values import named_secrets
 from otel_wirecap.capture.url import url_parts
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class RecordRedaction:
     def _learn(self, metadata: dict[str, Any]) -> None:
         """Masks the credentials of a request wherever they turn up later."""
         headers = [(str(name), str(value)) for name, value in header_pairs(metadata.get("headers"))]
-        self._gate.learn(self._gate.named_secrets(headers, url_parts(str(metadata.get("url", ""))).query))
+        self._gate.learn(named_secrets(headers, url_parts(str(metadata.get("url", ""))).query))
 
     # -- streams -----------------------------------------------------------------------------------------------------
 

@@ -5,9 +5,7 @@ Automata find the prefixes, and a regular expression confirms each at its place.
 Invariants, each held by a test:
 
 - At most ``MAX_LITERALS`` literals in an automaton, none shorter than three bytes: beyond either its search is several
-  times slower. Those of three bytes have an automaton of their own, with the ends of the names of secret fields,
-  because the others are found faster without them. No automaton has literals that all have a quote in them: it would
-  stop at every quote.
+  times slower. Those of three bytes have an automaton of their own, because the others are found faster without them.
 - No literal begins inside another at a place where it could be confirmed, so that the automaton's
   non-overlapping hits are all there are.
 - Every expression is linear: what can fail after a run is bounded, what is unbounded cannot fail.
@@ -27,7 +25,7 @@ from typing import Final, TypeAlias
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
-from otel_wirecap.capture.redaction.fields import NAME_ENDS, field_span
+from otel_wirecap.capture.redaction.fields import NAME_PARTS, find_fields
 from otel_wirecap.capture.redaction.spans import Span
 
 MAX_LITERALS: Final = 63
@@ -182,7 +180,7 @@ _MAX_FAILED: Final = 10_000
 what looks like a secret in the rest of it is taken for one."""
 
 _FIRST_END: Final = len(LITERALS) + 1
-_ALL: Final = (*(literal.encode() for literal in LITERALS), rb"\u00", *NAME_ENDS)
+_ALL: Final = (*(literal.encode() for literal in LITERALS), rb"\u00", *NAME_PARTS)
 """What is searched for; its number is its place here. The shapes come first, then what begins an escape."""
 
 
@@ -220,17 +218,15 @@ def any_of(literals: Iterable[bytes]) -> Find:
     ).find_matches_as_indexes
 
 
-_SHORT: Final = [number for number in range(len(LITERALS)) if len(_ALL[number]) == 3]
-_LONG: Final = sorted((number for number in range(_FIRST_END) if number not in _SHORT), key=_ALL.__getitem__)
-# Which of them are searched for together was measured (benchmarks/redaction.py): those with neighbours of the alphabet
-# are found faster, short ones are to be few, and the names' ends, which all have a quote in them, need some that have
-# none: else every quote is looked at by itself, at a tenth of the speed.
-_BESIDE_NAMES: Final = 3
-_HALF: Final = (_BESIDE_NAMES + len(_LONG)) // 2
+_SHORT: Final = [number for number, literal in enumerate(_ALL) if len(literal) == 3]
+_LONG: Final = sorted(set(range(len(_ALL))) - set(_SHORT), key=_ALL.__getitem__)
+# Which of them are searched for together was measured (benchmarks/redaction.py): short ones apart from the others, and
+# others with their neighbours of the alphabet.
 _TABLES: Final = [
-    *tables(_ALL, [*_LONG[_BESIDE_NAMES:_HALF], *_SHORT[: len(_SHORT) // 2 + 1]]),
-    *tables(_ALL, [*_LONG[_HALF:], *_SHORT[len(_SHORT) // 2 + 1 :]]),
-    *tables(_ALL, [*range(_FIRST_END, len(_ALL)), *_LONG[:_BESIDE_NAMES]]),
+    *tables(_ALL, _SHORT),
+    *tables(_ALL, [number for number in _LONG if _ALL[number] < b"a"]),
+    *tables(_ALL, [number for number in _LONG if b"a" <= _ALL[number] < b"p"]),
+    *tables(_ALL, [number for number in _LONG if _ALL[number] >= b"p"]),
 ]
 FIND: Final = [find for find, _ in _TABLES]
 ALL: Final = _ALL
@@ -314,25 +310,26 @@ def is_open(span: Span, length: int) -> bool:
     return length - span.end < _SLACK.get(span.rule, 2)
 
 
-def find_secrets(data: bytes, found: Iterable[list[Hit]], begin: int = 0) -> tuple[list[Span], bool]:
-    """The secrets at ``begin`` or later that have a shape, each with its whole run, and those of JSON fields.
+def find_secrets(data: bytes, found: Iterable[list[Hit]], begin: int = 0) -> tuple[list[Span], bool, int]:
+    """The secrets at ``begin`` or later that have a shape, each with its whole run, and those known by their position.
 
-    Also whether ASCII characters are written as JSON escapes. ``found`` is what ``FIND`` found in the data.
+    Also whether ASCII characters are written as JSON escapes, and where the first value begins that what follows the
+    data may make a secret by its position. ``found`` is what ``FIND`` found in the data.
     """
     escaped = False
     hits: list[tuple[int, int]] = []
-    spans: list[Span] = []
+    names: list[tuple[int, int]] = []
     for (_, numbers), table in zip(_TABLES, found, strict=True):
         for index, start, end in table:
             number = numbers[index]
             if number >= _FIRST_END:
-                if (field := field_span(data, start, end)) is not None:
-                    spans.append(field)
+                names.append((start, end))
             elif number < len(LITERALS):
                 hits.append((start, number))
             elif not escaped:
                 escaped = _ESCAPED_ASCII.match(data, start) is not None
-    return [*_confirmed(data, sorted(hits), begin), *spans] if hits else spans, escaped
+    spans, open_at = find_fields(data, names) if names else ([], len(data))
+    return [*_confirmed(data, sorted(hits), begin), *spans] if hits else spans, escaped, open_at
 
 
 def _confirmed(data: bytes, hits: list[tuple[int, int]], begin: int) -> list[Span]:

@@ -22,9 +22,9 @@ from urllib.parse import unquote, unquote_plus
 from otel_wirecap.capture.redaction.documents import strings_at
 from otel_wirecap.capture.redaction.edits import Edit, Pieces, Released, add_rules, applied, merged
 from otel_wirecap.capture.redaction.json_masking import RULE, beginning_edits, document_edits, marking
-from otel_wirecap.capture.redaction.names import segments_of
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.redaction.structure import NAME, VALUE, is_structure_of_urls
+from otel_wirecap.capture.secret_names import segments_of
 from otel_wirecap.frames.aws_message import BYTES, STRING, AWSMessage, Header, headers_of
 from otel_wirecap.frames.framing import AWS_TYPE, JSON_LINES_TYPES, SSE_TYPE, TextLexer, lexer_of
 from otel_wirecap.frames.json_values import BLANK, JSONLinesLexer, JSONValuesLexer

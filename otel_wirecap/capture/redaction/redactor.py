@@ -14,16 +14,11 @@ from urllib.parse import unquote, unquote_plus
 
 import orjson
 
-from otel_wirecap.capture.redaction.names import (
-    header_rule,
-    is_secret_name,
-    query_is_secret,
-    segments_of,
-)
 from otel_wirecap.capture.redaction.online import find_all
 from otel_wirecap.capture.redaction.rules import Rules
 from otel_wirecap.capture.redaction.search import SecretSearch
 from otel_wirecap.capture.redaction.spans import MARKER, Span, masked
+from otel_wirecap.capture.secret_names import header_rule, parameter_is_secret
 
 # The tokens of a valid JSON document that can hold a value: strings and numbers.
 _JSON_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]*+')
@@ -32,6 +27,9 @@ _QUOTED_MARKER: Final = orjson.dumps(MARKER)
 
 _MAX_REMEMBERED: Final = 300
 """Characters of a text that is remembered where it held nothing."""
+
+_OF_STRINGS: Final = frozenset({"field", "cookie"})
+"""Rules of what a member's name, or what stands before a string, says of all of the string."""
 
 # A part of a form up to its value, for fields that are no files. The bounds keep it linear.
 _PART: Final = re.compile(
@@ -134,12 +132,13 @@ class Redactor:
         if not spans:
             return raw
 
-        fields = {span.start - 1 for span in spans if span.rule == "field"}
+        # The rule by which the whole of a string is a secret, by the place of its quote.
+        fields = {span.start - 1: span.rule for span in spans if span.rule in _OF_STRINGS}
 
         def rewritten(token: re.Match[bytes]) -> bytes:
             spelled = token[0]
             if token.start() in fields:
-                _count(counts, "field")
+                _count(counts, fields[token.start()])
                 return _QUOTED_MARKER
             if spelled[0] != ord('"'):
                 return self._number(spelled, counts, credentials)
@@ -168,7 +167,7 @@ class Redactor:
         spans = find_all(self.search, data, credentials)
         for part in _PART.finditer(data) if self._rules.mode == "on" else ():
             name = part["name"].decode("utf-8", "replace")
-            if name.lower() in self._rules.fields or is_secret_name(segments_of(name)):
+            if name.lower() in self._rules.fields or parameter_is_secret(name):
                 end = _BOUNDARY.search(data, part.end())
                 value = Span(part.end(), end.start() if end else len(data), "field")
                 if value.start < value.end:
@@ -232,7 +231,7 @@ class Redactor:
                 rest = MARKER + rest[len(userinfo) :]
         rest, hash_, fragment = rest.partition("#")
         path, mark, query = rest.partition("?")
-        path = "/".join(self._percent_encoded(segment, counts, credentials) for segment in path.split("/"))
+        path = "/".join(self._segment(segment, counts, credentials) for segment in path.split("/"))
         query = self._query(query, counts, credentials)
         fragment = self._query(fragment, counts, credentials)
         clean = self.text(f"{scheme}{path}{mark}{query}{hash_}{fragment}", counts, credentials)
@@ -267,13 +266,19 @@ class Redactor:
             value = self.text_with_urls(value, counts, credentials)
         return [name, value]
 
+    def _segment(self, segment: str, counts: dict[str, int], credentials: Sequence[str]) -> str:
+        """A segment of a path, with its parameters (RFC 3986, section 3.3): ``name;token=…``."""
+        name, *parameters = segment.split(";")
+        parts = [self._parameter(parameter, counts, credentials, "query") for parameter in parameters]
+        return ";".join([self._percent_encoded(name, counts, credentials), *parts])
+
     def _query(self, query: str, counts: dict[str, int], credentials: Sequence[str], rule: str = "query") -> str:
         return "&".join(self._parameter(pair, counts, credentials, rule) for pair in query.split("&"))
 
     def _parameter(self, pair: str, counts: dict[str, int], credentials: Sequence[str], rule: str) -> str:
         name, equals, value = pair.partition("=")
         decoded = unquote_plus(name)
-        if value and (query_is_secret(decoded) or decoded.lower() in self._rules.fields):
+        if value and (parameter_is_secret(decoded) or decoded.lower() in self._rules.fields):
             _count(counts, rule)
             value = MARKER
         name = self._percent_encoded(name, counts, credentials)

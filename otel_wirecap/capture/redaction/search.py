@@ -18,12 +18,11 @@ from typing import Final, NamedTuple
 from otel_wirecap.capture.redaction import encoded, patterns
 from otel_wirecap.capture.redaction.encoded import find_encoded, open_encoded
 from otel_wirecap.capture.redaction.escapes import cut_escape, read_escapes
-from otel_wirecap.capture.redaction.fields import open_value
 from otel_wirecap.capture.redaction.known import KnownValues, tells_apart
-from otel_wirecap.capture.redaction.names import reads_like_a_secret
 from otel_wirecap.capture.redaction.patterns import SMALL, Find, Hit, any_of, find_secrets, is_open, open_place, tables
 from otel_wirecap.capture.redaction.rules import MAX_PATTERN_BYTES, FieldSearch, Place, Rules
 from otel_wirecap.capture.redaction.spans import Span, merged
+from otel_wirecap.capture.secret_values import reads_like_a_credential
 
 # Which findings are of which search: see SecretSearch._changed.
 _SHAPES: Final = slice(len(patterns.FIND))
@@ -146,10 +145,10 @@ class SecretSearch:
     def learn(self, credentials: Iterable[str]) -> None:
         """Finds the credentials of a request in others, too, until many others came.
 
-        Those that read like a word (a local server takes any) are not: they would mangle harmless text.
+        Those that have not the look of a credential are not: they would mangle harmless text.
         """
         new = [value for value in credentials if value not in self._seen and len(value) >= self.min_length]
-        new = [value for value in new if reads_like_a_secret(value)]
+        new = [value for value in new if reads_like_a_credential(value)]
         if new:
             self._seen.add(new)
             self._changed()
@@ -168,7 +167,7 @@ class SecretSearch:
         hides = self._hides(data, own)
         if not any(found) and own.values is None and not self.has_rules and not hides:
             return []
-        shapes, escaped = find_secrets(data, found[_SHAPES])
+        shapes, escaped, _ = find_secrets(data, found[_SHAPES])
         spans = [*self._values(data, found[_CLUES], own), *shapes, *find_encoded(data, found[_ENCODED])]
         if self.has_rules:
             spans = self._by_rules(data, spans)
@@ -252,7 +251,7 @@ class SecretSearch:
         known = [self._seen, self._known, *([own.values] if own.values is not None else [])]
         found = self._found(data)
         has_hits = any(found)
-        spans, escaped = find_secrets(data, found[_SHAPES], begin) if has_hits else ([], False)
+        spans, escaped, open_at = find_secrets(data, found[_SHAPES], begin) if has_hits else ([], False, length)
         if is_end:
             place = length
             for values in known:
@@ -260,7 +259,7 @@ class SecretSearch:
                 if tells_apart(data[open_at:]):
                     spans.append(Span(open_at, length, values.rule))
         else:
-            place = self._open_place(data, begin, known, spans)
+            place = min(max(begin, open_at), self._open_place(data, begin, known, spans))
         if has_hits or own.values is not None:
             spans += find_encoded(data, found[_ENCODED], begin)
             spans += self._values(data, found[_CLUES], own)
@@ -269,7 +268,7 @@ class SecretSearch:
     def _open_place(self, data: bytes, begin: int, known: Iterable[KnownValues], shapes: Iterable[Span]) -> int:
         """Where a secret may begin, at ``begin`` or later, that what follows the data decides; else their length."""
         length = len(data)
-        place = min(open_place(data, begin), open_encoded(data, begin), open_value(data, begin))
+        place = min(open_place(data, begin), open_encoded(data, begin))
         for values in known:
             place = values.open_place(data, begin, place)
         for span in shapes:

@@ -15,7 +15,7 @@ import re
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_wirecap.capture.redaction.names import is_secret_name, segments_of
+from otel_wirecap.capture.secret_names import header_rule
 from otel_wirecap.llm.dialects.registry import ours
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Template:
         self._texts = [number for number, group in enumerate(groups) if group == _TEXT]
         self._padding = [number for number, group in enumerate(groups) if group == _PADDING]
         self.keys = tuple(key for key, _, _ in texts)
-        self.has_secret_name = any(is_secret_name(segments_of(name)) for key in self.keys for name in key)
+        self.has_secret_name = any(header_rule(name) for key in self.keys for name in key)
         self.places = _numbered(path for _, path, _ in texts)
 
     def told(self, lines: bytes) -> Told | None:

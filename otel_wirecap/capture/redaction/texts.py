@@ -13,7 +13,6 @@ from otel_wirecap.capture.events import CAPTURE_FAILURE
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.redaction.bodies import redact_body, redact_json, redact_text
-from otel_wirecap.capture.redaction.names import named_secrets
 from otel_wirecap.capture.redaction.passed import WITHHELD, Passed, withheld
 from otel_wirecap.capture.redaction.prompts import (
     headers_without_prompts,
@@ -94,8 +93,6 @@ class TextGate:
         self.generation = self._redactor.search.generation
         if self.outside is not self:
             self.outside.learn(credentials)
-
-    named_secrets = staticmethod(named_secrets)
 
     # -- bodies ----------------------------------------------------------------------------------------------------
 
