@@ -10,7 +10,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from secrets_corpus import ALNUM, HEX, JSON_TYPE, LOWER, PROSE, SSE, STREAMS, URL, Control, Random, cut, deltas, run
+from provider_keys import ALNUM, HEX, LOWER, Random, run
+from secrets_corpus import JSON_TYPE, PROSE, SSE, STREAMS, URL, Control, cut, deltas
 
 WORDS: Final = [
     "task",

@@ -12,8 +12,8 @@ import secrets
 from collections.abc import Callable, Iterator
 
 import pytest
+from provider_keys import KINDS
 from recall import Recorded, leak
-from secrets_corpus import SHAPES as KINDS
 from secrets_corpus import STREAMS, Case, cases, known_values, shaped
 
 from otel_wirecap.capture.redaction import documents, known, online, patterns, redactor, rules, stream
