@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # a form a line: they are a table
 """The keys of providers as they are issued, made anew from random characters.
 
 Each form is described by the provider's documentation, or by a public secret scanner's rule for it: nothing is taken
@@ -119,8 +120,8 @@ FORMS: Final = (
     Form("google", "google access token", "ya29.", ("ya29.a0", Run(URLSAFE, 200, 400)), 18, True),
     Form("google", "google access token, dots", "ya29.", ("ya29.c.c0", Run(URLSAFE, 200)), 18, True),
     Form("google", "google refresh token", "1//0", ("1//0", Run(URLSAFE, 98, 120)), 30, True),
-    Form("google", "google refresh token, as in JSON", "1//0", (r"1\/\/0", Run(URLSAFE, 98)), 30, True),
-    Form("google", "google refresh token, as in URLs", "1//0", ("1%2F%2F0", Run(URLSAFE, 98)), 30, True),
+    Form("google", "google refresh token, as in JSON", "1//0", (r"1\/\/0", Run(URLSAFE, 98)), 30),
+    Form("google", "google refresh token, as in URLs", "1//0", ("1%2F%2F0", Run(URLSAFE, 98)), 30),
     Form("google", "google client", "GOCSPX-", ("GOCSPX-", Run(URLSAFE, 28)), 20, True),
     # gitleaks: huggingface-access-token, huggingface-organization-api-token
     Form("huggingface", "huggingface", "hf_", ("hf_", Run(string.ascii_letters, 34, 40)), 34, True),
@@ -182,13 +183,17 @@ FORMS: Final = (
         Run(ALNUM, 52), "JQQJ99", "{A|B|C}", Run("ABCDEFGHIJKL", 1), "ACAAAAA", Run(ALNUM, 6), "AAAS", "AZDO", Run(ALNUM, 4),
     ), 0, True),
     # microsoft: SEC101/156, /166, /160, /158, /106, /105
-    Form("azure", "azure entra", "8Q~", (Run(ALNUM, 3), "{7|8}Q~", Run(ALNUM + "_~-", 34)), 31),
-    Form("azure", "azure entra, dots", "8Q~", ("{7|8}Q~", Run(ALNUM, 20), ".", Run(ALNUM, 13))),
+    Form("azure", "azure entra", "{7Q~|8Q~}", (Run(ALNUM, 3), "{7|8}Q~", Run(ALNUM + "_~-", 34)), 31),
+    Form("azure", "azure entra, dots", "{7Q~|8Q~}", ("{7|8}Q~", Run(ALNUM, 20), ".", Run(ALNUM, 13))),
     Form("azure", "azure search", "AzSe", (Run(ALNUM, 42), "AzSe", Run("ABCD", 1), Run(ALNUM, 5)), 5),
     Form("azure", "azure cosmos", "ACDb", (Run(BASE64, 76), "ACDb", Run(BASE64, 5), "{A|Q|g|w}==")),
     Form("azure", "azure functions", "AzFu", (Run(URLSAFE, 44), "AzFu", Run(URLSAFE, 5), "{A|Q|g|w}==")),
     Form("azure", "azure storage", "AccountKey=", ("AccountKey=", Run(BASE64, 76), "+ASt", Run(BASE64, 5), "A==")),
     Form("azure", "azure storage, old", "AccountKey=", ("AccountKey=", Run(BASE64, 86), "=="), 40),
+    *(
+        Form("azure", f"azure {name}, as in URLs", f"{name}=", (f"{name}%3D", Run(BASE64, 86), "%3D%3D"), 40)
+        for name in ("AccountKey", "SharedAccessKey", "AccessKey")
+    ),
     Form("azure", "azure messaging", "SharedAccessKey=", ("SharedAccessKey=", Run(BASE64, 43), "="), 40),
     Form("azure", "azure web pubsub", "AccessKey=", ("AccessKey=", Run(BASE64, 43), "="), 40),
     # gitleaks: alibaba-access-key-id, databricks-api-token, digitalocean-pat and others, heroku-api-key-v2
@@ -236,7 +241,7 @@ FORMS: Final = (
     # gitleaks: npm-access-token, pypi-upload-token, rubygems-api-token
     Form("npm", "npm", "npm_", ("npm_", Run(ALNUM, 36)), 36, True),
     Form("pypi", "pypi", "pypi-AgE", ("pypi-AgEIcHlwaS5vcmc", Run(URLSAFE, 150, 180)), 38, True),
-    Form("rubygems", "rubygems", "rubygems_", ("rubygems_", Run(HEX, 48)), 48),
+    Form("ruby", "rubygems", "rubygems_", ("rubygems_", Run(HEX, 48)), 48),
     # trufflehog: dockerhub; kingfisher: circleci.yml; betterleaks: sonar-api-token
     Form("docker", "docker", "{dckr_pat_|dckr_oat_}", ("{dckr_pat_|dckr_oat_}", Run(URLSAFE, 27, 32)), 27),
     Form("circleci", "circleci", "{CCIPAT_|CCIPRJ_}", ("{CCIPAT_|CCIPRJ_}", Run(ALNUM, 22), "_", Run(HEX, 40)), 40),
@@ -281,6 +286,11 @@ FORMS: Final = (
     Form("telegram", "telegram", ":AA", (Run("123456789", 10), ":AA", Run(URLSAFE, 33)), 33),
     Form("telegram", "telegram, nine digits", ":AA", (Run("123456789", 9), ":AA", Run(URLSAFE, 33)), 33),
     Form("telegram", "telegram, old", ":AA", (Run("123456789", 8), ":AA", Run(URLSAFE, 33)), 33),
+    *(
+        Form("telegram", f"telegram, {length} digits, as in URLs", ":AA", (Run("123456789", length), "%3AAA", Run(URLSAFE, 33)), 33)
+        for length in (8, 9, 10)
+    ),
+    Form("discord", "discord webhook, as in URLs", "/webhooks/", ("2Fwebhooks%2F", Run("123456789", 18), "%2F", Run(URLSAFE, 68)), 60),
     Form("discord", "discord webhook", "/webhooks/", ("/webhooks/", Run("123456789", 18), "/", Run(URLSAFE, 68)), 60),
     # gitleaks: stripe-access-token; docs.stripe.com/webhooks/signature
     Form("stripe", "stripe", "{sk_live_|rk_live_|sk_test_|rk_test_}", ("{sk_live_|rk_live_|sk_test_|rk_test_}", Run(ALNUM, 24, 99)), 24, True),
@@ -377,3 +387,8 @@ KINDS: Final[dict[str, tuple[str, Callable[[Random, Length], str]]]] = {
 
 NOT_IN_BASE64: Final = frozenset(form.kind for form in FORMS if not form.in_base64)
 """Kinds that the package says it does not look for within base64."""
+
+ONLY_AS_ISSUED: Final = frozenset({
+    "azure cosmos", "azure functions", "copilot", *(form.kind for form in FORMS if ", as in " in form.kind),
+})  # fmt: skip
+"""Kinds that are looked for as they are written, in text: not where URLs spell their characters."""

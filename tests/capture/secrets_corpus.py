@@ -29,6 +29,7 @@ from provider_keys import (
     KINDS,
     LOWER,
     NOT_IN_BASE64,
+    ONLY_AS_ISSUED,
     URLSAFE,
     Random,
     random_uuid,
@@ -684,6 +685,8 @@ def cases(rng: Random, known: list[Secret], per_cell: int, *, decoded_views: boo
 
         def fits(secret: Secret, encoding: str = encoding, carrier: str = carrier, chunking: str = chunking) -> bool:
             if encoding in DECODED_VIEWS and secret.kind in NOT_IN_BASE64:
+                return False
+            if secret.kind in ONLY_AS_ISSUED and (encoding == "percent" or carrier.startswith(("url", "form"))):
                 return False
             # Of a URL in a header the password goes, and what tells where it leads stays.
             if carrier == "header" and secret.kind in ("pem", "url"):

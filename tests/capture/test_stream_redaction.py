@@ -182,8 +182,8 @@ def make_secret(kind: str, rng: random.Random) -> str:
 
 
 PLANTED = (
-    "openai project, without it", "anthropic", "aws access key", "github", "google", "google refresh token", "jwt", "pem",
-    "azure", "azure cosmos", "azure storage", "terraform", "mailchimp", "slack webhook", "docker", "mapbox",
+    "openai project, without it", "anthropic", "aws access key", "github", "google", "google refresh token", "jwt",
+    "pem", "azure", "azure cosmos", "azure storage", "terraform", "mailchimp", "slack webhook", "docker", "mapbox",
 )  # fmt: skip
 WORDS = (
     "the", "key ", "Hello, ", "world", "\n", "session", " é", "日本", ' "q" ', "sk", "-", "s", "sk-", "eyJ", "A", "1//",

@@ -34,8 +34,10 @@ _LEFT: Final = re.compile(
     rb"|(?<=\\u[0-9A-Fa-f]{4})|(?<=\\x[0-9A-Fa-f]{2})|(?<=\\[0-3][0-7]{2})|(?<=[%=][0-9A-Fa-f]{2})"
     + b"".join(rb"|(?<=\[[0-9;]{%d}[A-HJKSTfmhl])" % count for count in range(9))
 )
-"""Where a token begins: no word runs on into it. A letter or digit that ends an escape is of no word: those of JSON and
-of programs (\\n, \\u000a, \\x22, \\042), of URLs and mail (%3D, =3D), of terminals (ESC [32m, however its ESC is printed).
+"""Where a token begins: no word runs on into it.
+
+A letter or digit that ends an escape is of no word: in JSON and programs (\\n, \\u000a, \\x22, \\042), in URLs and mail
+(%3D, =3D), for terminals (ESC [32m, however the ESC is printed).
 """
 
 
@@ -63,7 +65,7 @@ def _anchors(prefixes: Iterable[str]) -> list[str]:
     Prose is full of what looks like the beginning of ``glrt-`` to the vectorised search, and has little like ``lrt-``;
     and one end serves several prefixes.
     """
-    ends = {"Key=", ".slack.com", "eyJ"}
+    ends = {"Key=", "Key%3D", ".slack.com", "eyJ"}
     ends |= {prefix[-4:] for prefix in prefixes if _LOWER.match(prefix) and prefix not in _WHOLE}
     return sorted(ends)
 

@@ -25,6 +25,7 @@ _NO_SLUG: Final = rf"(?!{_PART}(?:[_-]{{1,2}}{_PART}){{2,11}}+(?!{_W}))"
 _DOTS: Final = rf"(?:\.{_W}+)*"
 _BASE64_LETTER: Final = r"(?:[A-Za-z0-9+/]|\\/|%2[BbFf])"  # JSON may write the slash with an escape, URLs do
 _PADDING: Final = "(?:=|%(?:25)?3[Dd]){0,2}"
+_PADDED: Final = "(?:=|%(?:25)?3[Dd]){2}"
 _SLASH: Final = r"(?:/|\\/|%2[Ff])"
 _UUID: Final = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _PEM_BODY: Final = r"[A-Za-z0-9+/=\s\\:,%]"  # base64, RFC 1421 headers, and newlines written \n, \\n or %0A
@@ -167,8 +168,8 @@ _CLOUDS: Final = (
     _model("aws", ("bedrock-api-key-",), r"(?:[A-Za-z0-9+/=_-]|\\/|%2[BbFf]|%3[Dd]){20,}", bounded=False),
     # https://docs.aws.amazon.com/STS/latest/APIReference/API_Credentials.html: SessionToken
     _plain("aws", ("FwoGZXIvYXdz", "IQoJb3JpZ2lu"), _base64(60)),
-    # microsoft: SEC101/200, the common annotated key: 52 characters, the signature, 26 more (year, month, platform's and
-    # provider's data, 4 characters of the provider, check), of which the month and the provider's first are letters
+    # microsoft: SEC101/200, the common annotated key: 52 characters, the signature, 26 more: year and month, data of
+    # the platform and the provider, the provider's name, a checksum
     Shape(
         "azure",
         ("QQJ9",),
@@ -183,10 +184,14 @@ _CLOUDS: Final = (
     _plain("azure", ("7Q~", "8Q~"), r"(?:\.{0,3}[A-Za-z0-9_~-]){31,}"),
     # microsoft: SEC101/166 and 167, AI Search; SEC101/160, Cosmos DB; SEC101/158, Functions
     Shape("azure", ("AzSe",), "[A-D][A-Za-z0-9]{5,}", "[A-Za-z0-9]{42}", 42, bounded=False),
-    Shape("azure", ("ACDb",), "[A-Za-z0-9+/]{5}[AQgw]==", "[A-Za-z0-9+/]{76}", 76, bounded=False),
-    Shape("azure", ("AzFu",), "[A-Za-z0-9_-]{5}[AQgw]==", "[A-Za-z0-9_-]{44}", 44, bounded=False),
+    Shape("azure", ("ACDb",), f"[A-Za-z0-9+/]{{5}}[AQgw]{_PADDED}", "[A-Za-z0-9+/]{76}", 76, bounded=False),
+    Shape("azure", ("AzFu",), f"[A-Za-z0-9_-]{{5}}[AQgw]{_PADDED}", "[A-Za-z0-9_-]{44}", 44, bounded=False),
     # microsoft: SEC101/105 and 106, connection strings of storage, messaging, SignalR and others
-    _plain("azure", ("SharedAccessKey=", "AccountKey=", "AccessKey="), rf"{_MIXED}{_base64(40)}"),
+    _plain(
+        "azure",
+        tuple(name + sign for name in ("SharedAccessKey", "AccountKey", "AccessKey") for sign in ("=", "%3D")),
+        rf"{_MIXED}{_base64(40)}",
+    ),
     # gitleaks: alibaba-access-key-id
     Shape("alibaba", ("LTAI",), _letters(20)),
     # gitleaks: databricks-api-token
@@ -233,7 +238,7 @@ _DEVELOPERS: Final = (
     # gitleaks: npm-access-token, pypi-upload-token, rubygems-api-token
     _model("npm", ("npm_",), _letters(36), bounded=False),
     _model("pypi", ("pypi-AgE",), rf"{_W}{{50,}}", bounded=False),
-    _plain("rubygems", ("rubygems_",), _hex(48)),
+    _plain("ruby", ("rubygems_",), _hex(48)),
     # trufflehog: dockerhub
     _plain("docker", ("dckr_pat_", "dckr_oat_"), _key(27)),
     # kingfisher: circleci.yml
@@ -249,7 +254,7 @@ _DEVELOPERS: Final = (
     # https://docs.doppler.com/reference/auth-token-formats; gitleaks: doppler-api-token
     Shape("doppler", ("dp.",), rf"(?:pt|st|sa|ct|scim|audit)\.(?:[a-z0-9_-]{{2,35}}\.)?{_letters(40)}"),
     # gitleaks: 1password-secret-key, 1password-service-account-token
-    Shape("1password", ("ops_eyJ",), r"[A-Za-z0-9+/_-]{100,}={0,2}"),
+    Shape("1password", ("ops_eyJ",), r"(?:[A-Za-z0-9+/_-]|\\/|%2[BbFf]){100,}={0,2}"),
     Shape(
         "1password", ("A3-",), r"[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){2}-[A-Z0-9]{5,}"
     ),
@@ -278,9 +283,12 @@ _SERVICES: Final = (
         rf"|workflows(?:{_SLASH}[A-Za-z0-9]{{8,64}}){{4}})[A-Za-z0-9]*",
     ),
     # https://core.telegram.org/bots/api#authorizing-your-bot, kingfisher: telegram.yml
-    *(Shape("telegram", (":AA",), _key(33), f"[0-9]{{{digits}}}", digits, bounded=False) for digits in (10, 9, 8)),
+    *(
+        Shape("telegram", (":AA", "%3AAA"), _key(33), f"[0-9]{{{digits}}}", digits, bounded=False)
+        for digits in (10, 9, 8)
+    ),
     # kingfisher: discord.yml
-    _plain("discord", ("/webhooks",), rf"{_SLASH}[0-9]{{17,20}}{_SLASH}{_W}{{60,}}"),
+    _plain("discord", ("/webhooks", "2Fwebhooks"), rf"{_SLASH}[0-9]{{17,20}}{_SLASH}{_W}{{60,}}"),
     # gitleaks: stripe-access-token; https://docs.stripe.com/keys, https://docs.stripe.com/webhooks/signature
     _model("stripe", ("sk_",), rf"(?:org_)?(?:live|test|prod)_{_letters(24)}", bounded=False),
     _model("stripe", ("rk_live_", "rk_test_"), _letters(24), bounded=False),
