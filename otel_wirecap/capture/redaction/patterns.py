@@ -168,13 +168,14 @@ _TABLES: Final = [
 FIND: Final = [find for find, _ in _TABLES]
 
 
-def _hidden(numbers: Sequence[int]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """For literals of a table: at which of their bytes which others of it may begin."""
+def _overlapping(numbers: Sequence[int]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """For literals of a table: at which of their bytes which of its shapes' may begin."""
     for outer in numbers:
         ends = [(place, _ALL[outer][place:]) for place in range(1, len(_ALL[outer]))]
         inside = [
             (place, inner)
             for inner in numbers
+            if inner < len(LITERALS)
             for place, end in ends
             if _ALL[inner].startswith(end) or end.startswith(_ALL[inner])
         ]
@@ -182,7 +183,7 @@ def _hidden(numbers: Sequence[int]) -> Iterator[tuple[int, list[tuple[int, int]]
             yield outer, inside
 
 
-_HIDDEN: Final = dict(pair for _, numbers in _TABLES for pair in _hidden(numbers))
+_HIDDEN: Final = dict(pair for _, numbers in _TABLES for pair in _overlapping(numbers))
 ALL: Final = _ALL
 """All that ``FIND`` finds."""
 
@@ -257,13 +258,15 @@ def _open_literal(data: bytes, begin: int) -> int:
     tail = data[begin:]
     if len(tail) <= SMALL and not _ANY(tail):
         return length
+    hits = [(start, numbers[place]) for find, numbers in _TABLES for place, start, _ in find(tail)]
+    hits += [hit for start, number in hits if number in _HIDDEN for hit in _hidden(tail, start, number)]
     places = [length]
-    for index, start, _ in _hits(tail, (find(tail) for find in FIND)):
-        if index < len(LITERALS):
-            start += begin
-            if length - start < MAX_TO_DECIDE.get(LITERALS[index], USUALLY_TO_DECIDE):
-                starts = [start - shape.lead for shape in CONFIRM[index] if _may_begin(data, start - shape.lead, shape)]
-                places += [max(begin, place) for place in starts]
+    for start, index in hits:
+        if index < len(LITERALS) and len(tail) - start < MAX_TO_DECIDE.get(LITERALS[index], USUALLY_TO_DECIDE):
+            for shape in CONFIRM[index]:
+                place = begin + start - shape.lead
+                if _may_begin(data, place, bounded=shape.bounded):
+                    places.append(max(begin, place))
     return min(places)
 
 
@@ -279,20 +282,14 @@ def _open_beginning(data: bytes, begin: int) -> int:
     return min(places)
 
 
-def _hits(data: bytes, found: Iterable[list[Hit]]) -> Iterator[Hit]:
-    """What was found, by its number, and what that hid by overlapping it."""
-    for (_, numbers), hits in zip(_TABLES, found, strict=True):
-        for place, start, end in hits:
-            number = numbers[place]
-            yield number, start, end
-            for offset, other in _HIDDEN.get(number, ()):
-                if data.startswith(_ALL[other], start + offset):
-                    yield other, start + offset, start + offset + len(_ALL[other])
+def _hidden(data: bytes, start: int, number: int) -> list[tuple[int, int]]:
+    """The literals that begin inside one that was found, each with its place and number."""
+    return [(start + place, other) for place, other in _HIDDEN[number] if data.startswith(_ALL[other], start + place)]
 
 
-def _may_begin(data: bytes, start: int, shape: Confirmation) -> bool:
+def _may_begin(data: bytes, start: int, *, bounded: bool) -> bool:
     """Whether no word runs on into a secret that begins there; before the data's beginning, none does."""
-    return not shape.bounded or start < 0 or _LEFT.match(data, start) is not None
+    return not bounded or start < 0 or _LEFT.match(data, start) is not None
 
 
 def is_open(span: Span, length: int) -> bool:
@@ -308,14 +305,18 @@ def find_secrets(data: bytes, found: Iterable[list[Hit]], begin: int = 0) -> tup
     escaped = False
     hits: list[tuple[int, int]] = []
     spans: list[Span] = []
-    for number, start, end in _hits(data, found):
-        if number >= _FIRST_END:
-            if (field := field_span(data, start, end)) is not None:
-                spans.append(field)
-        elif number < len(LITERALS):
-            hits.append((start, number))
-        elif not escaped:
-            escaped = _ESCAPED_ASCII.match(data, start) is not None
+    for (_, numbers), table in zip(_TABLES, found, strict=True):
+        for place, start, end in table:
+            number = numbers[place]
+            if number < len(LITERALS):
+                hits.append((start, number))
+            elif number >= _FIRST_END:
+                if (field := field_span(data, start, end)) is not None:
+                    spans.append(field)
+            elif not escaped:
+                escaped = _ESCAPED_ASCII.match(data, start) is not None
+            if number in _HIDDEN:
+                hits += _hidden(data, start, number)
     return [*_confirmed(data, sorted(hits), begin), *spans] if hits else spans, escaped
 
 
@@ -326,23 +327,26 @@ def _confirmed(data: bytes, hits: list[tuple[int, int]], begin: int) -> list[Spa
     for start, index in hits:
         if start < done:
             continue
-        if failed >= _MAX_FAILED:
+        is_left = _LEFT.match(data, start) is not None
+        if is_left and failed >= _MAX_FAILED:
             span: Span | None = _unread(data, start, index)
         else:
-            span = _read(data, start, index, begin)
-            failed += span is None and _LEFT.match(data, start) is not None
+            span = _read(data, start, index, begin, is_left=is_left)
+            failed += is_left and span is None
         if span is not None:
             done = span.end
             spans.append(span)
     return spans
 
 
-def _read(data: bytes, start: int, index: int, begin: int) -> Span | None:
-    """The secret that has its literal there."""
-    for shape in CONFIRM[index]:
-        place = start - shape.lead
-        if place >= begin and _may_begin(data, place, shape) and (match := shape.expression.match(data, place)):
-            return Span(match.start(), match.end(), shape.rule)
+def _read(data: bytes, start: int, index: int, begin: int, *, is_left: bool) -> Span | None:
+    """The secret that has its literal there; ``is_left``: no word runs on into that."""
+    for expression, lead, rule, bounded, _ in CONFIRM[index]:
+        place = start - lead
+        if place < begin or (bounded and not (_LEFT.match(data, place) if lead else is_left)):
+            continue
+        if match := expression.match(data, place):
+            return Span(place, match.end(), rule)
     return None
 
 
