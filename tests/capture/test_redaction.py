@@ -97,19 +97,6 @@ def test_the_tables_keep_their_invariants():
             assert not any(other.startswith(one) for other in literals if other is not one)
 
 
-def test_a_literal_that_another_one_hides_is_found():
-    count = 0
-    for _, numbers in patterns._TABLES:
-        pairs = [(one, other) for one in numbers for other in numbers if other < len(patterns.LITERALS)]
-        for one, other in pairs:
-            outer, inner = patterns.ALL[one], patterns.ALL[other]
-            for place in range(1, len(outer)):
-                if inner.startswith(outer[place:]):
-                    assert (place, other) in patterns._hidden(outer[:place] + inner, 0, one)
-                    count += 1
-    assert count
-
-
 ADVERSARIAL = [
     "sk-",
     "-sk-",

@@ -16,9 +16,10 @@ from provider_keys import KINDS
 from recall import Recorded, leak
 from secrets_corpus import STREAMS, Case, cases, known_values, shaped
 
-from otel_wirecap.capture.redaction import documents, known, online, patterns, redactor, rules, stream
+from otel_wirecap.capture.redaction import documents, known, online, patterns, redactor, rules, search, stream
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.rules import Rules
+from otel_wirecap.capture.redaction.search import SecretSearch
 from otel_wirecap.capture.redaction.spans import Span
 
 pytestmark = pytest.mark.thorough
@@ -72,9 +73,9 @@ DETECTORS: dict[str, tuple[Mutation, Callable[[Case], bool]]] = {
         lambda case: case.cell[:3] == ("known", "text", "percent"),
     ),
     "their encodings": (off(known, "encodings", lambda _value: ()), lambda case: case.encoding == "hex"),
-    "shapes": (off(redactor, "find_secrets", lambda *_: ([], False)), lambda case: case.cell[:2] == ("shape", "text")),
+    "shapes": (off(search, "find_secrets", lambda *_: ([], False)), lambda case: case.cell[:2] == ("shape", "text")),
     "shapes in base64": (
-        off(redactor, "find_encoded", nothing),
+        off(search, "find_encoded", nothing),
         lambda case: case.encoding.startswith("base64 text") and not is_stream(case),
     ),
     "percent-encoding": (
@@ -83,9 +84,9 @@ DETECTORS: dict[str, tuple[Mutation, Callable[[Case], bool]]] = {
 }  # fmt: skip
 
 STREAMING: dict[str, tuple[Mutation, Callable[[Case], bool]]] = {
-    "what shapes leave open": (off(redactor, "open_place", at_the_end), lambda case: case.secret.detector == "shape"),
+    "what shapes leave open": (off(search, "open_place", at_the_end), lambda case: case.secret.detector == "shape"),
     "what base64 leaves open": (
-        off(redactor, "open_encoded", at_the_end), lambda case: case.encoding.startswith("base64 text")
+        off(search, "open_encoded", at_the_end), lambda case: case.encoding.startswith("base64 text")
     ),
     "what known values leave open": (
         off(known.KnownValues, "open_place", lambda _self, _data, _begin, place: place),
@@ -130,7 +131,7 @@ def test_without_a_part_of_the_streaming_something_gets_out_or_the_capture_of_it
     assert gets_out(lambda case: is_stream(case) and fits(case))
 
 
-@pytest.mark.parametrize("rule", sorted({shape.rule for shape in patterns.SHAPES}))
+@pytest.mark.parametrize("rule", sorted({shape.rule for shapes in patterns.CONFIRM for shape in shapes}))
 def test_without_a_shape_its_secrets_are_not_found_under_its_name(rule: str, monkeypatch: Patch) -> None:
     def found() -> int:
         rng, counts = random.Random(SEED), {}
@@ -140,7 +141,7 @@ def test_without_a_shape_its_secrets_are_not_found_under_its_name(rule: str, mon
         return counts.get(rule, 0)
 
     assert found()
-    left = tuple(tuple(shape for shape in shapes if shape[2] != rule) for shapes in patterns.CONFIRM)
+    left = tuple(tuple(shape for shape in shapes if shape.rule != rule) for shapes in patterns.CONFIRM)
     monkeypatch.setattr(patterns, "CONFIRM", left)
     assert not found()
 
@@ -189,19 +190,19 @@ def private_key(text: str) -> str:
 
 def learned(text: str) -> str:
     gate = Redactor()
-    gate.learn([text])
+    gate.search.learn([text])
     return gate.text(f"it is {text}.", {})
 
 
 def in_parts(text: str, secret: str, *, known: str = "") -> str:
     """What is left of a text that comes in parts."""
     said = (text % secret).encode()
-    search = online.OnlineSearch(Redactor(known_values=[known] if known else []))
+    online_search = online.OnlineSearch(Redactor(known_values=[known] if known else []))
     spans: list[Span] = []
     size = 1000 if len(said) > 1000 else 20
     for at in range(0, len(said), size):
-        spans += search.feed(said[at : at + size], ())
-    spans += search.feed(b"", (), is_end=True)
+        spans += online_search.feed(said[at : at + size], ())
+    spans += online_search.feed(b"", (), is_end=True)
     kept = bytearray(said)
     for span in reversed(spans):
         del kept[span.start : span.end]
@@ -233,9 +234,9 @@ NAMED: dict[str, tuple[Mutation, Callable[[str], str]]] = {
             b'--x\r\nContent-Disposition: form-data; name="password"\r\n\r\n' + text.encode() + b"\r\n--x--", {}
         ).decode(),
     ),
-    "credentials of other requests": (off(Redactor, "learn", nothing), learned),
+    "credentials of other requests": (off(SecretSearch, "learn", nothing), learned),
     "the request's own": (
-        off(Redactor, "_find_own", lambda _self, own: redactor._Own(own, None, with_slash=False, non_ascii=False)),
+        off(SecretSearch, "_find_own", lambda _self, own: search._Own(own, None, with_slash=False, non_ascii=False)),
         lambda text: Redactor().text(f"it is {text}.", {}, (text,)),
     ),
     "the user's fields": (
@@ -245,7 +246,7 @@ NAMED: dict[str, tuple[Mutation, Callable[[str], str]]] = {
         .decode(),
     ),
     "the user's patterns": (
-        off(Redactor, "_by_rules", lambda _self, _data, spans: spans),
+        off(SecretSearch, "_by_rules", lambda _self, _data, spans: spans),
         lambda text: Redactor(
             rules=Rules(patterns=(rules.Pattern("mine", re.compile(rb"[0-9a-f]{24}"), frozenset({"bodies"})),))
         ).text(f"it is {text}.", {}),
@@ -255,17 +256,17 @@ NAMED: dict[str, tuple[Mutation, Callable[[str], str]]] = {
         lambda text: Redactor().json(b'{"text": "\\u0073k-%sAb"}' % text.encode(), {}).decode(),
     ),
     "escapes in known values": (
-        off(Redactor, "_hides", lambda *_: False),
+        off(SecretSearch, "_hides", lambda *_: False),
         lambda text: Redactor(known_values=["\N{KEY}" * 9 + text]).text(
             "\\ud83d\\udd11" + "\N{KEY}" * 8 + text, {}
         ),
     ),
     "reading escapes": (
-        off(redactor, "read_escapes", lambda data: (data, list(range(len(data) + 1)))),
+        off(search, "read_escapes", lambda data: (data, list(range(len(data) + 1)))),
         lambda text: Redactor().text(f"\\\\u0073k-{text}Ab", {}),
     ),
     "cut escapes": (
-        off(redactor, "cut_escape", lambda *_: None),
+        off(search, "cut_escape", lambda *_: None),
         lambda text: in_parts("its name is now %s.", f"\\u0073k-{text}Ab"),
     ),
     "the search of a stream's bytes": (
@@ -278,12 +279,12 @@ NAMED: dict[str, tuple[Mutation, Callable[[str], str]]] = {
     "the search of what differs from event to event": (
         off(stream.StreamRedactor, "_is_harmless", lambda *_: True), beside_the_text("obfuscation")
     ),
-    "whether a token goes on": (off(redactor, "is_open", lambda *_: False), private_key),
+    "whether a token goes on": (off(search, "is_open", lambda *_: False), private_key),
     "the rest of what is long": (
         off(online, "_REST", re.compile(rb"(?!)|")), lambda text: in_parts("sk-" + "A1" * online.MAX_OPEN + "%s", text)
     ),
     "the beginning of a value at the end": (
-        off(redactor, "_MIN_BEGINNING", 1 << 20), lambda text: in_parts("%s", text[:-1], known=text)
+        off(search, "_MIN_BEGINNING", 1 << 20), lambda text: in_parts("%s", text[:-1], known=text)
     ),
 }  # fmt: skip
 
@@ -305,5 +306,5 @@ def test_without_what_fields_leave_open_a_cut_changes_what_comes_out(monkeypatch
     text = '{"password": "A1b!%s"}'  # the first 20 bytes end where no field is to be seen yet
     whole = in_parts('{"password": "%s"}', value())
     assert in_parts(text.replace('"A', '  "A'), value()) == whole.replace('"password": ', '"password":   ')
-    monkeypatch.setattr(redactor, "open_value", at_the_end)
+    monkeypatch.setattr(search, "open_value", at_the_end)
     assert in_parts(text.replace('"A', '  "A'), value()) != whole.replace('"password": ', '"password":   ')

@@ -63,6 +63,18 @@ def test_a_key_that_no_word_ends_like_is_found_within_one(form: Form) -> None:
             assert told(text)[1] == {form.rule: 1}
 
 
+def test_a_key_is_found_where_another_ones_beginning_runs_into_its_own() -> None:
+    count = 0
+    for form in FORMS:
+        key = form.make(RANDOM)
+        for literal in LITERALS:
+            for place in range(1, len(literal)):
+                if form.kind not in ONLY_AS_A_WORD and key.startswith(literal[place:]):
+                    assert MARKER in told(f"a {literal[:place]}{key} b")[0]
+                    count += 1
+    assert count
+
+
 @pytest.mark.parametrize("form", [form for form in FORMS if form.least], ids=lambda form: form.kind)
 def test_of_one_that_is_cut_off_so_much_is_a_key_and_less_is_none(form: Form) -> None:
     for _ in range(10):

@@ -163,9 +163,29 @@ _BESIDE_NAMES: Final = 3
 _TABLES: Final = [
     *tables(_ALL, sorted(_SHORT, key=_ALL.__getitem__)),
     *tables(_ALL, _LONG[_BESIDE_NAMES:]),
-    *tables(_ALL, [*_LONG[:_BESIDE_NAMES], *sorted(range(_FIRST_END, len(_ALL)), key=lambda number: _ALL[number][3])]),
+    *tables(
+        _ALL,
+        [
+            *_LONG[:_BESIDE_NAMES],
+            *sorted(range(_FIRST_END, len(_ALL)), key=lambda number: (_ALL[number][3], _ALL[number])),
+        ],
+    ),
 ]
 FIND: Final = [find for find, _ in _TABLES]
+
+
+def _may_follow(before: bytes, literal: str) -> bool:
+    """Whether a secret of one of the literal's shapes may have that byte right before the literal."""
+    for shape in SHAPES:
+        for prefix in shape.prefixes:
+            if prefix.endswith(literal):
+                lead = shape.lead + re.escape(prefix.removesuffix(literal))
+                fills = (fill * (shape.lead_length - 1) for fill in ("a", "1", "-"))
+                if not lead or prefix[: -len(literal)].encode().endswith(before or b"?"):
+                    return True
+                if prefix == literal and any(re.fullmatch(lead, fill + before.decode()) for fill in fills):
+                    return True
+    return False
 
 
 def _overlapping(numbers: Sequence[int]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
@@ -175,9 +195,9 @@ def _overlapping(numbers: Sequence[int]) -> Iterator[tuple[int, list[tuple[int, 
         inside = [
             (place, inner)
             for inner in numbers
-            if inner < len(LITERALS)
             for place, end in ends
             if _ALL[inner].startswith(end) or end.startswith(_ALL[inner])
+            if inner < len(LITERALS) and _may_follow(_ALL[outer][place - 1 : place], LITERALS[inner])
         ]
         if inside:
             yield outer, inside
@@ -302,13 +322,13 @@ def find_secrets(data: bytes, found: Iterable[list[Hit]], begin: int = 0) -> tup
 
     Also whether ASCII characters are written as JSON escapes. ``found`` is what ``FIND`` found in the data.
     """
-    escaped = False
+    escaped, shapes = False, len(LITERALS)
     hits: list[tuple[int, int]] = []
     spans: list[Span] = []
     for (_, numbers), table in zip(_TABLES, found, strict=True):
         for place, start, end in table:
             number = numbers[place]
-            if number < len(LITERALS):
+            if number < shapes:
                 hits.append((start, number))
             elif number >= _FIRST_END:
                 if (field := field_span(data, start, end)) is not None:
