@@ -166,7 +166,7 @@ FORMS: Final = (
     Form("runpod", "runpod", "rpa_", ("rpa_", Run(UPPER + DIGITS, 46)), 40),
     # What GitHub's editors send to Copilot
     Form("copilot", "copilot", "tid=", (
-        "tid=", Run(HEX, 32), ";exp=", Run(DIGITS, 10), ";sku=monthly;proxy-ep=proxy.example.com;st=dotcom;8kp=1:", Run(HEX, 64),
+        "tid=", Run(HEX, 32), ";exp=", Run(DIGITS, 10), ";sku=monthly;proxy-ep=p.q.invalid;st=dotcom;8kp=1:", Run(HEX, 64),
     )),
     # gitleaks: aws-access-token; betterleaks: aws-amazon-bedrock-api-key-long-lived, -short-lived; AWS STS
     Form("aws", "aws access key", "{AKIA|ASIA|ABIA|ACCA}", ("{AKIA|ASIA|ABIA|ACCA}", Run(BASE32, 16)), 16, True),
@@ -284,6 +284,10 @@ FORMS: Final = (
     ), 8),
     # core.telegram.org/bots/api; kingfisher: telegram.yml, discord.yml
     Form("telegram", "telegram", ":AA", (Run("123456789", 10), ":AA", Run(URLSAFE, 33)), 33),
+    *(
+        Form("telegram", f"telegram path, {length} digits", ":AA", ("bot", Run("123456789", length), ":AA", Run(URLSAFE, 33)), 33)
+        for length in (8, 9, 10)
+    ),
     Form("telegram", "telegram, nine digits", ":AA", (Run("123456789", 9), ":AA", Run(URLSAFE, 33)), 33),
     Form("telegram", "telegram, old", ":AA", (Run("123456789", 8), ":AA", Run(URLSAFE, 33)), 33),
     *(
@@ -374,7 +378,9 @@ ONLY_AS_A_WORD: Final = frozenset({
     "google, another", "grafana, old", "hubspot", "jwe", "jwe, direct", "jwt, its claims", "litellm", "mailchimp",
     "mailgun", "mapbox", "moonshot", "neon", "newrelic browser", "newrelic insert", "newrelic license", "newrelic user",
     "notion, old", "openai realtime", "posthog", "pulumi", "resend", "runpod", "sendgrid", "siliconflow",
-    "slack cookie", "sonarqube", "square", "square access", "terraform", "trigger.dev", "vault", "voyage",
+    "slack cookie", "sonarqube", "square", "square access", "telegram", "telegram path, 8 digits", "telegram path, 9 digits", "telegram path, 10 digits",
+    "telegram, 8 digits, as in URLs", "telegram, 9 digits, as in URLs", "telegram, 10 digits, as in URLs",
+    "telegram, nine digits", "telegram, old", "terraform", "trigger.dev", "vault", "voyage",
 })  # fmt: skip
 """Kinds that are no keys where a word runs on into them: words end like their beginnings (risk-, are_, api_key_)."""
 

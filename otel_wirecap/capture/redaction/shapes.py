@@ -63,7 +63,8 @@ class Shape:
         prefixes: What is searched for, one of them.
         body: Expression for what follows the prefix.
         lead: Expression for what of the secret stands before the prefix.
-        lead_length: Characters of the lead.
+        lead_length: Characters of the lead. One that may be shorter has to be bounded: it would take an escape's last
+            characters for its first ones.
         bounded: Whether it counts only where no word runs on into it.
         in_base64: Whether it is looked for within base64, too. That takes three more searches for each.
     """
@@ -180,7 +181,7 @@ _CLOUDS: Final = (
         in_base64=True,
     ),
     # microsoft: SEC101/156, an application's password in Entra
-    Shape("azure", ("7Q~", "8Q~"), r"(?:\.{0,3}[A-Za-z0-9_~-]){31,}", "[A-Za-z0-9_~-]{3}", 3, bounded=False),
+    Shape("azure", ("7Q~", "8Q~"), r"(?:\.{0,3}[A-Za-z0-9_~-]){31,}", "[A-Za-z0-9_~-]{3}", 3),
     _plain("azure", ("7Q~", "8Q~"), r"(?:\.{0,3}[A-Za-z0-9_~-]){31,}"),
     # microsoft: SEC101/166 and 167, AI Search; SEC101/160, Cosmos DB; SEC101/158, Functions
     Shape("azure", ("AzSe",), "[A-D][A-Za-z0-9]{5,}", "[A-Za-z0-9]{42}", 42, bounded=False),
@@ -284,7 +285,8 @@ _SERVICES: Final = (
     ),
     # https://core.telegram.org/bots/api#authorizing-your-bot, kingfisher: telegram.yml
     *(
-        Shape("telegram", (":AA", "%3AAA"), _key(33), f"[0-9]{{{digits}}}", digits, bounded=False)
+        Shape("telegram", prefixes, _key(33), f"{path}[0-9]{{{digits}}}", len(path) + digits)
+        for path, prefixes in (("bot", (":AA",)), ("", (":AA", "%3AAA")))
         for digits in (10, 9, 8)
     ),
     # kingfisher: discord.yml
