@@ -5,9 +5,8 @@ Automata find the literals, and a regular expression confirms each at its place 
 Invariants, each held by a test:
 
 - At most ``MAX_LITERALS`` literals in an automaton, none shorter than three bytes: beyond either its search is several
-  times slower. Those of three bytes have an automaton of their own, with the ends of the names of secret fields,
-  because the others are found faster without them. No automaton has literals that all have a quote in them: it would
-  stop at every quote.
+  times slower. Those of three bytes have an automaton of their own: the others are found faster without them. No
+  automaton has literals that all have a quote in them: it would stop at every quote. None begins with another one.
 - An automaton's hits do not overlap: what may begin inside a literal of its own is looked for at each of its hits.
 - ``open_place`` may name a place too early, never one too late: what stands before it stays what it is, whatever
   follows the data.
