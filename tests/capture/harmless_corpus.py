@@ -10,7 +10,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from secrets_corpus import ALNUM, HEX, JSON_TYPE, LOWER, PROSE, SSE, STREAMS, URL, Control, Random, cut, deltas, run
+from provider_keys import ALNUM, HEX, LOWER, Random, run
+from secrets_corpus import JSON_TYPE, PROSE, SSE, STREAMS, URL, Control, cut, deltas
 
 WORDS: Final = [
     "task",
@@ -47,6 +48,81 @@ WORDS: Final = [
     "final",
     "version",
 ]
+
+
+LOOK_ALIKES: Final = r"""
+sk-SK-slovak-locale-variant
+sk-learn-estimators-and-pipelines-2024-edition
+sk-ant-your-api-key-goes-here
+sk-proj-Your-Project-Key-Goes-Here-Please-2025
+task-proj-2024-planning-of-the-migration-to-version-4
+ASIAPACIFICREGION1234X
+ASIAPACIFICREGIONALOFFICES
+AKIA-IS-A-PREFIX
+jina_embeddings_v3_text_matching_base_en_2024
+jina_embeddings_v3_QuantizedInt8_with_MatryoshkaDimensions_1024
+xoxo-hugs-and-kisses-from-all-of-us-2024
+xapp-name-is-registered-in-the-Console-2024
+pcsk_9_inhibitors_lower_LDL_cholesterol_in_most_patients_2023
+re_compile_the_pattern_2_times_Please_and_thanks
+re_exports12_aModuleOfThatLengthHere
+dp.state.machine.Transition2024
+glpat-Your-Token-Goes-Here-2024
+gldt-deploy-token-for-the-Staging-2-cluster
+hvs.The-Token-Of-Vault-Goes-Here-2024-01
+hf_transformersmodelconfigurationutilities
+tr_dev_environment_of_the_Team
+key-value-store-of-the-cluster
+key_of_the_translation_table_in_the_database
+ops_team_on_call_rotation_for_the_second_quarter_of_2024
+secret_of_the_old_house_by_the_lake
+pat-on-the-back
+pul-request-review-for-the-platform-team
+AccountKey=YOUR_ACCOUNT_KEY
+Endpoint=sb://x/;SharedAccessKey=<your key>
+AccessKey=${KEY}
+whsec_your_signing_secret_goes_here
+EAAAAAAAAAAAAAAAAAAAA
+pa-responsive-grid-Layout-with-12-Columns-and-Gutters
+fc-cache -f -v
+tid=42;exp=never
+A3-paper-size
+12:AA:34:BB:56:CC
+1234567890:AA is how it begins
+/webhooks/github/payload-from-the-organisation
+hooks.slack.com/services/your/webhook/url
+squ_are_the_circle
+phx_the_city_in_Arizona_has_1_million_people_or_more
+figd_esign_tokens_of_the_Library_2024_in_colour
+NRAL
+LTAIlongtermassistance
+sb_secret_of_the_Project_goes_here_2024_01
+in three 8Q~ words
+d1-us2
+en-us1
+napi_create_reference_and_the_rest_of_Node_API_version_9
+dbtc_command_line_tools_for_the_Warehouse_2024_team
+EAACH_OTHER_IS_HOW_PEOPLE_HELP
+vcr_cassettes_Recorded_with_the_Version_6_of_the_library
+dckr_pat_goes_here_in_your_Configuration_2_or_3
+e2b_sandbox_template_for_the_Agents
+rpa_robotic_process_automation_tools
+https://pscale_x/pscale_tkn_goes_here_in_the_dashboard_of_yours
+SG.Some-Longer-Namespace.of-the-Component-Library-in-Version-12
+mdb_sa_sk_is_the_Prefix_of_a_Secret_of_Atlas_Service_Accounts_2024
+eyJrIjoi
+sk.eyJ1Ijoi
+ops_eyJ
+-eyJ.eyJ.eyJ
+crsr_position
+gsk_pharmaceuticals
+ATBBank
+HRKU-lele
+re_
+sk-
+xai-explainability-for-Tabular-data-in-2024-and-later-years
+""".strip().splitlines()
+"""What begins like a key, and is made of words, or is too short."""
 
 
 def _slug(rng: Random) -> str:
@@ -252,6 +328,7 @@ KINDS: Final[dict[str, Callable[[Random], str]]] = {
     "hashes": _hashes,
     "logs": _log,
     "files": _files,
+    "look-alikes": lambda rng: " ".join(rng.choices(LOOK_ALIKES, k=20)),
     "numbers": _numbers,
     "base64 of text": _base64_text,
     "certificate": _certificate,

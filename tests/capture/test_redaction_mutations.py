@@ -12,8 +12,8 @@ import secrets
 from collections.abc import Callable, Iterator
 
 import pytest
+from provider_keys import KINDS
 from recall import Recorded, leak
-from secrets_corpus import SHAPES as KINDS
 from secrets_corpus import STREAMS, Case, cases, known_values, shaped
 
 from otel_wirecap.capture.redaction import documents, known, online, patterns, redactor, rules, search, stream
@@ -135,7 +135,7 @@ def test_without_a_part_of_the_streaming_something_gets_out_or_the_capture_of_it
     assert gets_out(lambda case: is_stream(case) and fits(case))
 
 
-@pytest.mark.parametrize("rule", sorted({shape.rule for shape in patterns.SHAPES}))
+@pytest.mark.parametrize("rule", sorted({shape.rule for shapes in patterns.CONFIRM for shape in shapes}))
 def test_without_a_shape_its_secrets_are_not_found_under_its_name(rule: str, monkeypatch: Patch) -> None:
     def found() -> int:
         rng, counts = random.Random(SEED), {}
@@ -145,7 +145,7 @@ def test_without_a_shape_its_secrets_are_not_found_under_its_name(rule: str, mon
         return counts.get(rule, 0)
 
     assert found()
-    left = tuple(tuple(shape for shape in shapes if shape[2] != rule) for shapes in patterns.CONFIRM)
+    left = tuple(tuple(shape for shape in shapes if shape.rule != rule) for shapes in patterns.CONFIRM)
     monkeypatch.setattr(patterns, "CONFIRM", left)
     assert not found()
 

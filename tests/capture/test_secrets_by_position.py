@@ -92,7 +92,7 @@ ALL = {name: (text, text.format(MARKER)) for name, text in TEXTS.items()} | MORE
 
 def in_pieces(text: str, *cuts: int) -> str:
     """The text as a search finds it that gets it in pieces."""
-    search = OnlineSearch(Redactor())
+    search = OnlineSearch(Redactor().search)
     data, spans = text.encode(), []
     for begin, end in zip((0, *cuts), (*cuts, len(data)), strict=True):
         spans += search.feed(data[begin:end], ())

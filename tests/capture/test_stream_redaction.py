@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from provider_keys import KINDS
 from secrets_corpus import KNOWN, strange_json
 
 from otel_wirecap.capture.redaction.redactor import Redactor
@@ -177,22 +178,13 @@ def redacted(
 
 
 def make_secret(kind: str, rng: random.Random) -> str:
-    def run(length: int, alphabet: str = ALNUM) -> str:
-        return "".join(rng.choice(alphabet) for _ in range(length - 2)) + "A1"
-
-    if kind == "jwt":
-        return f"eyJ{run(30)}.eyJ{run(60)}.{run(43)}"
-    if kind == "pem":
-        body = "\n".join(run(64) for _ in range(5))
-        return f"-----BEGIN {'PRIVATE'} KEY-----\n{body}\n-----END {'PRIVATE'} KEY-----"
-    if kind == "azure":
-        return f"{run(52)}J{'QQJ99'}{run(10)}AC{run(16)}"
-    prefix, length = kind.split(" ")
-    alphabet = string.ascii_uppercase + string.digits if prefix == "AKIA" else ALNUM
-    return prefix + run(int(length), alphabet)
+    return KINDS[kind][1](rng, 0)
 
 
-KINDS = ("sk-proj- 40", "sk-ant-api03- 40", "AKIA 16", "ghp_ 36", "AIza 35", "1//0 40", "jwt", "pem", "azure")
+PLANTED = (
+    "openai project, without it", "anthropic", "aws access key", "github", "google", "google refresh token", "jwt",
+    "pem", "azure", "azure cosmos", "azure storage", "terraform", "mailchimp", "slack webhook", "docker", "mapbox",
+)  # fmt: skip
 WORDS = (
     "the", "key ", "Hello, ", "world", "\n", "session", " é", "日本", ' "q" ', "sk", "-", "s", "sk-", "eyJ", "A", "1//",
     "task-", '{"a": ', "😀", "\\", "-----BEGIN ", "ghp",
@@ -240,7 +232,7 @@ def test_a_secret_never_survives_and_no_cut_changes_what_comes_out(name: str, se
     known = [f"Kn0wn/{secrets.token_hex(6)}+x", f'p@ss "wörd"\\{secrets.token_hex(6)}']
     redactor = Redactor(known_values=known)
     for _ in range(4):
-        planted = [*known, *(make_secret(rng.choice(KINDS), rng) for _ in range(3))]
+        planted = [*known, *(make_secret(rng.choice(PLANTED), rng) for _ in range(3))]
         texts = {index: make_text(rng, planted) for index in range(rng.randint(1, 3))}
         data = make_stream(rng, name, texts)
         whole = b"".join(redacted(redactor, content_type, data))
@@ -392,7 +384,7 @@ def test_escapes_in_the_json_that_deltas_add_up_to_hide_nothing(seed: int) -> No
 @pytest.mark.parametrize(("content_type", "event"), [(SSE, openai), ("", openai), ("application/json", ndjson)])
 @pytest.mark.parametrize("cut", [0, 1, 2, 3, 9])
 def test_a_byte_order_mark_hides_no_secret_of_the_first_event(content_type: str, event: Event, cut: int) -> None:
-    secret = make_secret(KINDS[0], random.Random(cut))
+    secret = make_secret(PLANTED[0], random.Random(cut))
     data = b"\xef\xbb\xbf" + event(0, secret[:20]) + event(0, secret[20:]) + event(0, " done")
     out = b"".join(redacted(Redactor(), content_type, data, [cut]))
     assert out.startswith(b"\xef\xbb\xbf")
@@ -404,7 +396,7 @@ def test_a_byte_order_mark_hides_no_secret_of_the_first_event(content_type: str,
     "payload", ['{"a":{"bytes":"AAAA"},"bytes":"%s"}', '{"b\\u0079tes":"%s"}', '{"bytes" :\n"%s"}']
 )
 def test_the_document_of_a_frame_is_masked_wherever_its_member_stands(payload: str) -> None:
-    secret = make_secret(KINDS[0], random.Random(payload))
+    secret = make_secret(PLANTED[0], random.Random(payload))
     inner = base64.b64encode(json.dumps({"delta": {"text": f"my {secret}!"}}).encode()).decode()
     out = b"".join(redacted(Redactor(), AWS, frame((payload % inner).encode())))
     (value,) = (json.loads(payload) for payload in frames(out))
@@ -412,7 +404,7 @@ def test_the_document_of_a_frame_is_masked_wherever_its_member_stands(payload: s
 
 
 def test_a_frame_that_names_its_document_twice_and_has_a_secret_is_refused() -> None:
-    secret = make_secret(KINDS[0], random.Random(1))
+    secret = make_secret(PLANTED[0], random.Random(1))
     inner = base64.b64encode(json.dumps({"text": secret}).encode()).decode()
     with pytest.raises(ValueError, match="twice"):
         redacted(Redactor(), AWS, frame(f'{{"bytes":"{inner}","bytes":"{inner}"}}'.encode()))
@@ -445,7 +437,7 @@ def test_an_event_that_ends_with_carriage_returns_is_over_with_the_second() -> N
 
 @pytest.mark.parametrize("at_once", [1, 5])
 def test_strings_of_one_text_that_come_in_one_event_are_read_in_order(at_once: int) -> None:
-    secret = make_secret(KINDS[0], random.Random(at_once))
+    secret = make_secret(PLANTED[0], random.Random(at_once))
     texts = [("a ", "b "), ("c ", "d "), ("is ", secret[:9]), (secret[9:30], secret[30:] + " so "), ("e ", "f ")]
     events = [
         f"data: {json.dumps({'candidates': [{'content': {'parts': [{'text': one} for one in two]}}]})}\n\n".encode()

@@ -98,7 +98,7 @@ def test_a_secret_split_over_messages_of_plain_text_or_bytes_is_not_written(seed
 
 
 def test_a_whole_secret_is_found_whatever_the_message_before_it_ended_with() -> None:
-    key = "sk-proj-" + secrets.token_hex(24)
+    key = "sk-" + secrets.token_hex(24)
     talk = Talk()
     for data in ("ping", key, "pong"):
         talk.say(CLIENT, data)

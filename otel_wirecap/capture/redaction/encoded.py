@@ -22,7 +22,6 @@ from typing import Final, NamedTuple
 
 from otel_wirecap.capture.redaction.patterns import (
     CONFIRM,
-    IN_BASE64,
     LITERALS,
     MAX_TO_DECIDE,
     SMALL,
@@ -66,7 +65,7 @@ class _Core(NamedTuple):
 def _cores() -> dict[bytes, list[_Core]]:
     found: dict[bytes, list[_Core]] = {}
     for number, literal in enumerate(LITERALS):
-        if not IN_BASE64[number] or "\\" in literal or "%" in literal:
+        if not any(shape.in_base64 for shape in CONFIRM[number]) or "\\" in literal or "%" in literal:
             continue
         for before in range(3):
             whole = base64.b64encode(bytes(before) + literal.encode())
@@ -85,7 +84,7 @@ SPELLED: Final = _SPELLED
 """All that ``FIND`` finds."""
 
 _ANY: Final = any_of(_SPELLED)
-_LEAD: Final = max(lead for shapes in CONFIRM for _, lead, _ in shapes) * 2
+_LEAD: Final = max(shape.lead for shapes in CONFIRM for shape in shapes if shape.in_base64) * 2
 """Characters before a literal's that may say what of the secret stands before it."""
 _MAX_OPEN: Final = 4 * -(-(_LEAD // 2 + 8) // 3)
 """Characters at the end that may say a secret's beginning up to its literal."""
@@ -150,7 +149,7 @@ def _around(data: bytes, hit: int) -> Iterator[tuple[int, _Core]]:
 def _unread(data: bytes, start: int, core: _Core) -> Span | None:
     """The run that a spelling begins, whatever it says."""
     run = _RUN.match(data, start)
-    return Span(start, run.end(), CONFIRM[core.literal][0][2]) if run and run[0] else None
+    return Span(start, run.end(), CONFIRM[core.literal][0].rule) if run and run[0] else None
 
 
 def _read(data: bytes, start: int, core: _Core) -> tuple[Span | None, int | None]:
@@ -172,13 +171,13 @@ def _read(data: bytes, start: int, core: _Core) -> tuple[Span | None, int | None
         is_cut = ends[-1] == len(data) or _CUT.match(data, ends[-1]) is not None
         if not text.startswith(literal, at):
             return None, first if is_cut and literal.startswith(text[at:]) else None
-        for expression, shape_lead, rule in CONFIRM[core.literal]:
-            found = expression.match(text, at - shape_lead) if at >= shape_lead else None
+        for shape in CONFIRM[core.literal]:
+            found = shape.expression.match(text, at - shape.lead) if shape.in_base64 and at >= shape.lead else None
             if found is not None:
                 is_last = len(text) - found.end() < 3  # the secret's next bytes may be half there
                 if goes_on and is_last:
                     break
-                span = Span(begins[found.start() * 8 // 6], ends[-(-found.end() * 8 // 6) - 1], rule)
+                span = Span(begins[found.start() * 8 // 6], ends[-(-found.end() * 8 // 6) - 1], shape.rule)
                 return span, span.start if is_last and is_cut else None
         else:
             decided = len(text) - at >= MAX_TO_DECIDE.get(LITERALS[core.literal], USUALLY_TO_DECIDE)

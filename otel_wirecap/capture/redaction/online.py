@@ -27,6 +27,7 @@ _REST: Final = re.compile(rb"[A-Za-z0-9_./+=~-]*+")
 _RESTS: Final = {
     "pem": re.compile(rb"[A-Za-z0-9+/=\s\\:,]*+(?:-----END [A-Z0-9 ]{0,40}(?:-----)?)?"),
     "field": re.compile(rb'[^"]*+'),
+    "copilot": re.compile(rb"[A-Za-z0-9_.;:=/+@-]*+"),
 }
 CONTINUED: Final = ""
 """The rule of what belongs to a secret that was told before."""

@@ -1,176 +1,99 @@
-"""Secrets known by their shape: a literal prefix, then a run of characters.
+"""The search for secrets by their shape: a fixed part, and a run of characters after it.
 
-Automata find the prefixes, and a regular expression confirms each at its place.
+Automata find the literals, and a regular expression confirms each at its place (``shapes.py`` has the forms).
 
 Invariants, each held by a test:
 
 - At most ``MAX_LITERALS`` literals in an automaton, none shorter than three bytes: beyond either its search is several
-  times slower. Those of three bytes have an automaton of their own, because the others are found faster without them.
-- No literal begins inside another at a place where it could be confirmed, so that the automaton's
-  non-overlapping hits are all there are.
-- Every expression is linear: what can fail after a run is bounded, what is unbounded cannot fail.
-- Upper bounds are open: vendors lengthen their tokens, and a fixed length would leave the tail in clear.
+  times slower. Those of three bytes have an automaton of their own: the others are found faster without them. No
+  automaton has literals that all have a quote in them: it would stop at every quote.
+- An automaton's hits do not overlap: what may begin inside a literal of its own is looked for at each of its hits.
 - ``open_place`` may name a place too early, never one too late: what stands before it stays what it is, whatever
   follows the data.
-
-The shapes are those of the vendors' documentation and of tokens they issue. Keys without a signature
-(Mistral, Cohere, 32 hex digits of Azure, AWS secret keys) cannot be found here, only by value or by name.
 """
 
 import re
 import string
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
 from otel_wirecap.capture.redaction.fields import NAME_PARTS, find_fields
+from otel_wirecap.capture.redaction.shapes import SHAPES
 from otel_wirecap.capture.redaction.spans import Span
 
 MAX_LITERALS: Final = 63
 
-_W: Final = "[A-Za-z0-9_-]"
-# Words have neither digits nor capitals; tokens do. CSS classes (sk-toggleable__label-arrow) begin like keys.
-_MIXED: Final = "(?=[a-z_-]{0,63}[A-Z0-9])"
-# Nor are words with dashes and a year: a file sk-learn-pipelines-2024-edition, say.
-_PART: Final = "(?:[a-z]{1,14}+|v?[0-9]{1,4}+)(?![A-Za-z0-9])"
-_NO_SLUG: Final = rf"(?!{_PART}(?:[_-]{_PART}){{2,10}}+(?!{_W}))"
 # Documentation shows what a token looks like.
 _NO_EXAMPLE: Final = "(?!x{8}|X{8})"
 
-# A token begins where no word runs on. A letter that ends an escape (JSON's \n, \u000a; %3D) is no such word.
-_LEFT: Final = re.compile(rb"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))")
-
-_BASE64: Final = r"(?:[A-Za-z0-9+/]|\\/|%2[BbFf])"  # JSON may write the slash with an escape, URLs do
-_SLASH: Final = r"(?:/|\\/|%2[Ff])"
-_PEM_BODY: Final = r"[A-Za-z0-9+/=\s\\:,%]"  # base64, RFC 1421 headers, and newlines written \n, \\n or %0A
-# Prose speaks of "-----BEGIN PRIVATE KEY-----", too.
-_PEM_BEGINS: Final = (
-    r"(?=(?:\\+(?:[nr]|u000[AaDd])|%0[AaDd]|\s)*+"
-    r"(?:(?:[A-Za-z0-9+/=]|\\+/|%2[BbFf]){12}|Proc-Type|DEK-Info|Version|Comment|Charset|Hash))"
+_LEFT: Final = re.compile(
+    rb"(?<![A-Za-z0-9])|(?<=\\[abefnrtv0])"
+    rb"|(?<=\\u[0-9A-Fa-f]{4})|(?<=\\x[0-9A-Fa-f]{2})|(?<=\\[0-3][0-7]{2})|(?<=[%=][0-9A-Fa-f]{2})"
+    + b"".join(rb"|(?<=\[[0-9;]{%d}[A-HJKSTfmhl])" % count for count in range(9))
 )
+"""Where a token begins: no word runs on into it.
+
+A letter or digit that ends an escape is of no word: in JSON and programs (\\n, \\u000a, \\x22, \\042), in URLs and mail
+(%3D, =3D), for terminals (ESC [32m, however the ESC is printed).
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """One form of secret.
+class Confirmation(NamedTuple):
+    """How a shape is told at the place of its literal.
 
     Attributes:
-        rule: The id that findings are counted under.
-        literals: What it begins with; one of them.
-        body: Expression for what follows the literal.
-        lead: Characters of the secret that stand before the literal.
-        bounded: Whether it counts only where no word runs on; the same for all shapes of a literal.
-        in_base64: Whether it is looked for within base64, too. That takes three more literals for each.
+        expression: To be matched ``lead`` bytes before the literal.
+        lead: Bytes of the secret that stand before its literal.
+        rule: The shape's rule.
+        bounded: Whether no word may run on into the secret.
+        in_base64: Whether the shape is looked for within base64, too.
     """
 
+    expression: re.Pattern[bytes]
+    lead: int
     rule: str
-    literals: tuple[str, ...]
-    body: str
-    lead: str = ""
-    lead_length: int = 0
-    bounded: bool = True
-    in_base64: bool = True
-
-    def expression(self, literal: str) -> re.Pattern[bytes]:
-        """The expression that confirms the literal, to be matched ``lead_length`` before it."""
-        return re.compile((self.lead + re.escape(literal) + _NO_EXAMPLE + self.body).encode())
+    bounded: bool
+    in_base64: bool
 
 
-SHAPES: Final = (
-    Shape("anthropic", ("sk-",), rf"ant-{_W}{{20,}}(?:\.{_W}+)*"),
-    Shape("openrouter", ("sk-",), rf"or-{_MIXED}{_W}{{20,}}"),
-    Shape("langfuse", ("sk-",), rf"lf-{_MIXED}{_W}{{20,}}"),
-    Shape("openai", ("sk-",), rf"{_NO_SLUG}(?:{_MIXED}{_W}{{20,}}|[a-z]{{32,}})"),  # DeepSeek, LiteLLM and others, too
-    Shape("openai", ("ek_",), r"[A-Za-z0-9]{24,}"),  # a client's key for one realtime session
-    Shape("google", ("AIza",), rf"{_W}{{35,}}"),
-    Shape("google", ("AQ.",), rf"{_MIXED}{_W}{{30,}}"),
-    Shape("google", ("ya29.",), r"(?:[A-Za-z0-9_-]{1,8}\.){0,2}[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]+)*"),
-    Shape("google", ("1//0", r"1\/\/0", "1%2F%2F0"), rf"{_W}{{30,}}"),
-    Shape("google", ("GOCSPX-",), rf"{_W}{{20,}}"),
-    Shape("aws", ("AKIA", "ASIA", "ABIA", "ACCA"), r"[A-Z0-9]{16,}"),
-    Shape("aws", ("ABSK",), rf"{_BASE64}{{60,}}(?:=|%3[Dd]){{0,2}}"),
-    Shape("aws", ("bedrock-api-key-",), r"(?:[A-Za-z0-9+/=_-]|\\/|%2[BbFf]|%3[Dd]){20,}"),
-    Shape("azure", ("QQJ99",), r"[A-Za-z0-9]{10}AC[A-Za-z0-9]{14,}", "[A-Za-z0-9]{52}J", 53, bounded=False),
-    Shape("huggingface", ("hf_", "api_org_"), r"[A-Za-z0-9]{30,}"),
-    Shape("groq", ("gsk_",), r"[A-Za-z0-9]{40,}"),
-    Shape("xai", ("xai-",), r"[A-Za-z0-9_]{40,}"),
-    Shape("perplexity", ("pplx-",), r"[A-Za-z0-9]{40,}"),
-    Shape("replicate", ("r8_",), r"[A-Za-z0-9]{36,}"),
-    Shape("nvidia", ("nvapi-",), rf"{_W}{{40,}}"),
-    Shape("together", ("tgp_v1_",), rf"{_W}{{40,}}"),
-    Shape("fireworks", ("fw_",), rf"{_MIXED}[A-Za-z0-9]{{22,}}"),
-    Shape("cerebras", ("csk-",), r"[a-z0-9]{40,}"),
-    Shape("langsmith", ("lsv2_",), r"(?:pt|sk)_[a-f0-9_]{32,}"),
-    Shape("logfire", ("pylf_",), r"v[0-9]+_[A-Za-z0-9_]{20,}"),
-    Shape("elevenlabs", ("sk_",), r"[a-f0-9]{40,}"),
-    Shape("databricks", ("dapi",), r"[a-f0-9]{32,}(?:-[0-9]+)?"),
-    Shape(
-        "github",
-        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
-        r"[A-Za-z0-9_-]{36,}(?:\.[A-Za-z0-9_-]+)*",
-    ),
-    Shape("gitlab", ("glpat-",), rf"{_W}{{20,}}(?:\.{_W}+)*"),
-    Shape("slack", ("xox",), r"(?:e\.xox)?[a-z]-[A-Za-z0-9-]{20,}"),
-    Shape("slack", ("xapp-",), r"[A-Za-z0-9-]{20,}"),
-    Shape("stripe", ("sk_",), r"(?:live|test)_[A-Za-z0-9]{16,}"),
-    Shape("stripe", ("rk_live_", "rk_test_"), r"[A-Za-z0-9]{16,}"),
-    Shape("npm", ("npm_",), r"[A-Za-z0-9]{36,}"),
-    Shape("pypi", ("pypi-AgE",), rf"{_W}{{50,}}"),
-    Shape("voyage", ("pa-",), rf"{_MIXED}{_W}{{40,}}"),
-    Shape("jina", ("jina_",), rf"{_W}{{40,}}", in_base64=False),
-    Shape("pinecone", ("pcsk_",), r"[A-Za-z0-9_]{40,}"),
-    Shape("tavily", ("tvly-",), r"(?:dev-|prod-)?[A-Za-z0-9-]{20,}"),
-    Shape("vercel", ("vck_",), r"[A-Za-z0-9]{40,}", in_base64=False),
-    Shape("sendgrid", ("SG.",), rf"{_W}{{16,64}}\.{_W}{{30,}}", in_base64=False),
-    Shape(
-        "slack",
-        ("hooks.slack.com",),
-        rf"{_SLASH}services{_SLASH}[A-Z0-9]{{8,16}}{_SLASH}[A-Z0-9]{{8,16}}{_SLASH}[A-Za-z0-9]{{20,}}",
-        in_base64=False,
-    ),
-    Shape("digitalocean", ("dop_v1_",), r"[a-f0-9]{40,}", in_base64=False),
-    Shape("supabase", ("sbp_",), r"[a-f0-9_]{40,}", in_base64=False),
-    Shape("linear", ("lin_",), r"api_[A-Za-z0-9]{32,}", in_base64=False),
-    Shape("notion", ("ntn_",), r"[A-Za-z0-9]{40,}", in_base64=False),
-    Shape("postman", ("PMAK-",), r"[a-f0-9-]{50,}", in_base64=False),
-    Shape("doppler", ("dp.pt.",), r"[A-Za-z0-9]{40,}", in_base64=False),
-    Shape("vault", ("hvs.",), rf"{_MIXED}{_W}{{24,}}", in_base64=False),
-    Shape("sentry", ("sntrys_",), r"(?:[A-Za-z0-9+/=_-]|\\/|%2[BbFf]|%3[Dd]){40,}", in_base64=False),
-    Shape("grafana", ("glsa_",), r"[A-Za-z0-9_]{38,}", in_base64=False),
-    Shape("shopify", ("shpat_", "shpss_", "shpca_"), r"[a-fA-F0-9]{32,}", in_base64=False),
-    Shape("age", ("AGE-SECRET-KEY-",), r"(?:PQ-)?1[A-Z0-9]{50,}", in_base64=False),
-    Shape("tailscale", ("tskey-",), r"(?:[a-z]{1,16}-)?[A-Za-z0-9]{8,32}-[A-Za-z0-9]{20,}", in_base64=False),
-    Shape("atlassian", ("ATATT3",), rf"{_W}{{60,}}(?:(?:=|%(?:25)?3[Dd])[A-Z0-9]*)?", in_base64=False),
-    # The header's bound, possessive, keeps a text of nothing but beginnings linear.
-    Shape("jwt", ("eyJ",), rf"{_W}{{10,2048}}+\.eyJ{_W}{{10,}}(?:\.{_W}*){{0,3}}"),
-    Shape(
-        "pem",
-        ("-BEGIN ", "-BEGIN%20"),
-        rf"(?:[A-Z0-9 ]|%20){{0,40}}PRIVATE(?: |%20)KEY(?:(?: |%20)BLOCK)?-----{_PEM_BEGINS}"
-        rf"{_PEM_BODY}*+(?:-(?!----END[ %]){_PEM_BODY}*+)*+(?:-----END(?: |%20)(?:[A-Z0-9 ]|%20){{0,40}}(?:-----)?)?",
-        "----",
-        4,
-        bounded=False,
-    ),
-)
+def _anchors(prefixes: Iterable[str]) -> list[str]:
+    """Ends of prefixes that are searched for in place of the whole.
+
+    Prose is full of what looks like the beginning of ``glrt-`` to the vectorised search, and has little like ``lrt-``;
+    and one end serves several prefixes.
+    """
+    ends = {"Key=", "Key%3D", ".slack.com", "eyJ"}
+    ends |= {prefix[-4:] for prefix in prefixes if _LOWER.match(prefix) and prefix not in _WHOLE}
+    return sorted(ends)
+
+
+_LOWER: Final = re.compile("[a-z]{4}.*[_-]$")
+_WHOLE: Final = ("api_org_", "glagent-", "napi_", "nvapi-", "rubygems_", "xapp-")
+"""Prefixes whose ends (``api-``, ``ent-``) are more frequent than they are."""
+
+
+def _confirmations() -> dict[str, list[Confirmation]]:
+    """The shapes by the literal that is searched for: their prefix, or an anchor at its end."""
+    found: dict[str, list[Confirmation]] = {}
+    prefixes = [(prefix, shape) for shape in SHAPES for prefix in shape.prefixes]
+    anchors = _anchors(prefix for prefix, _ in prefixes)
+    for prefix, shape in sorted(prefixes, key=lambda pair: -len(pair[0])):
+        literal = next((anchor for anchor in anchors if prefix.endswith(anchor)), prefix)
+        expression = re.compile((shape.lead + re.escape(prefix) + _NO_EXAMPLE + shape.body).encode())
+        lead = shape.lead_length + len(prefix) - len(literal)
+        confirmation = Confirmation(expression, lead, shape.rule, shape.bounded, shape.in_base64)
+        found.setdefault(literal, []).append(confirmation)
+    return found
+
+
+_CONFIRMATIONS: Final = _confirmations()
 
 # Longer literals first: of those that begin at one place the longest is tried first, and within an automaton the first
 # one in the list is the one that is found.
-LITERALS: Final = sorted(
-    {literal for shape in SHAPES for literal in shape.literals}, key=lambda text: (-len(text), text)
-)
-
-IN_BASE64: Final = [any(shape.in_base64 for shape in SHAPES if literal in shape.literals) for literal in LITERALS]
-
-CONFIRM: Final = tuple(
-    tuple((shape.expression(literal), shape.lead_length, shape.rule) for shape in SHAPES if literal in shape.literals)
-    for literal in LITERALS
-)
-
-_BOUNDED: Final = tuple(all(shape.bounded for shape in SHAPES if literal in shape.literals) for literal in LITERALS)
-
+LITERALS: Final = sorted(_CONFIRMATIONS, key=lambda text: (-len(text), text))
+CONFIRM: Final = tuple(tuple(_CONFIRMATIONS[literal]) for literal in LITERALS)
 _ESCAPED_ASCII: Final = re.compile(rb"\\u00(?:2[0-57-9A-Fa-f]|3[0-9ABDFabdf]|[4-7][0-9A-Fa-f])")
 """ASCII that nobody needs to escape: not & < > (2, 3c, 3e), which some serialisers write so."""
 
@@ -201,8 +124,19 @@ def tables(literals: Sequence[bytes], numbers: Sequence[int]) -> list[tuple[Find
             ).find_matches_as_indexes,
             part,
         )
-        for part in parts
+        for part in map(_in_buckets, parts)
     ]
+
+
+def _in_buckets(numbers: Sequence[int]) -> Sequence[int]:
+    """Orders them so that neighbours share a bucket of the vectorised search.
+
+    It deals literals to 8 or 16 buckets in turn, and looks closely wherever each byte is one that any literal of a
+    bucket has at that place: the more alike a bucket's literals are, the fewer places those are.
+    """
+    count = 16 if len(numbers) > 32 else 8
+    buckets = [numbers[part * len(numbers) // count : (part + 1) * len(numbers) // count] for part in range(count)]
+    return [bucket[turn] for turn in range(max(map(len, buckets))) for bucket in buckets if turn < len(bucket)]
 
 
 def any_of(literals: Iterable[bytes]) -> Find:
@@ -218,38 +152,85 @@ def any_of(literals: Iterable[bytes]) -> Find:
     ).find_matches_as_indexes
 
 
+# Neighbours in a table share a bucket of the search. Which are searched for together was measured
+# (benchmarks/redaction.py): short ones apart from the others, and the parts of names by the byte that they end with.
 _SHORT: Final = [number for number, literal in enumerate(_ALL) if len(literal) == 3]
-_LONG: Final = sorted(set(range(len(_ALL))) - set(_SHORT), key=_ALL.__getitem__)
-# Which of them are searched for together was measured (benchmarks/redaction.py): short ones apart from the others, and
-# others with their neighbours of the alphabet.
+_LONG: Final = sorted(set(range(_FIRST_END)) - set(_SHORT), key=lambda number: _ALL[number][3::-1])
+_NAMES: Final = sorted(
+    set(range(_FIRST_END, len(_ALL))) - set(_SHORT), key=lambda number: (_ALL[number][3], _ALL[number])
+)
 _TABLES: Final = [
-    *tables(_ALL, _SHORT),
-    *tables(_ALL, [number for number in _LONG if _ALL[number] < b"a"]),
-    *tables(_ALL, [number for number in _LONG if b"a" <= _ALL[number] < b"p"]),
-    *tables(_ALL, [number for number in _LONG if _ALL[number] >= b"p"]),
+    *tables(_ALL, sorted(_SHORT, key=_ALL.__getitem__)),
+    *tables(_ALL, _LONG),
+    *tables(_ALL, _NAMES),
 ]
 FIND: Final = [find for find, _ in _TABLES]
+
+
+def _may_follow(before: bytes, literal: str) -> bool:
+    """Whether a secret of one of the literal's shapes may have that byte right before the literal."""
+    for shape in SHAPES:
+        for prefix in shape.prefixes:
+            if prefix.endswith(literal):
+                lead = shape.lead + re.escape(prefix.removesuffix(literal))
+                fills = (fill * (shape.lead_length - 1) for fill in ("a", "1", "-"))
+                if not lead or prefix[: -len(literal)].encode().endswith(before or b"?"):
+                    return True
+                if prefix == literal and any(re.fullmatch(lead, fill + before.decode()) for fill in fills):
+                    return True
+    return False
+
+
+def _overlapping(numbers: Sequence[int]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """For literals of a table: at which of their bytes which of its shapes' may begin."""
+    for outer in numbers:
+        ends = [(place, _ALL[outer][place:]) for place in range(1, len(_ALL[outer]))]
+        inside = [
+            (place, inner)
+            for inner in numbers
+            for place, end in ends
+            if _ALL[inner].startswith(end) or end.startswith(_ALL[inner])
+            if inner < len(LITERALS) and _may_follow(_ALL[outer][place - 1 : place], LITERALS[inner])
+        ]
+        if inside:
+            yield outer, inside
+
+
+_HIDDEN: Final = dict(pair for _, numbers in _TABLES for pair in _overlapping(numbers))
 ALL: Final = _ALL
 """All that ``FIND`` finds."""
 
 _ANY: Final = any_of(_ALL)
 
 # What the expressions can consume, private keys aside; and how many bytes they need to fail.
-_TOKEN_BYTES: Final = bytes({*string.ascii_letters.encode(), *string.digits.encode(), *b"_-./+=%\\"})
-MAX_TO_DECIDE: Final = {"eyJ": 2200}
+_TOKEN_BYTES: Final = bytes({*string.ascii_letters.encode(), *string.digits.encode(), *b"_-./+=%\\:;@~"})
+MAX_TO_DECIDE: Final = {"eyJ": 3400}
 USUALLY_TO_DECIDE: Final = 200
-_AZURE_LEAD: Final = 58
-"""Letters and digits that may stand before the signature of an Azure key, and the signature but for one."""
-_ALNUM: Final = bytes({*string.ascii_letters.encode(), *string.digits.encode()})
+_LEAD_BYTES: Final = bytes({*string.ascii_letters.encode(), *string.digits.encode(), *b"+/_~-"})
+_MAX_LEAD: Final = 84
+"""Bytes at the end that may stand before a prefix, and the prefix but for its last byte."""
 
-_BEGINNINGS: Final = {
-    literal[:length].encode(): any(
-        _BOUNDED[index] for index, other in enumerate(LITERALS) if other.startswith(literal[:length])
-    )
-    for literal in LITERALS
-    for length in range(1, len(literal))
-}
-"""Every proper beginning of a literal; whether it counts only where no word runs on."""
+
+class _Beginning(NamedTuple):
+    """What stands before a prefix of which only the beginning is there, and how it counts."""
+
+    lead: re.Pattern[bytes]
+    lead_length: int
+    bounded: bool
+
+
+def _beginnings() -> dict[bytes, set[_Beginning]]:
+    """Every proper beginning of a prefix."""
+    found: dict[bytes, set[_Beginning]] = {}
+    for shape in SHAPES:
+        for prefix in shape.prefixes:
+            for length in range(1, len(prefix)):
+                beginning = _Beginning(re.compile(shape.lead.encode()), shape.lead_length, shape.bounded)
+                found.setdefault(prefix[:length].encode(), set()).add(beginning)
+    return found
+
+
+_BEGINNINGS: Final = _beginnings()
 _MAX_BEGINNING: Final = max(map(len, _BEGINNINGS))
 _PEM_BEGINNING: Final = re.compile(
     rb"-{1,5}(?:B(?:E(?:G(?:I(?:N(?:[ %](?:[A-Z0-9 %]{1,64}-{0,5})?)?)?)?)?)?)?\Z",
@@ -274,9 +255,9 @@ def open_place(data: bytes, begin: int) -> int:
     if begin == length or data[-1] == ord('"') or (data[-1] == ord("\n") and data.find(b"-----", last) < 0):
         return length
     run = max(len(data.rstrip(_TOKEN_BYTES)), begin)
-    place = max(len(data.rstrip(_ALNUM)), begin, length - _AZURE_LEAD)
+    place = max(len(data.rstrip(_LEAD_BYTES)), begin, length - _MAX_LEAD)
     if run < place:
-        place = min(place, _open_literal(data, run))
+        place = min(place, _open_literal(data, run), _open_beginning(data, begin))
     if data.find(b"-", last) >= 0:
         for beginning in (_PEM_BEGINNING, _PEM_WAITS):
             if (dashes := beginning.search(data, last)) is not None:
@@ -285,24 +266,43 @@ def open_place(data: bytes, begin: int) -> int:
 
 
 def _open_literal(data: bytes, begin: int) -> int:
-    """Where the first literal stands, or the beginning of one, whose fate is open."""
+    """Where the first literal stands whose fate is open, what of its secret stands before it included."""
     length = len(data)
     tail = data[begin:]
-    hits: list[tuple[int, int]] = []
-    if len(tail) > SMALL or _ANY(tail):
-        hits = [(start, numbers[index]) for find, numbers in _TABLES for index, start, _ in find(tail)]
-    for start, index in sorted(hits):
-        if index >= len(LITERALS):
-            continue
-        start += begin
-        to_decide = MAX_TO_DECIDE.get(LITERALS[index], USUALLY_TO_DECIDE)
-        if length - start < to_decide and (not _BOUNDED[index] or _LEFT.match(data, start)):
-            return max(begin, start - max(lead for _, lead, _ in CONFIRM[index]))
+    if len(tail) <= SMALL and not _ANY(tail):
+        return length
+    hits = [(start, numbers[place]) for find, numbers in _TABLES for place, start, _ in find(tail)]
+    hits += [hit for start, number in hits if number in _HIDDEN for hit in _hidden(tail, start, number)]
+    places = [length]
+    for start, index in hits:
+        if index < len(LITERALS) and len(tail) - start < MAX_TO_DECIDE.get(LITERALS[index], USUALLY_TO_DECIDE):
+            for shape in CONFIRM[index]:
+                place = begin + start - shape.lead
+                if _may_begin(data, place, bounded=shape.bounded):
+                    places.append(max(begin, place))
+    return min(places)
+
+
+def _open_beginning(data: bytes, begin: int) -> int:
+    """Where a secret may begin of whose prefix the beginning stands at the end."""
+    length = len(data)
+    places = [length]
     for start in range(max(begin, length - _MAX_BEGINNING), length):
-        bounded = _BEGINNINGS.get(data[start:])
-        if bounded is not None and (not bounded or _LEFT.match(data, start)):
-            return start
-    return length
+        for lead, lead_length, bounded in _BEGINNINGS.get(data[start:], ()):
+            place = start - lead_length
+            if place >= begin and lead.match(data, place) and (not bounded or _LEFT.match(data, place)):
+                places.append(place)
+    return min(places)
+
+
+def _hidden(data: bytes, start: int, number: int) -> list[tuple[int, int]]:
+    """The literals that begin inside one that was found, each with its place and number."""
+    return [(start + place, other) for place, other in _HIDDEN[number] if data.startswith(_ALL[other], start + place)]
+
+
+def _may_begin(data: bytes, start: int, *, bounded: bool) -> bool:
+    """Whether no word runs on into a secret that begins there; before the data's beginning, none does."""
+    return not bounded or start < 0 or _LEFT.match(data, start) is not None
 
 
 def is_open(span: Span, length: int) -> bool:
@@ -316,18 +316,20 @@ def find_secrets(data: bytes, found: Iterable[list[Hit]], begin: int = 0) -> tup
     Also whether ASCII characters are written as JSON escapes, and where the first value begins that what follows the
     data may make a secret by its position. ``found`` is what ``FIND`` found in the data.
     """
-    escaped = False
+    escaped, shapes = False, len(LITERALS)
     hits: list[tuple[int, int]] = []
     names: list[tuple[int, int]] = []
     for (_, numbers), table in zip(_TABLES, found, strict=True):
-        for index, start, end in table:
-            number = numbers[index]
-            if number >= _FIRST_END:
-                names.append((start, end))
-            elif number < len(LITERALS):
+        for place, start, end in table:
+            number = numbers[place]
+            if number < shapes:
                 hits.append((start, number))
+            elif number >= _FIRST_END:
+                names.append((start, end))
             elif not escaped:
                 escaped = _ESCAPED_ASCII.match(data, start) is not None
+            if number in _HIDDEN:
+                hits += _hidden(data, start, number)
     spans, open_at = find_fields(data, names) if names else ([], len(data))
     return [*_confirmed(data, sorted(hits), begin), *spans] if hits else spans, escaped, open_at
 
@@ -337,22 +339,28 @@ def _confirmed(data: bytes, hits: list[tuple[int, int]], begin: int) -> list[Spa
     spans: list[Span] = []
     done, failed = begin, 0
     for start, index in hits:
-        if start < done or (_BOUNDED[index] and not _LEFT.match(data, start)):
+        if start < done:
             continue
-        span = _read(data, start, index, begin) if failed < _MAX_FAILED else _unread(data, start, index)
-        if span is None:
-            failed += 1
+        is_left = _LEFT.match(data, start) is not None
+        if is_left and failed >= _MAX_FAILED:
+            span: Span | None = _unread(data, start, index)
         else:
+            span = _read(data, start, index, begin, is_left=is_left)
+            failed += is_left and span is None
+        if span is not None:
             done = span.end
             spans.append(span)
     return spans
 
 
-def _read(data: bytes, start: int, index: int, begin: int) -> Span | None:
-    """The secret that has its literal there."""
-    for expression, lead, rule in CONFIRM[index]:
-        if start - lead >= begin and (match := expression.match(data, start - lead)):
-            return Span(match.start(), match.end(), rule)
+def _read(data: bytes, start: int, index: int, begin: int, *, is_left: bool) -> Span | None:
+    """The secret that has its literal there; ``is_left``: no word runs on into that."""
+    for expression, lead, rule, bounded, _ in CONFIRM[index]:
+        place = start - lead
+        if place < begin or (bounded and not (_LEFT.match(data, place) if lead else is_left)):
+            continue
+        if match := expression.match(data, place):
+            return Span(place, match.end(), rule)
     return None
 
 
@@ -360,4 +368,4 @@ def _unread(data: bytes, start: int, index: int) -> Span:
     """What a literal begins, whether it is a secret or not."""
     end = start + len(LITERALS[index])
     run = _RUN.match(data, end)
-    return Span(start, run.end() if run else end, CONFIRM[index][0][2])
+    return Span(start, run.end() if run else end, CONFIRM[index][0].rule)
