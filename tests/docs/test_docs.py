@@ -331,3 +331,4 @@ def test_every_command_is_documented():
     assert {"run", "proxy", "demo", "scan"} <= set(commands)
     for command in commands:
         assert f"## `otel-wirecap {command} " in text
+        assert f"\notel-wirecap {command} --help\n" in text
