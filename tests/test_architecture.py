@@ -1,4 +1,4 @@
-"""The house is built as docs/architecture.md says."""
+"""The package is built as docs/architecture.md describes."""
 
 from __future__ import annotations
 
