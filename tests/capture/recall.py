@@ -28,6 +28,9 @@ DECODED_VIEWS: Final = True
 LEAK: Final = 8
 """Characters of a secret in a row that are a leak."""
 
+VENDOR: Final = base64.b64encode(b"OpenAI").decode()
+"""What every key of OpenAI's has in its middle; a binary body that names OpenAI has it in its base64, too."""
+
 NS: Final = 1_000_000_000
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
 _LETTERS: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
@@ -176,8 +179,8 @@ def _decoded(part: str) -> str:
 def leak(case: Case, lines: list[bytes]) -> str | None:
     """A piece of the secret that was written."""
     value = case.secret.value
-    pieces = [value[at : at + LEAK] for at in range(max(1, len(value) - LEAK + 1))]
-    search = AhoCorasick(pieces)
+    pieces = {value[at : at + LEAK] for at in range(max(1, len(value) - LEAK + 1))} - {VENDOR}
+    search = AhoCorasick(sorted(pieces))
     return next((piece for view in views(case, lines) for piece in search.find_matches_as_strings(view)), None)
 
 
