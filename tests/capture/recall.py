@@ -28,8 +28,9 @@ DECODED_VIEWS: Final = True
 LEAK: Final = 8
 """Characters of a secret in a row that are a leak."""
 
-VENDOR: Final = base64.b64encode(b"OpenAI").decode()
-"""What every key of OpenAI's has in its middle; a binary body that names OpenAI has it in its base64, too."""
+PUBLIC: Final = frozenset({base64.b64encode(b"OpenAI").decode(), "-api-key"})
+"""Pieces of keys that are no secret and may be written for another reason: what every key of OpenAI's has in its
+middle is the base64 of its name, which binary bodies with that name have, too; Bedrock's begin like ``x-api-key``."""
 
 NS: Final = 1_000_000_000
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
@@ -179,7 +180,7 @@ def _decoded(part: str) -> str:
 def leak(case: Case, lines: list[bytes]) -> str | None:
     """A piece of the secret that was written."""
     value = case.secret.value
-    pieces = {value[at : at + LEAK] for at in range(max(1, len(value) - LEAK + 1))} - {VENDOR}
+    pieces = {value[at : at + LEAK] for at in range(max(1, len(value) - LEAK + 1))} - PUBLIC
     search = AhoCorasick(sorted(pieces))
     return next((piece for view in views(case, lines) for piece in search.find_matches_as_strings(view)), None)
 
