@@ -1,4 +1,4 @@
-"""The house is built as docs/architecture.md says."""
+"""The package is built as docs/architecture.md describes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_class_name_means_one_thing():
 
 def test_the_pure_packages_read_no_clock():
     # A clock can also be read through datetime, which is there for its arithmetic.
-    for package in ("capture", "llm"):
+    for package in ("capture", "llm", "frames"):
         for module in (ROOT / "otel_wirecap" / package).rglob("*.py"):
             assert not re.search(r"\b(now|utcnow|today)\(", module.read_text(encoding="utf-8")), module
 
@@ -76,6 +76,15 @@ def test_the_architecture_names_every_package():
     assert len(PACKAGES) > 6
     for package in PACKAGES:
         assert f"\n  {package}/ " in text, package
+
+
+def test_the_documentation_names_only_modules_that_are_there():
+    modules = {str(path.relative_to(ROOT)) for part in ("otel_wirecap", "tests", "benchmarks", ".ci")
+               for path in (ROOT / part).rglob("*.py")}  # fmt: skip
+    pages = [ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"]
+    named = {name for page in pages for name in re.findall(r"`([\w./]+\.py)`", page.read_text(encoding="utf-8"))}
+    assert len(named) > 60
+    assert {name for name in named if not any(f"/{module}".endswith(f"/{name}") for module in modules)} == set()
 
 
 REPLACED = {

@@ -117,7 +117,7 @@ def start_where_passed_over() -> None:
 
 
 def instrument(**settings: Any) -> None:
-    """Starts to capture this process's LLM traffic: its clients (httpx, httpx2, aiohttp, websockets), its servers.
+    """Starts to capture this process's LLM traffic: its clients' (``CLIENT_LIBRARIES``) and its servers'.
 
     Call it before clients or applications are used; those made before are captured too. Without a capture file
     (argument, ``WIRE_CAPTURE_FILE`` or configuration file) capture is off and nothing is hooked. This, and a capture

@@ -28,6 +28,10 @@ DECODED_VIEWS: Final = True
 LEAK: Final = 8
 """Characters of a secret in a row that are a leak."""
 
+PUBLIC: Final = re.compile(base64.b64encode(b"OpenAI").decode() + "|-api-key")
+"""Words in keys that are no secret, and may be written for another reason: what every key of OpenAI's has in its
+middle is the base64 of its name, which binary bodies with that name have, too; Bedrock's begin like ``x-api-key``."""
+
 NS: Final = 1_000_000_000
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
 _LETTERS: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
@@ -175,9 +179,9 @@ def _decoded(part: str) -> str:
 
 def leak(case: Case, lines: list[bytes]) -> str | None:
     """A piece of the secret that was written."""
-    value = case.secret.value
-    pieces = [value[at : at + LEAK] for at in range(max(1, len(value) - LEAK + 1))]
-    search = AhoCorasick(pieces)
+    parts = PUBLIC.split(case.secret.value)
+    pieces = {part[at : at + LEAK] for part in parts for at in range(len(part) - LEAK + 1)} or {case.secret.value}
+    search = AhoCorasick(sorted(pieces))
     return next((piece for view in views(case, lines) for piece in search.find_matches_as_strings(view)), None)
 
 

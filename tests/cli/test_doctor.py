@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from otel_wirecap.client_libraries import CLIENT_LIBRARIES
+
+HTTP_CLIENTS = [library.name for library in CLIENT_LIBRARIES if library.protocol == "http"]
+
 
 def doctor(*arguments: str | Path, cwd: Path | None = None, **environ: str) -> dict[str, dict[str, str]]:
     """The checks by name and what they told; of several of one name the gravest."""
@@ -61,7 +65,7 @@ def test_another_environment_without_the_package_is_told_and_how_to_install_it(t
         ({"httpx": "0.28.1"}, "ok", "on the way to backends: httpx 0.28.1"),
         ({"httpx": "0.24.1"}, "fail", "httpx 0.24.1 is older than 0.25"),
         ({"aiohttp": "3.11.0", "websockets": "13.1"}, "warn", "websockets 13.1 is older than 15.0"),
-        ({"websockets": "15.0"}, "fail", "none of httpx, httpx2, aiohttp is there"),
+        ({"websockets": "15.0"}, "fail", f"none of {', '.join(HTTP_CLIENTS)} is there"),
     ],
 )
 def test_clients_that_are_too_old_to_be_captured_are_found(

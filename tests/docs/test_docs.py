@@ -38,6 +38,7 @@ import otel_wirecap.reading
 from otel_wirecap.capture.record import METADATA_KEYS
 from otel_wirecap.config import load_config, setting_fields
 from otel_wirecap.environment import environment_variable
+from otel_wirecap.llm.dialects.registry import OURS
 from otel_wirecap.reading.reader import read_records
 
 if TYPE_CHECKING:
@@ -324,6 +325,14 @@ def test_what_is_shown_of_reading_captures_passes_a_strict_type_check(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_every_format_is_named():
+    listed = (ROOT / "docs" / "how-to" / "add-a-format.md").read_text(encoding="utf-8").partition("\n\nA format")[0]
+    for dialect in OURS:
+        words = dialect.name.removesuffix("-v1").removesuffix("-models").split("-")
+        missing = [word for word in words if word not in listed.lower()]
+        assert not missing, f"docs/how-to/add-a-format.md does not name {dialect.name} at its top"
+
+
 def test_every_command_is_documented():
     told = subprocess.run([sys.executable, "-m", "otel_wirecap", "--help"], capture_output=True, text=True, check=True)
     commands = re.findall(r"^    (\w+)  ", told.stdout, re.MULTILINE)
@@ -331,3 +340,4 @@ def test_every_command_is_documented():
     assert {"run", "proxy", "demo", "scan"} <= set(commands)
     for command in commands:
         assert f"## `otel-wirecap {command} " in text
+        assert f"\notel-wirecap {command} --help\n" in text
