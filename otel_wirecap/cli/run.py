@@ -41,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_capture_options(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the command, after --")
-    parser.set_defaults(func=run, parser=parser)
+    parser.set_defaults(parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

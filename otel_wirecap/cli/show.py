@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from otel_wirecap.capture.formats.text import indented
-from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json
+from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json, write_table
 from otel_wirecap.cli.flow_text import OUTCOMES, clock, dollars, outcome_style
 from otel_wirecap.cli.text import (
     Cell,
@@ -22,7 +22,6 @@ from otel_wirecap.cli.text import (
     printable,
     printable_lines,
     size,
-    table,
 )
 from otel_wirecap.errors import FlowNotFoundError
 from otel_wirecap.reading.legs import Leg, events_of, legs_of
@@ -74,7 +73,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     instead.add_argument(
         "--curl", action="store_true", help="print a curl command that resends the request, with $KEY_NAME for the key"
     )
-    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -265,7 +263,7 @@ class _FlowPage:
 def _show_chunks(legs: list[Leg]) -> None:
     import statistics
 
-    style, width = Style(sys.stdout), columns_of(sys.stdout)
+    width = columns_of(sys.stdout)
     columns = [
         Column("leg"), Column("chunk", right=True), Column("after", right=True), Column("gap", right=True),
         Column("bytes", right=True), Column("", least=1), Column("begins", rank=1),
@@ -288,8 +286,7 @@ def _show_chunks(legs: list[Leg]) -> None:
     if not rows:
         tell("no leg of this flow is a stream")
         return
-    for line in table(columns, rows, style, width):
-        write(line)
+    write_table(columns, rows)
 
 
 def chunk_gaps(leg: Leg) -> list[float]:
