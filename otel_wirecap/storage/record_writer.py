@@ -295,15 +295,11 @@ class RecordWriter:
         totals = {
             "records": self._sequence + 1,
             "bytes": self.outputs[0].bytes + self.outputs[0].waiting_bytes,
-            "lost_events": sum(self._totals.events().values()),
+            "lost_events": sum(self._totals.by_reason("events").values()),
         }
-        for name, lost in (
-            ("lost_records", self._totals.records()),
-            ("lost_bytes", self._totals.bytes()),
-            ("lost_exchanges", self._totals.exchanges()),
-        ):
-            if lost:
-                totals[name] = sum(lost.values())
+        for unit in ("records", "bytes", "exchanges"):
+            if lost := self._totals.by_reason(unit):
+                totals[f"lost_{unit}"] = sum(lost.values())
         self._take_system_record(system_record("system_stop", totals))
         self._sequence_at_stop = self._sequence
 
@@ -322,7 +318,7 @@ class RecordWriter:
         now = time.monotonic()
         if self._is_refusing and not self._host_losses and now >= self._refusals_over:
             self._is_refusing = False
-            refused = self._totals.events().get("queue_full", 0)
+            refused = self._totals.by_reason("events").get("queue_full", 0)
             self._answers.log("%s: %d events were left out", self._path, refused - self._refused_before)
             self._refused_before = refused
         elif not self._is_refusing and any(loss.reason == "queue_full" for loss in self._host_losses):

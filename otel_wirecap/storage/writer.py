@@ -73,13 +73,14 @@ class CaptureWriter:
     """Writes payload events into the capture that ``config.capture_file`` names.
 
     Attributes:
+        config: the settings.
         put: takes one event; see ``EventQueue.put``. ``flow_gone``: see there, too.
         process: the random id of this process's part of the capture; another one after a fork, and after
             its writer died.
     """
 
     def __init__(self, config: CaptureConfig, path: str) -> None:
-        self._config = config
+        self.config = config
         self.path = path
         self._ledger = Ledger()
         self._queue = EventQueue(self._ledger, max_bytes=config.capture_max_queue_bytes)
@@ -93,11 +94,6 @@ class CaptureWriter:
         self._interpreter = interpreter() if config.capture_writer == "process" else None
         self._begin_process()
         _writers.add(self)
-
-    @property
-    def config(self) -> CaptureConfig:
-        """The settings."""
-        return self._config
 
     def _begin_process(self) -> None:
         self.process = secrets.token_hex(8)
@@ -114,7 +110,7 @@ class CaptureWriter:
         if native.has_gevent():
             _import_record_writer()
         return WriterProcess(
-            self._config,
+            self.config,
             self.path,
             self._queue,
             self._pump,
@@ -129,7 +125,7 @@ class CaptureWriter:
         from otel_wirecap.storage.writer_thread import WriterThread
 
         return WriterThread(
-            self._config,
+            self.config,
             self.path,
             self._queue,
             self._pump,
@@ -162,7 +158,7 @@ class CaptureWriter:
 
     def tell_start(self) -> None:
         """Says in the log that a thread writes where a process should."""
-        if self._config.capture_writer == "process" and self._interpreter is None:
+        if self.config.capture_writer == "process" and self._interpreter is None:
             reason = f"{sys.executable!r} is no Python interpreter"
             self.log("%s is written by a thread: no process for it could be started (%s)", self.path, reason)
 
