@@ -11,7 +11,7 @@ import orjson
 
 from otel_wirecap.capture.formats.text import indented
 from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json, write_table
-from otel_wirecap.cli.flow_text import OUTCOMES, clock, dollars, outcome_style
+from otel_wirecap.cli.flow_text import clock, dollars, ended, error_text, outcome_style
 from otel_wirecap.cli.text import (
     Cell,
     Column,
@@ -127,9 +127,7 @@ def _write_raw(leg: Leg, which: str) -> int:
         sys.stdout.flush()
         sys.stdout.buffer.write(body)
     record = leg.request if which == "request" else leg.response
-    reasons = [
-        name for name in ("truncated", "incomplete", "redactions") if (record or {}).get("metadata", {}).get(name)
-    ]
+    reasons = [name for name in ("truncated", "incomplete", "redactions") if leg.metadata(which).get(name)]
     if record is None:
         tell(f"the capture has no record of this {which}")
     elif reasons:
@@ -203,11 +201,9 @@ class _FlowPage:
         facts = f"{status}  {milliseconds(one.duration_ms)}  {size(one.response_bytes)}"
         if one.streamed:
             facts += f"  {one.chunk_count} {'chunk' if one.chunk_count == 1 else 'chunks'}"
-        ended = "not ended" if one.outcome is None else OUTCOMES.get(one.outcome, one.outcome)
-        self._title(title, facts, printable(ended), outcome_style(one))
+        self._title(title, facts, ended(one), outcome_style(one))
         if one.error is not None:
-            told = ": ".join(str(one.error[part]) for part in ("type", "message") if one.error.get(part))
-            write(self._style(f"  ! {printable(told)}", "red"))
+            write(self._style(f"  ! {error_text(one.error)}", "red"))
         if leg.response is None and not leg.chunks:
             write("  (no record of a response)")
             return
@@ -227,10 +223,10 @@ class _FlowPage:
                     + f" {printable(event.data.decode(errors='replace'))}"
                 )
 
-    def _title(self, title: str, facts: str, ended: str = "", style: str = "") -> None:
+    def _title(self, title: str, facts: str, end: str = "", style: str = "") -> None:
         write("")
         write(
-            f"{self._style(f'── {printable(title)}', 'bold')}  {printable(facts)}  {self._style(ended, style)}".rstrip()
+            f"{self._style(f'── {printable(title)}', 'bold')}  {printable(facts)}  {self._style(end, style)}".rstrip()
         )
 
     def _headers(self, leg: Leg, of: str) -> None:

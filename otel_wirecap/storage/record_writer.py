@@ -131,7 +131,7 @@ class RecordWriter:
                 seconds = 0.0
         self._round(last=True)
         for output in self.outputs:
-            left = len(output) + self._waiting_events()
+            left = len(output) + sum(map(len, self._events)) - self._next
             if left:
                 told = "%s: %d records or events are lost at the end: %s"
                 self._answers.log(told, output.path, left, output.failing or "")
@@ -196,9 +196,6 @@ class RecordWriter:
     def _is_failing(self) -> bool:
         """Whether no file can be written."""
         return all(output.failing for output in self.outputs)
-
-    def _waiting_events(self) -> int:
-        return sum(map(len, self._events)) - self._next
 
     def _settle(self) -> None:
         """Tells what is taken up by now, what is held of it, and what has been told."""
@@ -352,4 +349,4 @@ class RecordWriter:
         loss = Loss("capture_failure", events, exchanges=exchanges, error=name, exchange_id=exchange_id)
         self._count(loss)
         self._record_gap(loss)
-        self._answers.log_once("an exchange could not be recorded: %s in %s", type(error).__name__, place_of(error))
+        self._answers.log_once("an exchange could not be recorded: %s in %s", name, place_of(error))

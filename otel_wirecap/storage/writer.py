@@ -19,7 +19,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from otel_wirecap import native
 from otel_wirecap.capture.events import EventKind
@@ -38,35 +38,13 @@ if TYPE_CHECKING:
     from otel_wirecap.storage.host_side import Observer
     from otel_wirecap.storage.ledger import Loss
     from otel_wirecap.storage.stats import CaptureStats
+    from otel_wirecap.storage.writer_thread import WriterThread
+
+    _Home: TypeAlias = WriterProcess | WriterThread
+    """Where the events are written from: both have the same methods."""
 
 _MAX_UNTOLD = 8
 """Records about the capture that are kept for who asks for them later; the beginning is among them."""
-
-
-class _Home(Protocol):
-    """Where the events are written from."""
-
-    def start(self) -> None:
-        """Begins to take events.
-
-        Raises:
-            RuntimeError: there can be no thread for it.
-        """
-
-    def is_alive(self) -> bool:
-        """Whether it still takes events, or writes those it took."""
-
-    def is_current_thread(self) -> bool:
-        """Whether this is the thread that would be waited for."""
-
-    def join(self, seconds: float) -> bool:
-        """Waits for the end, after the queue's; whether it has come."""
-
-    def what_is_left(self, ledger: Ledger, /) -> tuple[str, tuple[object, ...]]:
-        """What is said of an end that did not come in time, and the arguments of that."""
-
-    def forget(self) -> None:
-        """In a forked child: leaves everything to the parent."""
 
 
 class CaptureWriter:
