@@ -71,19 +71,13 @@ class Captures(Resource):
         """The files that are left out because they are encrypted."""
         return [source.path for source in self.sources if source.is_encrypted]
 
-    def records(self, *, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[RawRecord]:
-        """All records in the schema's shape; of several captures merged by time, of one in its order.
+    def lines(self, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[tuple[RawRecord, bytes]]:
+        """All records in the schema's shape, each with its line: of several captures by time, of one in its order.
 
         Args:
             on_damage: is told the file and the line of what is no record; line 0 of a file that is encrypted.
         """
-        return (record for record, _ in self.lines(on_damage, spelt=False))
-
-    def lines(
-        self, on_damage: Callable[[Path, int], None] | None = None, *, spelt: bool = True
-    ) -> Iterator[tuple[RawRecord, bytes]]:
-        """As ``records``, each with its line; where ``spelt``, the line has the schema's shape, too."""
-        return _merged([capture.normal_lines(on_damage, spelt=spelt) for capture in self._captures])
+        return _merged([capture.normal_lines(on_damage) for capture in self._captures])
 
     def placed_records(self) -> Iterator[tuple[bool, Iterator[tuple[Place, RawRecord | None]]]]:
         """Of each capture whether its first files may be gone, and its records in their order, each with its place.

@@ -18,7 +18,7 @@ import secrets
 import sys
 import time
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from otel_wirecap import native
@@ -52,6 +52,7 @@ class CaptureWriter:
 
     Attributes:
         config: the settings.
+        log: logs a warning, and returns whether the log took it; never raises. ``log_once``: where it is a new one.
         put: takes one event; see ``EventQueue.put``. ``flow_gone``: see there, too.
         process: the random id of this process's part of the capture; another one after a fork, and after
             its writer died.
@@ -67,7 +68,8 @@ class CaptureWriter:
         self._observer: Observer | None = None
         self._observe_write: Callable[[float], None] | None = None
         self._observe_system_record: Callable[[CaptureRecord], None] | None = None
-        self._warn_once = WarnOnce()
+        self.log = warn
+        self.log_once = WarnOnce()
         self._outputs = make_outputs(config, path, log=self.log, on_loss=self._ledger.add_host_loss, on_gap=_nothing)
         self._interpreter = interpreter() if config.capture_writer == "process" else None
         self._begin_process()
@@ -239,14 +241,6 @@ class CaptureWriter:
         self._queue.wake()
 
     # -- what the writer tells -----------------------------------------------------------------------------------
-
-    def log(self, message: str, *arguments: object) -> bool:
-        """Logs a warning; whether the log took it. Never raises."""
-        return warn(message, *arguments)
-
-    def log_once(self, message: str, *arguments: Hashable) -> None:
-        """Logs a warning where the same was not logged yet."""
-        self._warn_once(message, *arguments)
 
     def system_record(self, record: CaptureRecord) -> None:
         """Tells a record about the capture to who observes them, or keeps it for them."""
