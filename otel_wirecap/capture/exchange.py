@@ -114,6 +114,7 @@ class LiveExchange:
 
     Attributes:
         id, head, flow: as given.
+        responded: whether the response has begun.
     """
 
     __slots__ = (
@@ -124,11 +125,11 @@ class LiveExchange:
         "_lost_chunks",
         "_put",
         "_request_ended",
-        "_responded",
         "_takes",
         "flow",
         "head",
         "id",
+        "responded",
     )
 
     def __init__(self, exchange_id: str, head: ExchangeHead, flow: LiveFlow, host: Host) -> None:
@@ -141,13 +142,8 @@ class LiveExchange:
         self._takes = True  # neither off nor ended
         self._ends = [None]  # popped by the one call that ends the exchange: list.pop is atomic
         self._request_ended = False
-        self._responded = False
+        self.responded = False
         self._lost_chunks = 0
-
-    @property
-    def responded(self) -> bool:
-        """Whether the response has begun."""
-        return self._responded
 
     @property
     def ended(self) -> bool:
@@ -205,9 +201,9 @@ class LiveExchange:
 
     def response(self, now: int, head: ResponseHead) -> None:
         """The response's status and headers are there."""
-        if self._responded or not self._takes:
+        if self.responded or not self._takes:
             return
-        self._responded = True
+        self.responded = True
         try:
             try:
                 answer = dumps(head[:])  # type: ignore[arg-type]  # as above

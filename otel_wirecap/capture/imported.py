@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-from typing import Any
-
 import orjson
 
-from otel_wirecap.capture.record import CaptureRecord, Payload, RawJSON
+from otel_wirecap.capture.formats.jsonl import payload_from
+from otel_wirecap.capture.record import CaptureRecord, record_from
 
 _NUMBERS = ("process", "pid", "seq")
 
@@ -26,27 +24,7 @@ def record_of(document: str) -> CaptureRecord:
         numbers = {name: metadata.pop(name) for name in _NUMBERS if name in metadata}
         if numbers:
             metadata["imported"] = numbers
-        return CaptureRecord(
-            time_ns=round(told["timestamp_unix"] * 1_000_000) * 1000,
-            direction=told["direction"],
-            source=told["source"],
-            destination=told["destination"],
-            session_id=told["session_id"],
-            backend=told["backend"],
-            model=told["model"],
-            key_name=told["key_name"],
-            content_length=told["content_length"],
-            payload=_payload(told),
-            metadata=metadata,
-        )
+        time_ns = round(told["timestamp_unix"] * 1_000_000) * 1000
+        return record_from(told, time_ns, payload_from(told, orjson.dumps(told["payload"])), metadata)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no capture record: {type(error).__name__}") from None
-
-
-def _payload(told: dict[str, Any]) -> Payload:
-    payload = told["payload"]
-    if told["content_type"] == "json":
-        return RawJSON(orjson.dumps(payload))
-    if told["content_type"] == "bytes":
-        return base64.b64decode(payload["data"])
-    return payload  # type: ignore[no-any-return]  # whatever it is: the gate looks

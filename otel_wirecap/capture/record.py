@@ -108,6 +108,54 @@ class CaptureRecord:
     metadata: dict[str, Any]
 
 
+def record_fields(record: CaptureRecord, iso: object, unix: object, length: object, payload: object) -> dict[str, Any]:
+    """A record as an object of the schema: all of its fields, in order; given are those that formats spell themselves.
+
+    Args:
+        record: the record.
+        iso: its ``timestamp_iso``.
+        unix: its ``timestamp_unix``.
+        length: its ``content_length``.
+        payload: its ``payload``.
+    """
+    return {
+        "timestamp_iso": iso,
+        "timestamp_unix": unix,
+        "direction": record.direction,
+        "source": record.source,
+        "destination": record.destination,
+        "session_id": record.session_id,
+        "backend": record.backend,
+        "model": record.model,
+        "key_name": record.key_name,
+        "content_type": content_type_of(record.payload),
+        "content_length": length,
+        "payload": payload,
+        "metadata": record.metadata,
+    }
+
+
+def record_from(fields: Mapping[str, Any], time_ns: int, payload: Payload, metadata: dict[str, Any]) -> CaptureRecord:
+    """The record that an object of the schema describes; given are the parts that formats read themselves.
+
+    Raises:
+        KeyError: a field is missing.
+    """
+    return CaptureRecord(
+        time_ns=time_ns,
+        direction=fields["direction"],
+        source=fields["source"],
+        destination=fields["destination"],
+        session_id=fields["session_id"],
+        backend=fields["backend"],
+        model=fields["model"],
+        key_name=fields["key_name"],
+        content_length=fields["content_length"],
+        payload=payload,
+        metadata=metadata,
+    )
+
+
 @dataclasses.dataclass(slots=True)
 class ChunkRun:
     """Records of chunks of one stream that follow each other: they differ in moment, payload and numbers alone.

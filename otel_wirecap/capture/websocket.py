@@ -14,7 +14,7 @@ from otel_wirecap.capture.body import BodyCollector, RecordedBody
 from otel_wirecap.capture.context import RecordingContext
 from otel_wirecap.capture.decoding import text_or_bytes
 from otel_wirecap.capture.identity import PROXY, header
-from otel_wirecap.capture.record import RawJSON
+from otel_wirecap.capture.record import WEBSOCKET_END, WEBSOCKET_MESSAGE, WEBSOCKET_START, RawJSON
 from otel_wirecap.capture.recording import ExchangeRecording
 from otel_wirecap.capture.redaction.gate import Passed, add_counts, withheld
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.redaction.gate import StreamRedaction
 
 SWITCHING_PROTOCOLS = 101
-START, MESSAGE, END = "websocket_start", "websocket_message", "websocket_end"
 
 MAX_WAIT_NS = 5_000_000_000
 """A conversation pauses; a secret in the middle of being said does not."""
@@ -227,7 +226,9 @@ class WebsocketRecording(ExchangeRecording):
             facts = {"from": self._side(asker=asker), "opcode": message.opcode}
             metadata = {**self.identity.base, "message_number": message.number, "websocket": facts, **recorded.metadata}
             counts = dict(recorded.counts)
-            self._write(MESSAGE, message.now_ns, recorded.length, recorded.payload, metadata, counts, asking=asker)
+            self._write(
+                WEBSOCKET_MESSAGE, message.now_ns, recorded.length, recorded.payload, metadata, counts, asking=asker
+            )
 
     def _side(self, *, asker: bool) -> str:
         asking, asked = ("client", PROXY) if self.is_client else (PROXY, "backend")
@@ -255,7 +256,7 @@ class WebsocketRecording(ExchangeRecording):
             add_counts(counts, body.counts)
             payload, length, metadata = body.payload, body.length, metadata | body.metadata
             self._refusal = None
-        self._write(START, self._about.began_ns, length, payload, metadata, counts, asking=True)
+        self._write(WEBSOCKET_START, self._about.began_ns, length, payload, metadata, counts, asking=True)
 
     def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
         self._record_start()
@@ -274,10 +275,10 @@ class WebsocketRecording(ExchangeRecording):
                 closed = {"from": self._side(asker=end.close.asker), **closed}
             facts["websocket"] = closed
         totals = orjson.dumps({"total_bytes": self._total_bytes, "total_messages": self._messages})
-        self._write(END, now_ns, len(totals), RawJSON(totals), facts, counts)
+        self._write(WEBSOCKET_END, now_ns, len(totals), RawJSON(totals), facts, counts)
 
     def _record_failure(self, metadata: dict[str, Any]) -> None:
         if not self._started:
             self._started = True
-            self._write(START, self._about.began_ns, 0, None, dict(metadata), {}, asking=True)
-        self._write(END, self._about.began_ns, 0, None, metadata, {})
+            self._write(WEBSOCKET_START, self._about.began_ns, 0, None, dict(metadata), {}, asking=True)
+        self._write(WEBSOCKET_END, self._about.began_ns, 0, None, metadata, {})

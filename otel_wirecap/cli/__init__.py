@@ -40,7 +40,7 @@ COMMANDS = (
     "doctor",
     "completion",
 )
-"""The commands, each a module of this package with ``add_parser``; ``import_`` for the name that Python keeps."""
+"""The commands, each a module with ``add_parser`` and ``run``; ``import_`` for the name that Python keeps."""
 
 
 _SECRET_SETTINGS = re.compile(r"--capture-(?:redact-v|encrypt)")
@@ -97,8 +97,9 @@ def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"otel-wirecap {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=CommandParser)
     for name in commands:
-        module = name + "_" * keyword.iskeyword(name)
-        importlib.import_module(f"otel_wirecap.cli.{module}").add_parser(subparsers)
+        module = importlib.import_module(f"otel_wirecap.cli.{name}{'_' * keyword.iskeyword(name)}")
+        module.add_parser(subparsers)
+        subparsers.choices[name].set_defaults(func=module.run)
     return parser
 
 

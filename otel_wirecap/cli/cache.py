@@ -8,9 +8,9 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json
+from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json, write_table
 from otel_wirecap.cli.flow_text import clock, unique_length
-from otel_wirecap.cli.text import Cell, Column, Style, columns_of, cut, printable, table
+from otel_wirecap.cli.text import Cell, Column, Style, columns_of, cut, printable
 from otel_wirecap.reading.cache import CLIENT, FIRST, INTACT, PROXY, Break, Step, cache_steps
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _COLUMNS = (
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the command."""
-    parser = add_reading_parser(
+    add_reading_parser(
         subparsers,
         "cache",
         "find out what broke a session's prompt cache",
@@ -44,7 +44,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         EXAMPLES,
         subject=("SESSION", "session id, or the beginning of it; otel-wirecap ls --by session lists them"),
     )
-    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,8 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _show(steps: Sequence[Step]) -> None:
     style, width = Style(sys.stdout), columns_of(sys.stdout)
     length = unique_length([step.flow.request_id for step in steps])
-    for line in table(_COLUMNS, [_row(step, length) for step in steps], style, width) if steps else ():
-        write(line)
+    write_table(_COLUMNS, [_row(step, length) for step in steps])
     for step in steps:
         if step.verdict in {CLIENT, PROXY}:
             write("")

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from otel_wirecap.cli.text import progress_bar
+from otel_wirecap.cli.text import Style, columns_of, progress_bar, table
 from otel_wirecap.environment import DEFAULT_CAPTURE_FILE, default_capture_file, environment_variable
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.captures import Captures
 from otel_wirecap.reading.prices import remember
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from otel_wirecap.cli.text import Cell, Column
 
 _UNITS_MS = {"ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0, "d": 86_400_000.0}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -112,7 +114,7 @@ def opened(arguments: argparse.Namespace) -> Iterator[Captures]:
     if use_index:
         remember()
     with (
-        progress_bar("reading") as progress,
+        progress_bar() as progress,
         Captures(named(arguments), use_index=use_index, progress=progress) as captures,
     ):
         if captures.encrypted:
@@ -128,6 +130,12 @@ def write(text: str) -> None:
     except UnicodeEncodeError:
         encoding = sys.stdout.encoding
         sys.stdout.write(text.replace("…", "~").encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def write_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
+    """Writes a table to stdout; nothing where it has no rows."""
+    for line in table(columns, rows, Style(sys.stdout), columns_of(sys.stdout)) if rows else ():
+        write(line)
 
 
 def write_json(document: object) -> None:

@@ -33,7 +33,7 @@ def curl_command(leg: Leg) -> str:
     url = _quoted(_IN_URLS.split(leg.exchange.url), variable)
     parts = [f"curl --no-buffer --globoff --request {_argument(leg.exchange.method or 'POST')} --url {url}"]
     # A capture has bodies decoded.
-    left_out = _LEFT_OUT | {"content-encoding"} if _was_encoded(leg) else _LEFT_OUT
+    left_out = _LEFT_OUT | {"content-encoding"} if "content_encoding" in leg.metadata("request") else _LEFT_OUT
     for header, value in leg.headers("request"):
         if header.lower() in left_out or header.startswith((":", "@")):
             continue
@@ -50,10 +50,6 @@ def curl_command(leg: Leg) -> str:
         parts[0] = f"printf '%b' '{_spelled(body)}' |\n{parts[0]}"
         parts.append("--data-binary @-")
     return " \\\n  ".join(parts)
-
-
-def _was_encoded(leg: Leg) -> bool:
-    return "content_encoding" in (leg.request or {}).get("metadata", {})
 
 
 def _quoted(pieces: list[str], variable: str) -> str:

@@ -41,7 +41,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--headers", action="store_true", help="include headers that differ on every connection")
     parser.add_argument("--full", action="store_true", help="print values in full")
-    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -91,7 +91,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--json", action="store_true", help="print one JSON object per check")
     add_capture_options(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the command, after -- (default: this Python)")
-    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from otel_wirecap.cli.captures import add_reading_parser, opened, tell
 from otel_wirecap.cli.choosing import add_flow_choice, chosen_flows, is_chosen
 from otel_wirecap.config import load_config
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
 from otel_wirecap.reading.export import KINDS, PARQUET, Exporter
+from otel_wirecap.reading.resource import replacement
 from otel_wirecap.storage.recording import gate_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from otel_wirecap.reading.captures import Captures
     from otel_wirecap.reading.flows import Flow
@@ -54,7 +52,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=[],
         help="this flow, by its id, an exchange's id, or the beginning of one; may be repeated",
     )
-    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -79,13 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
                 for piece in pieces:
                     sys.stdout.buffer.write(piece)
                 return 0
-            with _replaced(out) as (name, file):
-                if arguments.to == PARQUET:
-                    from otel_wirecap.reading.sql import write_parquet
-
-                    write_parquet(exporter.lines(), name)
-                for piece in pieces:
-                    file.write(piece)
+            _write_file(out, exporter, pieces, as_parquet=arguments.to == PARQUET)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
     tell(f"{out}: {out.stat().st_size:,} bytes")
@@ -102,21 +93,14 @@ def _chosen(arguments: argparse.Namespace, captures: Captures) -> Sequence[Flow]
     return [flow for flow in chosen_flows(arguments, captures) if flow.request_id in named]
 
 
-@contextlib.contextmanager
-def _replaced(out: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """Opens a temporary file and renames it to its final name when it is complete.
-
-    Raises:
-        CaptureFileError: it cannot be written; nothing is left behind.
-    """
-    new = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
+def _write_file(out: Path, exporter: Exporter, pieces: Iterable[bytes], *, as_parquet: bool) -> None:
     try:
-        try:
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                yield new, file
-            new.replace(out)
-        finally:
-            new.unlink(missing_ok=True)
+        with replacement(out) as (name, file):
+            if as_parquet:
+                from otel_wirecap.reading.sql import write_parquet
+
+                write_parquet(exporter.lines(), name)
+            for piece in pieces:
+                file.write(piece)
     except OSError as error:
         raise CaptureFileError(f"{str(out)!r} cannot be written: {error.strerror or error}") from error

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.cli.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from otel_wirecap.reading.flows import Exchange, Flow
 
-OUTCOMES = {"client_disconnect": "client left"}
+_OUTCOMES = {None: "not ended", "client_disconnect": "client left"}
 SHORT_ID = 12
 """Characters of an id that are shown where they tell it from others."""
 
@@ -52,10 +52,19 @@ def dollars(cost: float | None) -> str:
     return "-" if cost is None else f"${cost:.2f}" if cost >= 1 else f"${cost:.4f}"
 
 
+def ended(exchange: Exchange) -> str:
+    """Returns how an exchange ended, in a word or two."""
+    return _OUTCOMES.get(exchange.outcome) or printable(str(exchange.outcome))
+
+
+def error_text(error: Mapping[str, Any]) -> str:
+    """Formats an exchange's error: its type and its message."""
+    return printable(": ".join(str(error[part]) for part in ("type", "message") if error.get(part)))
+
+
 def outcome(flow: Flow) -> str:
     """Returns a flow's outcome in a word or two."""
-    outer = flow.outer
-    told = "not ended" if outer.outcome is None else OUTCOMES.get(outer.outcome, printable(outer.outcome))
+    told = ended(flow.outer)
     if flow.error_type is not None:
         kind = printable(flow.error_type)
         return kind if told in {"complete", kind} else f"{told}: {kind}"

@@ -32,7 +32,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="OTLP JSON: traces or logs")
     parser.add_argument("-o", "--output", metavar="CAPTURE", required=True, help="capture to append to")
     parser.add_argument("--config", metavar="FILE", help="YAML file with settings for the capture written")
-    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,10 +6,10 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json
+from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write_json, write_table
 from otel_wirecap.cli.choosing import add_flow_choice, chosen_flows
 from otel_wirecap.cli.flow_text import SHORT_ID, attempts, clock, dollars, outcome, outcome_style, unique_length
-from otel_wirecap.cli.text import Cell, Column, Style, columns_of, milliseconds, printable, shown_columns, table
+from otel_wirecap.cli.text import Cell, Column, columns_of, milliseconds, printable, shown_columns
 from otel_wirecap.reading.prices import cost_of, price_table
 from otel_wirecap.reading.summaries import GROUPINGS, Group, document, grouped
 
@@ -59,7 +59,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_flow_choice(parser)
     parser.add_argument("--by", choices=GROUPINGS, help="group by this")
-    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -88,16 +87,14 @@ def _show(flows: Sequence[Flow]) -> bool:
     """Prints the flows; returns whether costs are shown. Without room for costs, the price table is not loaded."""
     if not flows:
         return False
-    style, width = Style(sys.stdout), columns_of(sys.stdout)
     length = unique_length([flow.request_id for flow in flows])
     rows = [_row(flow, length) for flow in flows]
     place = next(number for number, column in enumerate(COLUMNS) if column.title == _COST)
-    with_costs = place in shown_columns(COLUMNS, rows, width)
+    with_costs = place in shown_columns(COLUMNS, rows, columns_of(sys.stdout))
     if with_costs:
         for flow, row in zip(flows, rows, strict=True):
             row[place] = Cell(dollars(cost_of(flow)))
-    for line in table(COLUMNS, rows, style, width):
-        write(line)
+    write_table(COLUMNS, rows)
     return with_costs
 
 
@@ -139,8 +136,7 @@ def show_groups(groups: Sequence[Group], by: str) -> None:
         ]
         for group in groups
     ]  # fmt: skip
-    for line in table(columns, rows, Style(sys.stdout), columns_of(sys.stdout)) if rows else ():
-        write(line)
+    write_table(columns, rows)
 
 
 def _tell_about(captures: Captures, flows: Sequence[Flow], *, with_costs: bool) -> None:

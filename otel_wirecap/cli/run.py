@@ -41,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_capture_options(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the command, after --")
-    parser.set_defaults(func=run, parser=parser)
+    parser.set_defaults(parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,16 +70,12 @@ def _environment(settings: dict[str, object], capture_file: Path) -> dict[str, s
     environ = dict(environment())
     for name, value in settings.items():
         variable = CONFIG_FILE_VARIABLE if name == "config" else environment_variable(name)
-        environ[variable] = _as_text(name, value)
+        environ[variable] = str(Path(str(value)).absolute()) if name == "config" else str(value)
     # Absolute: the command may change its directory before it starts others.
     environ[environment_variable("capture_file")] = str(capture_file)
     paths = [str(ATTACH), *filter(None, [environ.get("PYTHONPATH")])]
     environ["PYTHONPATH"] = os.pathsep.join(paths)
     return environ
-
-
-def _as_text(name: str, value: object) -> str:
-    return str(Path(str(value)).absolute()) if name == "config" else str(value)
 
 
 def _call(command: list[str], environ: dict[str, str]) -> int:

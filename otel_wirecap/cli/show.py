@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from otel_wirecap.capture.formats.text import indented
-from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json
-from otel_wirecap.cli.flow_text import OUTCOMES, clock, dollars, outcome_style
+from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json, write_table
+from otel_wirecap.cli.flow_text import clock, dollars, ended, error_text, outcome_style
 from otel_wirecap.cli.text import (
     Cell,
     Column,
@@ -22,7 +22,6 @@ from otel_wirecap.cli.text import (
     printable,
     printable_lines,
     size,
-    table,
 )
 from otel_wirecap.errors import FlowNotFoundError
 from otel_wirecap.reading.legs import Leg, events_of, legs_of
@@ -74,7 +73,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     instead.add_argument(
         "--curl", action="store_true", help="print a curl command that resends the request, with $KEY_NAME for the key"
     )
-    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -129,9 +127,7 @@ def _write_raw(leg: Leg, which: str) -> int:
         sys.stdout.flush()
         sys.stdout.buffer.write(body)
     record = leg.request if which == "request" else leg.response
-    reasons = [
-        name for name in ("truncated", "incomplete", "redactions") if (record or {}).get("metadata", {}).get(name)
-    ]
+    reasons = [name for name in ("truncated", "incomplete", "redactions") if leg.metadata(which).get(name)]
     if record is None:
         tell(f"the capture has no record of this {which}")
     elif reasons:
@@ -205,11 +201,9 @@ class _FlowPage:
         facts = f"{status}  {milliseconds(one.duration_ms)}  {size(one.response_bytes)}"
         if one.streamed:
             facts += f"  {one.chunk_count} {'chunk' if one.chunk_count == 1 else 'chunks'}"
-        ended = "not ended" if one.outcome is None else OUTCOMES.get(one.outcome, one.outcome)
-        self._title(title, facts, printable(ended), outcome_style(one))
+        self._title(title, facts, ended(one), outcome_style(one))
         if one.error is not None:
-            told = ": ".join(str(one.error[part]) for part in ("type", "message") if one.error.get(part))
-            write(self._style(f"  ! {printable(told)}", "red"))
+            write(self._style(f"  ! {error_text(one.error)}", "red"))
         if leg.response is None and not leg.chunks:
             write("  (no record of a response)")
             return
@@ -229,10 +223,10 @@ class _FlowPage:
                     + f" {printable(event.data.decode(errors='replace'))}"
                 )
 
-    def _title(self, title: str, facts: str, ended: str = "", style: str = "") -> None:
+    def _title(self, title: str, facts: str, end: str = "", style: str = "") -> None:
         write("")
         write(
-            f"{self._style(f'── {printable(title)}', 'bold')}  {printable(facts)}  {self._style(ended, style)}".rstrip()
+            f"{self._style(f'── {printable(title)}', 'bold')}  {printable(facts)}  {self._style(end, style)}".rstrip()
         )
 
     def _headers(self, leg: Leg, of: str) -> None:
@@ -265,7 +259,7 @@ class _FlowPage:
 def _show_chunks(legs: list[Leg]) -> None:
     import statistics
 
-    style, width = Style(sys.stdout), columns_of(sys.stdout)
+    width = columns_of(sys.stdout)
     columns = [
         Column("leg"), Column("chunk", right=True), Column("after", right=True), Column("gap", right=True),
         Column("bytes", right=True), Column("", least=1), Column("begins", rank=1),
@@ -288,8 +282,7 @@ def _show_chunks(legs: list[Leg]) -> None:
     if not rows:
         tell("no leg of this flow is a stream")
         return
-    for line in table(columns, rows, style, width):
-        write(line)
+    write_table(columns, rows)
 
 
 def chunk_gaps(leg: Leg) -> list[float]:

@@ -45,7 +45,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         subject=("QUERY", "a query in DuckDB's SQL; DESCRIBE flows lists the columns"),
     )
     parser.add_argument("--csv", action="store_true", help="CSV with a header line")
-    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -52,7 +52,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_flow_choice(parser)
     parser.add_argument("--by", choices=GROUPINGS, help="group by this (default: by model, and by backend)")
-    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

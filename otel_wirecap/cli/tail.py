@@ -52,7 +52,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("-n", "--last", metavar="N", type=_count, default=10, help="start with the last N (default 10)")
     parser.add_argument("--flows", action="store_true", help="print whole flows as they end, instead of events")
     add_choice(parser, "events, or flows")
-    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

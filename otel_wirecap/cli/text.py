@@ -182,8 +182,8 @@ def _row(
 
 
 @contextlib.contextmanager
-def progress_bar(what: str) -> Iterator[Progress | None]:
-    """Shows a progress bar on stderr for longer work; none if stderr is not a terminal."""
+def progress_bar() -> Iterator[Progress | None]:
+    """Shows on stderr how much is read, where that takes longer; none if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -196,12 +196,12 @@ def progress_bar(what: str) -> Iterator[Progress | None]:
             return
         shown = now
         filled = _BAR * done // total
-        sys.stderr.write(f"\r{what} [{'#' * filled}{'.' * (_BAR - filled)}] {100 * done // total:3d} %")
+        sys.stderr.write(f"\rreading [{'#' * filled}{'.' * (_BAR - filled)}] {100 * done // total:3d} %")
         sys.stderr.flush()
 
     try:
         yield tell
     finally:
         if shown:
-            sys.stderr.write("\r" + " " * (len(what) + _BAR + 10) + "\r")
+            sys.stderr.write("\r" + " " * (_BAR + 17) + "\r")
             sys.stderr.flush()

@@ -9,7 +9,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from otel_wirecap.cli.captures import add_reading_parser, opened, span_ms, tell, write, write_json
-from otel_wirecap.cli.flow_text import OUTCOMES, clock, outcome_style, unique_length
+from otel_wirecap.cli.flow_text import clock, ended, error_text, outcome_style, unique_length
 from otel_wirecap.cli.text import Style, columns_of, cut, milliseconds, printable, size, width_of
 from otel_wirecap.errors import FlowNotFoundError
 from otel_wirecap.reading.flows import CLIENT
@@ -64,7 +64,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=GAP_MS,
         help="report a stall after this long without a chunk: 250ms (default 1s)",
     )
-    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -162,8 +161,7 @@ class _TimelinePage:
                 by = f", by the {stall.arose}" if stall.arose is not None else ""
                 yield f"{label}: stalled {milliseconds(stall.ms)} {where} (+{since}){by}"
             if error is not None:
-                told = ": ".join(str(error[part]) for part in ("type", "message") if error.get(part))
-                yield f"{label}: {printable(told)}"
+                yield f"{label}: {error_text(error)}"
             if outlived >= _OUTLIVED_MS:
                 yield f"{label}: went on for {milliseconds(outlived)} after the client had left"
 
@@ -254,11 +252,10 @@ def _facts(lane: Lane) -> str:
         told.append(f"{len(lane.chunks)} {'chunk' if len(lane.chunks) == 1 else 'chunks'}")
     elif one.response_bytes:
         told.append(size(one.response_bytes))
-    ended = "not ended" if one.outcome is None else OUTCOMES.get(one.outcome, one.outcome)
-    if one.error_type is not None and one.error_type != f"HTTP {one.status_code}":
-        ended = one.error_type
-    if ended != "complete":
-        told.append(printable(ended))
+    names_error = one.error_type is not None and one.error_type != f"HTTP {one.status_code}"
+    end = printable(str(one.error_type)) if names_error else ended(one)
+    if end != "complete":
+        told.append(end)
     if lane.reason is not None:
         told.append(f"({lane.reason})")
     return " ".join(told)

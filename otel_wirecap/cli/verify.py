@@ -24,7 +24,7 @@ otel-wirecap verify --json | jq -r 'select(.problem) | .exchange_id' | sort -u
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the command."""
-    parser = add_reading_parser(
+    add_reading_parser(
         subparsers,
         "verify",
         "check captures for missing or damaged records",
@@ -34,7 +34,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         EXAMPLES,
         indexed=False,
     )
-    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

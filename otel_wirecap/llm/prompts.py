@@ -188,7 +188,7 @@ def _result(part: Any) -> str | None:
     if isinstance(content, list):
         texts = [one.get("text") for one in content if isinstance(one, dict)]
         return "\n".join(text for text in texts if isinstance(text, str))
-    return _compact(content)
+    return orjson.dumps(content).decode()
 
 
 def _call(part: Any) -> Json | None:
@@ -291,7 +291,3 @@ def _is_object(value: Any) -> bool:
 
 def _parsed(value: Any) -> Any:
     return json_or_text(value) if isinstance(value, str) else value
-
-
-def _compact(value: Any) -> str:
-    return orjson.dumps(value).decode()

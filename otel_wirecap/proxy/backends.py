@@ -114,7 +114,7 @@ def backends_from(options: Sequence[str], default: str | None = None) -> Backend
         backends[name] = (
             _of_provider(provider, base_url)
             if provider is not None
-            else Backend(name, base_url, key_variables=(_variable(name),))
+            else Backend(name, base_url, key_variables=(re.sub(r"[^A-Z0-9]", "_", name.upper()) + "_API_KEY",))
         )
     if default is None:
         names = set(own) or {_DEFAULT_NAME}
@@ -135,10 +135,6 @@ def _of_provider(provider: Provider, base_url: str) -> Backend:
         BEARER if provider.credential_header == AUTHORIZATION else "",
         tuple(name for name in provider.key_variables if name not in _NOT_A_KEY),
     )
-
-
-def _variable(name: str) -> str:
-    return re.sub(r"[^A-Z0-9]", "_", name.upper()) + "_API_KEY"
 
 
 def _checked_url(url: str) -> str:

@@ -215,7 +215,7 @@ def first_break(before: list[Piece], after: list[Piece]) -> Break | None:
             old.value if gone else None,
             None if gone else new.value,
         )
-    reordered = old.kind == "tools" and sorted(_spellings(before, "tools")) == sorted(_spellings(after, "tools"))
+    reordered = old.kind == "tools" and _spelt_tools(before) == _spelt_tools(after)
     path, one, other, members = _first_place(old.value, new.value, new.path)
     offset = None
     if isinstance(one, str) and isinstance(other, str):
@@ -225,8 +225,8 @@ def first_break(before: list[Piece], after: list[Piece]) -> Break | None:
     return Break(path_text(path), new.kind, kept, len(before), one, other, offset, reordered or members)
 
 
-def _spellings(pieces: list[Piece], kind: str) -> list[str]:
-    return [piece.spelling for piece in pieces if piece.kind == kind]
+def _spelt_tools(pieces: list[Piece]) -> list[str]:
+    return sorted(piece.spelling for piece in pieces if piece.kind == "tools")
 
 
 def _kept(before: list[Piece], after: list[Piece]) -> int:

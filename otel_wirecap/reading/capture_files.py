@@ -74,10 +74,6 @@ class CaptureFiles:
         """Whether its first files may be gone."""
         return len(self.sources) > 1 or any(is_rotated_name(source.path.name) for source in self.sources)
 
-    def records(self, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[RawRecord]:
-        """All records, in the capture's order; for ``on_damage`` see ``Captures.records``."""
-        return (record for record, _ in self.normal_lines(on_damage, spelt=False))
-
     def placed_records(self, report: Callable[[int], None]) -> Iterator[tuple[Place, RawRecord | None]]:
         """All records with their places; None for what is no record. ``report`` gets the bytes that are read."""
         from otel_wirecap.reading.other_shapes import OtherShapes  # only who reads all records needs it
@@ -151,7 +147,7 @@ class CaptureFiles:
     def flows_with(self, pattern: re.Pattern[bytes]) -> Iterator[str]:
         """The ids of the flows in one of whose payloads, as JSON text, the pattern is found."""
         if not self.is_ours:
-            for record in self.records():
+            for record, _ in self.normal_lines(spelt=False):
                 if pattern.search(orjson.dumps(record.get("payload"))):
                     yield str(record["metadata"].get("request_id"))
             return

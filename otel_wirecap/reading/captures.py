@@ -9,22 +9,22 @@ from __future__ import annotations
 import contextlib
 import copy
 import heapq
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from otel_wirecap.errors import CaptureFileError, FlowNotFoundError
+from otel_wirecap.errors import FlowNotFoundError
 from otel_wirecap.reading import index
 from otel_wirecap.reading.capture_files import CaptureFiles
 from otel_wirecap.reading.flow_parts import parts_of
 from otel_wirecap.reading.flow_store import FlowStore
 from otel_wirecap.reading.flows import Flow, FlowCollector
 from otel_wirecap.reading.quick import NotOurs
+from otel_wirecap.reading.resource import Resource, read_errors
 from otel_wirecap.reading.sources import open_sources
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from otel_wirecap.reading.capture_files import Place
     from otel_wirecap.reading.flow_parts import Progress
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _MAX_NAMED = 5
 
 
-class Captures:
+class Captures(Resource):
     """One or more captures, open as long as the ``with`` block lasts.
 
     Args:
@@ -55,19 +55,11 @@ class Captures:
         self._parts: list[index.Index | FlowCollector] | None = None
         self._collected: FlowCollector | None = None
         self._stack = contextlib.ExitStack()
-        with contextlib.ExitStack() as failed, _telling(paths):
+        with contextlib.ExitStack() as failed, read_errors(" ".join(map(str, paths))):
             failed.push(self._stack)
             names = dict.fromkeys(map(str, paths))
             self._captures = [CaptureFiles(open_sources(path, self._stack), self._stack) for path in names]
             failed.pop_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
 
     @property
     def sources(self) -> list[Source]:
@@ -79,19 +71,13 @@ class Captures:
         """The files that are left out because they are encrypted."""
         return [source.path for source in self.sources if source.is_encrypted]
 
-    def records(self, *, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[RawRecord]:
-        """All records in the schema's shape; of several captures merged by time, of one in its order.
+    def lines(self, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[tuple[RawRecord, bytes]]:
+        """All records in the schema's shape, each with its line: of several captures by time, of one in its order.
 
         Args:
             on_damage: is told the file and the line of what is no record; line 0 of a file that is encrypted.
         """
-        return (record for record, _ in self.lines(on_damage, spelt=False))
-
-    def lines(
-        self, on_damage: Callable[[Path, int], None] | None = None, *, spelt: bool = True
-    ) -> Iterator[tuple[RawRecord, bytes]]:
-        """As ``records``, each with its line; where ``spelt``, the line has the schema's shape, too."""
-        return _merged([capture.normal_lines(on_damage, spelt=spelt) for capture in self._captures])
+        return _merged([capture.normal_lines(on_damage) for capture in self._captures])
 
     def placed_records(self) -> Iterator[tuple[bool, Iterator[tuple[Place, RawRecord | None]]]]:
         """Of each capture whether its first files may be gone, and its records in their order, each with its place.
@@ -233,12 +219,3 @@ def the_one_named(prefix: str, names: Collection[str]) -> str:
 
 def _merged(captures: Iterable[Iterator[tuple[RawRecord, bytes]]]) -> Iterator[tuple[RawRecord, bytes]]:
     return heapq.merge(*captures, key=lambda pair: pair[0]["timestamp_unix"])
-
-
-@contextlib.contextmanager
-def _telling(paths: Sequence[str | Path]) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        told = " ".join(map(str, paths))
-        raise CaptureFileError(f"capture {told!r} cannot be read: {error.strerror or error}") from error

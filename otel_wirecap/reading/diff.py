@@ -13,6 +13,7 @@ import orjson
 
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.llm.prompts import answer_protocol, common_answer, common_request, request_protocol
+from otel_wirecap.reading.flows import FIRST_ERROR_STATUS
 from otel_wirecap.reading.json_diff import ADDED, CHANGED, DROPPED, Difference, differences
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ NOISE = frozenset({
 """Headers that belong to one connection, or follow from it: they differ on every two legs."""
 
 _NOT_THE_WIRE = ("truncated", "incomplete", "redactions")
-_FIRST_ERROR_STATUS = 400
 
 
 @dataclasses.dataclass(slots=True)
@@ -97,7 +97,7 @@ def compared(legs: Sequence[Leg]) -> list[Comparison]:
 
 
 def _answering(client: Leg, attempts: Sequence[Leg]) -> Leg:
-    good = [one for one in attempts if one.exchange.status_code and one.exchange.status_code < _FIRST_ERROR_STATUS]
+    good = [one for one in attempts if one.exchange.status_code and one.exchange.status_code < FIRST_ERROR_STATUS]
     same = [one for one in attempts if one.response_body and one.response_body == client.response_body]
     return (same or good or attempts)[-1]
 

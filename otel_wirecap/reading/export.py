@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.redaction.gate import Gate
     from otel_wirecap.reading.captures import Captures
     from otel_wirecap.reading.flows import Flow
+    from otel_wirecap.reading.lines import RawRecord
 
 HAR, BUNDLE, PARQUET = "har", "bundle", "parquet"
 KINDS = (HAR, *FORMATS, PARQUET, BUNDLE)
@@ -93,11 +94,8 @@ class Exporter:
 
     def _entries(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         """The exchanges of one flow; all that is told is taken from the redacted lines."""
-        pairs = [(orjson.loads(line), line) for line in lines]
-        collector = FlowCollector()
-        for record, _ in pairs:
-            collector.add(record)
-        for flow in collector.flows:
+        flows, pairs = _flows_in(lines)
+        for flow in flows:
             yield from map(entry, legs_from(flow, pairs))
 
     def _bundle(self) -> Iterator[bytes]:
@@ -105,11 +103,7 @@ class Exporter:
         if len(flows) != 1:
             raise ValueError(f"a bundle holds one flow, and {len(flows)} are chosen; choose one with --flow")
         lines = self._lines_of(flows[0])
-        collector = FlowCollector()
-        pairs = [(orjson.loads(line), line) for line in lines]
-        for record, _ in pairs:
-            collector.add(record)
-        (flow,) = collector.flows
+        (flow,), pairs = _flows_in(lines)
         messages = {leg.exchange.exchange_id: leg.answer for leg in legs_from(flow, pairs)}
         head = {"otel-wirecap": __version__, "flow": document(flow), "answers": messages}
         yield BUNDLE_BEGINNING + orjson.dumps(head)[1:-1] + b',"records":[\n'
@@ -127,6 +121,15 @@ class Exporter:
                     yield line
 
         return map(self._json.encode, outgoing(starts(), self._gate))
+
+
+def _flows_in(lines: Iterable[bytes]) -> tuple[list[Flow], list[tuple[RawRecord, bytes]]]:
+    """The flows that records tell of, and the records, each with its line."""
+    pairs = [(orjson.loads(line), line) for line in lines]
+    collector = FlowCollector()
+    for record, _ in pairs:
+        collector.add(record)
+    return collector.flows, pairs
 
 
 def _flow_of(line: bytes) -> object:

@@ -217,7 +217,7 @@ class Exchange(_Attached):
             length = metadata.get("chunk_bytes", record.get("content_length"))
             if direction in STREAM_CHUNKS:
                 self._add_gaps([moment])
-            self._count_chunks(1, _number(length), moment, moment)
+            self._count_chunks(1, typed(length, int) or 0, moment, moment)
             return
         self.status_code = typed(metadata.get("status_code"), int) or self.status_code
         ttfb_ms = _milliseconds(metadata.get("ttfb_ms"))
@@ -286,7 +286,7 @@ class Exchange(_Attached):
         self.url = str(metadata.get("url", ""))
         self.requested_model = typed(record.get("model"), str)
         self.key_name = typed(record.get("key_name"), str) or self.key_name
-        self.request_bytes = _number(record.get("content_length"))
+        self.request_bytes = typed(record.get("content_length"), int) or 0
         # On the client leg the backend is known for certain only when the response comes.
         self.backend = self.backend or typed(record.get("backend"), str) or ""
 
@@ -304,10 +304,10 @@ class Exchange(_Attached):
             self.streamed = True
             totals = record.get("payload")
             if isinstance(totals, dict):
-                self.total_bytes = _number(totals.get("total_bytes"))
-                self.total_chunks = _number(totals.get("total_chunks"))
+                self.total_bytes = typed(totals.get("total_bytes"), int) or 0
+                self.total_chunks = typed(totals.get("total_chunks"), int) or 0
         elif record["direction"] in RESPONSES:
-            self.total_bytes = _number(record.get("content_length"))
+            self.total_bytes = typed(record.get("content_length"), int) or 0
             self.total_chunks = 0
         if self.started_unix is None and self.duration_ms is not None:
             self.started_unix = record["timestamp_unix"] - self.duration_ms / 1000
@@ -556,10 +556,6 @@ class FlowCollector:
 def _widen(flow: Flow, key: str, start: int, end: int) -> None:
     known = flow.spans.get(key)
     flow.spans[key] = (start, end) if known is None else (min(known[0], start), max(known[1], end))
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0
 
 
 def _milliseconds(value: object) -> float | None:

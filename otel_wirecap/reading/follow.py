@@ -16,23 +16,23 @@ from __future__ import annotations
 import collections
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from otel_wirecap.capture.formats import CBOR, JSONLines
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.flows import Flow, FlowCollector
 from otel_wirecap.reading.lines import json_record
 from otel_wirecap.reading.other_shapes import OtherShapes
+from otel_wirecap.reading.resource import Resource, read_errors
 from otel_wirecap.reading.sources import BLOCK, STDIN, Source, open_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
 
     from otel_wirecap.reading.lines import RawRecord
 
 
-class Follower:
+class Follower(Resource):
     """One capture, followed from its present end on; one that is not there yet, from its beginning.
 
     Args:
@@ -55,14 +55,6 @@ class Follower:
                 self._last = open_sources(self._path, stack)
                 self._tape = _Tape(self._last[-1])
             self._stack = stack.pop_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
 
     @property
     def is_there(self) -> bool:
@@ -179,13 +171,10 @@ class Follower:
         """What the path names now; None where it names nothing, as that of standard input."""
         if str(self._path) == STDIN:
             return None
-        try:
+        with read_errors(self._path), contextlib.suppress(FileNotFoundError):
             status = self._path.stat()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise CaptureFileError(f"capture {str(self._path)!r} cannot be read: {error.strerror or error}") from error
-        return status.st_dev, status.st_ino
+            return status.st_dev, status.st_ino
+        return None
 
 
 class _Tape:

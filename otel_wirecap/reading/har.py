@@ -50,10 +50,11 @@ def entry(leg: Leg) -> dict[str, Any]:
         },
     }  # fmt: skip
     began = one.started_unix or 0.0
+    asking = ("client",) if one.leg == "client" else ("client", "proxy")  # who sends what a browser would
     if any(chunk.sender for chunk in leg.chunks):
         told["_webSocketMessages"] = [
             {
-                "type": "send" if chunk.sender in _asking(leg) else "receive",
+                "type": "send" if chunk.sender in asking else "receive",
                 "time": chunk.timestamp_unix,
                 **_frame(chunk.data),
             }
@@ -87,7 +88,7 @@ def _request(leg: Leg) -> dict[str, Any]:
             text, comment = leg.request_body.decode(), None
         except UnicodeDecodeError:
             text, comment = leg.request_body.decode("latin-1"), "bytes, each as the character of its number"
-        told["postData"] = {"mimeType": _of(headers, "content-type"), "text": text}
+        told["postData"] = {"mimeType": leg.header("request", "content-type") or "", "text": text}
         if comment is not None:
             told["postData"]["comment"] = comment
     return told
@@ -95,9 +96,8 @@ def _request(leg: Leg) -> dict[str, Any]:
 
 def _response(leg: Leg) -> dict[str, Any]:
     one = leg.exchange
-    metadata: dict[str, Any] = {} if leg.response is None else leg.response["metadata"]
-    headers = leg.headers("response")
-    content: dict[str, Any] = {"size": len(leg.response_body), "mimeType": _of(headers, "content-type")}
+    metadata, headers = leg.metadata("response"), leg.headers("response")
+    content: dict[str, Any] = {"size": len(leg.response_body), "mimeType": leg.header("response", "content-type") or ""}
     try:
         content["text"] = leg.response_body.decode()
     except UnicodeDecodeError:
@@ -109,7 +109,7 @@ def _response(leg: Leg) -> dict[str, Any]:
         "cookies": _cookies(headers, "set-cookie"),
         "headers": _pairs(headers),
         "content": content,
-        "redirectURL": _of(headers, "location"),
+        "redirectURL": leg.header("response", "location") or "",
         "headersSize": _UNKNOWN,
         "bodySize": metadata.get("wire_length", one.response_bytes),
     }
@@ -129,10 +129,6 @@ def _pairs(pairs: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in pairs]
 
 
-def _of(headers: Sequence[tuple[str, str]], wanted: str) -> str:
-    return next((value for name, value in headers if name.lower() == wanted), "")
-
-
 def _cookies(headers: Sequence[tuple[str, str]], wanted: str) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
     for name, value in headers:
@@ -142,11 +138,6 @@ def _cookies(headers: Sequence[tuple[str, str]], wanted: str) -> list[dict[str, 
             except CookieError:
                 continue
     return found
-
-
-def _asking(leg: Leg) -> tuple[str, ...]:
-    """Who sends, on a leg, what a browser would."""
-    return ("client",) if leg.exchange.leg == "client" else ("client", "proxy")
 
 
 def _frame(data: bytes) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ import orjson
 from otel_wirecap.environment import cache_folder
 from otel_wirecap.reading.flows import FlowCollector
 from otel_wirecap.reading.packing import packed, unpacked
+from otel_wirecap.reading.resource import NEW, replacement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,6 @@ MIN_BYTES = 1024 * 1024
 
 _TAIL = 4096
 _KEPT_SECONDS = 30 * 86400
-_NEW = ".new"
 
 
 class Index:
@@ -108,23 +107,17 @@ def store(source: Source, flows: FlowCollector, covered: int) -> None:
             "gaps": flows.gaps,
         }
         lines = [orjson.dumps(header), *map(packed, flows.flows), b""]
-        new = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_NEW}")
-        try:
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(b"\n".join(lines))
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
+        with replacement(path) as (_, file):
+            file.write(b"\n".join(lines))
 
 
 def _forget(folder: Path) -> None:
     """Removes indexes that were not written for long."""
     now = time.time()
     for entry in os.scandir(folder):
-        if entry.is_file(follow_symlinks=False) and entry.name.endswith((".index", _NEW)):
+        if entry.is_file(follow_symlinks=False) and entry.name.endswith((".index", NEW)):
             age = now - entry.stat(follow_symlinks=False).st_mtime
-            if age > _KEPT_SECONDS or (entry.name.endswith(_NEW) and age > 3600):
+            if age > _KEPT_SECONDS or (entry.name.endswith(NEW) and age > 3600):
                 Path(entry.path).unlink(missing_ok=True)
 
 

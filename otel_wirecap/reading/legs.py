@@ -68,10 +68,18 @@ class Leg:
             return message_of(self)
         return None if self.response is None else self.response.get("payload")
 
+    def metadata(self, of: str) -> dict[str, Any]:
+        """The metadata of the ``request`` or the ``response``; empty where that has no record."""
+        record = self.request if of == "request" else self.response
+        return {} if record is None else record["metadata"]
+
+    def header(self, of: str, name: str) -> str | None:
+        """The first header of this name, in lower case, of the ``request`` or the ``response``; None without one."""
+        return next((value for known, value in self.headers(of) if known.lower() == name), None)
+
     def headers(self, of: str) -> list[tuple[str, str]]:
         """The headers of the ``request`` or the ``response``, in wire order, masked."""
-        record = self.request if of == "request" else self.response
-        named = (record or {}).get("metadata", {}).get("headers")
+        named = self.metadata(of).get("headers")
         if of == "request" and self.response is not None:
             named = self.response["metadata"].get("request_headers") or named
         pairs = (pair for pair in typed(named, list) or () if isinstance(pair, list) and len(pair) == 2)
@@ -82,17 +90,13 @@ def message_of(leg: Leg) -> Any:
     """What the events of a leg's stream add up to; None where no form is known."""
     from otel_wirecap.llm.assembly import assemble  # much to import for what is seldom wanted
 
-    return assemble(_type_of(leg), [leg.response_body], max_bytes=_MAX_MESSAGE_BYTES)
+    return assemble(leg.header("response", "content-type"), [leg.response_body], max_bytes=_MAX_MESSAGE_BYTES)
 
 
 def events_of(leg: Leg) -> list[Frame]:
     """The events of a leg's stream."""
-    frames = FrameReader(_type_of(leg), max_frame_bytes=_MAX_MESSAGE_BYTES)
+    frames = FrameReader(leg.header("response", "content-type"), max_frame_bytes=_MAX_MESSAGE_BYTES)
     return [*frames.feed(leg.response_body), *frames.close()]
-
-
-def _type_of(leg: Leg) -> str | None:
-    return next((value for name, value in leg.headers("response") if name.lower() == "content-type"), None)
 
 
 def legs_of(captures: Captures, flow: Flow) -> list[Leg]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import collections
 import logging
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.environment import default_capture_file
 from otel_wirecap.errors import CaptureFileError
@@ -18,11 +18,11 @@ from otel_wirecap.reading.captures import Captures, the_one_named
 from otel_wirecap.reading.legs import Leg, legs_of
 from otel_wirecap.reading.messages import Contents, Message
 from otel_wirecap.reading.records import Record
+from otel_wirecap.reading.resource import Resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from otel_wirecap.reading.flows import Exchange, Flow
     from otel_wirecap.reading.lines import RawRecord
@@ -48,7 +48,7 @@ def open_capture(*paths: str | Path) -> Capture:
     return Capture(*paths)
 
 
-class Capture:
+class Capture(Resource):
     """One or more captures, open until ``close()`` or the end of the ``with`` block.
 
     They are read as far as they went when they were opened. Each method reads them anew, from their beginning.
@@ -70,19 +70,11 @@ class Capture:
         for path in self._captures.encrypted:
             _logger.warning("%r is encrypted, and left out; decrypt it first: age --decrypt -i KEY FILE", str(path))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Closes the files; bodies that were not read yet cannot be read any more."""
         self._is_open = False
         self._bodies.clear()
-        self._captures.__exit__(None, None, None)
+        self._captures.close()
 
     @property
     def encrypted(self) -> list[Path]:

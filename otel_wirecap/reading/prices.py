@@ -10,8 +10,6 @@ import atexit
 import contextlib
 import functools
 import importlib.util
-import os
-import secrets
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from otel_wirecap.environment import cache_folder
+from otel_wirecap.reading.resource import replacement
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
@@ -126,16 +125,10 @@ class _Memory:
         if not self._has_new:
             return
         kept = dict(list(self._costs.items())[-_MAX_REMEMBERED:])
-        new = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}.new")
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(orjson.dumps({"table": self.table, "names": self._names, "costs": kept}))
-                new.replace(self._path)
-            finally:
-                new.unlink(missing_ok=True)
+            with replacement(self._path) as (_, file):
+                file.write(orjson.dumps({"table": self.table, "names": self._names, "costs": kept}))
 
 
 _memory: list[_Memory] = []  # at most one

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.lines import RawRecord, json_record
+from otel_wirecap.reading.resource import read_errors
 from otel_wirecap.reading.sources import open_sources
 
 if TYPE_CHECKING:
@@ -49,10 +49,7 @@ def read_lines(path: str | Path) -> Iterator[tuple[Path, int, bytes | None]]:
     Raises:
         CaptureFileError: there is no such capture, or a file cannot be read.
     """
-    with contextlib.ExitStack() as stack:
-        try:
-            for source in open_sources(path, stack):
-                for number, _, line in source.lines():
-                    yield source.path, number, line
-        except OSError as error:
-            raise CaptureFileError(f"capture {str(path)!r} cannot be read: {error.strerror or error}") from error
+    with contextlib.ExitStack() as stack, read_errors(path):
+        for source in open_sources(path, stack):
+            for number, _, line in source.lines():
+                yield source.path, number, line

@@ -23,6 +23,7 @@ import orjson
 from otel_wirecap.capture.formats import CBOR, JSONLines, Text
 from otel_wirecap.capture.naming import COMPRESSION_SUFFIXES, ENCRYPTION_SUFFIX, coding, rotated_name
 from otel_wirecap.errors import CaptureFileError, CaptureFormatError
+from otel_wirecap.reading.resource import read_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -292,7 +293,7 @@ def open_sources(path: str | Path, stack: contextlib.ExitStack) -> list[Source]:
     if str(path) == STDIN:
         return [Source(Path(STDIN), stack.enter_context(_standard_input()))]
     live = Path(path)
-    try:
+    with read_errors(path):
         for last_try in (False,) * _MAX_TRIES + (True,):
             with contextlib.ExitStack() as attempt:
                 opened: dict[tuple[int, int], Source] = {}
@@ -307,8 +308,6 @@ def open_sources(path: str | Path, stack: contextlib.ExitStack) -> list[Source]:
                     stack.push(attempt.pop_all())
                     return list(reversed(opened.values()))
             time.sleep(_TRY_DELAY)
-    except OSError as error:
-        raise CaptureFileError(f"capture {str(path)!r} cannot be read: {error.strerror or error}") from error
     raise CaptureFileError(f"capture {str(path)!r} cannot be read: no such file")
 
 
@@ -320,13 +319,11 @@ def capture_files(path: str | Path) -> list[Path]:
     """
     live = Path(path)
     numbered: list[tuple[int, Path]] = []
-    try:
+    with read_errors(path):
         for entry in live.absolute().parent.iterdir():
             rotated = rotated_name(live.name, entry.name)
             if rotated is not None and entry.is_file():
                 numbered.append((rotated.number, live.with_name(entry.name)))
-    except OSError as error:
-        raise CaptureFileError(f"capture {str(path)!r} cannot be read: {error.strerror}") from error
     files = [file for _, file in sorted(numbered, reverse=True)]
     if live.exists():
         files.append(live)

@@ -14,18 +14,19 @@ import itertools
 import re
 import tempfile
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from otel_wirecap.capture.record import STREAM_CHUNKS
 from otel_wirecap.errors import CaptureFileError, ConfigurationError, QueryError
+from otel_wirecap.reading.resource import Resource
 from otel_wirecap.reading.summaries import document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
-    from types import ModuleType, TracebackType
+    from types import ModuleType
 
     import duckdb
 
@@ -95,7 +96,7 @@ class ResultColumn(NamedTuple):
     type: str
 
 
-class Database:
+class Database(Resource):
     """Captures, ready for one query; open as long as the ``with`` block lasts.
 
     Args:
@@ -126,14 +127,6 @@ class Database:
                     f"no copy for the query can be made in {folder}: {error.strerror or error}"
                 ) from error
             self._stack = stack.pop_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
 
     def ask(self) -> tuple[list[ResultColumn], Iterator[tuple[Any, ...]]]:
         """The answer's columns and rows; of several statements, the last one's.

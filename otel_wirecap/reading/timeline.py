@@ -268,7 +268,7 @@ def _reason(leg: Leg, lane: Lane, before: Sequence[Lane]) -> str | None:
     earlier = [one for one in before if one.exchange.leg != CLIENT]
     if lane.exchange.leg == CLIENT or not earlier:
         return None
-    if (leg.request or {}).get("metadata", {}).get("redirect_of"):
+    if leg.metadata("request").get("redirect_of"):
         return FOLLOWED_REDIRECT
     return AT_ONCE if any(one.end > lane.start for one in earlier) else TRIED_AGAIN
 

@@ -23,6 +23,7 @@ from otel_wirecap.capture.record import (
     WEBSOCKET_START,
 )
 from otel_wirecap.reading.flows import ENDS
+from otel_wirecap.reading.lines import typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -258,7 +259,7 @@ class Verification:
         if expected is not None and number != expected:
             yield "chunks", f"{what} {number} comes after {f'{what} {exchange.parts}' if exchange.parts else 'none'}"
         exchange.parts = number
-        exchange.bytes += _count(record.get("content_length"))
+        exchange.bytes += typed(record.get("content_length"), int) or 0
         if record["timestamp_unix"] < exchange.moment:
             yield "order", f"{what} {number} came before the one that stands before it"
         exchange.moment = max(exchange.moment, record["timestamp_unix"])
@@ -266,7 +267,7 @@ class Verification:
     def _of_end(self, exchange: _Exchange, record: RawRecord) -> Iterator[tuple[str, str]]:
         """The end of an exchange: what it says of a stream, against the chunks that are there."""
         direction, metadata, payload = record["direction"], record["metadata"], record.get("payload")
-        lost = _count(metadata.get("lost_chunks")) + _count(metadata.get("lost_messages"))
+        lost = sum(typed(metadata.get(name), int) or 0 for name in ("lost_chunks", "lost_messages"))
         if lost:
             yield "gap", f"the capture lost {lost} chunks of it"
         if direction not in _WITH_TOTALS or not isinstance(payload, dict) or not exchange.is_whole or lost:
@@ -323,7 +324,3 @@ def _gap_told(payload: object) -> str:
         return "the capture tells that it lost something"
     told = ", ".join(f"{name} {value}" for name, value in payload.items() if isinstance(value, str | int | float))
     return f"the capture tells that it lost something: {told}"
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) else 0

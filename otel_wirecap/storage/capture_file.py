@@ -113,7 +113,7 @@ class CaptureFile:
     ) -> None:
         self._path = Path(path).absolute()
         self._name = str(self._path)
-        self._max_bytes = min(max_bytes, total_max_bytes)
+        self.max_record_bytes = min(max_bytes, total_max_bytes)
         self._max_files = max_files
         self._total_max_bytes = total_max_bytes
         self._beginning, self._terminator = boundaries
@@ -124,11 +124,6 @@ class CaptureFile:
         self._rotated_bytes: int | None = None
         self._fd = -1
         self._identity = (0, 0)
-
-    @property
-    def max_record_bytes(self) -> int:
-        """Bytes that a record may have."""
-        return self._max_bytes
 
     def append(self, lines: Sequence[bytes]) -> AppendResult:
         """Appends whole records in order, as many as can be written; waits for the lock.
@@ -291,7 +286,7 @@ class CaptureFile:
             end = len(self._terminator)
             if size and os.pread(self._fd, end, max(0, size - end)) != self._terminator:
                 size = self._cut_torn_tail(batch)
-            max_bytes, total_max_bytes = self._max_bytes, self._total_max_bytes
+            max_bytes, total_max_bytes = self.max_record_bytes, self._total_max_bytes
             rotated_bytes = self._rotated_bytes
             if rotated_bytes is None:
                 rotated_bytes = self._keep_within(total_max_bytes - size)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import os
 import select
 import signal
@@ -29,12 +30,9 @@ from otel_wirecap.storage.ledger import Held, Loss, merged
 from otel_wirecap.storage.record_writer import RecordWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Iterator
 
-    from otel_wirecap.capture.facts import ExchangeFacts
-    from otel_wirecap.capture.record import CaptureRecord
     from otel_wirecap.storage.channel import Message
-    from otel_wirecap.storage.stats import WriterStats
 
 NICENESS = 5
 MAX_ORPHAN_SECONDS = 60.0
@@ -92,56 +90,30 @@ class SocketAnswers:
         self._lost: list[Loss] = []
         self._max_settled_bytes = max_queue_bytes // 8
         self._next_send = 0.0
+        self.told = functools.partial(self._answer, "told")
+        self.stats = functools.partial(self._answer, "stats")
+        self.ended = functools.partial(self._answer, "ended")
+        self.record = functools.partial(self._answer, "record")
+        self.wrote = functools.partial(self._answer, "wrote")
+        self.ready = functools.partial(self._answer_at_once, "ready")
+        self.system_record = functools.partial(self._answer_at_once, "system_record")
+        self.log_once = functools.partial(self._answer_at_once, "log_once")
+        self.flushed = functools.partial(self._answer_at_once, "flushed")
+        self.closed = functools.partial(self._answer_at_once, "closed")
 
-    def ready(self, pid: int) -> None:
+    def settled(self, events: int, weight: int, held: Held) -> None:
         """See ``Answers``, as for all that follow."""
-        self._answer("ready", pid)
-        self.send()
-
-    def settled(self, events: int, weight: int, held: Held) -> None:  # noqa: D102
         before = self._settled or (0, 0, held)
         self._settled = before[0] + events, before[1] + weight, held
         if time.monotonic() >= self._next_send or self._settled[1] >= self._max_settled_bytes:
             self.send()
 
-    def told(self, losses: int) -> None:  # noqa: D102
-        self._answer("told", losses)
-
     def lost(self, loss: Loss) -> None:  # noqa: D102
         self._lost.append(loss)  # each of many records that one file misses, say
 
-    def stats(self, stats: WriterStats) -> None:  # noqa: D102
-        self._answer("stats", stats)
-
-    def ended(self, exchange_id: str, now_ns: int, facts: ExchangeFacts) -> None:  # noqa: D102
-        self._answer("ended", exchange_id, now_ns, facts)
-
-    def record(self, exchange_id: str, record: CaptureRecord) -> None:  # noqa: D102
-        self._answer("record", exchange_id, record)
-
-    def system_record(self, record: CaptureRecord) -> None:  # noqa: D102
-        self._answer("system_record", record)
-        self.send()
-
-    def wrote(self, seconds: float) -> None:  # noqa: D102
-        self._answer("wrote", seconds)
-
     def log(self, message: str, *arguments: object) -> bool:  # noqa: D102
-        self._answer("log", message, *arguments)
-        self.send()
+        self._answer_at_once("log", message, *arguments)
         return True  # what the log does with it is not known here
-
-    def log_once(self, message: str, *arguments: Hashable) -> None:  # noqa: D102
-        self._answer("log_once", message, *arguments)
-        self.send()
-
-    def flushed(self, number: int, written: bool, /) -> None:  # noqa: FBT001, D102
-        self._answer("flushed", number, written)
-        self.send()
-
-    def closed(self, written: bool, /) -> None:  # noqa: FBT001, D102
-        self._answer("closed", written)
-        self.send()
 
     def send(self) -> None:
         """Sends what is to be answered; an application that is no more is answered nothing."""
@@ -161,6 +133,10 @@ class SocketAnswers:
 
     def _answer(self, *answer: object) -> None:
         self._unsent.append(answer)
+
+    def _answer_at_once(self, *answer: object) -> None:
+        self._unsent.append(answer)
+        self.send()
 
 
 class SocketChannel:

@@ -21,7 +21,7 @@ import contextlib
 import dataclasses
 import operator
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from otel_wirecap import native
 from otel_wirecap.storage.stats import CaptureStats, FileStats, WriterStats
@@ -122,6 +122,8 @@ class Held(NamedTuple):
 
 _NOTHING = Held()
 
+Unit: TypeAlias = Literal["events", "records", "bytes", "exchanges"]
+
 
 class _Total:
     """What was lost for one reason."""
@@ -146,21 +148,10 @@ class LossTotals:
         total.exchanges += loss.exchanges or 0
         total.bytes += loss.bytes or 0
 
-    def events(self) -> dict[str, int]:
-        """Events by reason."""
-        return {reason: total.events for reason, total in list(self._totals.items()) if total.events}
-
-    def records(self) -> dict[str, int]:
-        """Records by reason."""
-        return {reason: total.records for reason, total in list(self._totals.items()) if total.records}
-
-    def exchanges(self) -> dict[str, int]:
-        """Exchanges by reason."""
-        return {reason: total.exchanges for reason, total in list(self._totals.items()) if total.exchanges}
-
-    def bytes(self) -> dict[str, int]:
-        """Bytes by reason."""
-        return {reason: total.bytes for reason, total in list(self._totals.items()) if total.bytes}
+    def by_reason(self, unit: Unit) -> dict[str, int]:
+        """How many of a unit, by reason."""
+        counts = ((reason, getattr(total, unit)) for reason, total in list(self._totals.items()))
+        return {reason: count for reason, count in counts if count}
 
 
 class Ledger:
@@ -170,6 +161,7 @@ class Ledger:
         lock: held for every change. Re-entrant: see above.
         accepted: events that were put and taken; ``EventQueue.put`` counts them itself, since a call for each would
             cost more than the event.
+        held: what the writer holds.
         elsewhere_bytes: of events that are under way, and of what a writer holds; those that wait in the queue are
             its own to know.
         refused_events, refused_bytes, refused_exchanges: what found no room.
@@ -187,7 +179,7 @@ class Ledger:
         self._refused_since_ns: int | None = None
         self._refused_told = 0, 0, 0
         self._sent = self._settled = self._died = 0
-        self._held = _NOTHING
+        self.held = _NOTHING
         self._totals = LossTotals()
         self._untold: collections.deque[Loss] = collections.deque()
         self._being_told: collections.deque[Loss] = collections.deque()
@@ -237,8 +229,8 @@ class Ledger:
         """The writer has taken up so many events, and holds what it holds of all that it has."""
         with self.lock:
             self._settled += events
-            self.elsewhere_bytes += held.bytes - self._held.bytes - weight
-            self._held = held
+            self.elsewhere_bytes += held.bytes - self.held.bytes - weight
+            self.held = held
 
     @property
     def has_untold(self) -> bool:
@@ -288,7 +280,7 @@ class Ledger:
         """
         with self.lock:
             if reason is not None:
-                held, under_way = self._held, self.under_way
+                held, under_way = self.held, self.under_way
                 loss = Loss(
                     "writer_died",
                     events=under_way + held.events,
@@ -298,7 +290,7 @@ class Ledger:
                     error=reason,
                 )
                 self._died += under_way
-                self.elsewhere_bytes, self._held = 0, _NOTHING
+                self.elsewhere_bytes, self.held = 0, _NOTHING
                 # The numbers were those of the writer that is no more.
                 self._untold.extend(dataclasses.replace(one, first_seq=None, last_seq=None) for one in held.left_out)
                 self._being_told.appendleft(loss)
@@ -320,11 +312,6 @@ class Ledger:
         """Events that were sent, and not settled."""
         return self._sent - self._settled - self._died
 
-    @property
-    def held(self) -> Held:
-        """What the writer holds."""
-        return self._held
-
     def stats(self, process: str, waiting: int, waiting_bytes: int, nothing_yet: WriterStats) -> CaptureStats:
         """The counters as they are now.
 
@@ -340,10 +327,10 @@ class Ledger:
             **{field.name: getattr(told.file, field.name) for field in dataclasses.fields(FileStats)},
             cbor=told.cbor,
             process=process,
-            lost_events=_with_refused(losses.events(), self.refused_events),
-            lost_records=losses.records(),
-            lost_bytes=_with_refused(losses.bytes(), self.refused_bytes),
-            lost_exchanges=_with_refused(losses.exchanges(), self.refused_exchanges),
+            lost_events=_with_refused(losses.by_reason("events"), self.refused_events),
+            lost_records=losses.by_reason("records"),
+            lost_bytes=_with_refused(losses.by_reason("bytes"), self.refused_bytes),
+            lost_exchanges=_with_refused(losses.by_reason("exchanges"), self.refused_exchanges),
             waiting_events=waiting + self.under_way,
             waiting_bytes=waiting_bytes + self.elsewhere_bytes,
             open_exchanges=told.open_exchanges,

@@ -131,7 +131,7 @@ class RecordWriter:
                 seconds = 0.0
         self._round(last=True)
         for output in self.outputs:
-            left = len(output) + self._waiting_events()
+            left = len(output) + sum(map(len, self._events)) - self._next
             if left:
                 told = "%s: %d records or events are lost at the end: %s"
                 self._answers.log(told, output.path, left, output.failing or "")
@@ -196,9 +196,6 @@ class RecordWriter:
     def _is_failing(self) -> bool:
         """Whether no file can be written."""
         return all(output.failing for output in self.outputs)
-
-    def _waiting_events(self) -> int:
-        return sum(map(len, self._events)) - self._next
 
     def _settle(self) -> None:
         """Tells what is taken up by now, what is held of it, and what has been told."""
@@ -295,15 +292,11 @@ class RecordWriter:
         totals = {
             "records": self._sequence + 1,
             "bytes": self.outputs[0].bytes + self.outputs[0].waiting_bytes,
-            "lost_events": sum(self._totals.events().values()),
+            "lost_events": sum(self._totals.by_reason("events").values()),
         }
-        for name, lost in (
-            ("lost_records", self._totals.records()),
-            ("lost_bytes", self._totals.bytes()),
-            ("lost_exchanges", self._totals.exchanges()),
-        ):
-            if lost:
-                totals[name] = sum(lost.values())
+        for unit in ("records", "bytes", "exchanges"):
+            if lost := self._totals.by_reason(unit):
+                totals[f"lost_{unit}"] = sum(lost.values())
         self._take_system_record(system_record("system_stop", totals))
         self._sequence_at_stop = self._sequence
 
@@ -322,7 +315,7 @@ class RecordWriter:
         now = time.monotonic()
         if self._is_refusing and not self._host_losses and now >= self._refusals_over:
             self._is_refusing = False
-            refused = self._totals.events().get("queue_full", 0)
+            refused = self._totals.by_reason("events").get("queue_full", 0)
             self._answers.log("%s: %d events were left out", self._path, refused - self._refused_before)
             self._refused_before = refused
         elif not self._is_refusing and any(loss.reason == "queue_full" for loss in self._host_losses):
@@ -356,4 +349,4 @@ class RecordWriter:
         loss = Loss("capture_failure", events, exchanges=exchanges, error=name, exchange_id=exchange_id)
         self._count(loss)
         self._record_gap(loss)
-        self._answers.log_once("an exchange could not be recorded: %s in %s", type(error).__name__, place_of(error))
+        self._answers.log_once("an exchange could not be recorded: %s in %s", name, place_of(error))

@@ -18,8 +18,8 @@ import secrets
 import sys
 import time
 import weakref
-from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from otel_wirecap import native
 from otel_wirecap.capture.events import EventKind
@@ -38,48 +38,28 @@ if TYPE_CHECKING:
     from otel_wirecap.storage.host_side import Observer
     from otel_wirecap.storage.ledger import Loss
     from otel_wirecap.storage.stats import CaptureStats
+    from otel_wirecap.storage.writer_thread import WriterThread
+
+    _Home: TypeAlias = WriterProcess | WriterThread
+    """Where the events are written from: both have the same methods."""
 
 _MAX_UNTOLD = 8
 """Records about the capture that are kept for who asks for them later; the beginning is among them."""
-
-
-class _Home(Protocol):
-    """Where the events are written from."""
-
-    def start(self) -> None:
-        """Begins to take events.
-
-        Raises:
-            RuntimeError: there can be no thread for it.
-        """
-
-    def is_alive(self) -> bool:
-        """Whether it still takes events, or writes those it took."""
-
-    def is_current_thread(self) -> bool:
-        """Whether this is the thread that would be waited for."""
-
-    def join(self, seconds: float) -> bool:
-        """Waits for the end, after the queue's; whether it has come."""
-
-    def what_is_left(self, ledger: Ledger, /) -> tuple[str, tuple[object, ...]]:
-        """What is said of an end that did not come in time, and the arguments of that."""
-
-    def forget(self) -> None:
-        """In a forked child: leaves everything to the parent."""
 
 
 class CaptureWriter:
     """Writes payload events into the capture that ``config.capture_file`` names.
 
     Attributes:
+        config: the settings.
+        log: logs a warning, and returns whether the log took it; never raises. ``log_once``: where it is a new one.
         put: takes one event; see ``EventQueue.put``. ``flow_gone``: see there, too.
         process: the random id of this process's part of the capture; another one after a fork, and after
             its writer died.
     """
 
     def __init__(self, config: CaptureConfig, path: str) -> None:
-        self._config = config
+        self.config = config
         self.path = path
         self._ledger = Ledger()
         self._queue = EventQueue(self._ledger, max_bytes=config.capture_max_queue_bytes)
@@ -88,16 +68,12 @@ class CaptureWriter:
         self._observer: Observer | None = None
         self._observe_write: Callable[[float], None] | None = None
         self._observe_system_record: Callable[[CaptureRecord], None] | None = None
-        self._warn_once = WarnOnce()
+        self.log = warn
+        self.log_once = WarnOnce()
         self._outputs = make_outputs(config, path, log=self.log, on_loss=self._ledger.add_host_loss, on_gap=_nothing)
         self._interpreter = interpreter() if config.capture_writer == "process" else None
         self._begin_process()
         _writers.add(self)
-
-    @property
-    def config(self) -> CaptureConfig:
-        """The settings."""
-        return self._config
 
     def _begin_process(self) -> None:
         self.process = secrets.token_hex(8)
@@ -114,7 +90,7 @@ class CaptureWriter:
         if native.has_gevent():
             _import_record_writer()
         return WriterProcess(
-            self._config,
+            self.config,
             self.path,
             self._queue,
             self._pump,
@@ -129,7 +105,7 @@ class CaptureWriter:
         from otel_wirecap.storage.writer_thread import WriterThread
 
         return WriterThread(
-            self._config,
+            self.config,
             self.path,
             self._queue,
             self._pump,
@@ -162,7 +138,7 @@ class CaptureWriter:
 
     def tell_start(self) -> None:
         """Says in the log that a thread writes where a process should."""
-        if self._config.capture_writer == "process" and self._interpreter is None:
+        if self.config.capture_writer == "process" and self._interpreter is None:
             reason = f"{sys.executable!r} is no Python interpreter"
             self.log("%s is written by a thread: no process for it could be started (%s)", self.path, reason)
 
@@ -265,14 +241,6 @@ class CaptureWriter:
         self._queue.wake()
 
     # -- what the writer tells -----------------------------------------------------------------------------------
-
-    def log(self, message: str, *arguments: object) -> bool:
-        """Logs a warning; whether the log took it. Never raises."""
-        return warn(message, *arguments)
-
-    def log_once(self, message: str, *arguments: Hashable) -> None:
-        """Logs a warning where the same was not logged yet."""
-        self._warn_once(message, *arguments)
 
     def system_record(self, record: CaptureRecord) -> None:
         """Tells a record about the capture to who observes them, or keeps it for them."""

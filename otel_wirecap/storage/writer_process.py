@@ -154,7 +154,7 @@ class WriterProcess:
             self._stop_starter()
             if self._connection is not None:
                 self._connection.close()
-            self._die(_described(error), had_begun=False)
+            self._die(f"{type(error).__name__}: {error}", had_begun=False)
             return
         try:
             self._send_until_closed(connection)
@@ -294,10 +294,6 @@ def _import_path() -> list[str]:
 def _copied(environ: Mapping[str, str]) -> dict[str, str]:
     """A copy of an environment that other threads may change meanwhile."""
     return {name: value for name in list(environ) if (value := environ.get(name)) is not None}
-
-
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 _forking = native.local()

@@ -87,31 +87,29 @@ def _make_instruments(meter: metrics.Meter) -> Instruments:
     return Instruments(writes, RequestMetrics(meter))
 
 
-def _each_capture(value: Callable[[CaptureStats], int]) -> Observe:
-    def observe(_options: CallbackOptions) -> Iterable[Observation]:
-        for writer in open_writers():
-            stats = writer.stats()
-            yield Observation(value(stats), {names.CAPTURE_FILE: stats.capture_file})
+def _observed(values: Callable[[CaptureStats], Iterable[tuple[int, dict[str, str]]]]) -> Observe:
+    """Asks each capture of this process for values and their attributes."""
+    return lambda _options: (
+        Observation(value, attributes) for writer in open_writers() for value, attributes in values(writer.stats())
+    )
 
-    return observe
+
+def _each_capture(value: Callable[[CaptureStats], int]) -> Observe:
+    return _observed(lambda stats: [(value(stats), {names.CAPTURE_FILE: stats.capture_file})])
 
 
 def _each_file(value: Callable[[FileStats], int]) -> Observe:
-    def observe(_options: CallbackOptions) -> Iterable[Observation]:
-        for writer in open_writers():
-            stats = writer.stats()
-            for file in (stats, stats.cbor):
-                if file is not None:
-                    yield Observation(value(file), {names.CAPTURE_FILE: file.capture_file})
-
-    return observe
+    return _observed(
+        lambda stats: [
+            (value(file), {names.CAPTURE_FILE: file.capture_file}) for file in (stats, stats.cbor) if file is not None
+        ]
+    )
 
 
 def _by_reason(value: Callable[[CaptureStats], dict[str, int]]) -> Observe:
-    def observe(_options: CallbackOptions) -> Iterable[Observation]:
-        for writer in open_writers():
-            stats = writer.stats()
-            for reason, count in value(stats).items():
-                yield Observation(count, {names.CAPTURE_FILE: stats.capture_file, names.REASON: reason})
-
-    return observe
+    return _observed(
+        lambda stats: [
+            (count, {names.CAPTURE_FILE: stats.capture_file, names.REASON: reason})
+            for reason, count in value(stats).items()
+        ]
+    )

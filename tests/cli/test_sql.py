@@ -42,7 +42,7 @@ def answer(directory: Path, query: str, *files: str, stdin: bytes = b"") -> list
 
 def test_the_records_are_those_that_the_reader_gives_payloads_and_metadata_included(made, tmp_path):
     with Captures([made]) as captures:
-        expected = [dict(record) for record in captures.records()]
+        expected = [dict(record) for record, _ in captures.lines()]
     told = answer(tmp_path, f"SELECT {', '.join(expected[0])} FROM records", str(made))
     assert told == expected
 
@@ -51,7 +51,7 @@ def test_payloads_and_metadata_are_reached_with_json_functions(made, tmp_path):
     with Captures([made]) as captures:
         expected = Counter(
             record["payload"]["model"]
-            for record in captures.records()
+            for record, _ in captures.lines()
             if record["direction"] == "inbound_request" and "model" in record["payload"]
         )
     query = (
@@ -128,7 +128,7 @@ def test_captures_of_other_formats_give_the_records_that_the_reader_gives(made, 
     path, form, lines = tmp_path / "other.log", kind(), JSONLines()
     path.write_bytes(b"".join(form.encode(lines.decode(line)) for line in made.read_bytes().splitlines(keepends=True)))
     with Captures([path]) as captures:
-        expected = [[record[name] for name in ("direction", "session_id", "payload")] for record in captures.records()]
+        expected = [[record[name] for name in ("direction", "session_id", "payload")] for record, _ in captures.lines()]
     rows = answer(tmp_path, "SELECT direction, session_id, payload FROM records", "other.log")
     assert [list(row.values()) for row in rows] == expected
 

@@ -170,7 +170,7 @@ def test_compressed_cbor_and_structured_captures_tell_the_same_flows(demo_lines,
             flow = captures.flow(expected[3]["request_id"])
             records = list(captures.records_of(flow))
             assert records == [
-                one for one in captures.records() if one["metadata"].get("request_id") == flow.request_id
+                one for one, _ in captures.lines() if one["metadata"].get("request_id") == flow.request_id
             ]
             assert [one["payload"] for one in records] == [
                 line["payload"] for line in map(orjson.loads, demo_lines)
@@ -192,7 +192,7 @@ def test_rotated_files_are_read_with_the_live_one_and_an_encrypted_one_is_left_o
             ]
             assert list(captures.records_of(flow)) == wanted
         damaged = []
-        list(captures.records(on_damage=lambda path, number: damaged.append((path.name, number))))
+        list(captures.lines(lambda path, number: damaged.append((path.name, number))))
         assert damaged == [("capture.log.3.age", 0)]
 
 
@@ -204,7 +204,7 @@ def test_several_captures_are_merged_by_time(demo_lines, tmp_path):
     for path, lines in zip(paths, legs.values(), strict=True):
         path.write_bytes(b"".join(sorted(lines, key=lambda line: orjson.loads(line)["timestamp_unix"])))
     with Captures(paths) as captures:
-        moments = [one["timestamp_unix"] for one in captures.records()]
+        moments = [one["timestamp_unix"] for one, _ in captures.lines()]
         assert moments == sorted(moments)
         assert told(captures.flows()) == slow(demo_lines)
         flow = captures.flows()[4]

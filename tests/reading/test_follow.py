@@ -64,7 +64,7 @@ def test_no_record_is_lost_or_doubled_over_rotations(tmp_path, form, compression
             found += [place(record) for record, _ in follower.new()]
     assert len(list(tmp_path.glob("capture.log.*"))) > 10
     with Captures([path]) as captures:
-        assert found == [place(record) for record in captures.records()]
+        assert found == [place(record) for record, _ in captures.lines()]
     assert not told
 
 
@@ -110,7 +110,7 @@ def test_flows_come_when_they_have_ended_with_what_their_streams_add_up_to(demo)
     watch, now = FlowWatch(settled_seconds=0.5), 100.0
     with Captures([demo]) as captures:
         flows = {flow.request_id: flow for flow in captures.flows()}
-        for record in captures.records():
+        for record, _ in captures.lines():
             watch.add(record, now)
     assert list(watch.ended(now + 0.4)) == []
     ended = list(watch.ended(now + 0.6))

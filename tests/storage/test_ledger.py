@@ -244,10 +244,10 @@ class Account(RuleBasedStateMachine):
         number, weight = counted(self.came)
         self.answers.settled(number, weight, Held())
         stats = self.ledger.stats("p", self.ledger.waiting, self.queue.waiting_bytes, nothing())
-        assert self.in_file.events() == stats.lost_events
-        assert self.in_file.records() == stats.lost_records
-        assert self.in_file.exchanges() == stats.lost_exchanges
-        assert self.in_file.bytes() == stats.lost_bytes
+        assert self.in_file.by_reason("events") == stats.lost_events
+        assert self.in_file.by_reason("records") == stats.lost_records
+        assert self.in_file.by_reason("exchanges") == stats.lost_exchanges
+        assert self.in_file.by_reason("bytes") == stats.lost_bytes
         assert set(self.ends.count) == self.wanted
         assert (stats.waiting_events, stats.waiting_bytes) == (0, 0)
         assert not self.queue.put(EventKind.END, None, 0, None, 0)
@@ -294,7 +294,7 @@ def test_what_a_signal_handler_puts_while_something_is_refused_is_counted_too() 
         told.add(loss)
     assert inner >= 300
     assert ledger.refused_events == put + inner
-    assert told.events() == {"queue_full": put + inner}
+    assert told.by_reason("events") == {"queue_full": put + inner}
     assert ledger.refused_bytes == 2000 * (put + inner)
 
 
@@ -311,8 +311,8 @@ def test_what_is_kept_of_losses_is_bounded_however_long_no_file_can_be_written()
     told = LossTotals()
     for loss in ledger.take_untold():
         told.add(loss)
-    assert told.events() == {"queue_full": put}
-    assert told.exchanges() == {"queue_full": put, "capture_failure": put}
+    assert told.by_reason("events") == {"queue_full": put}
+    assert told.by_reason("exchanges") == {"queue_full": put, "capture_failure": put}
 
 
 def test_who_sends_is_woken_for_losses_that_waited_for_others_to_be_told() -> None:

@@ -20,7 +20,7 @@ from typing import ClassVar
 import orjson
 
 from otel_wirecap.capture.formats.timestamps import Timestamps, microseconds_of
-from otel_wirecap.capture.record import CaptureRecord, Payload, RawJSON, content_type_of
+from otel_wirecap.capture.record import CaptureRecord, Payload, RawJSON, record_fields, record_from
 
 EMBEDDED_JSON = 262
 """The tag of JSON text in a byte string, as registered with IANA."""
@@ -57,21 +57,14 @@ class CBOR:
             ValueError: the metadata holds what CBOR cannot hold (cbor2.CBOREncodeError).
         """
         microseconds = record.time_ns // 1000
-        fields = {
-            "timestamp_iso": self._timestamps.iso(microseconds),
-            "timestamp_unix": microseconds / 1e6,
-            "direction": record.direction,
-            "source": record.source,
-            "destination": record.destination,
-            "session_id": record.session_id,
-            "backend": record.backend,
-            "model": record.model,
-            "key_name": record.key_name,
-            "content_type": content_type_of(record.payload),
-            "content_length": record.content_length,
-            "payload": self._native(record.payload),
-        }
-        metadata = record.metadata
+        fields = record_fields(
+            record,
+            self._timestamps.iso(microseconds),
+            microseconds / 1e6,
+            record.content_length,
+            self._native(record.payload),
+        )
+        metadata = fields.pop("metadata")
         if next(reversed(metadata), None) != "process":
             metadata = {name: value for name, value in metadata.items() if name != "process"}
             metadata["process"] = record.metadata["process"]
@@ -100,19 +93,9 @@ class CBOR:
         """
         try:
             told = self._loads(data)
-            return CaptureRecord(
-                time_ns=microseconds_of(told["timestamp_iso"]) * 1000,
-                direction=told["direction"],
-                source=told["source"],
-                destination=told["destination"],
-                session_id=told["session_id"],
-                backend=told["backend"],
-                model=told["model"],
-                key_name=told["key_name"],
-                content_length=told["content_length"],
-                payload=RawJSON(self._json(told["payload"])) if told["content_type"] == "json" else told["payload"],
-                metadata=dict(told["metadata"]),
-            )
+            payload = RawJSON(self._json(told["payload"])) if told["content_type"] == "json" else told["payload"]
+            time_ns = microseconds_of(told["timestamp_iso"]) * 1000
+            return record_from(told, time_ns, payload, dict(told["metadata"]))
         except (KeyError, TypeError, ValueError, RecursionError, self._error) as error:
             raise ValueError(f"no capture record: {type(error).__name__}") from None
 

@@ -169,7 +169,7 @@ class RecordRedaction:
         if key is None or not isinstance(payload, str | bytes):
             pass_record(record, self._gate)
             return
-        if direction == WEBSOCKET_MESSAGE and _is_part(metadata):  # it says nothing to go on with
+        if direction == WEBSOCKET_MESSAGE and metadata.keys() & {"truncated", "incomplete"}:  # nothing to go on with
             self._close(key)
             pass_record(record, self._gate)
             return
@@ -264,8 +264,3 @@ def _line_of(record: CaptureRecord) -> str:
     with contextlib.suppress(Exception):  # metadata may be anything
         return str(record.metadata.get("request_id") or record.metadata.get("exchange_id"))
     return ""
-
-
-def _is_part(metadata: dict[str, Any]) -> bool:
-    """Whether the rest of a record's payload is missing."""
-    return not metadata.keys().isdisjoint({"truncated", "incomplete"})

@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable
@@ -51,45 +52,16 @@ class GuardedDialect(Dialect):
         self._on_failure = on_failure
         for table in _TABLES:
             setattr(self, table, self._asked(table, _are_texts, unknown=()))
+        for question, (is_right, unknown) in _QUESTIONS.items():
+            setattr(self, question, functools.partial(self._asked, question, is_right, unknown=unknown))
+        self.choices = functools.partial(self._asked, "choices", _are_pairs, unknown=(), made_by=_first)  # type: ignore[method-assign]
 
-    def operation(self, path: str, body: object) -> str | None:
-        """See ``Dialect``, as for all that follow."""
-        return self._asked("operation", _is_operation, path, body, unknown=None)
-
-    def is_conversation(self, path: str, body: Json) -> bool:  # noqa: D102
-        return self._asked("is_conversation", _is_truth, path, body, unknown=False)
-
-    def requested_model(self, path: str, body: object) -> str | None:  # noqa: D102
-        return self._asked("requested_model", _is_text, path, body, unknown=None)
-
-    def parameters(self, body: Json) -> Parameters:  # noqa: D102
-        return self._asked("parameters", _are_parameters, body, unknown=Parameters())
-
-    def opening(self, body: Json) -> Opening:  # noqa: D102
-        return self._asked("opening", _is_opening, body, unknown=Opening("", ""))
-
-    def is_answer(self, body: Json) -> bool:  # noqa: D102
-        return self._asked("is_answer", _is_truth, body, unknown=False)
-
-    def choices(self, answer: Json) -> list[tuple[Any, Any]]:  # noqa: D102
-        return self._asked("choices", _are_pairs, answer, made_by=_first, unknown=[])
-
-    def answered_model(self, body: Json) -> str | None:  # noqa: D102
-        return self._asked("answered_model", _is_text, body, unknown=None)
-
-    def answer_id(self, answer: Json) -> str | None:  # noqa: D102
-        return self._asked("answer_id", _is_text, answer, unknown=None)
-
-    def finish_reasons(self, answer: Json) -> tuple[str, ...]:  # noqa: D102
-        return self._asked("finish_reasons", _are_texts, answer, unknown=())
-
-    def usage(self, answer: Json) -> Usage | None:  # noqa: D102
-        return self._asked("usage", _is_usage, answer, unknown=None)
-
-    def error_in(self, name: str, event: Json) -> object:  # noqa: D102
+    def error_in(self, name: str, event: Json) -> object:
+        """See ``Dialect``."""
         return self._asked("error_in", _is_anything, name, event, made_by=_as_json, unknown=error_in(name, event))
 
-    def assembly(self, event: Json) -> MessageAssembly | None:  # noqa: D102
+    def assembly(self, event: Json) -> MessageAssembly | None:
+        """See ``Dialect``."""
         assembly = self._asked("assembly", _is_assembly, event, unknown=None)
         return None if assembly is None else GuardedAssembly(assembly, self.fail)
 
@@ -236,3 +208,18 @@ def _as_json(value: Any) -> Any:
 
 def _kind(value: object) -> str:
     return f"an object of the type {type(value).__name__}"
+
+
+_QUESTIONS: Final[dict[str, tuple[Callable[[Any], bool], object]]] = {
+    "operation": (_is_operation, None),
+    "is_conversation": (_is_truth, False),
+    "requested_model": (_is_text, None),
+    "parameters": (_are_parameters, Parameters()),
+    "opening": (_is_opening, Opening("", "")),
+    "is_answer": (_is_truth, False),
+    "answered_model": (_is_text, None),
+    "answer_id": (_is_text, None),
+    "finish_reasons": (_are_texts, ()),
+    "usage": (_is_usage, None),
+}
+"""The methods of a dialect, each with what its answer must be, and what one answers that knows nothing."""
