@@ -88,8 +88,8 @@ def _value_of(content: bytes) -> Any:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
         pass
-    try:  # halves of surrogate pairs, which orjson refuses, and NaN
-        return json.loads(content)
+    try:  # halves of surrogate pairs, which orjson refuses, and NaN; of bytes it would take UTF-16, too
+        return json.loads(content.decode("utf-8-sig", "surrogatepass"))
     except (ValueError, RecursionError):
         return None
 
