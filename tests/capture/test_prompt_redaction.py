@@ -7,6 +7,7 @@ import itertools
 import json
 import random
 import secrets
+import tracemalloc
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -587,3 +588,14 @@ def test_json_that_is_not_utf_8_says_nothing(encoding: str, content_type: str) -
 @pytest.mark.parametrize("line", [b"data: x\n", b'data: {"a": "b"}\n', b'data: "a",\n'])
 def test_an_event_of_many_lines_is_masked_in_time_in_proportion_to_it(line: bytes) -> None:
     assert_linear(lambda size: masked(SSE, line * (size // len(line)) + b"\n"), 1 << 12)
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_of_a_body_of_many_strings_no_list_is_made(is_whole: bool) -> None:
+    body = b'["a"' + b',"a"' * (1 << 17) + b"]" * is_whole
+    tracemalloc.start()
+    try:
+        without_prompts(body, JSON, {}, is_whole=is_whole)
+        assert tracemalloc.get_traced_memory()[1] < 50 * len(body)
+    finally:
+        tracemalloc.stop()
