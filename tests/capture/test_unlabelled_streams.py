@@ -119,6 +119,17 @@ def test_a_secret_that_its_events_add_up_to_is_masked(spelling: str, content_typ
 
 
 @pytest.mark.parametrize("content_type", TYPES)
+def test_a_secret_that_the_elements_of_an_array_add_up_to_is_masked(content_type: str | None) -> None:
+    key = "sk-proj-" + secrets.token_hex(20)
+    body = json.dumps([said(part) for part in ("It is ", key[:11], key[11:30], key[30:], " he said")]).encode()
+    for pieces in ([body], [body[at : at + 40] for at in range(0, len(body), 40)]):
+        (record,) = answered(content_type, pieces)
+        assert not any(part in texts(record) for part in (key[:11], key[11:30], key[30:]))
+        (redacted,) = [record["metadata"]["redactions"]]
+        assert sum(redacted.values()) == 1
+
+
+@pytest.mark.parametrize("content_type", TYPES)
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_prompts_are_masked_in_it_and_its_structure_stays(spelling: str, content_type: str | None) -> None:
     spell = SPELLINGS[spelling]
