@@ -69,7 +69,7 @@ def redact_json(content: bytes, redactor: Redactor, counts: dict[str, int], cred
     Raises:
         ValueError: an array is no JSON any more.
     """
-    if content.lstrip(BLANK).startswith(b"["):
+    if content[:1] != b"{" and content.lstrip(BLANK)[:1] == b"[":
         content = _redact_frames(content, "application/json", redactor, counts, credentials)
         orjson.loads(content)
     document = redactor.json(content, counts, credentials)
