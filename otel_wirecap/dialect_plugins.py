@@ -3,9 +3,9 @@
 Invariants:
 
 - Nothing is looked up or imported before something is not recognised by our own dialects, and not twice.
-- One that cannot be imported, is no dialect, has the name of another, raises, or answers in wrong types is reported
-  once, by its name, and not asked again: its traffic is that of a format that nobody knows. Nothing is reported that
-  stood in a body.
+- One that cannot be imported, is no dialect, has the name of another, raises (anything but ``KeyboardInterrupt``), or
+  answers in wrong types is reported once, by its name, and not asked again: its traffic is that of a format that nobody
+  knows. Nothing is reported that stood in a body.
 """
 
 from __future__ import annotations
@@ -47,12 +47,13 @@ def find_dialects() -> Iterator[Dialect]:
     """The dialects that the entry points on this process's import path name, guarded."""
     from importlib import metadata  # these are wanted where there is such traffic, and not where a capture is listed
 
-    from otel_wirecap.llm.dialects.guarded import FAILURES
     from otel_wirecap.llm.dialects.registry import OURS
 
     try:
         entries = sorted(metadata.entry_points(group=GROUP))
-    except FAILURES as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  # as the invariants say
         _warn("no dialect of another distribution is used: reading the entry points raised %s", type(error).__name__)
         return
     taken = {one.name: "" for one in OURS}  # with what has the name
@@ -69,13 +70,15 @@ def find_dialects() -> Iterator[Dialect]:
 
 
 def _loaded(entry: EntryPoint) -> Dialect | None:
-    from otel_wirecap.llm.dialects.guarded import FAILURES, GuardedDialect
+    from otel_wirecap.llm.dialects.guarded import GuardedDialect
     from otel_wirecap.llm.dialects.interface import Dialect
 
     not_used = partial(_warn, _NOT_USED, entry.name, entry.value)
     try:
         dialect = entry.load()
-    except FAILURES as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  # as the invariants say
         not_used(f"importing it raised {type(error).__name__}")
         return None
     if isinstance(dialect, Dialect):

@@ -19,7 +19,7 @@ from otel_wirecap.capture.record import Payload, RawJSON
 from otel_wirecap.capture.recording import ExchangeRecording
 from otel_wirecap.capture.redaction.gate import Passed, add_counts, withheld
 from otel_wirecap.capture.response_stream import ResponseStream
-from otel_wirecap.capture.streams import MAX_UNDECIDED, StreamReader, begins_stream
+from otel_wirecap.capture.streams import MAX_UNDECIDED, StreamBeginning, StreamReader
 from otel_wirecap.frames.framing import STREAM_TYPES
 from otel_wirecap.llm.answers import answered_model
 
@@ -91,7 +91,7 @@ class HTTPRecording(ExchangeRecording):
         self._response_encoding = ""
         self._response_ns = 0
         self._body: BodyCollector | None = None
-        self._beginning: list[tuple[int, bytes]] | None = None  # of a body that may be a stream
+        self._beginning: StreamBeginning | None = None  # of a body that may be a stream
         self._stream: ResponseStream | None = None
         self._chunk_number = 0
 
@@ -167,7 +167,7 @@ class HTTPRecording(ExchangeRecording):
             self._begin_stream()
         else:
             self._body = BodyCollector(self._shared.settings.max_payload_bytes, self._response_encoding)
-            self._beginning = []
+            self._beginning = StreamBeginning()
 
     def _begin_stream(self) -> ResponseStream:
         settings = self._shared.settings
@@ -202,20 +202,20 @@ class HTTPRecording(ExchangeRecording):
         elif self._body is not None:
             self._body.add(data)
             if self._beginning is not None and data:
-                self._beginning.append((now_ns, data))
-                if len(self._beginning) > 1:
+                self._beginning.chunks.append((now_ns, data))
+                if len(self._beginning.chunks) > 1:
                     self._look_at_beginning(self._body, self._beginning)
 
-    def _look_at_beginning(self, body: BodyCollector, chunks: list[tuple[int, bytes]]) -> None:
+    def _look_at_beginning(self, body: BodyCollector, beginning: StreamBeginning) -> None:
         """Takes a body that passes in several chunks for the stream that it is, whatever its label says."""
-        is_stream = begins_stream(body.content())
-        if is_stream is None and body.wire_length <= MAX_UNDECIDED:
+        is_stream = beginning.is_stream(body.content())
+        if is_stream is None and max(body.wire_length, body.length) <= MAX_UNDECIDED:
             return
         self._beginning = None
         if is_stream:
             self._body = None
             stream = self._begin_stream()
-            for now_ns, data in chunks:
+            for now_ns, data in beginning.chunks:
                 stream.chunk(now_ns, data)
 
     def write_chunks(self, *, now_ns: int = 0, since_ns: int = 0) -> None:

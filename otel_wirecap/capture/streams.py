@@ -18,7 +18,7 @@ from otel_wirecap.frames.sse import SSELexer
 from otel_wirecap.llm.assembly import StreamAssembly
 
 if TYPE_CHECKING:
-    from otel_wirecap.frames.lexer import Frame
+    from otel_wirecap.frames.lexer import Frame, Lexer
     from otel_wirecap.llm.errors import ProviderError
 
 BINARY_TYPES = frozenset({AWS_TYPE, "application/octet-stream"})
@@ -29,26 +29,45 @@ MAX_UNDECIDED = 1 << 16
 _EVENTS_THAT_NAME_THE_MODEL = 8
 
 
-def begins_stream(content: bytes) -> bool | None:
-    """Whether a body is a stream: its first bytes are an event, or two JSON objects or arrays on a line each.
+class StreamBeginning:
+    """Finds out whether a body is a stream: its first bytes are an event, or two JSON objects or arrays on a line each.
 
-    Args:
-        content: the body as far as it came, content-decoded.
+    Invariant: no byte of events is looked at more than a fixed number of times, however small the pieces are.
 
-    Returns:
-        None while too little of it came to say so.
+    Attributes:
+        chunks: those that came while it was not known, each with its time.
     """
-    lexer = lexer_of(None, content, MAX_UNDECIDED, is_end=False)
-    if lexer is None:
-        return None
-    if isinstance(lexer, SSELexer):
-        return bool(lexer.read(content[lexer.consumed :], is_end=False)) or None
-    if not isinstance(lexer, JSONValuesLexer):
-        return False
-    *lines, last = content[lexer.consumed :].lstrip(BLANK).split(b"\n", 2)
-    if not all(map(_is_value, lines)):
-        return False
-    return (len(lines) == 2 or (len(lines) == 1 and _is_value(last))) or None
+
+    __slots__ = ("_has_first_value", "_lexer", "chunks")
+
+    def __init__(self) -> None:
+        self.chunks: list[tuple[int, bytes]] = []
+        self._lexer: Lexer | None = None
+        self._has_first_value = False
+
+    def is_stream(self, content: bytes) -> bool | None:
+        """Whether the body is a stream.
+
+        Args:
+            content: all of it that came, content-decoded; what was given before is its beginning.
+
+        Returns:
+            None while too little of it came to say so.
+        """
+        lexer = self._lexer = self._lexer or lexer_of(None, content, MAX_UNDECIDED, is_end=False)
+        if lexer is None:
+            return None
+        if isinstance(lexer, SSELexer):
+            return bool(lexer.read(content[lexer.consumed :], is_end=False)) or None
+        if not isinstance(lexer, JSONValuesLexer):
+            return False
+        first, *others = content[lexer.consumed :].lstrip(BLANK).split(b"\n", 2)
+        if not others:
+            return None
+        self._has_first_value = self._has_first_value or _is_value(first)
+        if not self._has_first_value:
+            return False
+        return _is_value(others[0]) or (False if len(others) > 1 else None)
 
 
 def _is_value(line: bytes) -> bool:

@@ -1,7 +1,9 @@
 """What every lexer of a stream is like, and what it yields."""
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 from otel_wirecap.frames.aws_message import AWSMessage
@@ -32,9 +34,13 @@ class Frame(NamedTuple):
 
     def places(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
         """Where ``data[begin:end]`` stands in the stream: one place for each part that it touches."""
-        last = len(self.parts) - 1
-        for number, (at, place) in enumerate(self.parts):
-            stop = len(self.data) if number == last else self.parts[number + 1][0] - 1
+        parts = self.parts
+        last = len(parts) - 1
+        for number in range(max(0, bisect_right(parts, begin, key=itemgetter(0)) - 1), len(parts)):
+            at, place = parts[number]
+            if at > end:
+                break
+            stop = len(self.data) if number == last else parts[number + 1][0] - 1
             first, to = max(at, begin), min(stop, end)
             if first <= to:
                 yield place + first - at, place + to - at

@@ -7,11 +7,13 @@ import itertools
 import json
 import random
 import secrets
+import tracemalloc
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
 import pytest
+from growth import assert_linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_recorder import NS, Desk
@@ -568,3 +570,32 @@ def test_whatever_comes_is_masked_the_same_however_it_is_cut(text: str, content_
     data = text.encode()
     places = sorted(min(cut, len(data)) for cut in cuts)
     assert b"".join(masked(content_type, data, places)) == b"".join(masked(content_type, data))
+
+
+@pytest.mark.parametrize("content_type", [JSON, "", SSE, "application/x-ndjson"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+def test_json_that_is_not_utf_8_says_nothing(encoding: str, content_type: str) -> None:
+    words = "QXZJ KVWQ"
+    for quote in ("\u0122", "\u2222"):  # a byte of it is a quote
+        text = json.dumps({"content": f"{quote} {words}", "model": words}, ensure_ascii=False).encode(encoding)
+        for data in (text, b"data: %b\n\n" % text):
+            written = (b"".join(masked(content_type, data)), without_prompts(data, content_type, {}))
+            assert not any(
+                letter in out for letter in b"QXZJKVW" for out in (one.replace(MARK.encode(), b"") for one in written)
+            )
+
+
+@pytest.mark.parametrize("line", [b"data: x\n", b'data: {"a": "b"}\n', b'data: "a",\n'])
+def test_an_event_of_many_lines_is_masked_in_time_in_proportion_to_it(line: bytes) -> None:
+    assert_linear(lambda size: masked(SSE, line * (size // len(line)) + b"\n"), 1 << 12)
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_of_a_body_of_many_strings_no_list_is_made(is_whole: bool) -> None:
+    body = b'["a"' + b',"a"' * (1 << 17) + b"]" * is_whole
+    tracemalloc.start()
+    try:
+        without_prompts(body, JSON, {}, is_whole=is_whole)
+        assert tracemalloc.get_traced_memory()[1] < 50 * len(body)
+    finally:
+        tracemalloc.stop()

@@ -9,10 +9,11 @@ import secrets
 from typing import Any
 
 import pytest
+from growth import assert_linear
 from test_recorder import NS, Desk
 
 from otel_wirecap.capture.events import RequestHead, ResponseHead
-from otel_wirecap.capture.streams import begins_stream
+from otel_wirecap.capture.streams import StreamBeginning
 from otel_wirecap.frames.framing import JSON_LINES_TYPES
 
 TYPES = (None, "text/plain", "text/html; charset=utf-8", "application/json", "application/octet-stream")
@@ -118,6 +119,17 @@ def test_a_secret_that_its_events_add_up_to_is_masked(spelling: str, content_typ
 
 
 @pytest.mark.parametrize("content_type", TYPES)
+def test_a_secret_that_the_elements_of_an_array_add_up_to_is_masked(content_type: str | None) -> None:
+    key = "sk-proj-" + secrets.token_hex(20)
+    body = json.dumps([said(part) for part in ("It is ", key[:11], key[11:30], key[30:], " he said")]).encode()
+    for pieces in ([body], [body[at : at + 40] for at in range(0, len(body), 40)]):
+        (record,) = answered(content_type, pieces)
+        assert not any(part in texts(record) for part in (key[:11], key[11:30], key[30:]))
+        (redacted,) = [record["metadata"]["redactions"]]
+        assert sum(redacted.values()) == 1
+
+
+@pytest.mark.parametrize("content_type", TYPES)
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_prompts_are_masked_in_it_and_its_structure_stays(spelling: str, content_type: str | None) -> None:
     spell = SPELLINGS[spelling]
@@ -126,7 +138,26 @@ def test_prompts_are_masked_in_it_and_its_structure_stays(spelling: str, content
 
 
 def test_a_body_that_could_be_either_for_long_is_no_stream() -> None:
-    assert begins_stream(b"data: " + b"x" * 1000) is None
-    assert begins_stream(b'{"a": "' + b"x" * 1000) is None
+    assert StreamBeginning().is_stream(b"data: " + b"x" * 1000) is None
+    assert StreamBeginning().is_stream(b'{"a": "' + b"x" * 1000) is None
     (record,) = answered(None, [b'{"a": "', *[b"x" * 10_000] * 8, b'"}\n{"b": 1}\n'])
     assert record["direction"] == "inbound_response"
+
+
+@pytest.mark.parametrize("line", [b":\r", b"id: 1\n\n", b": ping\n\n", b"data: x\n", b"{},", b'"a",'])
+def test_what_may_begin_a_stream_is_looked_at_in_time_in_proportion_to_it(line: bytes) -> None:
+    def look(size: int) -> None:
+        body = b"[" * line.startswith((b"{", b'"')) + line * (size // len(line))
+        beginning = StreamBeginning()
+        assert all(beginning.is_stream(body[:end]) is None for end in range(0, len(body), 16))
+
+    assert_linear(look, 1 << 11)
+
+
+def test_a_stream_is_known_by_its_first_event_wherever_it_is_cut() -> None:
+    for stream in (b": ping\r\n\r\nid: 1\n\n" + sse("a"), line("a") + line("b")):
+        for size in (1, 2, 3, 7):
+            beginning = StreamBeginning()
+            known = [beginning.is_stream(stream[:end]) for end in range(size, len(stream) + size, size)]
+            assert known[-1] is True
+            assert False not in known

@@ -154,6 +154,7 @@ def test_entry_points_that_cannot_be_read_are_reported(reports, monkeypatch):
     [
         ("raise ImportError('x')", "importing it raised ImportError"),
         ("raise SystemExit(1)", "importing it raised SystemExit"),
+        ("raise GeneratorExit", "importing it raised GeneratorExit"),
         ("del dialect", "importing it raised AttributeError"),
         ("dialect = Parley", "it is a class; name an object of it"),
         ("dialect = {'paths': ()}", "it is no Dialect but a dict"),
@@ -221,20 +222,21 @@ QUESTIONS: dict[str, Callable[[], object]] = {
 """What asks for each."""
 
 
+@pytest.mark.parametrize("error", ["Exception", "BaseException"])  # panics of native libraries are the latter
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_one_that_raises_is_reported_once_and_not_asked_again(reports, install, question):
+def test_one_that_raises_is_reported_once_and_not_asked_again(reports, install, question, error):
     secret = "the words of a body"
     folder = install(
         more=f"""
         def raises(self, *arguments):
-            raise RuntimeError({secret!r})
+            raise type("Panic", ({error},), {{}})({secret!r})
 
         Parley.{question} = property(raises) if {question == "cache_order"} else raises
         """
     )
     for _ in range(2):
         QUESTIONS[question]()
-    assert reports == [f"the dialect parley ({folder.name}:dialect) is not used: {question} raised RuntimeError"]
+    assert reports == [f"the dialect parley ({folder.name}:dialect) is not used: {question} raised Panic"]
     assert operation_of(PATH, QUESTION) is usage_of(ANSWER) is streamed().message() is None
     assert answer_of(ANSWER) == Answer()
     assert parameters_of(PATH, QUESTION) == Parameters(), "nobody knows it"
@@ -274,6 +276,8 @@ def test_answers_of_wrong_types_go_no_further(reports, install, question, wrong)
     [
         "def add(self, event, size): raise KeyError(event)\nTalk.add = add",
         "def message(self): raise KeyError(1)\nTalk.message = message",
+        "def add(self, event, size): raise BaseException(event)\nTalk.add = add",
+        "def message(self): raise BaseException(1)\nTalk.message = message",
         "Talk.message = lambda self: [1]",
         "Talk.message = lambda self: {1: object()}",
         "Talk.model = 7\nTalk.add = lambda self, event, size: None",

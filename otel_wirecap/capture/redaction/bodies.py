@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import orjson
+
 from otel_wirecap.capture.decoding import text_or_bytes
 from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.redaction.spans import add_counts
 from otel_wirecap.capture.redaction.stream import StreamRedactor
 from otel_wirecap.frames.framing import TextLexer, lexer_of
+from otel_wirecap.frames.json_values import BLANK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,23 +32,23 @@ def redact_body(
         data = content.encode() if isinstance(content, str) else content
         clean = redactor.multipart(data, counts, credentials)
         return content if clean is data else text_or_bytes(clean)
-    content = _redact_frames(content, kind, redactor, counts, credentials)
+    data = content.encode() if isinstance(content, str) else content
+    clean = _redact_frames(data, kind, redactor, counts, credentials)
+    content = content if clean == data else text_or_bytes(clean)
     return redact_text(content, redactor, counts, credentials)
 
 
 def _redact_frames(
-    content: str | bytes, kind: str, redactor: Redactor, counts: dict[str, int], credentials: Sequence[str]
-) -> str | bytes:
+    data: bytes, kind: str, redactor: Redactor, counts: dict[str, int], credentials: Sequence[str]
+) -> bytes:
     """A body that is events or several JSON values: what their strings say together may be a secret, too."""
-    data = content.encode() if isinstance(content, str) else content
     if isinstance(lexer_of(kind, data, len(data), is_end=True), TextLexer):
-        return content
+        return data
     stream = StreamRedactor(redactor, kind, len(data))
     released = stream.feed([data], credentials), stream.close(credentials)
     for _, found, _ in released:
         add_counts(counts, found.get(0, {}))
-    clean = b"".join(piece for pieces, _, _ in released for piece in pieces)
-    return content if clean == data else text_or_bytes(clean)
+    return b"".join(piece for pieces, _, _ in released for piece in pieces)
 
 
 def redact_text(
@@ -60,8 +63,15 @@ def redact_text(
 def redact_json(content: bytes, redactor: Redactor, counts: dict[str, int], credentials: Sequence[str]) -> RawJSON:
     """A valid JSON document as it stands, redacted, less the newlines between its tokens.
 
-    Inside a string a raw newline is no JSON, so every one that is here may go.
+    Inside a string a raw newline is no JSON, so every one that is here may go. The elements of an array may be the
+    events of a stream, as Gemini sends them.
+
+    Raises:
+        ValueError: an array is no JSON any more.
     """
+    if content[:1] != b"{" and content.lstrip(BLANK)[:1] == b"[":
+        content = _redact_frames(content, "application/json", redactor, counts, credentials)
+        orjson.loads(content)
     document = redactor.json(content, counts, credentials)
     if b"\n" in document or b"\r" in document:
         document = document.translate(None, b"\r\n")

@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 class Released(NamedTuple):
@@ -51,14 +51,23 @@ def merged(edits: list[Edit]) -> list[Edit]:
     return found
 
 
-def applied(content: bytes, edits: Sequence[Edit]) -> bytes:
-    """A text with edits made that are in order and do not overlap."""
-    parts: list[bytes] = []
+def applied(content: bytes, edits: Iterable[Edit]) -> bytes:
+    """A text with edits made that are in order and do not overlap; each is taken when those before it are made."""
+    made = bytearray()
     done = 0
     for start, end, replacement, _ in edits:
-        parts += (content[done:start], replacement)
+        made += content[done:start]
+        made += replacement
         done = end
-    return b"".join([*parts, content[done:]])
+    made += content[done:]
+    return bytes(made)
+
+
+def counted(edits: Iterable[Edit], counts: dict[str, int]) -> Iterator[Edit]:
+    """The edits, with their markers counted as they are taken."""
+    for edit in edits:
+        add_rules(counts, (edit,))
+        yield edit
 
 
 def add_rules(counts: dict[str, int], edits: Sequence[Edit]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
@@ -45,12 +46,15 @@ def marking(start: int, end: int) -> Edit:
     return Edit(start, end, _MARKER, (RULE,))
 
 
-def document_edits(content: bytes) -> list[Edit] | None:
-    """What masks a JSON document, in order; None for what is no object, array or string as a whole."""
+def document_edits(content: bytes) -> Iterator[Edit] | None:
+    """What masks a JSON document, in order; None for what is no object, array or string as a whole.
+
+    The edits of a document of short strings take many times its room, so that they are made one by one.
+    """
     return _edits_of(content) if isinstance(_value_of(content), dict | list | str) else None
 
 
-def beginning_edits(content: bytes) -> list[Edit] | None:
+def beginning_edits(content: bytes) -> Iterator[Edit] | None:
     """What masks the beginning of a JSON document that was cut off: its structure stays as far as it is known.
 
     The document is closed where the last of its values ends, or begins as a string, and the rest of it is masked. None
@@ -79,8 +83,8 @@ def beginning_edits(content: bytes) -> list[Edit] | None:
     edits = document_edits(closed)
     if edits is None:
         return None
-    edits = [edit._replace(end=min(edit.end, end)) for edit in edits]
-    return edits if content[end:].strip() in (b"", _MARKER) else [*edits, marking(end, len(content))]
+    rest = () if content[end:].strip() in (b"", _MARKER) else (marking(end, len(content)),)
+    return chain((edit._replace(end=min(edit.end, end)) for edit in edits), rest)
 
 
 def _value_of(content: bytes) -> Any:
@@ -88,14 +92,13 @@ def _value_of(content: bytes) -> Any:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
         pass
-    try:  # halves of surrogate pairs, which orjson refuses, and NaN
-        return json.loads(content)
+    try:  # halves of surrogate pairs, which orjson refuses, and NaN; of bytes it would take UTF-16, too
+        return json.loads(content.decode("utf-8-sig", "surrogatepass"))
     except (ValueError, RecursionError):
         return None
 
 
-def _edits_of(content: bytes) -> list[Edit]:
-    edits: list[Edit] = []
+def _edits_of(content: bytes) -> Iterator[Edit]:
     levels: list[_Level] = []
     name: str | None = None
     is_name = False  # whether the next string is a name
@@ -115,27 +118,26 @@ def _edits_of(content: bytes) -> list[Edit]:
             is_kept = NAME.fullmatch(content, start + 1, end - 1) is not None
             name = content[start + 1 : end - 1].decode() if is_kept else None
             if not is_kept and end - start > len(b'""'):
-                edits.append(marking(start + 1, end - 1))
+                yield marking(start + 1, end - 1)
             continue
         named = (name, level.name) if level.is_object else (level.name, level.parent)
         was_first, is_first = is_first, False
         if kind in b"{[":
             is_object = kind == b"{"
             if is_content(*named, is_object=is_object):
-                edits += _hidden(tokens, end, end, is_object=is_object)
+                yield from _hidden(tokens, end, end, is_object=is_object)
             else:
                 levels.append(_Level(is_object, *named))
                 is_name, is_first = is_object, not is_object
         elif kind == b'"':
             is_kept = is_structure(*named) and VALUE.fullmatch(content, start + 1, end - 1) is not None
             if not is_kept and end - start > len(b'""'):
-                edits.append(marking(start + 1, end - 1))
+                yield marking(start + 1, end - 1)
         elif not level.is_object and was_first:
-            edits += _hidden(tokens, start, end, is_object=False)
+            yield from _hidden(tokens, start, end, is_object=False)
             levels.pop()
         elif not level.is_object or (spells(name) and kind not in b"tfn"):
-            edits.append(Edit(start, end, _STRING, (RULE,)))
-    return edits
+            yield Edit(start, end, _STRING, (RULE,))
 
 
 def _hidden(tokens: Iterator[re.Match[bytes]], start: int, end: int, *, is_object: bool) -> list[Edit]:

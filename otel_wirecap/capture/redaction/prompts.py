@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, unquote_plus
 
 from otel_wirecap.capture.redaction.documents import strings_at
-from otel_wirecap.capture.redaction.edits import Edit, Pieces, Released, add_rules, applied, merged
+from otel_wirecap.capture.redaction.edits import Edit, Pieces, Released, applied, counted, merged
 from otel_wirecap.capture.redaction.json_masking import RULE, beginning_edits, document_edits, marking
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.redaction.structure import NAME, VALUE, is_structure_of_urls
@@ -32,7 +32,7 @@ from otel_wirecap.frames.lexer import Lexer
 from otel_wirecap.frames.sse import FIELDS, SSELexer, SSELine, lines_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from otel_wirecap.frames.lexer import Frame
 
@@ -131,7 +131,7 @@ class PromptMasking:
         edits = document_edits(frame.data)
         if edits is None:
             self.is_broken = True
-            edits = [marking(0, len(frame.data))]
+            return _placed(frame, (marking(0, len(frame.data)),))
         return _placed(frame, edits)
 
     def _pass_over(self, place: int, between: bytes = b"") -> None:
@@ -170,22 +170,23 @@ class PromptMasking:
             self._pieces.edits.append(marking(place + begin, place + line.end))
 
 
-def _edits_of_event(frame: Frame) -> list[Edit]:
+def _edits_of_event(frame: Frame) -> Iterable[Edit]:
     """What masks the data of an event: one document, or else that of each line, or its text."""
-    edits = document_edits(frame.data)
-    if edits is not None:
-        return edits
-    edits, at = [], 0
+    whole = document_edits(frame.data)
+    if whole is not None:
+        return whole
+    edits: list[Edit] = []
+    at = 0
     for text in frame.data.split(b"\n"):
         if text.rstrip() not in _DONE:
             found = document_edits(text)
-            found = [marking(0, len(text))] if found is None else found
+            found = iter((marking(0, len(text)),)) if found is None else found
             edits += [edit._replace(start=at + edit.start, end=at + edit.end) for edit in found]
         at += len(text) + 1
     return edits
 
 
-def _placed(frame: Frame, edits: list[Edit]) -> list[Edit]:
+def _placed(frame: Frame, edits: Iterable[Edit]) -> list[Edit]:
     """Edits of a frame's data, by places in the stream."""
     found: list[Edit] = []
     for edit in edits:
@@ -226,7 +227,7 @@ def _masked_message(message: AWSMessage) -> tuple[AWSMessage, int]:
 
 def _edits_or_all(content: bytes) -> list[Edit]:
     edits = document_edits(content)
-    return ([marking(0, len(content))] if content else []) if edits is None else edits
+    return list(edits) if edits is not None else [marking(0, len(content))] if content else []
 
 
 def without_prompts(content: bytes, content_type: str, counts: dict[str, int], *, is_whole: bool = True) -> bytes:
@@ -244,8 +245,7 @@ def without_prompts(content: bytes, content_type: str, counts: dict[str, int], *
         if edits is None and not is_whole:
             edits = beginning_edits(content)
         if edits is not None:
-            add_rules(counts, edits)
-            return applied(content, edits)
+            return applied(content, counted(edits, counts))
     masking = PromptMasking(kind, len(content))
     released = [masking.feed([content]), masking.close()]
     if masking.is_broken and kind not in _FRAMED_TYPES:

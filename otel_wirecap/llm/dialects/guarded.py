@@ -2,7 +2,9 @@
 
 Invariants:
 
-- No method raises, and each returns what `Dialect` says; after a failure all return that they know nothing.
+- No method raises, and each returns what `Dialect` says; after a failure all return that they know nothing. A failure
+  is whatever is raised, panics of native libraries and cancellations too, which are no ``Exception``; but whoever
+  interrupts the program means the program.
 - What it is given is a copy, so that what is recorded is what was on the wire.
 - It says nothing of masking: what may be kept where prompts are masked is the same with and without it.
 """
@@ -28,9 +30,6 @@ MAX_TEXT: Final = 512
 
 MAX_CHOICES: Final = 16
 MAX_NUMBER: Final = 1e15
-
-FAILURES: Final = (Exception, SystemExit)
-"""What it may raise; whoever interrupts the program means the program."""
 
 _TABLES: Final = ("cache_order", "prompt_members", "turn_members")
 
@@ -93,7 +92,9 @@ class GuardedDialect(Dialect):
                 found: T = answer
                 return found
             self.fail(f"{question} gave {_kind(answer)} that is none of its values")
-        except FAILURES as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  # as the invariants say
             self.fail(f"{question} raised {type(error).__name__}")
         return unknown
 
@@ -120,11 +121,10 @@ class GuardedAssembly:
             return
         try:
             self._assembly.add(copy.deepcopy(event), size)
-            model = getattr(self._assembly, "model", None)
-            if not _is_text(model):
-                raise TypeError(_kind(model))
-            self.model = model
-        except FAILURES as error:
+            self.model = _checked(getattr(self._assembly, "model", None), _is_text)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  # as the invariants say
             self._give_up("add", error)
 
     def message(self) -> Json | None:
@@ -132,12 +132,13 @@ class GuardedAssembly:
         if self._assembly is None:
             return None
         try:
-            message = _as_json(self._assembly.message())
-            if message is None or isinstance(message, dict):
-                return message
-            raise TypeError(_kind(message))
-        except FAILURES as error:
+            message: Json | None = _checked(_as_json(self._assembly.message()), _is_message)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  # as the invariants say
             self._give_up("message", error)
+        else:
+            return message
         return None
 
     def _give_up(self, method: str, error: BaseException) -> None:
@@ -199,6 +200,16 @@ def _is_usage(value: Any) -> bool:
 
 def _is_assembly(value: Any) -> bool:
     return value is None or (callable(getattr(value, "add", None)) and callable(getattr(value, "message", None)))
+
+
+def _is_message(value: Any) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+def _checked(value: Any, is_right: Callable[[Any], bool]) -> Any:
+    if not is_right(value):
+        raise TypeError(_kind(value))
+    return value
 
 
 def _as_json(value: Any) -> Any:
