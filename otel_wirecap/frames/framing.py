@@ -57,6 +57,10 @@ def lexer_of(content_type: str | None, data: bytes | bytearray, max_frame_bytes:
     lexer: type[Lexer] | None = None
     if head.startswith(_EVENT_BEGINNINGS):
         lexer = SSELexer
+    elif head[:1] == b"[" and kind in JSON_LINES_TYPES:
+        if b"\n" not in head and not is_end and len(data) - begin < _MAX_TO_GUESS:
+            return None
+        lexer = JSONValuesLexer if _is_array_on_lines(head) else JSONLinesLexer
     elif head.startswith((b"{", b"[")):
         lexer = JSONLinesLexer if kind in JSON_LINES_TYPES else JSONValuesLexer
     elif head[:1] <= _MAX_LENGTH_BYTE and is_prelude(head):
@@ -66,6 +70,12 @@ def lexer_of(content_type: str | None, data: bytes | bytearray, max_frame_bytes:
     else:
         lexer = _of_type(kind)
     return lexer(max_frame_bytes, begin=begin)
+
+
+def _is_array_on_lines(head: bytes) -> bool:
+    """Whether an array begins whose elements stand on lines of their own, whatever the type says of lines."""
+    line, newline, _ = head.partition(b"\n")
+    return line[:1] == b"[" and bool(newline) and not line.rstrip(BLANK).endswith(b"]")
 
 
 def _may_begin(head: bytes) -> bool:

@@ -201,3 +201,18 @@ def test_how_much_is_looked_at_does_not_depend_on_the_cuts(blanks: int, rest: by
     whole = read(FrameReader(""), stream)
     for at in range(blanks, len(stream)):
         assert read(FrameReader(""), stream[:at], stream[at:]) == whole
+
+
+@pytest.mark.parametrize("kind", ["application/x-ndjson", "application/jsonl"])
+@pytest.mark.parametrize("cut", [1, 3, 1000])
+def test_an_array_on_lines_is_one_whatever_the_type_says_of_lines(kind: str, cut: int) -> None:
+    array = b'[{"a": 1},\n{"b": 2}\n,\n{"c": 3}]'
+    for data, found in (
+        (array, [b'{"a": 1}', b'{"b": 2}', b'{"c": 3}']),
+        (b"[\n" + array[1:], [b'{"a": 1}', b'{"b": 2}', b'{"c": 3}']),
+        (b'[1]\n[{"x": 2}]\n', [b"[1]", b'[{"x": 2}]']),
+    ):
+        reader = FrameReader(kind)
+        frames = [frame for at in range(0, len(data), cut) for frame in reader.feed(data[at : at + cut])]
+        frames += reader.close()
+        assert [bytes(frame.data) for frame in frames] == found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import codecs
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
@@ -18,24 +19,66 @@ if TYPE_CHECKING:
 
     from otel_wirecap.capture.redaction.redactor import Redactor
 
+_MARKS: Final = {
+    "utf-32-le": codecs.BOM_UTF32_LE,
+    "utf-32-be": codecs.BOM_UTF32_BE,
+    "utf-16-le": codecs.BOM_UTF16_LE,
+    "utf-16-be": codecs.BOM_UTF16_BE,
+}
+_LOOKED_AT: Final = 1024
+_MIN_WIDE: Final = 16
+"""Bytes that must be there to tell by zeros: shorter texts hold no key."""
+
 
 def redact_body(
     content: str | bytes, content_type: str, redactor: Redactor, counts: dict[str, int], credentials: Sequence[str]
 ) -> str | bytes:
     """A body that is not JSON: a form by its fields, too; bytes that are text as text."""
+    data = content.encode() if isinstance(content, str) else content
+    encoding = _wide_encoding(data)
+    if encoding is not None:
+        wide = data.decode(encoding, "surrogatepass")
+        clean_text = redactor.text(wide, counts, credentials)
+        return content if clean_text is wide else text_or_bytes(clean_text.encode(encoding, "surrogatepass"))
     if isinstance(content, bytes):
         content = text_or_bytes(content)
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "application/x-www-form-urlencoded" and isinstance(content, str):
         return redactor.form(content, counts, credentials)
     if kind == "multipart/form-data":
-        data = content.encode() if isinstance(content, str) else content
         clean = redactor.multipart(data, counts, credentials)
         return content if clean is data else text_or_bytes(clean)
-    data = content.encode() if isinstance(content, str) else content
     clean = _redact_frames(data, kind, redactor, counts, credentials)
     content = content if clean == data else text_or_bytes(clean)
     return redact_text(content, redactor, counts, credentials)
+
+
+def _wide_encoding(data: bytes) -> str | None:
+    """UTF-16 or UTF-32, if a text is in one of these; a byte order mark is one of its characters.
+
+    Where there is none, the zeros tell: most characters of what is sent as JSON, or of keys, are ASCII.
+    """
+    for encoding, mark in _MARKS.items():
+        if data.startswith(mark) and len(data) % len(mark) == 0:
+            return encoding if _can_be(data, encoding) else None
+    first = data[:_LOOKED_AT]
+    if 4 * first.count(0) < len(first) or len(first) < _MIN_WIDE:
+        return None
+    return next((encoding for encoding in _MARKS if _is_ascii(first, encoding) and _can_be(data, encoding)), None)
+
+
+def _is_ascii(first: bytes, encoding: str) -> bool:
+    width = len(_MARKS[encoding])
+    places = range(1, width) if encoding.endswith("le") else range(width - 1)
+    return all(first[place::width].count(0) * 4 >= 3 * len(first[place::width]) for place in places)
+
+
+def _can_be(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding, "surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _redact_frames(
