@@ -121,6 +121,7 @@ def assert_untold(error: BaseException, secret: Secret) -> None:
 
 @pytest.mark.parametrize("given", GIVEN)
 @pytest.mark.parametrize("name", WRONG_FOR)
+@pytest.mark.sampled(40, rest="thorough")
 def test_an_error_of_a_setting_quotes_no_secret(
     name: str, given: str, secret: Secret, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ BODIES: dict[str, tuple[str, Callable[[int], str]]] = {
 
 
 @pytest.mark.parametrize("kind", BODIES)
+@pytest.mark.sampled(2, rest="thorough")
 def test_no_body_takes_more_than_eight_times_its_size(kind: str) -> None:
     content_type, make = BODIES[kind]
     body = make(SIZE).encode()

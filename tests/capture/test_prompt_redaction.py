@@ -591,6 +591,7 @@ def test_an_event_of_many_lines_is_masked_in_time_in_proportion_to_it(line: byte
 
 
 @pytest.mark.parametrize("is_whole", [True, False])
+@pytest.mark.sampled(1, rest="thorough")
 def test_of_a_body_of_many_strings_no_list_is_made(is_whole: bool) -> None:
     body = b'["a"' + b',"a"' * (1 << 17) + b"]" * is_whole
     tracemalloc.start()

@@ -114,6 +114,7 @@ def test_a_secret_is_masked_where_it_stands_and_what_is_around_it_stays(name: st
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.sampled(24, rest="thorough")
 def test_a_document_that_quotes_it_stays_a_document(name: str, depth: int) -> None:
     text, secret = ALL[name][0].format(value()), ""
     masked = Redactor().text(text, {})
@@ -123,6 +124,7 @@ def test_a_document_that_quotes_it_stays_a_document(name: str, depth: int) -> No
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.sampled(12, rest="thorough")
 def test_where_a_text_is_cut_changes_nothing(name: str) -> None:
     text = "So: " + ALL[name][0].format(value()) + " and more.\n"
     whole = Redactor().text(text, {})
@@ -132,6 +134,7 @@ def test_where_a_text_is_cut_changes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.sampled(12, rest="thorough")
 def test_a_stream_that_says_it_in_parts_shows_nothing_of_it(name: str) -> None:
     secret = value()
     text = ALL[name][0].format(secret) + " and more.\n"

@@ -87,7 +87,8 @@ _USER_INFORMATION: Final = re.compile(rb"[^\s\"'`<>\\/?#(){}\[\],|]{0,256}+")
 
 # A word, a type, prose, or a reference to what holds the value: "string", "os.environ[…]", "${KEY}", "<your key>".
 _REFERENCE: Final = re.compile(
-    rb"[$<{%]|vault:|arn:|op:|ssm:|os\.|process\.env|env[.:\[]|\[?redacted|[a-z][a-z0-9+.-]{0,16}://|(?:~|\.\.?)?/[a-z.]"
+    rb"[$<{%]|vault:|arn:|op:|ssm:|os\.|process\.env|env[.:\[]|\[?redacted|[a-z][a-z0-9+.-]{0,16}://"
+    rb"|(?:~|\.\.?)/[a-z.]|(?-i:/[a-z][a-z_-]{0,30}[/.]|/[a-z_-]{1,30}\Z)"
     rb"|(?:your|my|the|this|example|change|replace|insert|dummy|fake|test|sample)[_-]",
     re.IGNORECASE,
 )
