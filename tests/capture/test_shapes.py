@@ -35,7 +35,7 @@ def told(text: str) -> tuple[str, dict[str, int]]:
 
 
 @forms
-@pytest.mark.sampled(20, rest=\"thorough\")
+@pytest.mark.sampled(20, rest="thorough")
 def test_a_key_as_it_is_issued_is_masked_whole_wherever_it_stands(form: Form) -> None:
     for length in LENGTHS:
         for around in AROUND:
@@ -45,7 +45,7 @@ def test_a_key_as_it_is_issued_is_masked_whole_wherever_it_stands(form: Form) ->
 
 
 @forms
-@pytest.mark.sampled(20, rest=\"thorough\")
+@pytest.mark.sampled(20, rest="thorough")
 def test_what_ends_an_escape_is_no_word_that_runs_on_into_a_key(form: Form) -> None:
     for neighbour in NEIGHBOURS:
         key = form.make(RANDOM)
@@ -56,14 +56,14 @@ def test_what_ends_an_escape_is_no_word_that_runs_on_into_a_key(form: Form) -> N
 
 
 @forms
-@pytest.mark.sampled(20, rest=\"thorough\")
+@pytest.mark.sampled(20, rest="thorough")
 def test_a_key_right_after_an_escape_of_json_leaves_that_whole(form: Form) -> None:
     for escape in (r"\u662f", r"\u0041", r"\u1234", r"\uabcd", r"\ude42"):
         assert told(f'{{"a": "{escape}{form.make(RANDOM)} b"}}')[0] == f'{{"a": "{escape}{MARKER} b"}}'
 
 
 @forms
-@pytest.mark.sampled(20, rest=\"thorough\")
+@pytest.mark.sampled(20, rest="thorough")
 def test_a_key_that_no_word_ends_like_is_found_within_one(form: Form) -> None:
     for word in ("x", "desk", "Zz"):
         text = f"a {word}{form.make(RANDOM)} b"
@@ -86,7 +86,7 @@ def test_a_key_is_found_where_another_ones_beginning_runs_into_its_own() -> None
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form.least], ids=lambda form: form.kind)
-@pytest.mark.sampled(20, rest=\"thorough\")
+@pytest.mark.sampled(20, rest="thorough")
 def test_of_one_that_is_cut_off_so_much_is_a_key_and_less_is_none(form: Form) -> None:
     for _ in range(10):
         assert told(f"a {form.cut(RANDOM, form.least)} b") == (f"a {MARKER} b", {form.rule: 1})
@@ -94,7 +94,7 @@ def test_of_one_that_is_cut_off_so_much_is_a_key_and_less_is_none(form: Form) ->
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form.inside], ids=lambda form: form.kind)
-@pytest.mark.sampled(20, rest=\"thorough\")
+@pytest.mark.sampled(20, rest="thorough")
 def test_within_a_word_it_takes_more_of_a_key_to_be_one(form: Form) -> None:
     for _ in range(10):
         assert told(f"a x{form.cut(RANDOM, form.inside)} b")[1] == {form.rule: 1}
@@ -137,7 +137,7 @@ def test_the_documentation_lists_the_keys_of_the_corpus() -> None:
 
 
 @forms
-@pytest.mark.sampled(20, rest=\"thorough\")
+@pytest.mark.sampled(20, rest="thorough")
 def test_a_key_begins_with_what_it_is_known_by(form: Form) -> None:
     for _ in range(10):
         key = form.make(RANDOM)
