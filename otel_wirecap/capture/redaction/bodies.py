@@ -36,12 +36,10 @@ def redact_body(
     """A body that is not JSON: a form by its fields, too; bytes that are text as text."""
     data = content.encode() if isinstance(content, str) else content
     encoding = _wide_encoding(data)
-    if encoding is not None:
+    if encoding is not None:  # or something else that looks like it, and is searched as it is, too
         wide = data.decode(encoding, "surrogatepass")
-        clean_text = redactor.text(wide, counts, credentials)
-        return content if clean_text is wide else text_or_bytes(clean_text.encode(encoding, "surrogatepass"))
-    if isinstance(content, bytes):
-        content = text_or_bytes(content)
+        data = redactor.text(wide, counts, credentials).encode(encoding, "surrogatepass")
+    content = text_or_bytes(data)
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "application/x-www-form-urlencoded" and isinstance(content, str):
         return redactor.form(content, counts, credentials)
