@@ -240,7 +240,7 @@ FORMS: Final = (
     Form("atlassian", "bitbucket", "ATBB", ("ATBB", Run(ALNUM, 32)), 32),
     # gitleaks: npm-access-token, pypi-upload-token, rubygems-api-token
     Form("npm", "npm", "npm_", ("npm_", Run(ALNUM, 36)), 36, True),
-    Form("pypi", "pypi", "pypi-AgE", ("pypi-AgE", Run(URLSAFE, 161, 191)), 38, True),
+    Form("pypi", "pypi", "pypi-AgE", ("pypi-AgE", Run(URLSAFE, 161, 191)), 50, True),
     Form("ruby", "rubygems", "rubygems_", ("rubygems_", Run(HEX, 48)), 48),
     # trufflehog: dockerhub; kingfisher: circleci.yml; betterleaks: sonar-api-token
     Form("docker", "docker", "{dckr_pat_|dckr_oat_}", ("{dckr_pat_|dckr_oat_}", Run(URLSAFE, 27, 32)), 27),

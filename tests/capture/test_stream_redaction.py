@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import re
 import secrets
 import string
 import struct
@@ -223,6 +224,10 @@ def shares(text: str, secret: str, length: int = 8) -> bool:
     return any(body[place : place + length] in text for place in range(len(body) - length + 1))
 
 
+def as_one(text: str) -> str:
+    return re.sub(r"(?:\[REDACTED\])+", "[REDACTED]", text)
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.sampled(11, rest="thorough")
@@ -238,7 +243,8 @@ def test_a_secret_never_survives_and_no_cut_changes_what_comes_out(name: str, se
         whole = b"".join(redacted(redactor, content_type, data))
         made = assembled(content_type, whole)
         for index, text in texts.items():
-            assert made[index] == redactor.text(text, {})
+            # A part of a secret that an event has whole may look like one itself: then there are two markers for it.
+            assert as_one(made[index]) == as_one(redactor.text(text, {}))
             assert [secret for secret in planted if shares(made[index], secret)] == []
         for count in (1, 5, 40):
             cuts = sorted(rng.randrange(len(data) + 1) for _ in range(count))

@@ -46,7 +46,7 @@ def make_secrets() -> dict[str, str]:
         "prompt": f"ghp_{random_run(36)}",
         "tool": f"xoxb-{random_run(30, string.digits)}-{random_run(24)}",
         "thought": f"hf_{random_run(34)}",
-        "text": f"AKIA{random_run(16, string.ascii_uppercase)}",
+        "text": "AKIA" + "".join(secrets.choice(string.ascii_uppercase + "234567") for _ in range(15)) + "7",
         "arguments": f"gsk_{random_run(52)}",
     }
 
