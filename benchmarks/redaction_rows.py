@@ -121,7 +121,12 @@ class Redaction:
 
     def data(self, data: bytes) -> bytes:
         """Any bytes, redacted."""
-        return self._redactor.bytes_(data, {}, self._credentials)
+        try:
+            return self._redactor.bytes_(data, {}, self._credentials)
+        except Exception as error:
+            if type(error).__name__ != "TooManyFindings":  # by name: an earlier version knows no bound
+                raise
+            return b""  # as far as it got, the rest is withheld
 
     def stream(self, batches: list[list[bytes]]) -> int:
         """Redacts a stream, whose events come in batches; how many pieces come out."""

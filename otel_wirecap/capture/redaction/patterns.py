@@ -153,16 +153,12 @@ def any_of(literals: Iterable[bytes]) -> Find:
 
 
 # Neighbours in a table share a bucket of the search. Which are searched for together was measured
-# (benchmarks/redaction.py): short ones apart from the others, and the parts of names by the byte that they end with.
+# (benchmarks/redaction.py): short ones apart from the others, and others with their neighbours of the alphabet.
 _SHORT: Final = [number for number, literal in enumerate(_ALL) if len(literal) == 3]
-_LONG: Final = sorted(set(range(_FIRST_END)) - set(_SHORT), key=lambda number: _ALL[number][3::-1])
-_NAMES: Final = sorted(
-    set(range(_FIRST_END, len(_ALL))) - set(_SHORT), key=lambda number: (_ALL[number][3], _ALL[number])
-)
+_LONG: Final = set(range(len(_ALL))) - set(_SHORT)
 _TABLES: Final = [
     *tables(_ALL, sorted(_SHORT, key=_ALL.__getitem__)),
-    *tables(_ALL, _LONG),
-    *tables(_ALL, _NAMES),
+    *tables(_ALL, sorted(_LONG, key=_ALL.__getitem__)),
 ]
 FIND: Final = [find for find, _ in _TABLES]
 
