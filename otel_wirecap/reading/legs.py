@@ -88,7 +88,7 @@ class Leg:
 
 def message_of(leg: Leg) -> Any:
     """What the events of a leg's stream add up to; None where no form is known."""
-    from otel_wirecap.llm.assembly import assemble  # much to import for what is seldom wanted
+    from otel_wirecap.reading.dialects import assemble  # much to import for what is seldom wanted
 
     return assemble(leg.header("response", "content-type"), [leg.response_body], max_bytes=_MAX_MESSAGE_BYTES)
 
