@@ -15,7 +15,6 @@ from otel_wirecap.capture.record import (
     WEBSOCKET_MESSAGE,
     WEBSOCKET_START,
 )
-from otel_wirecap.frames.framing import FrameReader
 from otel_wirecap.reading.lines import body_of, typed
 from otel_wirecap.reading.messages import Chunk
 
@@ -95,6 +94,8 @@ def message_of(leg: Leg) -> Any:
 
 def events_of(leg: Leg) -> list[Frame]:
     """The events of a leg's stream."""
+    from otel_wirecap.frames.framing import FrameReader  # as above
+
     frames = FrameReader(leg.header("response", "content-type"), max_frame_bytes=_MAX_MESSAGE_BYTES)
     return [*frames.feed(leg.response_body), *frames.close()]
 
