@@ -47,7 +47,7 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[Any]]
 
 _BEGINNINGS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 _FILE_MESSAGES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
@@ -69,34 +69,34 @@ class WireCaptureMiddleware(wrapt.ObjectProxy[Any]):
     def __init__(self, app: Any) -> None:
         super().__init__(app)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Calls the application."""
-        await record(self.__wrapped__, scope, receive, send)
+        return await record(self.__wrapped__, scope, receive, send)
 
 
-async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Calls ``app`` and records the exchange, unless a wrapper further out does."""
+async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Any:
+    """Calls ``app`` and records the exchange, unless a wrapper further out does.
+
+    Returns:
+        What the application returns: None, by the specification; servers complain of anything else.
+    """
     runtime = active()
     if runtime is None or SCOPE_KEY in scope:
-        await app(scope, receive, send)
-        return
+        return await app(scope, receive, send)
     if scope["type"] == "lifespan":
-        await app(scope, receive, _flushing(scope, send))
-        return
+        return await app(scope, receive, _flushing(scope, send))
     kind = _KINDS.get(scope["type"])
     serving = None if kind is None else _begin(kind, runtime, scope, receive, send)
     if serving is None:
-        await app(scope, receive, send)
-        return
+        return await app(scope, receive, send)
     if isinstance(serving, LiveFlow):
         token = enter_flow(serving, None)
         try:
-            await app(scope, receive, send)
+            return await app(scope, receive, send)
         finally:
             leave_flow(serving, token)
-        return
     try:
-        await app(scope, serving.receiver(receive), serving.sender(send))
+        return await app(scope, serving.receiver(receive), serving.sender(send))
     except BaseException as error:
         guarded(serving.exchange, serving.raised, error)
         raise

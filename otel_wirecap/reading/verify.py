@@ -305,7 +305,7 @@ def _length_told(record: RawRecord) -> str | None:
     metadata, payload = record["metadata"], record.get("payload")
     if not metadata.keys().isdisjoint(_CHANGED) or "inferred" in metadata:
         return None
-    if isinstance(payload, str):
+    if isinstance(payload, str) and record.get("content_type") != "json":  # how a JSON string was spelt is not known
         size = len(payload.encode("utf-8", "surrogatepass"))
     elif record.get("content_type") == "bytes" and isinstance(payload, dict):
         try:

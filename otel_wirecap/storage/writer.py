@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from otel_wirecap import native
 from otel_wirecap.capture.events import EventKind
 from otel_wirecap.errors import CaptureFileError, place_of
-from otel_wirecap.log import WarnOnce, warn
+from otel_wirecap.log import WarnOnce, give_refused_again, warn
 from otel_wirecap.storage.host_side import HostAnswers, Pump
 from otel_wirecap.storage.ledger import Ledger
 from otel_wirecap.storage.output import make_outputs
@@ -168,6 +168,7 @@ class CaptureWriter:
             False where the file did not take everything within ``timeout`` seconds; that is told in the log.
         """
         _writers.discard(self)
+        give_refused_again()
         with self._start_lock:
             self._pump.end(timeout)
         deadline = time.monotonic() + timeout

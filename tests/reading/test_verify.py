@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import orjson
 import pytest
 
+import otel_wirecap
 from otel_wirecap.reading.captures import Captures
 from otel_wirecap.reading.verify import Problem, Verification
 
@@ -122,6 +124,18 @@ def test_a_payload_of_another_length_is_told(demo, demo_lines):
     assert [(problem.kind, problem.place.line) for problem in found] == [("length", at + 1)]
     exchange = orjson.loads(line)["metadata"]["exchange_id"]
     assert found[0].exchange_id == exchange
+
+
+@pytest.mark.parametrize("document", ["ok", "a\nb", "é", ""])
+def test_a_json_body_that_is_a_bare_string_has_the_length_of_its_document(document: str, tmp_path: Path) -> None:
+    otel_wirecap.instrument(capture_file=tmp_path / "c.log")
+    try:
+        backend = httpx.MockTransport(lambda _request: httpx.Response(200, json=document))
+        with httpx.Client(transport=backend) as client:
+            client.post("http://backend.example/v1/models", json=document)
+    finally:
+        otel_wirecap.uninstrument()
+    assert verified(tmp_path / "c.log")[0] == []
 
 
 def test_a_stream_whose_end_tells_of_other_bytes_or_chunks_is_told(demo, demo_lines):
