@@ -41,7 +41,8 @@ class EventKind:
     ANNOTATE: Final = 7  # flow: a JSON object as bytes
     DOCUMENT: Final = 8  # None: a record as a JSON object, from elsewhere
     MESSAGE: Final = 9  # exchange: WebsocketMessage
-    SYSTEM: Final = 10  # None: a ``system_*`` direction and its payload for JSON, what the capture says of itself
+    SYSTEM: Final = 10  # None: a ``system_*`` direction and its payload for JSON, what the capture says of itself;
+    # or None: the process may be gone after this, and all is well if nothing comes after it
     FLOW_GONE: Final = 11  # flow: None; nothing of it follows. It weighs nothing, and is in no account
 
 
