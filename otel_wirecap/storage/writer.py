@@ -62,7 +62,11 @@ class CaptureWriter:
         self.config = config
         self.path = path
         self._ledger = Ledger()
-        self._queue = EventQueue(self._ledger, max_bytes=config.capture_max_queue_bytes)
+        self._queue = EventQueue(
+            self._ledger,
+            max_bytes=config.capture_max_queue_bytes,
+            max_body_bytes=config.capture_max_payload_bytes,
+        )
         self.put = self._queue.put
         self.flow_gone = self._queue.flow_gone
         self._observer: Observer | None = None
