@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
-from otel_wirecap.capture.redaction.patterns import MAX_LITERALS
+from otel_wirecap.capture.redaction.literals import MAX_LITERALS
 from otel_wirecap.capture.redaction.spans import Span
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
