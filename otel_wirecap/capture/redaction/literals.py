@@ -17,7 +17,7 @@ measured, with ``benchmarks/redaction.py`` and on texts of other kinds.
 
 import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Final, NamedTuple, TypeAlias
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
@@ -28,7 +28,7 @@ WINDOW: Final = 1 << 18
 """Bytes that are searched at once: tenths of a millisecond."""
 
 SMALL: Final = 4096
-"""Bytes of a text up to which ``any_of`` is asked first."""
+"""Bytes of a text up to which ``SmallSearch`` is faster."""
 
 Hit: TypeAlias = tuple[int, int]
 """Where a literal begins, and its number in its set."""
@@ -68,6 +68,36 @@ class Progress:
         self.failed = 0
 
 
+class SmallSearch:
+    """Finds the literals of several sets in small texts.
+
+    It takes longer for each byte than ``LiteralSearch``, and less for a text of a few hundred. Each search lets go of
+    the interpreter, which another thread that is busy gives back only milliseconds later: one is better than seven.
+
+    Args:
+        sets: the literals of each kind.
+    """
+
+    def __init__(self, *sets: Sequence[bytes]) -> None:
+        owners = _owners(sets)
+        self._kinds = len(sets)
+        self._owners = list(owners.values())
+        self._find = BytesAhoCorasick(list(owners), implementation=Implementation.DFA).find_matches_as_indexes
+
+    def hits(self, data: bytes) -> list[list[Hit]] | None:
+        """The places of each kind of literals, in order; None where there are none."""
+        places = self._find(data, overlapping=True)
+        if not places:
+            return None
+        found: list[list[Hit]] = [[] for _ in range(self._kinds)]
+        for literal, start, _ in places:
+            for kind, number in self._owners[literal]:
+                found[kind].append((start, number))
+        for hits in found:
+            hits.sort()
+        return found
+
+
 class _Inside(NamedTuple):
     """The literals that may begin ``at`` bytes after the beginning of another one, each with its kind and number."""
 
@@ -100,7 +130,8 @@ class _Table:
                 inner = [
                     literal
                     for literal in by_first.get(first, ())
-                    if literal is not outer and (outer.startswith(literal, at) or literal.startswith(outer[at:]))
+                    if (at or literal is not outer)
+                    and (outer.startswith(literal, at) or literal.startswith(outer[at:]))
                 ]
                 if inner:
                     of_whom = [(one, *owner) for one in inner for owner in owners.get(one, ())]
@@ -108,24 +139,20 @@ class _Table:
 
 
 class LiteralSearch:
-    """Finds the literals of several sets.
+    """Finds the literals of several sets. What it needs for that is made when it first searches.
 
     Args:
         sets: the literals of each kind.
-
-    Attributes:
-        literals: all of them, in order, each once.
     """
 
     def __init__(self, *sets: Sequence[bytes]) -> None:
-        owners: dict[bytes, list[tuple[int, int]]] = {}
-        for kind, literals in enumerate(sets):
-            for number, literal in enumerate(literals):
-                owners.setdefault(literal, []).append((kind, number))
-        self.literals = sorted(owners)
+        self._owners = _owners(sets)
         self._kinds = len(sets)
-        self._overlap = max(map(len, owners), default=0)
-        self._tables = [_Table(table, owners) for table in tables(self.literals)]
+        self._overlap = max(map(len, self._owners))
+
+    @cached_property
+    def _tables(self) -> list[_Table]:
+        return [_Table(table, self._owners) for table in tables(self._owners)]
 
     def hits(self, data: bytes) -> Iterator[tuple[int, list[list[Hit]]]]:
         """The places of each kind of literals, in order, in one window after the other, and where that ends.
@@ -142,10 +169,6 @@ class LiteralSearch:
             found = self._found(data, memoryview(data)[begin : end + self._overlap], begin, end)
             if found is not None:
                 yield end, found
-
-    def is_in(self, data: bytes) -> bool:
-        """Whether any of the literals is there."""
-        return next(self.hits(data), None) is not None
 
     def _found(self, data: bytes, part: bytes | memoryview, begin: int, end: int) -> list[list[Hit]] | None:
         """The literals that begin before ``end`` in a part of the data that begins at ``begin``."""
@@ -173,23 +196,44 @@ class LiteralSearch:
         return found
 
 
-def any_of(literals: Iterable[bytes]) -> _Find:
-    """One search for all of them, for small texts: it tells whether one is there, not which ones are all there.
+class AnyLiteral:
+    """Whether any of many literals is in a text: they change often, so that less is made of them.
 
-    It takes longer for each byte than the searches of ``tables``, and less for a text of a few hundred. Each search
-    lets go of the interpreter, which another thread that is busy gives back only milliseconds later: one is better than
-    seven.
+    Args:
+        literals: those of secrets, so that hardly any text has one.
     """
-    longest_first = sorted(set(literals), key=lambda literal: (-len(literal), literal))
-    return BytesAhoCorasick(
-        longest_first, matchkind=MatchKind.LeftmostFirst, implementation=Implementation.DFA
-    ).find_matches_as_indexes
+
+    def __init__(self, literals: Iterable[bytes]) -> None:
+        self.literals = sorted(literals)
+        self._overlap = max(map(len, self.literals), default=0)
+
+    @cached_property
+    def _tables(self) -> list[_Find]:
+        count = -(-len(self.literals) // MAX_LITERALS)
+        return [
+            BytesAhoCorasick(part, matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
+            for part in map(_neighbours, _parts(self.literals, count))
+        ]
+
+    def is_in(self, data: bytes) -> bool:
+        """Whether one of them is there."""
+        parts = (memoryview(data)[begin : begin + WINDOW + self._overlap] for begin in range(0, len(data), WINDOW))
+        return any(find(part) for part in parts for find in self._tables)
+
+
+def _owners(sets: Sequence[Sequence[bytes]]) -> dict[bytes, list[tuple[int, int]]]:
+    """The kinds and numbers of each literal."""
+    found: dict[bytes, list[tuple[int, int]]] = {}
+    for kind, literals in enumerate(sets):
+        for number, literal in enumerate(literals):
+            found.setdefault(literal, []).append((kind, number))
+    return found
 
 
 def tables(literals: Iterable[bytes]) -> Iterator[list[bytes]]:
     """The literals of each automaton: those with rare beginnings, which are searched for by three bytes, and others."""
     by_rarity = sorted(literals, key=lambda literal: (len(literal) > 3, _frequency(literal, 3), literal))
-    count = -(-len(by_rarity) // MAX_LITERALS)
+    count = -(-len(by_rarity) // (MAX_LITERALS - 1))  # with _NO_LITERAL at most MAX_LITERALS
     rare = sum(len(literal) == 3 or _frequency(literal, 3) < _MAX_RARE for literal in by_rarity)
     rare_tables = -(-rare * count // len(by_rarity)) if by_rarity else 0
     limit = rare_tables * len(by_rarity) // count if count else 0
@@ -227,6 +271,13 @@ def _dealt(literals: Sequence[bytes], size: int) -> list[bytes]:
         buckets[number].append(literal)
     buckets.sort(key=len, reverse=True)
     return [bucket[turn] for turn in range(least + 1) for bucket in buckets if turn < len(bucket)]
+
+
+def _neighbours(literals: Sequence[bytes]) -> list[bytes]:
+    """An automaton's literals in an order that puts neighbours into a bucket."""
+    count = 16 if len(literals) > 32 else 8
+    buckets = list(_parts(literals, count))
+    return [bucket[turn] for turn in range(max(map(len, buckets))) for bucket in buckets if turn < len(bucket)]
 
 
 def _halves(literal: bytes) -> list[tuple[int, int]]:

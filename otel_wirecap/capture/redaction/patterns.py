@@ -11,6 +11,8 @@ Invariants, each held by a test:
 import re
 import string
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from otel_wirecap.capture.redaction.literals import Hit, Progress
@@ -32,22 +34,28 @@ A letter or digit that ends an escape is of no word: in JSON and programs (\\n, 
 """
 
 
-class Confirmation(NamedTuple):
+@dataclass(frozen=True)
+class Confirmation:
     """How a shape is told at the place of its literal.
 
     Attributes:
-        expression: To be matched ``lead`` bytes before the literal.
+        pattern: To be matched ``lead`` bytes before the literal.
         lead: Bytes of the secret that stand before its literal.
         rule: The shape's rule.
         bounded: Whether no word may run on into the secret.
         in_base64: Whether the shape is looked for within base64, too.
     """
 
-    expression: re.Pattern[bytes]
+    pattern: bytes
     lead: int
     rule: str
     bounded: bool
     in_base64: bool
+
+    @cached_property
+    def expression(self) -> re.Pattern[bytes]:
+        """The pattern, compiled when it is first asked for: all of them take longer than a command."""
+        return re.compile(self.pattern)
 
 
 def _anchors(prefixes: Iterable[str]) -> list[str]:
@@ -73,9 +81,9 @@ def _confirmations() -> dict[str, list[Confirmation]]:
     anchors = _anchors(prefix for prefix, _ in prefixes)
     for prefix, shape in sorted(prefixes, key=lambda pair: -len(pair[0])):
         literal = next((anchor for anchor in anchors if prefix.endswith(anchor)), prefix)
-        expression = re.compile((shape.lead + re.escape(prefix) + _NO_EXAMPLE + shape.body).encode())
+        pattern = (shape.lead + re.escape(prefix) + _NO_EXAMPLE + shape.body).encode()
         lead = shape.lead_length + len(prefix) - len(literal)
-        confirmation = Confirmation(expression, lead, shape.rule, shape.bounded, shape.in_base64)
+        confirmation = Confirmation(pattern, lead, shape.rule, shape.bounded, shape.in_base64)
         found.setdefault(literal, []).append(confirmation)
     return found
 
@@ -229,12 +237,12 @@ def find_secrets(data: bytes, hits: Iterable[Hit], progress: Progress) -> list[S
 
 def _read(data: bytes, start: int, index: int, begin: int, *, is_left: bool) -> Span | None:
     """The secret that has its literal there; ``is_left``: no word runs on into that."""
-    for expression, lead, rule, bounded, _ in CONFIRM[index]:
-        place = start - lead
-        if place < begin or (bounded and not (_LEFT.match(data, place) if lead else is_left)):
+    for shape in CONFIRM[index]:
+        place = start - shape.lead
+        if place < begin or (shape.bounded and not (_LEFT.match(data, place) if shape.lead else is_left)):
             continue
-        if match := expression.match(data, place):
-            return Span(place, match.end(), rule)
+        if match := shape.expression.match(data, place):
+            return Span(place, match.end(), shape.rule)
     return None
 
 

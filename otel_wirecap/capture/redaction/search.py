@@ -20,7 +20,15 @@ from otel_wirecap.capture.redaction.encoded import MAX_UNDECIDED_ENCODED, SPELLE
 from otel_wirecap.capture.redaction.escapes import cut_escape, read_escapes
 from otel_wirecap.capture.redaction.fields import NAME_PARTS, find_fields
 from otel_wirecap.capture.redaction.known import KnownValues, tells_apart
-from otel_wirecap.capture.redaction.literals import SMALL, WINDOW, Hit, LiteralSearch, Progress, any_of
+from otel_wirecap.capture.redaction.literals import (
+    SMALL,
+    WINDOW,
+    AnyLiteral,
+    Hit,
+    LiteralSearch,
+    Progress,
+    SmallSearch,
+)
 from otel_wirecap.capture.redaction.patterns import (
     ESCAPE,
     LITERALS,
@@ -35,7 +43,8 @@ from otel_wirecap.capture.redaction.spans import Span, merged
 from otel_wirecap.capture.secret_values import reads_like_a_credential
 
 # The kinds of literals, in the order in which ``SecretSearch._found`` takes them.
-_LITERALS: Final = LiteralSearch([literal.encode() for literal in LITERALS], [ESCAPE], NAME_PARTS, SPELLED)
+_LITERALS: Final = ([literal.encode() for literal in LITERALS], [ESCAPE], NAME_PARTS, SPELLED)
+_LARGE: Final = LiteralSearch(*_LITERALS)
 
 _MAX_PASSES_FOR_SEEN: Final = 4
 """Some 40 credentials: each pass costs as much as the search for all shapes."""
@@ -83,6 +92,7 @@ class _Found:
         open_at: where the first value begins that what follows the text may make a secret by its position.
         spans: the secrets with a shape, and those known by their position.
         encoded: the secrets within base64.
+        has_values: whether values that are known may be there.
         is_escaped: whether ASCII characters are written as JSON escapes.
         last, last_encoded: the places of literals near the text's end.
     """
@@ -91,6 +101,7 @@ class _Found:
     open_at: int
     spans: list[Span] = field(default_factory=list)
     encoded: list[Span] = field(default_factory=list)
+    has_values: bool = False
     is_escaped: bool = False
     last: list[Hit] = field(default_factory=list)
     last_encoded: list[Hit] = field(default_factory=list)
@@ -116,7 +127,6 @@ class SecretSearch:
     """
 
     __slots__ = (
-        "_any",
         "_clues",
         "_fields",
         "_known",
@@ -124,6 +134,7 @@ class SecretSearch:
         "_place",
         "_seen",
         "_set",
+        "_small",
         "_these",
         "generation",
         "harmless",
@@ -144,8 +155,8 @@ class SecretSearch:
         self._known = KnownValues("known", self._set)
         self._seen = KnownValues("credential", max_passes=_MAX_PASSES_FOR_SEEN)
         self.has_rules = bool(rules.fields or rules.patterns or rules.allowed)
-        self._any: Callable[[bytes], Sequence[object]] | None = None
-        self._clues = LiteralSearch()
+        self._small: SmallSearch | None = None
+        self._clues = AnyLiteral(())
         self.harmless: set[tuple[str, ...] | None] = set()
         self.generation = 0
         self._changed()
@@ -189,12 +200,13 @@ class SecretSearch:
             return []
         own = self._own(credentials)
         hides = self._hides(data, own)
-        has_none = self._has_none(data)
-        if has_none and own.values is None and not self.has_rules and not hides:
-            return []
-        found = _Found(len(data), len(data)) if has_none else self._found(data, 0, MAX_FINDINGS)
+        found = self._found(data, 0, MAX_FINDINGS)
+        if found is None:
+            if own.values is None and not self.has_rules and not hides:
+                return []
+            found = _Found(len(data), len(data))
         length, data = len(data), data[: found.end]
-        spans = [*self._values(data, own, has_none=has_none), *found.spans, *found.encoded]
+        spans = [*self._values(data, own, found), *found.spans, *found.encoded]
         if self.has_rules:
             spans = self._by_rules(data, spans)
         if (found.is_escaped or hides) and escapes:
@@ -281,8 +293,7 @@ class SecretSearch:
         length = len(data)
         own = self._own(credentials)
         known = [self._seen, self._known, *([own.values] if own.values is not None else [])]
-        has_none = self._has_none(data)
-        found = _Found(length, length) if has_none else self._found(data, begin)
+        found = self._found(data, begin) or _Found(length, length)
         spans = found.spans
         if is_end:
             place = length
@@ -293,7 +304,7 @@ class SecretSearch:
         else:
             place = min(max(begin, found.open_at), self._open_place(data, begin, known, found))
         spans += found.encoded
-        spans += self._values(data, own, has_none=has_none)
+        spans += self._values(data, own, found)
         spans = self._by_rules(data, spans) if self.has_rules else spans
         return spans, place, found.is_escaped or self._hides(data, own)
 
@@ -312,19 +323,26 @@ class SecretSearch:
             place = min(place, max(begin, length - MAX_PATTERN_BYTES))
         return place
 
-    def _has_none(self, data: bytes) -> bool:
-        """Whether there is no literal in the data; of large data it is not asked."""
-        if len(data) > SMALL:
-            return False
-        if self._any is None:
-            self._any = any_of([*_LITERALS.literals, *self._clues.literals])
-        return not self._any(data)
+    def _found(self, data: bytes, begin: int, max_findings: int | None = None) -> _Found | None:
+        """What the literals in the data lead to, at ``begin`` or later, up to where there are too many findings.
 
-    def _found(self, data: bytes, begin: int, max_findings: int | None = None) -> _Found:
-        """What the literals in the data lead to, at ``begin`` or later, up to where there are too many findings."""
+        None where a small text has no literals.
+        """
         found = _Found(len(data), len(data))
+        parts: Iterable[tuple[int, list[list[Hit]]]]
+        if len(data) <= SMALL:
+            if self._small is None:
+                self._small = SmallSearch(*_LITERALS, self._clues.literals)
+            hits = self._small.hits(data)
+            if hits is None:
+                return None
+            found.has_values = bool(hits.pop())
+            parts = [(len(data), hits)]
+        else:
+            found.has_values = self._clues.is_in(data)
+            parts = _LARGE.hits(data)
         shapes, names, encoded = Progress(begin), Progress(0), Progress(begin)
-        for end, (of_shapes, escapes, parts_of_names, spelled) in _LITERALS.hits(data):
+        for end, (of_shapes, escapes, parts_of_names, spelled) in parts:
             if len(data) > WINDOW:
                 self._pause()
             found.is_escaped = found.is_escaped or escapes_ascii(data, escapes)
@@ -345,12 +363,10 @@ class SecretSearch:
                     break
         return found
 
-    def _values(self, data: bytes, own: _Own, *, has_none: bool) -> list[Span]:
+    def _values(self, data: bytes, own: _Own, found: _Found) -> list[Span]:
         """The places of the values that are known."""
         own_spans = own.values.spans(data) if own.values is not None else []
-        if has_none or not self._clues.is_in(data):
-            return own_spans
-        return [*self._seen.spans(data), *own_spans, *self._known.spans(data)]
+        return [*self._seen.spans(data), *own_spans, *self._known.spans(data)] if found.has_values else own_spans
 
     def _by_rules(self, data: bytes, spans: list[Span]) -> list[Span]:
         """Adds what the user's rules find, and leaves out what they allow."""
@@ -366,8 +382,8 @@ class SecretSearch:
 
     def _changed(self) -> None:
         """The values that are searched for are others now."""
-        self._clues = LiteralSearch(sorted(self._seen.clues | self._known.clues))
-        self._any = None
+        self._clues = AnyLiteral(self._seen.clues | self._known.clues)
+        self._small = None
         self._these = self._find_own(())
         self.harmless.clear()
         self.generation += 1
