@@ -93,8 +93,9 @@ class SmallSearch:
         for literal, start, _ in places:
             for kind, number in self._owners[literal]:
                 found[kind].append((start, number))
-        for hits in found:
-            hits.sort()
+        if len(places) > 1:
+            for hits in found:
+                hits.sort()
         return found
 
 

@@ -12,7 +12,6 @@ Invariants:
 import contextlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -83,9 +82,8 @@ class _Own(NamedTuple):
     non_ascii: bool
 
 
-@dataclass(slots=True)
 class _Found:
-    """What the literals in a text lead to.
+    """What the literals in a text lead to, at ``begin`` or later.
 
     Attributes:
         end: so much of the text was searched.
@@ -97,14 +95,52 @@ class _Found:
         last, last_encoded: the places of literals near the text's end.
     """
 
-    end: int
-    open_at: int
-    spans: list[Span] = field(default_factory=list)
-    encoded: list[Span] = field(default_factory=list)
-    has_values: bool = False
-    is_escaped: bool = False
-    last: list[Hit] = field(default_factory=list)
-    last_encoded: list[Hit] = field(default_factory=list)
+    __slots__ = (
+        "_data",
+        "_of_encoded",
+        "_of_fields",
+        "_of_shapes",
+        "encoded",
+        "end",
+        "has_values",
+        "is_escaped",
+        "last",
+        "last_encoded",
+        "open_at",
+        "spans",
+    )
+
+    def __init__(self, data: bytes, begin: int) -> None:
+        self._data = data
+        self._of_shapes, self._of_fields, self._of_encoded = Progress(begin), Progress(0), Progress(begin)
+        self.end = self.open_at = len(data)
+        self.spans: list[Span] = []
+        self.encoded: list[Span] = []
+        self.has_values = self.is_escaped = False
+        self.last: list[Hit] = []
+        self.last_encoded: list[Hit] = []
+
+    def add(self, shapes: list[Hit], escapes: list[Hit], names: list[Hit], encoded: list[Hit]) -> None:
+        """Takes the next places of literals."""
+        data = self._data
+        if escapes and not self.is_escaped:
+            self.is_escaped = escapes_ascii(data, escapes)
+        if names:
+            fields, open_at = find_fields(data, names, self._of_fields)
+            self.spans += fields
+            self.open_at = min(self.open_at, open_at)
+        if shapes:
+            self.spans += find_secrets(data, shapes, self._of_shapes)
+            self.last += _last(shapes, len(data) - MAX_UNDECIDED)
+        if encoded:
+            self.encoded += find_encoded(data, encoded, self._of_encoded)
+            self.last_encoded += _last(encoded, len(data) - MAX_UNDECIDED_ENCODED)
+
+    def has_more_than(self, count: int) -> bool:
+        """Whether there are more secrets than that."""
+        if len(self.spans) + len(self.encoded) > count:
+            self.spans, self.encoded = merged([*self.spans, *self.encoded]), []
+        return len(self.spans) > count
 
 
 class SecretSearch:
@@ -204,7 +240,7 @@ class SecretSearch:
         if found is None:
             if own.values is None and not self.has_rules and not hides:
                 return []
-            found = _Found(len(data), len(data))
+            found = _Found(data, 0)
         length, data = len(data), data[: found.end]
         spans = [*self._values(data, own, found), *found.spans, *found.encoded]
         if self.has_rules:
@@ -293,7 +329,7 @@ class SecretSearch:
         length = len(data)
         own = self._own(credentials)
         known = [self._seen, self._known, *([own.values] if own.values is not None else [])]
-        found = self._found(data, begin) or _Found(length, length)
+        found = self._found(data, begin) or _Found(data, begin)
         spans = found.spans
         if is_end:
             place = length
@@ -328,39 +364,25 @@ class SecretSearch:
 
         None where a small text has no literals.
         """
-        found = _Found(len(data), len(data))
-        parts: Iterable[tuple[int, list[list[Hit]]]]
         if len(data) <= SMALL:
             if self._small is None:
                 self._small = SmallSearch(*_LITERALS, self._clues.literals)
             hits = self._small.hits(data)
             if hits is None:
                 return None
+            found = _Found(data, begin)
             found.has_values = bool(hits.pop())
-            parts = [(len(data), hits)]
-        else:
-            found.has_values = self._clues.is_in(data)
-            parts = _LARGE.hits(data)
-        shapes, names, encoded = Progress(begin), Progress(0), Progress(begin)
-        for end, (of_shapes, escapes, parts_of_names, spelled) in parts:
+            found.add(*hits)
+            return found
+        found = _Found(data, begin)
+        found.has_values = self._clues.is_in(data)
+        for end, hits in _LARGE.hits(data):
             if len(data) > WINDOW:
                 self._pause()
-            found.is_escaped = found.is_escaped or escapes_ascii(data, escapes)
-            if parts_of_names:
-                fields, open_at = find_fields(data, parts_of_names, names)
-                found.spans += fields
-                found.open_at = min(found.open_at, open_at)
-            if of_shapes:
-                found.spans += find_secrets(data, of_shapes, shapes)
-                found.last += _last(of_shapes, len(data) - MAX_UNDECIDED)
-            if spelled:
-                found.encoded += find_encoded(data, spelled, encoded)
-                found.last_encoded += _last(spelled, len(data) - MAX_UNDECIDED_ENCODED)
-            if max_findings is not None and len(found.spans) + len(found.encoded) > max_findings:
-                found.spans, found.encoded = merged([*found.spans, *found.encoded]), []
-                if len(found.spans) > max_findings:
-                    found.end = end
-                    break
+            found.add(*hits)
+            if max_findings is not None and found.has_more_than(max_findings):
+                found.end = end
+                break
         return found
 
     def _values(self, data: bytes, own: _Own, found: _Found) -> list[Span]:
