@@ -27,6 +27,9 @@ MAX_LITERALS: Final = 63
 WINDOW: Final = 1 << 18
 """Bytes that are searched at once: tenths of a millisecond."""
 
+MAX_LITERAL: Final = 64
+"""Bytes of a literal: an automaton takes time with the square of them where a literal repeats itself."""
+
 SMALL: Final = 4096
 """Bytes of a text up to which ``SmallSearch`` is faster."""
 
@@ -149,30 +152,14 @@ class LiteralSearch:
     def __init__(self, *sets: Sequence[bytes]) -> None:
         self._owners = _owners(sets)
         self._kinds = len(sets)
-        self._overlap = max(map(len, self._owners))
 
     @cached_property
     def _tables(self) -> list[_Table]:
         return [_Table(table, self._owners) for table in tables(self._owners)]
 
-    def hits(self, data: bytes) -> Iterator[tuple[int, list[list[Hit]]]]:
-        """The places of each kind of literals, in order, in one window after the other, and where that ends.
-
-        A window without any is left out.
-        """
-        if len(data) <= WINDOW:
-            found = self._found(data, data, 0, len(data))
-            if found is not None:
-                yield len(data), found
-            return
-        for begin in range(0, len(data), WINDOW):
-            end = begin + WINDOW
-            found = self._found(data, memoryview(data)[begin : end + self._overlap], begin, end)
-            if found is not None:
-                yield end, found
-
-    def _found(self, data: bytes, part: bytes | memoryview, begin: int, end: int) -> list[list[Hit]] | None:
-        """The literals that begin before ``end`` in a part of the data that begins at ``begin``."""
+    def hits(self, data: bytes, part: bytes | memoryview, begin: int) -> list[list[Hit]] | None:
+        """The places of each kind of literals that begin in a window of the data, in order; None if there are none."""
+        end = begin + WINDOW
         found: list[list[Hit]] | None = None
         for table in self._tables:
             places = table.find(part)
@@ -206,7 +193,6 @@ class AnyLiteral:
 
     def __init__(self, literals: Iterable[bytes]) -> None:
         self.literals = sorted(literals)
-        self._overlap = max(map(len, self.literals), default=0)
 
     @cached_property
     def _tables(self) -> list[_Find]:
@@ -216,10 +202,16 @@ class AnyLiteral:
             for part in map(_neighbours, _parts(self.literals, count))
         ]
 
-    def is_in(self, data: bytes) -> bool:
-        """Whether one of them is there."""
-        parts = (memoryview(data)[begin : begin + WINDOW + self._overlap] for begin in range(0, len(data), WINDOW))
-        return any(find(part) for part in parts for find in self._tables)
+    def is_in(self, part: bytes | memoryview) -> bool:
+        """Whether one of them is in a window."""
+        return any(find(part) for find in self._tables)
+
+
+def windows(data: bytes) -> Iterable[tuple[bytes | memoryview, int]]:
+    """The windows of a text, each with what may belong to a literal that begins in it, and where they begin."""
+    if len(data) <= WINDOW:
+        return ((data, 0),)
+    return ((memoryview(data)[begin : begin + WINDOW + MAX_LITERAL], begin) for begin in range(0, len(data), WINDOW))
 
 
 def _owners(sets: Sequence[Sequence[bytes]]) -> dict[bytes, list[tuple[int, int]]]:

@@ -27,6 +27,7 @@ from otel_wirecap.capture.redaction.literals import (
     LiteralSearch,
     Progress,
     SmallSearch,
+    windows,
 )
 from otel_wirecap.capture.redaction.patterns import (
     ESCAPE,
@@ -44,6 +45,7 @@ from otel_wirecap.capture.secret_values import reads_like_a_credential
 # The kinds of literals, in the order in which ``SecretSearch._found`` takes them.
 _LITERALS: Final = ([literal.encode() for literal in LITERALS], [ESCAPE], NAME_PARTS, SPELLED)
 _LARGE: Final = LiteralSearch(*_LITERALS)
+_NO_HITS: Final[list[list[Hit]]] = [[], [], [], []]
 
 _MAX_PASSES_FOR_SEEN: Final = 4
 """Some 40 credentials: each pass costs as much as the search for all shapes."""
@@ -110,13 +112,14 @@ class _Found:
         "spans",
     )
 
-    def __init__(self, data: bytes, begin: int) -> None:
+    def __init__(self, data: bytes, begin: int, *, has_values: bool) -> None:
         self._data = data
         self._of_shapes, self._of_fields, self._of_encoded = Progress(begin), Progress(0), Progress(begin)
         self.end = self.open_at = len(data)
         self.spans: list[Span] = []
         self.encoded: list[Span] = []
-        self.has_values = self.is_escaped = False
+        self.has_values = has_values
+        self.is_escaped = False
         self.last: list[Hit] = []
         self.last_encoded: list[Hit] = []
 
@@ -240,7 +243,7 @@ class SecretSearch:
         if found is None:
             if own.values is None and not self.has_rules and not hides:
                 return []
-            found = _Found(data, 0)
+            found = _Found(data, 0, has_values=False)
         length, data = len(data), data[: found.end]
         spans = [*self._values(data, own, found), *found.spans, *found.encoded]
         if self.has_rules:
@@ -329,7 +332,7 @@ class SecretSearch:
         length = len(data)
         own = self._own(credentials)
         known = [self._seen, self._known, *([own.values] if own.values is not None else [])]
-        found = self._found(data, begin) or _Found(data, begin)
+        found = self._found(data, begin) or _Found(data, begin, has_values=False)
         spans = found.spans
         if is_end:
             place = length
@@ -362,7 +365,7 @@ class SecretSearch:
     def _found(self, data: bytes, begin: int, max_findings: int | None = None) -> _Found | None:
         """What the literals in the data lead to, at ``begin`` or later, up to where there are too many findings.
 
-        None where a small text has no literals.
+        None where there are no literals.
         """
         if len(data) <= SMALL:
             if self._small is None:
@@ -370,20 +373,24 @@ class SecretSearch:
             hits = self._small.hits(data)
             if hits is None:
                 return None
-            found = _Found(data, begin)
-            found.has_values = bool(hits.pop())
+            found = _Found(data, begin, has_values=bool(hits.pop()))
             found.add(*hits)
             return found
-        found = _Found(data, begin)
-        found.has_values = self._clues.is_in(data)
-        for end, hits in _LARGE.hits(data):
+        of_large: _Found | None = None
+        for part, at in windows(data):
             if len(data) > WINDOW:
                 self._pause()
-            found.add(*hits)
-            if max_findings is not None and found.has_more_than(max_findings):
-                found.end = end
+            hits, has_values = _LARGE.hits(data, part, at), self._clues.is_in(part)
+            if hits is None and not has_values:
+                continue
+            if of_large is None:
+                of_large = _Found(data, begin, has_values=False)
+            of_large.has_values = of_large.has_values or has_values
+            of_large.add(*hits or _NO_HITS)
+            if max_findings is not None and of_large.has_more_than(max_findings):
+                of_large.end = min(at + WINDOW, len(data))
                 break
-        return found
+        return of_large
 
     def _values(self, data: bytes, own: _Own, found: _Found) -> list[Span]:
         """The places of the values that are known."""
