@@ -7,15 +7,12 @@ is left out and told to whoever asks.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from otel_wirecap.reading.lines import RawRecord, json_record
 from otel_wirecap.reading.resource import read_errors
 from otel_wirecap.reading.sources import open_sources
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 def read_records(path: str | Path, *, on_damage: Callable[[Path, int], None] | None = None) -> Iterator[RawRecord]:

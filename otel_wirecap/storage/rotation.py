@@ -22,7 +22,9 @@ import contextlib
 import fcntl
 import os
 import secrets
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 from otel_wirecap.capture.naming import (
     MAGIC_LENGTH,
@@ -31,10 +33,6 @@ from otel_wirecap.capture.naming import (
     unfinished_name,
     unfinished_room,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 _UNFINISHED_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SOURCE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import orjson
 
@@ -28,9 +29,6 @@ from otel_wirecap.capture.redaction.search import TooManyFindings
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.redaction.streams import StreamRedaction, message_redaction, stream_redaction
 from otel_wirecap.llm.dialects.interface import Answer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
 
 FAILED: Final = "a message that could not be redacted"
 """What stands for a message of an error or a log that cannot be told."""
