@@ -35,7 +35,7 @@ from otel_wirecap.storage.writer_process import WriterProcess, interpreter
 if TYPE_CHECKING:
     from otel_wirecap.capture.record import CaptureRecord
     from otel_wirecap.config import CaptureConfig
-    from otel_wirecap.storage.host_side import Observer
+    from otel_wirecap.storage.channel import Observer
     from otel_wirecap.storage.ledger import Loss
     from otel_wirecap.storage.stats import CaptureStats
     from otel_wirecap.storage.writer_thread import WriterThread
