@@ -6,7 +6,7 @@ import contextvars
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_wirecap.instrumentation.flow_context import current_flow
+from otel_wirecap.instrumentation.flow_context import current_flow, reset
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
@@ -45,11 +45,7 @@ def leave(entered: tuple[Sending, contextvars.Token[Sending | None]]) -> bool:
     """Ends what ``enter`` began; returns whether this is the context in which that was called."""
     sending, token = entered
     sending.over = True
-    try:
-        _sending.reset(token)
-    except ValueError:  # the garbage collector closes a coroutine in another context: there is nothing to reset there
-        return False
-    return True
+    return reset(_sending, token)
 
 
 class _Redirect(NamedTuple):
