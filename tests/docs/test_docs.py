@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from records import read_records
 from selection import mostly
 
 import otel_wirecap
@@ -39,7 +40,6 @@ from otel_wirecap.capture.record import METADATA_KEYS
 from otel_wirecap.config import SETTINGS, load_config
 from otel_wirecap.environment import environment_variable
 from otel_wirecap.llm.dialects.registry import OURS
-from otel_wirecap.reading.reader import read_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
