@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
 
 
+@dataclasses.dataclass(eq=False, slots=True)
 class Sending:
     """A request on its way, as the context that sends it knows it.
 
@@ -19,11 +21,8 @@ class Sending:
     context for good, hence ``over``: what they send later is their own.
     """
 
-    __slots__ = ("over", "request_id")
-
-    def __init__(self, request_id: int) -> None:
-        self.request_id = request_id
-        self.over = False
+    request_id: int
+    over: bool = False
 
 
 _sending: contextvars.ContextVar[Sending | None] = contextvars.ContextVar("otel_wirecap_sending", default=None)
