@@ -11,7 +11,7 @@ Invariants:
 - A value of JSON ends at its quote, any other where its alphabet ends: a span never takes away structure.
 - ``secret_names`` says which names count. Of a name that is likely a secret's only values count that look random. No
   word, placeholder, type or reference is a secret.
-- From the beginning of a name to that of its value are ``MAX_LEAD`` bytes at most: a stream keeps that much context.
+- From the beginning of a name to that of its value are 240 bytes at most: a stream keeps that much context.
 - What ends where the data do is open: ``find_fields`` returns where the first such value begins.
 - Linear: every expression is bounded or possessive, and the bytes of a value are read once.
 """
@@ -24,9 +24,6 @@ from typing import Final, NamedTuple
 from otel_wirecap.capture.redaction.literals import Hit, Progress
 from otel_wirecap.capture.redaction.spans import MARKER, Span
 from otel_wirecap.capture.secret_names import Certainty, member_certainty, parameter_is_secret
-
-MAX_LEAD: Final = 240
-"""Bytes from the beginning of a name to that of its value, at most."""
 
 # fmt: off
 NAME_PARTS: Final = tuple(part.encode() for part in (

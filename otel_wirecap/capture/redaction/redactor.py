@@ -16,7 +16,7 @@ import orjson
 
 from otel_wirecap.capture.redaction.rules import Rules
 from otel_wirecap.capture.redaction.search import SecretSearch
-from otel_wirecap.capture.redaction.spans import MARKER, Span, masked
+from otel_wirecap.capture.redaction.spans import MARKER, Span, add_counts, masked
 from otel_wirecap.capture.secret_names import header_rule, parameter_is_secret
 
 # The tokens of a valid JSON document that can hold a value: strings and numbers.
@@ -295,8 +295,7 @@ class Redactor:
             if spans and masked(decoded, spans, {}) != _encoded(decode(clean)):
                 _count(counts, spans[0].rule)
                 return MARKER
-        for rule, count in found.items():
-            counts[rule] = counts.get(rule, 0) + count
+        add_counts(counts, found)
         return clean
 
 
