@@ -57,6 +57,7 @@ class EventQueue:
 
     Attributes:
         closed: whether everything is refused, uncounted: the capture has ended.
+        waiting_bytes: of the events in it; changed under the lock.
     """
 
     def __init__(self, ledger: Ledger, *, max_bytes: int, max_body_bytes: int = sys.maxsize) -> None:
@@ -75,7 +76,7 @@ class EventQueue:
         self._ledger.reset()
         self._lock = self._ledger.lock
         self._events: collections.deque[Event] = collections.deque()
-        self._bytes = 0  # of the events in it; under the lock
+        self.waiting_bytes = 0
         self._on_first_put = on_first_put
         self.closed = False
         self._is_idle = on_first_put is not None  # nobody looks before the next event, or loss
@@ -88,13 +89,13 @@ class EventQueue:
         with self._lock:
             if self.closed:
                 return False
-            waiting = self._bytes + weight
+            waiting = self.waiting_bytes + weight
             if waiting + ledger.elsewhere_bytes > self._max_bytes and kind in _REFUSED_WHEN_FULL:
                 is_taken = size > self._max_piece and self._put_shortened(kind, subject_id, now_ns, value, weight)
                 if not is_taken:
                     ledger.refuse(now_ns, size, kind == EventKind.BEGIN)
             else:
-                self._bytes = waiting
+                self.waiting_bytes = waiting
                 ledger.accepted += 1
                 self._events.append((kind, subject_id, now_ns, value, weight))
                 is_taken = True
@@ -113,11 +114,11 @@ class EventQueue:
             return False
         kept, left_out = body[: self._max_piece], len(body) - self._max_piece
         weight -= left_out
-        if self._bytes + weight + self._ledger.elsewhere_bytes > self._max_bytes:
+        if self.waiting_bytes + weight + self._ledger.elsewhere_bytes > self._max_bytes:
             return False
         rest = EventKind.REST, subject_id, now_ns, (kind != EventKind.CHUNK, left_out), 0
         if head is not None:  # its request is complete after the rest
-            self._bytes += _EVENT_SIZE
+            self.waiting_bytes += _EVENT_SIZE
             self._ledger.accepted += 1
             self._events.append((kind, subject_id, now_ns, (*head, None), weight - len(kept)))
             self._events.append((EventKind.REQUEST_CHUNK, subject_id, now_ns, kept, len(kept) + _EVENT_SIZE))
@@ -126,7 +127,7 @@ class EventQueue:
         else:
             self._events.append((kind, subject_id, now_ns, kept, weight))
             self._events.append(rest)
-        self._bytes += weight
+        self.waiting_bytes += weight
         self._ledger.accepted += 1
         return True
 
@@ -141,7 +142,7 @@ class EventQueue:
         taken = [popleft() for _ in range(min(most, len(self._events)))]
         number, weight = counted(taken)
         with self._lock:  # for no longer than that: a host that puts would wait
-            self._bytes -= weight
+            self.waiting_bytes -= weight
             self._ledger.sent(number, weight)
         return taken
 
@@ -150,7 +151,7 @@ class EventQueue:
         with self._lock:
             number, weight = counted(taken)
             self._events.extendleft(reversed(taken))
-            self._bytes += weight
+            self.waiting_bytes += weight
             self._ledger.taken_back(number, weight)
 
     def wake_at(self, weight: int, events: int) -> None:
@@ -181,11 +182,6 @@ class EventQueue:
         with self._lock:  # or what is put just now would come after the last that is taken
             self.closed = True
         self._wake.set()
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Bytes of the events in it."""
-        return self._bytes
 
     def _start(self) -> None:
         start, self._on_first_put = self._on_first_put, None
