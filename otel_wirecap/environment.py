@@ -26,8 +26,8 @@ def default_capture_file() -> str:
 
 
 def capture_is_named() -> bool:
-    """Whether the environment names a capture file, or a configuration file that may name one."""
-    return any(os.environ.get(environment_variable(name)) for name in ("capture_file", "capture_config"))
+    """Whether the environment may name a capture file, by whatever variable: also by one that is misspelt."""
+    return any(value for name, value in os.environ.items() if name.startswith("WIRE_CAPTURE_"))
 
 
 def is_switched_off() -> bool:

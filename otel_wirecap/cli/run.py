@@ -11,18 +11,26 @@ processes, so it first waits for the writers of processes that have exited.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from otel_wirecap.cli.options import add_capture_options, capture_settings
 from otel_wirecap.config import CONFIG_FILE_VARIABLE, load_config
 from otel_wirecap.environment import DEFAULT_CAPTURE_FILE, environment, environment_variable
+from otel_wirecap.errors import WireCaptureError
 from otel_wirecap.instrumentation.environment_variables import ATTACH
 from otel_wirecap.messages import without_secrets
+from otel_wirecap.reading.follow import Follower
+from otel_wirecap.reading.tally import Tally
 from otel_wirecap.storage import adopted_writers
+
+MAX_WRITERS_SECONDS = 2.0
+"""How long is waited, after the command's end, for what is still to be written of its processes."""
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
@@ -52,18 +60,35 @@ def run(arguments: argparse.Namespace) -> int:
     settings = capture_settings(arguments)
     config = load_config(settings)  # a wrong setting is told here, before anything runs
     capture_file = (config.capture_file or Path(DEFAULT_CAPTURE_FILE)).absolute()
-    before = _stamp(capture_file)
-    code = _call(command, _environment(settings, capture_file))
-    if code in {NOT_FOUND, NOT_EXECUTABLE}:
-        return code
-    if _stamp(capture_file) == before:
-        _say(
-            f"nothing was captured in {capture_file}; where no message above says why: is {command[0]!r} a Python "
-            "command whose environment has otel-wirecap, started without -I, -E or -S?"
-        )
-    else:
-        _say(f"capture: {capture_file}")
+    with contextlib.ExitStack() as stack:
+        follower = None
+        with contextlib.suppress(WireCaptureError):  # a file that is there and is no capture: the command says so
+            follower = stack.enter_context(Follower(capture_file, _say))
+            follower.last(0, lambda _record, _line: False)
+        code = _call(command, _environment(settings, capture_file))
+        if follower is not None and code not in {NOT_FOUND, NOT_EXECUTABLE}:
+            _say(_outcome(follower, capture_file, command[0]))
     return code
+
+
+def _outcome(follower: Follower, capture_file: Path, command: str) -> str:
+    """What the command's processes have captured, or why nothing."""
+    tally, deadline = Tally(), time.monotonic() + MAX_WRITERS_SECONDS
+    while True:
+        with contextlib.suppress(WireCaptureError):
+            for record, _ in follower.new():
+                tally.add(record)
+        if not tally.has_unfinished or time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    if tally.exchanges:
+        return f"{tally.exchanges:,} {'exchange' if tally.exchanges == 1 else 'exchanges'} captured in {capture_file}"
+    if tally.processes:
+        return f"0 exchanges captured in {capture_file}: {tally.why_nothing()}"
+    return (
+        f"nothing was captured in {capture_file}; where no message above says why: is {command!r} a Python "
+        "command whose environment has otel-wirecap, started without -I, -E or -S?"
+    )
 
 
 def _environment(settings: dict[str, object], capture_file: Path) -> dict[str, str]:
@@ -129,14 +154,6 @@ def _in_a_terminal_s_foreground() -> bool:
         return os.tcgetpgrp(terminal) == os.getpgrp()
     finally:
         os.close(terminal)
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size
 
 
 def _say(message: str) -> None:
