@@ -63,15 +63,16 @@ def run(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         follower = None
         with contextlib.suppress(WireCaptureError):  # a file that is there and is no capture: the command says so
-            follower = stack.enter_context(Follower(capture_file, _say))
+            follower = stack.enter_context(Follower(capture_file, lambda _message: None))
             follower.last(0, lambda _record, _line: False)
+        before = _stamp(capture_file)
         code = _call(command, _environment(settings, capture_file))
         if follower is not None and code not in {NOT_FOUND, NOT_EXECUTABLE}:
-            _say(_outcome(follower, capture_file, command[0]))
+            _say(_outcome(follower, capture_file, command[0], is_unchanged=_stamp(capture_file) == before))
     return code
 
 
-def _outcome(follower: Follower, capture_file: Path, command: str) -> str:
+def _outcome(follower: Follower, capture_file: Path, command: str, *, is_unchanged: bool) -> str:
     """What the command's processes have captured, or why nothing."""
     tally, deadline = Tally(), time.monotonic() + MAX_WRITERS_SECONDS
     while True:
@@ -85,6 +86,8 @@ def _outcome(follower: Follower, capture_file: Path, command: str) -> str:
         return f"{tally.exchanges:,} {'exchange' if tally.exchanges == 1 else 'exchanges'} captured in {capture_file}"
     if tally.processes:
         return f"0 exchanges captured in {capture_file}: {tally.why_nothing()}"
+    if not is_unchanged:  # in a format that cannot be followed
+        return f"capture: {capture_file}"
     return (
         f"nothing was captured in {capture_file}; where no message above says why: is {command!r} a Python "
         "command whose environment has otel-wirecap, started without -I, -E or -S?"
@@ -154,6 +157,14 @@ def _in_a_terminal_s_foreground() -> bool:
         return os.tcgetpgrp(terminal) == os.getpgrp()
     finally:
         os.close(terminal)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size
 
 
 def _say(message: str) -> None:

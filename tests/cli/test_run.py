@@ -125,12 +125,12 @@ def test_a_command_that_cannot_be_captured_is_told(tmp_path: Path) -> None:
 @pytest.mark.sampled(2, rest="thorough")
 def test_it_ends_with_what_was_captured_by_it_and_not_before(form: str, tmp_path: Path) -> None:
     path = tmp_path / "wire_capture.log"
-    options = ("--capture-format", form, "--capture-max-bytes", "4KB")  # it is rotated meanwhile
+    options = ("--capture-format", form, "--capture-max-bytes", "8KB")  # it is rotated meanwhile
     for exchanges, told in ((1, "1 exchange captured"), (12, "12 exchanges captured")):
-        done = run(
-            tmp_path, sys.executable, "-c", f"for _ in range({exchanges}):\n exec({EXCHANGE!r})", options=options
-        )
-        assert done.stderr == f"otel-wirecap: {told} in {path}\n"
+        code = f"for _ in range({exchanges}):\n exec({EXCHANGE!r})"
+        done = run(tmp_path, sys.executable, "-c", code, options=options)
+        expected = f"capture: {path}" if form == "text" else f"{told} in {path}"
+        assert done.stderr == f"otel-wirecap: {expected}\n"
 
 
 @pytest.mark.parametrize(
