@@ -419,15 +419,13 @@ def _load(arguments: Mapping[str, object], environ: Mapping[str, str], known: li
     if file is not None:
         section = _read_file(file)
         known += _secrets_given(section)
-        for name, value in section.items():
-            values[name] = _parse(kinds[name], name, value, f"in {file}")
+        values = {name: _parse(kinds[name], name, value, f"in {file}") for name, value in section.items()}
     values |= _from_environment(environ, kinds)
     excluded_urls(environ)  # a wrong one is told with the settings
     if "capture_span_payloads" not in values:
         asked = environ.get(CONTENT_VARIABLE, "").strip().upper()  # other words are other instrumentation's
         values["capture_span_payloads"] = CONTENT_MODES.get(asked, "off")
-    for name, value in given.items():
-        values[name] = _parse(kinds[name], name, value, "given as an argument")
+    values |= {name: _parse(kinds[name], name, value, "given as an argument") for name, value in given.items()}
     config = CaptureConfig(**values)
     if config.capture_redaction == "off" and not config.capture_allow_secrets:
         raise ConfigurationError(

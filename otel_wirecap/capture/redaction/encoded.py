@@ -76,14 +76,13 @@ def _cores() -> dict[bytes, list[_Core]]:
 
 
 _CORES: Final = _cores()
-_SPELLED: Final = sorted(_CORES, key=lambda core: (len(core), core))
-_THREE: Final = [number for number, core in enumerate(_SPELLED) if len(core) < _MAX_CORE]
-# Those of three characters are found in harmless text at times: apart from the others they are found faster.
-FIND: Final = [find for find, _ in (*tables(_SPELLED, _THREE), *tables(_SPELLED, range(len(_THREE), len(_SPELLED))))]
-SPELLED: Final = _SPELLED
+SPELLED: Final = sorted(_CORES, key=lambda core: (len(core), core))
 """All that ``FIND`` finds."""
+_THREE: Final = [number for number, core in enumerate(SPELLED) if len(core) < _MAX_CORE]
+# Those of three characters are found in harmless text at times: apart from the others they are found faster.
+FIND: Final = [find for find, _ in (*tables(SPELLED, _THREE), *tables(SPELLED, range(len(_THREE), len(SPELLED))))]
 
-_ANY: Final = any_of(_SPELLED)
+_ANY: Final = any_of(SPELLED)
 _LEAD: Final = max(shape.lead for shapes in CONFIRM for shape in shapes if shape.in_base64) * 2
 """Characters before a literal's that may say what of the secret stands before it."""
 _MAX_OPEN: Final = 4 * -(-(_LEAD // 2 + 8) // 3)
