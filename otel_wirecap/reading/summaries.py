@@ -217,9 +217,9 @@ class Group:
         durations = [one.duration_ms for one in counted if one.duration_ms is not None]
         self.ended += len(durations)
         self.duration_ms += sum(durations)
-        begun = [one.started_unix or 0.0 for one in answers] if self.by_attempt else [flow.started_unix]
-        self.first = min(begun) if self.first is None else min(self.first, *begun)
-        self.last = max(begun) if self.last is None else max(self.last, *begun)
+        begun = [one.started_unix for one in answers if one.started_unix] if self.by_attempt else [flow.started_unix]
+        self.first = min((*begun, *([] if self.first is None else [self.first])), default=None)
+        self.last = max((*begun, *([] if self.last is None else [self.last])), default=None)
 
     @property
     def count(self) -> int:
