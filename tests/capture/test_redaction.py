@@ -11,8 +11,7 @@ from urllib.parse import quote, quote_plus, urlencode
 import orjson
 import pytest
 from growth import assert_linear
-from hypothesis import assume, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, example, given, settings, strategies as st
 from provider_keys import KINDS
 from secrets_corpus import strange_json
 from selection import examples
