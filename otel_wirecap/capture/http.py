@@ -13,15 +13,16 @@ import orjson
 from otel_wirecap.capture.body import BodyCollector, RecordedBody
 from otel_wirecap.capture.context import RecordingContext
 from otel_wirecap.capture.decoding import NOT_JSON
+from otel_wirecap.capture.endings import closed_by, ended_stream
 from otel_wirecap.capture.flow import KeptBody
 from otel_wirecap.capture.identity import header
 from otel_wirecap.capture.record import Payload, RawJSON
-from otel_wirecap.capture.recording import ExchangeRecording
+from otel_wirecap.capture.recording import FIRST_ERROR, ExchangeRecording
 from otel_wirecap.capture.redaction.gate import Passed, add_counts, withheld
 from otel_wirecap.capture.response_stream import ResponseStream
 from otel_wirecap.capture.streams import MAX_UNDECIDED, StreamBeginning, StreamReader
 from otel_wirecap.frames.framing import STREAM_TYPES
-from otel_wirecap.llm.answers import answered_model
+from otel_wirecap.llm.answers import answer_error, answered_model
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import End, ExchangeHead, RequestHead, ResponseHead
@@ -69,6 +70,7 @@ class HTTPRecording(ExchangeRecording):
         "_body",
         "_chunk_number",
         "_directions",
+        "_message",
         "_request_body",
         "_request_encoding",
         "_response_encoding",
@@ -94,6 +96,7 @@ class HTTPRecording(ExchangeRecording):
         self._beginning: StreamBeginning | None = None  # of a body that may be a stream
         self._stream: ResponseStream | None = None
         self._chunk_number = 0
+        self._message: dict[str, Any] | None = None  # of the stream, when it is over
 
     @property
     def held_bytes(self) -> int:
@@ -283,6 +286,21 @@ class HTTPRecording(ExchangeRecording):
         metadata = {**self.identity.base, **told, "chunk_number": self._chunk_number, **facts}
         self._write(self._directions.stream_chunk, now_ns, length, payload, metadata, counts)
 
+    def _settle_end(self, now_ns: int, end: End) -> tuple[End, str | None]:
+        stream = self._stream
+        if stream is None:
+            return end, None
+        stream.end(now_ns, self.flow.credentials)
+        self._write_taken_up(stream)
+        self._message = stream.reader.close()
+        status = self._response.status_code if self._response is not None else 0
+        may_be_silent = status not in SUCCESS or self._response_type not in STREAM_TYPES
+        truncated = not stream.decoder.undecodable and stream.reader.is_truncated(
+            None if may_be_silent else self.identity.requested_dialect
+        )
+        settled = ended_stream(end, ended=stream.reader.ended, truncated=truncated)
+        return settled, closed_by(end, is_client=self.is_client)
+
     def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
         if self._stream is None:
             self._end_response(now_ns, end, metadata, counts)
@@ -316,16 +334,17 @@ class HTTPRecording(ExchangeRecording):
             if body.value is not NOT_JSON:
                 self.identity.learn_model(answered_model(body.value))
                 self.identity.learn_answer(body.value)
+                if "error" not in facts and self._response.status_code < FIRST_ERROR:
+                    error = answer_error(body.value)
+                    if error is not None:
+                        facts["error"] = self._provider_error(error, counts)
             metadata |= body.metadata
         payload, length = (None, 0) if body is None else (body.payload, body.length)
         self._write(self._directions.response, now_ns, length, payload, metadata | facts, counts)
         self._body = None
 
     def _end_stream(self, now_ns: int, stream: ResponseStream, facts: dict[str, Any], counts: dict[str, int]) -> None:
-        stream.end(now_ns, self.flow.credentials)
-        self._write_taken_up(stream)
-        reader, decoder = stream.reader, stream.decoder
-        message = reader.close()
+        reader, decoder, message = stream.reader, stream.decoder, self._message
         self.identity.learn_model(reader.model)
         if message is not None:
             self.identity.learn_answer(message)
