@@ -23,6 +23,7 @@ from otel_wirecap.capture.response_stream import ResponseStream
 from otel_wirecap.capture.streams import MAX_UNDECIDED, StreamBeginning, StreamReader
 from otel_wirecap.frames.framing import STREAM_TYPES
 from otel_wirecap.llm.answers import answer_error, answered_model
+from otel_wirecap.llm.errors import may_hold_error
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import End, ExchangeHead, RequestHead, ResponseHead
@@ -293,13 +294,17 @@ class HTTPRecording(ExchangeRecording):
         stream.end(now_ns, self.flow.credentials)
         self._write_taken_up(stream)
         self._message = stream.reader.close()
-        status = self._response.status_code if self._response is not None else 0
-        may_be_silent = status not in SUCCESS or self._response_type not in STREAM_TYPES
-        truncated = not stream.decoder.undecodable and stream.reader.is_truncated(
-            None if may_be_silent else self.identity.requested_dialect
-        )
+        truncated = not stream.decoder.undecodable and self._is_truncated(stream.reader)
         settled = ended_stream(end, ended=stream.reader.ended, truncated=truncated)
         return settled, closed_by(end, is_client=self.is_client)
+
+    def _is_truncated(self, reader: StreamReader) -> bool:
+        """Whether a stream that is over should have given its end mark, and did not."""
+        dialect = reader.dialect
+        if reader.is_silent and self._response_type in STREAM_TYPES:
+            status_code = self._response.status_code if self._response is not None else 0
+            dialect = self.identity.requested_dialect if status_code in SUCCESS else None
+        return dialect is not None and dialect.has_end_mark and not reader.ended and not reader.overflowed
 
     def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
         if self._stream is None:
@@ -334,7 +339,8 @@ class HTTPRecording(ExchangeRecording):
             if body.value is not NOT_JSON:
                 self.identity.learn_model(answered_model(body.value))
                 self.identity.learn_answer(body.value)
-                if "error" not in facts and self._response.status_code < FIRST_ERROR:
+                is_success = self._response.status_code < FIRST_ERROR
+                if is_success and "error" not in facts and may_hold_error(self._body.content()):
                     error = answer_error(body.value)
                     if error is not None:
                         facts["error"] = self._provider_error(error, counts)

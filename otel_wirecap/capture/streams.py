@@ -169,14 +169,20 @@ class StreamReader:
         """Whether the stream has given its end mark, or an error."""
         return self.said.ended
 
-    def is_truncated(self, requested: Dialect | None) -> bool:
-        """Whether the stream, which is over, should have had an end mark and had none, as far as that is known.
+    @property
+    def dialect(self) -> Dialect | None:
+        """The stream's format, as soon as it is known."""
+        return self.said.dialect
 
-        Args:
-            requested: the format that was asked for, which counts where no event says anything.
-        """
-        dialect = requested if self.said.is_silent else self.said.dialect
-        return dialect is not None and dialect.has_end_mark and not self.ended and not self._frames.overflowed
+    @property
+    def is_silent(self) -> bool:
+        """Whether no event has come that says anything."""
+        return self.said.is_silent
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether an event was too large to be read."""
+        return self._frames.overflowed
 
     def feed(self, decoded: bytes) -> None:
         """Takes the next content-decoded bytes."""

@@ -61,8 +61,8 @@ class SSELexer(Lexer):
     r"""Finds the events of an event stream.
 
     An event's name is its ``event`` field, its data are its ``data`` lines, joined by ``\n``. One without data is none,
-    unless it has ``error`` lines (then these are its data, and its name is ``error``) or begins with a JSON object (then
-    that is its data). It begins with its first line that is no comment, and ends with the blank line.
+    unless it has ``error`` lines (these are its data then, and its name is ``error``) or begins with a JSON object (its
+    data then). It begins with its first line that is no comment, and ends with the blank line.
     """
 
     def __init__(self, max_frame_bytes: int, *, begin: int = 0) -> None:

@@ -80,7 +80,7 @@ class StreamAssembly:
             return
         if self.dialect is None:
             self._recognise(value)
-        if b"err" in data or b"fail" in data or b"ERR" in data or name == "error" or self._asks_always:
+        if b"err" in data or name == "error" or self._asks_always:
             error = self._dialect.error_in(name, value)
             if error is not None:
                 self._add_error(error)

@@ -33,6 +33,11 @@ class ProviderError(NamedTuple):
         return kind or code or (message if message and len(message) <= _MAX_WORD else None) or "error"
 
 
+def may_hold_error(data: bytes) -> bool:
+    """Whether JSON may hold an error of a known format: what this says no to need not be asked `error_in`."""
+    return b"err" in data or b"__type" in data
+
+
 def error_in(name: str, event: dict[str, Any]) -> object:
     """Finds the error that an event of any format carries.
 

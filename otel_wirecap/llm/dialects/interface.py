@@ -256,7 +256,10 @@ class Dialect:
             value = event.get(member, name if member == "type" else None)
             if value and (not values or value in values):
                 return True
-        return any(choices_end(event.get(holder), member, finished) for holder, member in self.choice_members)
+        for holder, member in self.choice_members:  # noqa: SIM110  # for every event: any() takes three times as long
+            if choices_end(event.get(holder), member, finished):
+                return True
+        return False
 
     def error_in(self, name: str, event: Json) -> object:
         """The error that an event of a stream, or an answer, carries after the status line has promised success.
@@ -285,18 +288,18 @@ def choices_end(choices: object, member: str, finished: dict[int, bool]) -> bool
         member: of a choice, says why it ended. An empty reason says nothing.
         finished: see there.
     """
-    if type(choices) is not list:
-        return False
-    for position, choice in enumerate(choices):
-        if type(choice) is dict:
-            index = choice.get("index")
-            if type(index) is not int:
-                index = position
-            if choice.get(member):
-                finished[index] = True
-            elif index not in finished:
-                finished[index] = False
-    return bool(finished) and False not in finished.values()
+    has_ended = False
+    if type(choices) is list:
+        for position, choice in enumerate(choices):
+            if type(choice) is dict:
+                index = choice.get("index")
+                if type(index) is not int:
+                    index = position
+                if choice.get(member):
+                    finished[index] = has_ended = True
+                elif index not in finished:
+                    finished[index] = False
+    return has_ended and False not in finished.values()
 
 
 def text_in(holder: Json, names: Iterable[str]) -> str | None:
