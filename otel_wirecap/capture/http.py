@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.flow import FlowRecording
     from otel_wirecap.capture.redaction.gate import Released
     from otel_wirecap.capture.response_stream import WaitingChunk
-    from otel_wirecap.llm.errors import ProviderError
 
 SUCCESS = range(200, 300)
 
@@ -343,7 +342,7 @@ class HTTPRecording(ExchangeRecording):
                 if is_success and "error" not in facts and may_hold_error(self._body.content()):
                     error = answer_error(body.value)
                     if error is not None:
-                        facts["error"] = self._provider_error(error, counts)
+                        facts["error"] = self._gate.provider_error(error, counts)
             metadata |= body.metadata
         payload, length = (None, 0) if body is None else (body.payload, body.length)
         self._write(self._directions.response, now_ns, length, payload, metadata | facts, counts)
@@ -355,7 +354,7 @@ class HTTPRecording(ExchangeRecording):
         if message is not None:
             self.identity.learn_answer(message)
         if reader.error is not None and "error" not in facts:
-            facts["error"] = self._provider_error(reader.error, counts)
+            facts["error"] = self._gate.provider_error(reader.error, counts)
         if decoder.compressed:
             facts["content_encoding"] = self._response_encoding
             facts["wire_length"] = decoder.wire_length
@@ -412,10 +411,3 @@ class HTTPRecording(ExchangeRecording):
         if kept.recorded.counts:
             add_counts(counts, kept.recorded.counts)
         return kept.recorded
-
-    def _provider_error(self, error: ProviderError, counts: dict[str, int]) -> dict[str, str]:
-        told = {"type": "provider", "message": self._gate.error_text(error.message or "", counts)}
-        for name, value in (("provider_type", error.type), ("provider_code", error.code)):
-            if value is not None:
-                told[name] = self._gate.name(value, counts)
-        return told
