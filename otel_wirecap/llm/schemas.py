@@ -9,8 +9,8 @@ from typing import Any, Final
 from otel_wirecap.llm.dialects.interface import Json
 
 _NOT_EVERYWHERE: Final = frozenset({
-    "$schema", "$id", "$comment", "$defs", "definitions", "additionalProperties", "strict", "title", "propertyOrdering",
-    "property_ordering", "nullable",
+    "$schema", "$id", "$comment", "$defs", "definitions", "additionalProperties", "strict", "title", "format",
+    "propertyOrdering", "property_ordering", "nullable",
 })  # fmt: skip
 _NAMED: Final = frozenset({"properties", "patternProperties"})
 _VALUES: Final = frozenset({"enum", "default", "example", "examples", "const"})
@@ -55,7 +55,7 @@ class _Reading:
         for key, inner in value.items():
             if key in _NAMED and isinstance(inner, dict):
                 told[key] = {name: self.part(one, depth + 1) for name, one in inner.items()}
-            elif key not in _NOT_EVERYWHERE:
+            elif key not in _NOT_EVERYWHERE and (key, inner) != ("default", None):
                 told[key] = inner if key in _VALUES else self.part(inner, depth + 1)
         return _one_spelling(told, nullable=value.get("nullable") is True)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 import pytest
 from conversations import IMAGE, PDF, PROTOCOLS, Json, changed, edited
 
-from otel_wirecap.llm.prompts import Request, common_requests
+from otel_wirecap.llm.prompts import Request, common_answer, common_requests
+from otel_wirecap.llm.schemas import common_schema
 from otel_wirecap.reading.diff import body_differences
 
 PAIRS = list(itertools.permutations(PROTOCOLS, 2))
@@ -118,3 +120,101 @@ def test_a_change_is_named(one, other, edit):
     told = found(PROTOCOLS[one](), edited(PROTOCOLS[other](), lambda text: text.replace(before, after)))
     rest = ("changed", "parameters.response_format.properties.city.description")
     assert [difference for difference in told if difference != rest] == [expected]
+
+
+ANSWERS: dict[str, Json] = {
+    "anthropic": {
+        "type": "message", "role": "assistant", "model": "m", "stop_reason": "tool_use",
+        "content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Let me "},
+                    {"type": "text", "text": "see."},
+                    {"type": "tool_use", "id": "t", "name": "weather", "input": {"city": "Ulm"}}],
+        "usage": {"input_tokens": 6, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 0,
+                  "output_tokens": 5},
+    },
+    "openai-chat": {
+        "object": "chat.completion", "model": "m", "choices": [{"index": 0, "finish_reason": "tool_calls", "message": {
+            "role": "assistant", "content": "Let me see.", "refusal": None, "tool_calls": [
+                {"id": "t", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Ulm"}'}}]}}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}},
+    },
+    "openai-responses": {
+        "object": "response", "model": "m", "status": "completed", "output": [
+            {"type": "reasoning", "summary": []},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Let me see."}]},
+            {"type": "function_call", "call_id": "t", "name": "weather", "arguments": '{"city": "Ulm"}'}],
+        "usage": {"input_tokens": 10, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 4}},
+    },
+    "gemini": {
+        "modelVersion": "m", "candidates": [{"finishReason": "STOP", "content": {"role": "model", "parts": [
+            {"text": "Hm.", "thought": True}, {"text": "Let me see."},
+            {"functionCall": {"name": "weather", "args": {"city": "Ulm"}}, "thoughtSignature": "c2ln"}]}}],
+        "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 5, "cachedContentTokenCount": 4},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.permutations(ANSWERS, 2)))
+def test_a_right_translation_of_an_answer_has_no_difference(one, other):
+    before, after = common_answer(ANSWERS[one]), common_answer(ANSWERS[other])
+    assert before["choices"][0]["tool_calls"] == [{"name": "weather", "arguments": {"city": "Ulm"}}]
+    assert body_differences(before, after) == []
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_what_an_answer_loses_is_named(name):
+    for loss, expected in (("Ulm", "tool_calls[0].arguments.city"), ("Let me see.", "text"), ("see.", "text")):
+        text = json.dumps(ANSWERS[name]).replace(loss, "")
+        if text != json.dumps(ANSWERS[name]):
+            (one,) = body_differences(common_answer(ANSWERS["openai-chat"]), common_answer(json.loads(text)))
+            assert (one.kind, one.path) == ("changed", f"choices[0].{expected}")
+
+
+def test_a_stream_of_gemini_without_sse_is_one_answer():
+    events = [
+        {"modelVersion": "m", "candidates": [{"content": {"role": "model", "parts": [{"text": "Let "}]}}]},
+        {"candidates": [{"content": {"role": "model", "parts": [{"text": "me."}]}, "finishReason": "MAX_TOKENS"}]},
+    ]
+    assert common_answer(events)["choices"] == [{"text": "Let me.", "finish": "length"}]
+
+
+def conversation(path: str, **body: Any) -> Request:
+    return Request(path, "", {"model": "m", "max_tokens": 5} | body)
+
+
+def test_an_image_that_the_gateway_fetched_is_the_same_and_one_that_it_left_out_is_named():
+    shown = {"type": "image", "source": {"type": "url", "url": "https://example.com/cat.png"}}
+    before = conversation("/v1/messages", messages=[{"role": "user", "content": [shown]}])
+    inline = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{IMAGE}"}}
+    linked = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
+    other = {"type": "image_url", "image_url": {"url": "https://example.com/dog.png"}}
+    told = {}
+    for name, parts in {"fetched": [inline], "linked": [linked], "other": [other], "none": ["?"]}.items():
+        after = conversation("/v1/chat/completions", messages=[{"role": "user", "content": parts}])
+        told[name] = found(before, after)
+    assert told["fetched"] == told["linked"] == []
+    assert told["other"] == [("changed", "messages[0].media[0].url")]
+    assert ("dropped", "messages[0].media") in told["none"]
+
+
+SPELLINGS: dict[str, list[Json]] = {
+    "null": [{"type": ["string", "null"]}, {"anyOf": [{"type": "string"}, {"type": "null"}]},
+             {"type": "STRING", "nullable": True}],
+    "a reference": [{"$ref": "#/$defs/B", "$defs": {"B": {"type": "string"}}}, {"type": "string"}],
+    "one value": [{"const": "x"}, {"enum": ["x"]}],
+    "nothing": [{"type": "object", "properties": {}}, {"type": "object", "required": []}, {}],
+    "strict": [{"type": "object", "properties": {"title": {"type": "string"}}},
+               {"type": "object", "additionalProperties": False, "title": "T", "$schema": "s",
+                "properties": {"title": {"type": "string", "default": None, "format": "uri"}}}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_schemas_that_say_the_same_are_the_same(name):
+    first, *others = map(common_schema, SPELLINGS[name])
+    assert all(one == first for one in others)
+    assert name == "nothing" or first
+
+
+def test_a_schema_that_refers_to_itself_many_times_is_left_as_it_is():
+    schema = {"properties": {"a": {"$ref": "#"}, "b": {"$ref": "#"}}}
+    assert common_schema(schema)["properties"].keys() == {"a", "b"}
