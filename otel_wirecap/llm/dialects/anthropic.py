@@ -9,7 +9,7 @@ from typing import Any, Final
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, objects_in
 from otel_wirecap.llm.dialects.whole_answer import WholeAnswer
 from otel_wirecap.llm.text import GrowingText, json_or_text
-from otel_wirecap.llm.usage import Usage, count_in
+from otel_wirecap.llm.usage import Usage, usage_in
 
 _BLOCK_TYPES: Final = {
     "text_delta": "text",
@@ -21,7 +21,6 @@ _BLOCK_TYPES: Final = {
 }
 """The type of a block whose start was not seen, by its first delta."""
 
-_CACHE_COUNTS: Final = frozenset({"cache_creation_input_tokens", "cache_read_input_tokens"})
 _MEMBER: Final = 64  # about what a member or a block takes beside its value
 
 
@@ -186,12 +185,9 @@ class _Anthropic(Dialect):
         return ((answer, answer.get("stop_reason")),)
 
     def usage(self, answer: Json) -> Usage | None:
-        usage = answer.get("usage")
-        # Where nothing is said of a cache, its counts are those of OpenAI's responses.
-        if not isinstance(usage, dict) or _CACHE_COUNTS.isdisjoint(usage):
-            return None
-        read, written = count_in(usage, "cache_read_input_tokens"), count_in(usage, "cache_creation_input_tokens")
-        return Usage(count_in(usage, "input_tokens") + read + written, count_in(usage, "output_tokens"), read, written)
+        message = answer.get("message")
+        holder = message if isinstance(message, dict) and "usage" not in answer else answer
+        return usage_in(holder.get("usage"), holder)
 
     def assembly(self, event: Json) -> MessageAssembly | None:
         kind = event.get("type")

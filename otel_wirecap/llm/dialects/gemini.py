@@ -9,13 +9,12 @@ from typing import Any, Final
 
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, objects_in
 from otel_wirecap.llm.text import GrowingText, keep_newest
-from otel_wirecap.llm.usage import Usage, count_in
+from otel_wirecap.llm.usage import Usage, usage_in
 
 _TEXT_MEMBERS: Final = frozenset({"text", "thought", "thoughtSignature"})
 """The members of a part that is nothing but text."""
 
 _EVENTS: Final = frozenset({"candidates", "promptFeedback", "usageMetadata"})
-_COUNTS: Final = frozenset({"candidatesTokenCount", "promptTokenCount", "totalTokenCount"})
 _MEMBER: Final = 64  # about what a member or a part takes beside its value
 
 
@@ -207,18 +206,11 @@ class _Gemini(Dialect):
         return ((one.get("content"), one.get("finishReason")) for one in objects_in(answer.get("candidates")))
 
     def usage(self, answer: Json) -> Usage | None:
-        for name in ("usageMetadata", "usage_metadata", "usage"):
-            usage = answer.get(name)
-            if isinstance(usage, dict) and not _COUNTS.isdisjoint(usage):
-                thought = count_in(usage, "thoughtsTokenCount")
-                return Usage(
-                    count_in(usage, "promptTokenCount") + count_in(usage, "toolUsePromptTokenCount"),
-                    count_in(usage, "candidatesTokenCount") + thought,
-                    count_in(usage, "cachedContentTokenCount"),
-                    0,
-                    thought,
-                )
-        return None
+        inner = answer.get("response")  # of Code Assist, and of a batch
+        holder = inner if isinstance(inner, dict) else answer
+        usage = usage_in(holder.get("usageMetadata") or holder.get("usage_metadata"), holder)
+        grounded = any(one.get("groundingMetadata") for one in objects_in(holder.get("candidates")))
+        return usage._replace(unpriced="searches that an answer is grounded on") if usage and grounded else usage
 
     def assembly(self, event: Json) -> MessageAssembly | None:
         inner = event.get("response")

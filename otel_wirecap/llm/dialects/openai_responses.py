@@ -13,7 +13,7 @@ from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, 
 from otel_wirecap.llm.dialects.whole_answer import WholeAnswer
 from otel_wirecap.llm.errors import error_in
 from otel_wirecap.llm.text import GrowingText
-from otel_wirecap.llm.usage import Usage, openai_usage
+from otel_wirecap.llm.usage import Usage, usage_in
 
 
 class _Place:
@@ -248,6 +248,12 @@ def parts_of(item: Json) -> list[Any]:
     return content if isinstance(content, list) else []
 
 
+def _action(call: Json) -> object:
+    """What a search did: only a search is billed, not to open a page; older answers do not say."""
+    action = call.get("action")
+    return action.get("type", "search") if isinstance(action, dict) else "search"
+
+
 class _OpenAIResponses(Dialect):
     name = "openai-responses"
     paths = ((r"/responses$", "chat"),)
@@ -274,10 +280,12 @@ class _OpenAIResponses(Dialect):
         return (({"content": parts}, reason or answer.get("status")),)
 
     def usage(self, answer: Json) -> Usage | None:
-        usage = answer.get("usage")
-        if isinstance(usage, dict) and ("input_tokens" in usage or "output_tokens" in usage):
-            return openai_usage(usage, "input", "output")
-        return None
+        holder = answer.get("response")
+        holder = holder if isinstance(holder, dict) else answer
+        usage = usage_in(holder.get("usage"), holder)
+        calls = [item for item in objects_in(holder.get("output")) if item.get("type") == "web_search_call"]
+        searches = sum(1 for call in calls if _action(call) == "search")
+        return usage if usage is None or not searches else usage._replace(web_searches=searches)
 
     def assembly(self, event: Json) -> MessageAssembly | None:
         kind = event.get("type")

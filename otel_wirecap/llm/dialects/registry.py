@@ -81,7 +81,8 @@ class Dialects(Dialect):
         return self.of_answer(body) is not None
 
     def usage(self, answer: Json) -> Usage | None:  # noqa: D102
-        for one in self.all:
+        known = self.of_answer(answer)
+        for one in self.all if known is None else (known, *self.all):
             usage = one.usage(answer)
             if usage is not None:
                 return usage
