@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from http.client import responses
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -39,6 +39,7 @@ _TEXTS_OF_FACTS: Final = (
     "method", "http_version", "user_agent", "client_host", "backend", "key_name", "session_id", "requested_model",
     "answered_model",
 )  # fmt: skip
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 class TextGate:
@@ -212,7 +213,7 @@ class TextGate:
         """The phrase after a status code: where prompts are masked the usual one stays, else it is a text."""
         try:
             if self._masks_prompts:
-                usual = responses.get(status_code, "OK") if isinstance(status_code, int) else "OK"
+                usual = _PHRASES.get(status_code, "OK") if isinstance(status_code, int) else "OK"
                 if reason.lower() != usual.lower():
                     return text_without_prompts(reason, counts)
             return self._redactor.text(reason, counts, credentials)
