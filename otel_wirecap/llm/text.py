@@ -34,17 +34,21 @@ def json_or_text(text: str) -> object:
 
 
 def lenient_json(data: bytes | str) -> Any:
-    r"""Parses JSON that holds halves of characters.
+    """Parses JSON as lenient clients do: what strict parsers refuse is text that clients read.
 
-    JSON spells a character beyond U+FFFF as two escapes, and servers that cut their deltas by UTF-16 length
-    send one in each of two events. Strict parsers refuse such a string.
+    - Halves of characters: JSON spells a character beyond U+FFFF as two escapes, and servers that cut their deltas by
+      UTF-16 length send one in each of two events.
+    - ``NaN`` and ``Infinity``, which servers in Python write.
+    - Bytes that are no UTF-8, each of which is read as U+FFFD.
+    - Control characters within strings.
 
     Returns:
-        The value, the halves in it as lone surrogates (see `mended`); None when this is not JSON either.
+        The value, halves in it as lone surrogates (see `mended`), numbers that are none as floats; None when this is
+        not JSON either.
     """
     try:
-        text = data if isinstance(data, str) else data.decode()
-        return json.loads(text, parse_int=_number) if "\\u" in text else None
+        text = data if isinstance(data, str) else data.decode(errors="replace")
+        return json.loads(text, parse_int=_number, strict=False)
     except (ValueError, RecursionError):
         return None
 

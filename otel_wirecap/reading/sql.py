@@ -40,6 +40,7 @@ _TOKENS = {
     "cache_written_tokens": "BIGINT",
     "reasoning_tokens": "BIGINT",
     "cost": "DOUBLE",
+    "cost_missing": "VARCHAR[]",
 }
 _FLOWS = {
     "request_id": "VARCHAR", "session_id": "VARCHAR", "started": "TIMESTAMP", "client": "VARCHAR",

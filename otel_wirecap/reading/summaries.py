@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.llm.usage import Usage
 from otel_wirecap.reading.flows import Exchange
-from otel_wirecap.reading.prices import cost_of, exchange_cost
+from otel_wirecap.reading.prices import Cost, cost_of, exchange_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -139,7 +139,7 @@ def document(flow: Flow) -> dict[str, Any]:
         "duration_ms": outer.duration_ms,
         "chunks": outer.chunk_count,
         "usage": usage_document(flow.usage),
-        "cost": cost_of(flow),
+        **cost_document(cost_of(flow)),
         "exchanges": [_exchange(one) for one in flow.exchanges],
     }
 
@@ -162,12 +162,22 @@ def _exchange(one: Exchange) -> dict[str, Any]:
         "status", "started", "ttfb_ms", "duration_ms", "request_bytes", "bytes", "streamed", "chunks", "first_chunk",
         "last_chunk", "outcome", "error", "error_type",
     )  # fmt: skip
-    return told | {"usage": usage_document(one.usage), "cost": exchange_cost(one)}
+    return told | {"usage": usage_document(one.usage), **cost_document(exchange_cost(one))}
 
 
 def usage_document(usage: Usage | None) -> dict[str, int] | None:
-    """Tokens, ready for JSON; what they cost stands elsewhere."""
-    return None if usage is None else {name: getattr(usage, name) for name in usage._fields if name != "cost"}
+    """Tokens, ready for JSON: input, output and what most answers report, of the rest what there is."""
+    if usage is None:
+        return None
+    return {name: count for name, count in usage.counts.items() if count or name in _ALWAYS}
+
+
+_ALWAYS = frozenset({"input", "output", "cached", "cache_written", "reasoning"})
+
+
+def cost_document(cost: Cost) -> dict[str, Any]:
+    """A cost, ready for JSON."""
+    return {"cost": cost.dollars, "cost_missing": list(cost.missing)}
 
 
 @dataclasses.dataclass(slots=True)
@@ -179,7 +189,7 @@ class Group:
         flows: how many; ``failed``: how many of them went wrong.
         attempts: backend exchanges.
         usage: tokens of all.
-        cost: US dollars, as far as known; None where none is.
+        cost: of all.
         first: when the first began, seconds since the epoch; ``last``: when the last did.
         duration_ms: all durations together, milliseconds.
     """
@@ -189,7 +199,7 @@ class Group:
     failed: int = 0
     attempts: int = 0
     usage: Usage = dataclasses.field(default_factory=Usage)
-    cost: float | None = None
+    cost: Cost = Cost()
     first: float | None = None
     last: float | None = None
     duration_ms: float = 0.0
@@ -200,16 +210,15 @@ class Group:
         self.failed += flow.failed
         self.attempts += len(flow.attempts)
         self.usage = self.usage.plus(flow.usage)
-        cost = cost_of(flow)
-        if cost is not None:
-            self.cost = (self.cost or 0.0) + cost
+        self.cost = self.cost.plus(cost_of(flow))
         self.first = flow.started_unix if self.first is None else min(self.first, flow.started_unix)
         self.last = flow.started_unix if self.last is None else max(self.last, flow.started_unix)
         self.duration_ms += flow.outer.duration_ms or 0.0
 
     def document(self, by: str) -> dict[str, Any]:
         """What is known of it, ready for JSON; ``by`` is one of ``GROUPINGS``."""
-        told = {name: getattr(self, name) for name in ("flows", "failed", "attempts", "cost", "first", "last")}
+        told = {name: getattr(self, name) for name in ("flows", "failed", "attempts", "first", "last")}
+        told |= cost_document(self.cost)
         return {by: self.name, **told, "duration_ms": self.duration_ms, "usage": usage_document(self.usage)}
 
 
