@@ -496,7 +496,7 @@ class CountedOnce:
 
 def _reads(exchange: Exchange, answer_id: str) -> bool:
     """Whether an exchange reads an answer that was made before; without a record of the request it may."""
-    return exchange.method != "POST" or answer_id in exchange.path
+    return exchange.method != "POST" or answer_id in exchange.path.split("/")
 
 
 class FlowCollector:
