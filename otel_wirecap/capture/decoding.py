@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-import orjson
+from otel_wirecap.llm.text import json_value
 
 MAX_LAYERS = 5
 """Content codings one on another; RFC 9110 sets no limit, nobody sends more than two."""
@@ -277,8 +277,8 @@ def parse_json(content: bytes, content_type: str) -> Any:
         return NOT_JSON
     try:
         # Within something, as it stands in a record: a parser's limit of nesting must hold for the record, too.
-        values = orjson.loads(b"[%b]" % content)
-    except orjson.JSONDecodeError:
+        values = json_value(b"[%b]" % content)
+    except ValueError:
         return NOT_JSON
     return values[0] if len(values) == 1 else NOT_JSON
 

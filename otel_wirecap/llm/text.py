@@ -33,18 +33,34 @@ def json_or_text(text: str) -> object:
         return text if value is None else mended(value)
 
 
-def lenient_json(data: bytes | str) -> Any:
-    """Parses JSON as lenient clients do: what strict parsers refuse is text that clients read.
+def json_value(data: bytes | str) -> Any:
+    """The value of a JSON document, as clients read it.
 
-    - Halves of characters: JSON spells a character beyond U+FFFF as two escapes, and servers that cut their deltas by
-      UTF-16 length send one in each of two events.
-    - ``NaN`` and ``Infinity``, which servers in Python write.
-    - Bytes that are no UTF-8, each of which is read as U+FFFD.
-    - Control characters within strings.
+    Beyond what strict parsers take there may be halves of characters, each of which becomes U+FFFD in the value, and
+    numbers that JSON does not have: ``NaN``, ``Infinity``, ``-Infinity``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return mended(json.loads(data if isinstance(data, str) else data.decode(), parse_int=_number))
+    except RecursionError:
+        raise ValueError("the document nests too deep") from None
+
+
+def lenient_json(data: bytes | str) -> Any:
+    """Parses an event of a stream that is not strict JSON, as clients do.
+
+    Halves of characters stay as they are (see `mended`): JSON spells a character beyond U+FFFF as two escapes, and
+    servers that cut their deltas by UTF-16 length send one in each of two events. Bytes that are no UTF-8 become
+    U+FFFD, numbers may be those of ``json_value``, and strings may hold control characters.
 
     Returns:
-        The value, halves in it as lone surrogates (see `mended`), numbers that are none as floats; None when this is
-        not JSON either.
+        The value; None when this is not JSON either.
     """
     try:
         text = data if isinstance(data, str) else data.decode(errors="replace")
