@@ -168,6 +168,11 @@ class StreamReader:
         """The error event that the provider sent within the stream."""
         return self._assembly.error
 
+    @property
+    def unreadable(self) -> bool:
+        """Whether an event could not be read, which may have been a part of the message."""
+        return self._assembly.unreadable
+
     def feed(self, decoded: bytes) -> None:
         """Takes the next content-decoded bytes."""
         self._take(self._frames.feed(decoded))

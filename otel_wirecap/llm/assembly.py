@@ -8,7 +8,7 @@ import orjson
 from otel_wirecap.frames.framing import FrameReader
 from otel_wirecap.frames.lexer import Frame
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
-from otel_wirecap.llm.dialects.registry import event_dialect
+from otel_wirecap.llm.dialects.registry import event_dialect, ours
 from otel_wirecap.llm.errors import ProviderError, error_in, provider_error, raw_error
 from otel_wirecap.llm.text import lenient_json, mended
 
@@ -26,9 +26,10 @@ class StreamAssembly:
         model: the answered model, None until it is known.
         error: the first error that the provider sent within the stream, of any format.
         overflowed: whether the assembly gave up; errors are still watched for.
+        unreadable: whether an event could not be read, which may have been a part of the message.
     """
 
-    __slots__ = ("_assembly", "_error", "_error_in", "_halves", "_max", "error", "model", "overflowed")
+    __slots__ = ("_assembly", "_error", "_error_in", "_halves", "_max", "error", "model", "overflowed", "unreadable")
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max = max_bytes
@@ -39,6 +40,7 @@ class StreamAssembly:
         self.model: str | None = None
         self.error: ProviderError | None = None
         self.overflowed = False
+        self.unreadable = False
 
     def fork(self) -> "StreamAssembly":
         """Another one that knows model and error, and nothing of the message."""
@@ -62,7 +64,11 @@ class StreamAssembly:
         if type(value) is not dict:
             if name == "error":
                 self._add_error(raw_error(data))
+            elif value is None and data.lstrip().startswith(b"{"):
+                self.unreadable = True
             return
+        if name and "type" not in value and name.startswith(ours.event_types):
+            value["type"] = name
         if self._assembly is None and not self.overflowed:
             self._recognise(value)
         error = self._error_in(name, value)

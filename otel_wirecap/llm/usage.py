@@ -262,6 +262,20 @@ def usage_in(usage: object, answer: Json | None = None) -> Usage | None:
     return _with_iterations(found, usage)
 
 
+def added(usage: Json, other: Json) -> Json:
+    """What two answers report, as one: their numbers added, of anything else the last that is there."""
+    both = {**usage, **{name: value for name, value in other.items() if value is not None or name not in usage}}
+    for name in usage.keys() & other.keys():
+        one, two = usage[name], other[name]
+        if isinstance(one, dict) and isinstance(two, dict):
+            both[name] = added(one, two)
+        elif (type(one) in (int, float) and type(two) in (int, float)) or (
+            isinstance(one, list) and isinstance(two, list)
+        ):
+            both[name] = one + two
+    return both
+
+
 def billed_units(usage: Usage, billed: object) -> Usage:
     """The counts, and that others are billed (Cohere)."""
     units = usage_in(billed)

@@ -22,7 +22,7 @@ from otel_wirecap.llm.prompts import answer_protocol, common_answer, common_requ
 from otel_wirecap.llm.requests import asks_for_stream, operation_of, parameters_of, requested_model
 from otel_wirecap.reading.cache import prompt_pieces
 
-SHARED = {"deltas", "guarded", "interface", "outside", "registry", "text_chunks", "whole_answer", "words"}
+SHARED = {"deltas", "partial_calls", "guarded", "interface", "outside", "registry", "text_chunks", "whole_answer", "words"}
 """Modules of the package that are no format."""
 
 

@@ -115,6 +115,7 @@ def cohere_usage(answer: Json, name: str) -> Usage | None:
 
 class _Cohere(Dialect):
     name = "cohere"
+    event_types = ("message-", "content-", "tool-", "citation-")
     paths = ((r"/v2/chat$", "chat"), (r"/v[12]/embed$", "embeddings"))
     top_p_members = ("p",)
     turn_members = ("messages",)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, objects_in
+from otel_wirecap.llm.dialects.partial_calls import PartialCall
 from otel_wirecap.llm.text import GrowingText, keep_newest
 from otel_wirecap.llm.usage import Usage, usage_in
 
@@ -83,7 +84,7 @@ class _Candidate:
         self._members: Json = {}
         self._logprobs: dict[str, list[Any]] = {}
         self._content: Json | None = None
-        self._parts: list[Json | _TextPart] = []
+        self._parts: list[Json | _TextPart | PartialCall] = []
 
     def add(self, candidate: Json, size: int) -> int:
         """Takes the candidate's next parts; returns about by how much this grew."""
@@ -104,7 +105,7 @@ class _Candidate:
         """The candidate as a non-streaming answer has it."""
         if self._content is None:
             return dict(self._members)
-        parts = [part.value() if isinstance(part, _TextPart) else part for part in self._parts]
+        parts = [part if isinstance(part, dict) else part.value() for part in self._parts]
         content = {**self._content, "parts": parts} if parts else self._content
         return {"content": content, **self._members}
 
@@ -120,6 +121,9 @@ class _Candidate:
         return grown
 
     def _add_part(self, part: Json, size: int) -> int:
+        call = part.get("functionCall")
+        if isinstance(call, dict) and self._add_call(part, call):
+            return size
         text = part.get("text")
         if type(text) is not str or not part.keys() <= _TEXT_MEMBERS:
             self._parts.append(part)
@@ -132,6 +136,17 @@ class _Candidate:
             return 0  # an empty end of a part, not a part
         self._parts.append(_TextPart(part, text))
         return _MEMBER + len(text)
+
+    def _add_call(self, part: Json, call: Json) -> bool:
+        """Takes a function call, or a piece of one, that comes in pieces; returns whether it does."""
+        last = self._parts[-1] if self._parts else None
+        if isinstance(last, PartialCall) and last.takes(call):
+            last.add(part, call)
+        elif call.get("willContinue") or isinstance(call.get("partialArgs"), list):
+            self._parts.append(PartialCall(part, call))
+        else:
+            return False
+        return True
 
     def _add_logprobs(self, result: Json, size: int) -> int:
         """Takes the log probabilities of the new parts' tokens."""

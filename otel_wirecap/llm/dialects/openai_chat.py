@@ -150,7 +150,7 @@ class _Choice:
 
     def _add_other(self, key: str, value: Any, size: int) -> int:
         if key == "finish_reason":
-            self._finish_reason = value
+            self._finish_reason = value or self._finish_reason  # an empty one says nothing
         elif key == "text" and isinstance(value, str):
             if self._text is None:
                 self._text = GrowingText()
