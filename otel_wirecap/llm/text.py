@@ -44,12 +44,12 @@ def json_value(data: bytes | str) -> Any:
     """
     try:
         return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        pass
+    except orjson.JSONDecodeError as error:
+        refused = error
     try:
         return mended(json.loads(data if isinstance(data, str) else data.decode(), parse_int=_number))
-    except RecursionError:
-        raise ValueError("the document nests too deep") from None
+    except (ValueError, RecursionError):
+        raise refused from None
 
 
 def lenient_json(data: bytes | str) -> Any:
