@@ -8,7 +8,6 @@ with Gemini and xAI it does not. Here both always do.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, TypeAlias
 
 Json: TypeAlias = dict[str, Any]
@@ -82,7 +81,7 @@ class Usage(NamedTuple):
             return self
         costs = [one.cost for one in (self, other) if one.cost is not None]
         sums = {name: getattr(self, name) + getattr(other, name) for name in COUNTS}
-        return _counted(sum(costs) if costs else None, **sums)
+        return _counted(sum(costs) if costs else None, sums)
 
     def with_call(self, other: Usage) -> Usage:
         """The counts of both together, each priced by itself."""
@@ -96,17 +95,7 @@ _NO_COUNTS: Final = ("cost", "tier", "model", "unpriced", "billed")
 COUNTS: Final = tuple(name for name in Usage._fields if name not in _NO_COUNTS)
 """The attributes that are counts."""
 
-_Path: TypeAlias = tuple[str, tuple[str, ...], str]
-"""Where a count is: a member, members within it, and the word that tells the element of a list."""
-
-
-def _paths(*names: str) -> tuple[_Path, ...]:
-    """``a.b`` is a member of a member; ``a#x`` is the number in that element of a list which has x in it."""
-    parts = [(name.partition("#")[0].split("."), name.partition("#")[2]) for name in names]
-    return tuple((first, tuple(rest), element) for (first, *rest), element in parts)
-
-
-_INPUT: Final = _paths(
+_INPUT: Final = (
     "prompt_tokens",  # openai.types.CompletionUsage, and all who speak like it
     "input_tokens",  # openai.types.responses.ResponseUsage, anthropic.types.Usage, cohere.types.UsageTokens
     "promptTokenCount",  # google.genai.types.GenerateContentResponseUsageMetadata
@@ -116,17 +105,17 @@ _INPUT: Final = _paths(
     "prompt_eval_count",  # https://github.com/ollama/ollama/blob/main/docs/api.md
     "tokens_evaluated",  # https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 )  # fmt: skip
-_OUTPUT: Final = _paths(
+_OUTPUT: Final = (
     "completion_tokens", "output_tokens", "candidatesTokenCount", "candidates_token_count", "responseTokenCount",
     "response_token_count", "total_output_tokens", "outputTokens", "outputTokenCount", "generation_token_count",
     "eval_count", "tokens_predicted",
 )  # fmt: skip
-_TOTAL: Final = _paths("total_tokens", "totalTokenCount", "total_token_count", "totalTokens")
-_OF_TOOLS: Final = _paths(  # results of tools that the provider called, which are input beside the prompt
+_TOTAL: Final = ("total_tokens", "totalTokenCount", "total_token_count", "totalTokens")
+_OF_TOOLS: Final = (  # results of tools that the provider called, which are input beside the prompt
     "toolUsePromptTokenCount", "tool_use_prompt_token_count", "total_tool_use_tokens",
     "connector_tokens",  # mistralai ConversationUsageInfo
 )  # fmt: skip
-_CACHED: Final = _paths(
+_CACHED: Final = (
     "prompt_tokens_details.cached_tokens", "input_tokens_details.cached_tokens",
     "input_token_details.cached_tokens",  # openai.types.realtime.RealtimeResponseUsage
     "prompt_cache_hit_tokens",  # https://api-docs.deepseek.com/guides/kv_cache
@@ -137,21 +126,21 @@ _CACHED: Final = _paths(
     "cachedContentTokenCount", "cached_content_token_count", "total_cached_tokens",
     "cacheReadInputTokens", "cacheReadInputTokenCount",
 )  # fmt: skip
-_CACHE_WRITTEN: Final = _paths(
+_CACHE_WRITTEN: Final = (
     "prompt_tokens_details.cache_write_tokens", "input_tokens_details.cache_write_tokens",  # openai; OpenRouter
     "prompt_tokens_details.cache_creation_tokens",  # litellm.types.utils.PromptTokensDetailsWrapper
     "prompt_tokens_details.cached_creation_tokens",  # New API
     "cache_creation_input_tokens", "prompt_tokens_details.cache_creation_input_tokens", "cache_write_tokens",
     "cache_creation_tokens", "cacheWriteInputTokens", "cacheWriteInputTokenCount",
 )  # fmt: skip
-_CACHE_WRITTEN_1H: Final = _paths(
+_CACHE_WRITTEN_1H: Final = (
     "cache_creation.ephemeral_1h_input_tokens",  # anthropic.types.CacheCreation
     "prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens",  # LiteLLM
     "cache_creation_token_details.ephemeral_1h_input_tokens",
     "claude_cache_creation_1_h_tokens",  # New API
     "cacheDetails#1h",  # Bedrock's CacheDetail
 )  # fmt: skip
-_REASONING: Final = _paths(
+_REASONING: Final = (
     "completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens",
     "output_token_details.reasoning_tokens",
     "output_tokens_details.thinking_tokens",  # anthropic.types.OutputTokensDetails
@@ -168,35 +157,35 @@ _ASKED, _ANSWERED = (
     "completion_tokens_details output_tokens_details output_token_details",
 )
 _PARTS: Final = {
-    "input_audio": _paths(
+    "input_audio": (
         *_details(_ASKED, "audio_tokens"), "promptTokensDetails#audio", "prompt_tokens_details#audio",
         "input_tokens_by_modality#audio",
     ),
-    "input_image": _paths(
+    "input_image": (
         *_details(_ASKED, "image_tokens"), "promptTokensDetails#image", "prompt_tokens_details#image",
         "input_tokens_by_modality#image",
     ),
-    "output_audio": _paths(
+    "output_audio": (
         *_details(_ANSWERED, "audio_tokens"), "candidatesTokensDetails#audio", "candidates_tokens_details#audio",
         "responseTokensDetails#audio", "response_tokens_details#audio", "output_tokens_by_modality#audio",
     ),
-    "output_image": _paths(
+    "output_image": (
         *_details(_ANSWERED, "image_tokens"), "candidatesTokensDetails#image", "candidates_tokens_details#image",
         "responseTokensDetails#image", "response_tokens_details#image", "output_tokens_by_modality#image",
     ),
-    "cached_audio": _paths(
+    "cached_audio": (
         *_details(_ASKED, "cached_tokens_details.audio_tokens"), "cacheTokensDetails#audio",
         "cached_tokens_by_modality#audio",
     ),
-    "cached_image": _paths(
+    "cached_image": (
         *_details(_ASKED, "cached_tokens_details.image_tokens"), "cacheTokensDetails#image",
         "cached_tokens_by_modality#image",
     ),
-    "audio_seconds": _paths(
+    "audio_seconds": (
         "seconds",  # openai.types.audio.Transcription.UsageDuration
         "prompt_audio_seconds",  # mistralai UsageInfo
     ),
-    "web_searches": _paths(
+    "web_searches": (
         "server_tool_use.web_search_requests",  # anthropic.types.ServerToolUsage
         "server_tool_use_details.web_search_requests",  # OpenRouter
         "num_search_queries",  # Perplexity
@@ -221,10 +210,43 @@ _USUAL_TIERS: Final = frozenset(
 )  # fmt: skip
 
 
-_COST: Final = _paths("cost", "cost.total_cost", "estimated_cost")  # OpenRouter, LiteLLM; Perplexity; DeepInfra
-(_UPSTREAM,) = _paths("cost_details.upstream_inference_cost")
-(_CACHED_OF_RESPONSES,) = _paths("input_tokens_details.cached_tokens")
-(_TIER_OF_BEDROCK,) = _paths("serviceTier.type")
+class _Place:
+    """A member of a usage, or a word in an element of a list: what is counted there, and places within it."""
+
+    __slots__ = ("counts", "elements", "members")
+
+    def __init__(self) -> None:
+        self.counts: list[
+            tuple[int, str]
+        ] = []  # each with its place in the count's list: the first that is not 0 counts
+        self.members: dict[str, _Place] = {}
+        self.elements: dict[str, _Place] = {}
+
+
+def _places(names: dict[str, tuple[str, ...]]) -> dict[str, _Place]:
+    """The names as a tree, so that only members that a usage has are looked for.
+
+    ``a.b`` is a member of a member; ``a#x`` is the number in that element of a list which has x in it.
+    """
+    root = _Place()
+    for count, paths in names.items():
+        for order, path in enumerate(paths):
+            place = root
+            members, _, element = path.partition("#")
+            for member in members.split("."):
+                place = place.members.setdefault(member, _Place())
+            if element:
+                place = place.elements.setdefault(element, _Place())
+            place.counts.append((order, count))
+    return root.members
+
+
+_PLACES: Final = _places(
+    {
+        "input": _INPUT, "output": _OUTPUT, "total": _TOTAL, "tools": _OF_TOOLS, "cached": _CACHED,
+        "cache_written": _CACHE_WRITTEN, "cache_written_1h": _CACHE_WRITTEN_1H, "reasoning": _REASONING, **_PARTS,
+    }
+)  # fmt: skip
 
 
 def usage_in(usage: object, answer: Json | None = None) -> Usage | None:
@@ -239,16 +261,18 @@ def usage_in(usage: object, answer: Json | None = None) -> Usage | None:
     """
     if not isinstance(usage, dict):
         return None
-    asked, answered, total = (_count(usage, names) for names in (_INPUT, _OUTPUT, _TOTAL))
-    parts = {name: _count(usage, names) or 0 for name, names in _PARTS.items()}
+    found: dict[str, tuple[int, int]] = {}
+    _collect(usage, _PLACES, found)
     cost = _cost(usage)
-    if asked is None and answered is None and not total and cost is None and not any(parts.values()):
+    if not found and cost is None:
         return None
-    tools, reasoning = _count(usage, _OF_TOOLS) or 0, _count(usage, _REASONING) or 0
-    cached, written = _count(usage, _CACHED) or 0, _count(usage, _CACHE_WRITTEN) or 0
+    counts = {count: number for count, (_, number) in found.items()}
+    asked, answered, total = counts.pop("input", None), counts.pop("output", None), counts.pop("total", 0)
+    if asked is None and answered is None and not total and cost is None and not any(counts.values()):
+        return None
+    tools, reasoning, cached = counts.pop("tools", 0), counts.get("reasoning", 0), counts.get("cached", 0)
+    written = max(counts.get("cache_written", 0), counts.get("cache_written_1h", 0))
     input_, output = (asked or 0) + tools, answered or 0
-    written_1h = _count(usage, _CACHE_WRITTEN_1H) or 0
-    written = max(written, written_1h)
     if _leaves_cache_out(usage, input_, output, cached + written, total):
         input_ += cached + written
     if _leaves_reasoning_out(usage, input_, output, reasoning, total):
@@ -257,9 +281,9 @@ def usage_in(usage: object, answer: Json | None = None) -> Usage | None:
         output = max(0, total - input_)
     elif total and asked is None:
         input_ = max(input_, total - output)
-    counts = {"input": input_, "output": output, "cached": cached, "cache_written": written, "reasoning": reasoning}
-    found = _counted(cost, **counts, cache_written_1h=written_1h, **parts)._replace(tier=_tier(usage, answer or {}))
-    return _with_iterations(found, usage)
+    counts |= {"input": input_, "output": output, "cache_written": written}
+    reported = _counted(cost, counts, _tier(usage, answer or {}))
+    return _with_iterations(reported, usage) if "iterations" in usage else reported
 
 
 def added(usage: Json, other: Json) -> Json:
@@ -282,50 +306,46 @@ def billed_units(usage: Usage, billed: object) -> Usage:
     return usage if units is None or units == usage else usage._replace(billed=(units._replace(cached=usage.cached),))
 
 
-def _counted(cost: float | None, **counts: Any) -> Usage:
-    return Usage(cost=cost, **counts)
+def _counted(cost: float | None, counts: dict[str, Any], tier: str | None = None) -> Usage:
+    return Usage(cost=cost, tier=tier, **counts)
 
 
-def count_in(usage: Json, *names: str) -> int:
-    """The first of the counts that is there and not 0; 0 where none is.
-
-    Args:
-        usage: the object with the counts; each is a number, or a text of digits.
-        names: of its members.
-    """
-    return _count(usage, _paths(*names)) or 0
-
-
-def _count(usage: Json, paths: Iterable[_Path]) -> int | None:
-    """The first that is there and not 0; 0 where all that are there are; None where none is."""
-    found = None
-    for path in paths:
-        if path[0] in usage:
-            number = _number(_at(usage, path))
-            if number:
-                return math.ceil(number)
-            found = 0 if number is not None else found
-    return found
+def _collect(holder: Json, places: dict[str, _Place], found: dict[str, tuple[int, int]]) -> None:
+    """Takes the numbers of an object, and of those within it."""
+    for name, value in holder.items():
+        place = places.get(name)
+        if place is None or value is None:
+            continue
+        if isinstance(value, dict):
+            if place.members:
+                _collect(value, place.members, found)
+        elif isinstance(value, list):
+            for one in value if place.elements else ():
+                if isinstance(one, dict):
+                    _collect_element(one, place.elements, found)
+        elif place.counts:
+            _take(place, _number(value), found)
 
 
-def _at(holder: Any, path: _Path) -> Any:
-    first, rest, element = path
-    holder = holder.get(first)
-    for member in rest:
-        holder = holder.get(member) if isinstance(holder, dict) else None
-    if not element:
-        return holder
-    chosen = [one for one in holder if isinstance(one, dict)] if isinstance(holder, list) else []
-    values = [value for one in chosen if element in map(_lower, one.values()) for value in one.values()]
-    numbers = [number for number in map(_number, values) if number is not None]
-    return sum(numbers) if numbers else None
+def _collect_element(one: Json, elements: dict[str, _Place], found: dict[str, tuple[int, int]]) -> None:
+    for word in one.values():
+        place = elements.get(word.lower()) if isinstance(word, str) else None
+        if place is not None:
+            numbers = [number for number in map(_number, one.values()) if number is not None]
+            known = sum(found[count][1] for _, count in place.counts if count in found)
+            _take(place, sum(numbers) + known, found)
 
 
-def _lower(value: object) -> str | None:
-    return value.lower() if isinstance(value, str) else None
+def _take(place: _Place, number: float | None, found: dict[str, tuple[int, int]]) -> None:
+    for order, count in place.counts if number is not None else ():
+        known = found.get(count)
+        if known is None or (number and (not known[1] or order <= known[0])):
+            found[count] = order, math.ceil(number or 0)
 
 
 def _number(value: object) -> float | None:
+    if value is None or type(value) is int:
+        return value if value is not None and 0 <= value < _MAX_COUNT else None
     if isinstance(value, str):
         try:
             value = float(value)
@@ -341,7 +361,7 @@ def _leaves_cache_out(usage: Json, asked: int, answered: int, cache: int, total:
     if not cache:
         return False
     if "prompt_tokens" not in usage and not _CACHE_BESIDE.isdisjoint(usage):
-        return _at(usage, _CACHED_OF_RESPONSES) is None
+        return _within(usage, "input_tokens_details", "cached_tokens") is None
     return cache > asked or total == asked + answered + cache
 
 
@@ -359,13 +379,19 @@ def _cost(usage: Json) -> float | None:
     ticks = _number(usage.get("cost_in_usd_ticks"))
     if ticks is not None:
         return ticks / TICKS_PER_DOLLAR
-    for path in _COST:
-        cost = _number(_at(usage, path))
-        if cost is not None:
-            # With a key of one's own, OpenRouter takes its fee, and the provider behind it the price.
-            upstream = _number(_at(usage, _UPSTREAM)) if usage.get("is_byok") else None
-            return cost + (upstream or 0.0)
-    return None
+    told = usage.get("cost")  # OpenRouter, LiteLLM
+    if isinstance(told, dict):
+        told = told.get("total_cost")  # Perplexity
+    cost = _number(usage.get("estimated_cost") if told is None else told)  # DeepInfra
+    if cost is not None and usage.get("is_byok"):
+        # With a key of one's own, OpenRouter takes its fee, and the provider behind it the price.
+        return cost + (_number(_within(usage, "cost_details", "upstream_inference_cost")) or 0.0)
+    return cost
+
+
+def _within(holder: Json, member: str, inner: str) -> Any:
+    found = holder.get(member)
+    return found.get(inner) if isinstance(found, dict) else None
 
 
 def _tier(usage: Json, answer: Json) -> str | None:
@@ -377,11 +403,13 @@ def _tier(usage: Json, answer: Json) -> str | None:
         usage.get("service_tier"),  # Anthropic
         usage.get("serviceTier"),  # Gemini
         usage.get("trafficType"),  # Vertex
-        _at(answer, _TIER_OF_BEDROCK),  # Bedrock
+        _within(answer, "serviceTier", "type") if "serviceTier" in answer else None,  # Bedrock
         usage.get("inference_geo"),  # Anthropic, where the region is chosen
     )
-    names = (_lower(name) for name in told)
-    return next((name.removeprefix("on_demand_") for name in names if name and name not in _USUAL_TIERS), None)
+    for name in told:
+        if name and isinstance(name, str) and name.lower() not in _USUAL_TIERS:
+            return name.lower().removeprefix("on_demand_")
+    return None
 
 
 def _with_iterations(usage: Usage, reported: Json) -> Usage:

@@ -10,7 +10,7 @@ from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
 from otel_wirecap.llm.dialects.whole_answer import WholeAnswer
 from otel_wirecap.llm.errors import error_in
 from otel_wirecap.llm.text import GrowingText
-from otel_wirecap.llm.usage import Usage, billed_units, count_in, usage_in
+from otel_wirecap.llm.usage import Usage, billed_units, usage_in
 
 _EVENTS: Final = frozenset(
     {
@@ -110,7 +110,10 @@ def cohere_usage(answer: Json, name: str) -> Usage | None:
         return None
     billed = usage.get("billed_units")
     counts = usage_in(usage.get("tokens")) or usage_in(billed)
-    return counts and billed_units(counts._replace(cached=count_in(usage, "cached_tokens")), billed)
+    if counts is None:
+        return None
+    beside = usage_in({"cached_tokens": usage.get("cached_tokens")})
+    return billed_units(counts._replace(cached=beside.cached) if beside else counts, billed)
 
 
 class _Cohere(Dialect):
