@@ -241,6 +241,9 @@ def _places(names: dict[str, tuple[str, ...]]) -> dict[str, _Place]:
     return root.members
 
 
+_MODALITIES: Final = {2: "image", 4: "audio"}
+"""Numbers of Google's enumeration ``Modality``, where a client writes it so."""
+
 _PLACES: Final = _places(
     {
         "input": _INPUT, "output": _OUTPUT, "total": _TOTAL, "tools": _OF_TOOLS, "cached": _CACHED,
@@ -268,7 +271,8 @@ def usage_in(usage: object, answer: Json | None = None) -> Usage | None:
         return None
     counts = {count: number for count, (_, number) in found.items()}
     asked, answered, total = counts.pop("input", None), counts.pop("output", None), counts.pop("total", 0)
-    if asked is None and answered is None and not total and cost is None and not any(counts.values()):
+    beside = counts.get("audio_seconds") or counts.get("web_searches")
+    if asked is None and answered is None and not total and cost is None and not beside:
         return None
     tools, reasoning, cached = counts.pop("tools", 0), counts.get("reasoning", 0), counts.get("cached", 0)
     written = max(counts.get("cache_written", 0), counts.get("cache_written_1h", 0))
@@ -303,7 +307,7 @@ def added(usage: Json, other: Json) -> Json:
 def billed_units(usage: Usage, billed: object) -> Usage:
     """The counts, and that others are billed (Cohere)."""
     units = usage_in(billed)
-    return usage if units is None or units == usage else usage._replace(billed=(units._replace(cached=usage.cached),))
+    return usage if units is None or units == usage else usage._replace(billed=(units,))
 
 
 def _counted(cost: float | None, counts: dict[str, Any], tier: str | None = None) -> Usage:
@@ -328,10 +332,11 @@ def _collect(holder: Json, places: dict[str, _Place], found: dict[str, tuple[int
 
 
 def _collect_element(one: Json, elements: dict[str, _Place], found: dict[str, tuple[int, int]]) -> None:
-    for word in one.values():
-        place = elements.get(word.lower()) if isinstance(word, str) else None
+    for name, word in one.items():
+        told = _MODALITIES.get(word) if name == "modality" and type(word) is int else word
+        place = elements.get(told.lower()) if isinstance(told, str) else None
         if place is not None:
-            numbers = [number for number in map(_number, one.values()) if number is not None]
+            numbers = [number for key, value in one.items() if key != name and (number := _number(value)) is not None]
             known = sum(found[count][1] for _, count in place.counts if count in found)
             _take(place, sum(numbers) + known, found)
 

@@ -52,6 +52,17 @@ SHAPES = {
         {"usage": {"billed_units": {"input_tokens": 1}, "tokens": {"input_tokens": 70, "output_tokens": 3}}},
         Usage(70, 3, billed=(Usage(1),)),
     ),
+    "cohere with a cache": (
+        {"usage": {"billed_units": {"input_tokens": 1}, "tokens": {"input_tokens": 70, "output_tokens": 3},
+                   "cached_tokens": 40}},
+        Usage(70, 3, 40, billed=(Usage(1),)),
+    ),
+    "vertex with numbers for words": (
+        {"candidates": [], "usageMetadata": {
+            "promptTokenCount": 30, "candidatesTokenCount": 5, "totalTokenCount": 35, "trafficType": 1,
+            "promptTokensDetails": [{"modality": 1, "tokenCount": 10}, {"modality": 4, "tokenCount": 20}]}},
+        Usage(30, 5, input_audio=20),
+    ),
     "cohere, before": ({"meta": {"tokens": {"input_tokens": 6, "output_tokens": 5}}}, Usage(6, 5)),
     "groq": ({"x_groq": {"usage": {"prompt_tokens": 2, "completion_tokens": 1}}}, Usage(2, 1)),
     "moonshot": (

@@ -59,16 +59,18 @@ def theirs(name: str) -> Any:
     for flavor in (FLAVORS.get(entry["kind"], "default"), "default", "anthropic"):
         try:
             return get_snapshot().extract_usage(answer, provider, None, flavor)
-        except (LookupError, ValueError):
+        except (LookupError, ValueError, AttributeError):
             continue
     return None
 
 
 @recorded
 def test_a_recorded_answer_reports_what_the_price_tables_reader_finds(name: str) -> None:
-    usage, found = usage_of(ANSWERS[name][1]), theirs(name)
-    if found is None:
+    answer, found = ANSWERS[name][1], theirs(name)
+    if found is None or is_beyond(answer):
         pytest.skip("the table's reader does not know such answers")
+    usage = usage_of(answer)
+    usage = usage.billed[0] if usage.billed else usage
     ours = (usage.input, usage.output, usage.cached, usage.cache_written)
     names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
     assert ours == tuple(found.usage.reported_value(one) for one in names)
@@ -78,11 +80,17 @@ def test_a_recorded_answer_reports_what_the_price_tables_reader_finds(name: str)
 def test_a_recorded_answer_costs_what_the_price_table_says(name: str) -> None:
     (entry, answer), found = ANSWERS[name], theirs(name)
     usage = usage_of(answer)
-    if found is None or found.model is None or usage.cost is not None:
+    if found is None or found.model is None or usage.cost is not None or is_beyond(answer):
         pytest.skip("the table's reader does not know such answers")
     cost = exchange_cost(an_exchange(entry, answer))
     if not cost.missing and not usage.web_searches:
         assert cost.dollars == pytest.approx(float(found.calc_price().total_price), rel=1e-9)
+
+
+def is_beyond(answer: Any) -> bool:
+    """Whether an answer reports what the table's reader passes over: several calls, Mistral's cache."""
+    usage = answer.get("usage") or {}
+    return len(usage.get("iterations") or ()) > 1 or "num_cached_tokens" in usage
 
 
 def an_exchange(entry: dict[str, Any], answer: Any) -> Exchange:
@@ -109,7 +117,7 @@ def test_sql_adds_up_what_stats_adds_up(tmp_path: Path) -> None:
                 f" sum(reasoning_tokens), sum(cost), count(*) FILTER (len(cost_missing) > 0) FROM {view}"
             )
             with Database(captures, query) as database:
-                ((*counts, cost, unpriced),) = database.rows()
+                ((*counts, cost, unpriced),) = database.ask()[1]
             usage = told.usage
             assert counts == [usage.input, usage.output, usage.cached, usage.cache_written, usage.reasoning]
             assert cost == pytest.approx(told.cost.dollars)

@@ -109,11 +109,10 @@ def cohere_usage(answer: Json, name: str) -> Usage | None:
     if not isinstance(usage, dict):
         return None
     billed = usage.get("billed_units")
-    counts = usage_in(usage.get("tokens")) or usage_in(billed)
-    if counts is None:
-        return None
-    beside = usage_in({"cached_tokens": usage.get("cached_tokens")})
-    return billed_units(counts._replace(cached=beside.cached) if beside else counts, billed)
+    for counts in (usage.get("tokens"), billed):
+        if isinstance(counts, dict) and (found := usage_in({**counts, "cached_tokens": usage.get("cached_tokens")})):
+            return billed_units(found, billed)
+    return None
 
 
 class _Cohere(Dialect):
