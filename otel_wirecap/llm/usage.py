@@ -210,7 +210,7 @@ _USUAL_TIERS: Final = frozenset(
 )  # fmt: skip
 
 
-class _Place:
+class _UsageMember:
     """A member of a usage, or a word in an element of a list: what is counted there, and places within it."""
 
     __slots__ = ("counts", "elements", "members")
@@ -219,24 +219,24 @@ class _Place:
         self.counts: list[
             tuple[int, str]
         ] = []  # each with its place in the count's list: the first that is not 0 counts
-        self.members: dict[str, _Place] = {}
-        self.elements: dict[str, _Place] = {}
+        self.members: dict[str, _UsageMember] = {}
+        self.elements: dict[str, _UsageMember] = {}
 
 
-def _places(names: dict[str, tuple[str, ...]]) -> dict[str, _Place]:
+def _places(names: dict[str, tuple[str, ...]]) -> dict[str, _UsageMember]:
     """The names as a tree, so that only members that a usage has are looked for.
 
     ``a.b`` is a member of a member; ``a#x`` is the number in that element of a list which has x in it.
     """
-    root = _Place()
+    root = _UsageMember()
     for count, paths in names.items():
         for order, path in enumerate(paths):
             place = root
             members, _, element = path.partition("#")
             for member in members.split("."):
-                place = place.members.setdefault(member, _Place())
+                place = place.members.setdefault(member, _UsageMember())
             if element:
-                place = place.elements.setdefault(element, _Place())
+                place = place.elements.setdefault(element, _UsageMember())
             place.counts.append((order, count))
     return root.members
 
@@ -314,7 +314,7 @@ def _counted(cost: float | None, counts: dict[str, Any], tier: str | None = None
     return Usage(cost=cost, tier=tier, **counts)
 
 
-def _collect(holder: Json, places: dict[str, _Place], found: dict[str, tuple[int, int]]) -> None:
+def _collect(holder: Json, places: dict[str, _UsageMember], found: dict[str, tuple[int, int]]) -> None:
     """Takes the numbers of an object, and of those within it."""
     for name, value in holder.items():
         place = places.get(name)
@@ -331,7 +331,7 @@ def _collect(holder: Json, places: dict[str, _Place], found: dict[str, tuple[int
             _take(place, _number(value), found)
 
 
-def _collect_element(one: Json, elements: dict[str, _Place], found: dict[str, tuple[int, int]]) -> None:
+def _collect_element(one: Json, elements: dict[str, _UsageMember], found: dict[str, tuple[int, int]]) -> None:
     for name, word in one.items():
         told = _MODALITIES.get(word) if name == "modality" and type(word) is int else word
         place = elements.get(told.lower()) if isinstance(told, str) else None
@@ -341,7 +341,7 @@ def _collect_element(one: Json, elements: dict[str, _Place], found: dict[str, tu
             _take(place, sum(numbers) + known, found)
 
 
-def _take(place: _Place, number: float | None, found: dict[str, tuple[int, int]]) -> None:
+def _take(place: _UsageMember, number: float | None, found: dict[str, tuple[int, int]]) -> None:
     for order, count in place.counts if number is not None else ():
         known = found.get(count)
         if known is None or (number and (not known[1] or order <= known[0])):

@@ -268,6 +268,8 @@ class Exchange(_Attached):
             self.answered_model = later.answered_model
         if later.method or self.started_unix is None:  # an end can only reckon when it began
             self.started_unix = later.started_unix or self.started_unix
+        # The request's own counts, as in add().
+        self.key_name = later.key_name or self.key_name if later.method else self.key_name or later.key_name
         for name in _MERGED:
             value = getattr(later, name)
             if value:
@@ -333,7 +335,7 @@ class Exchange(_Attached):
 
 
 _USAGE_IN_MESSAGE = re.compile("usage", re.IGNORECASE)
-_MERGED = ("backend", "method", "url", "request_bytes", "streamed", "has_messages", "key_name", "requested_model")
+_MERGED = ("backend", "method", "url", "request_bytes", "streamed", "has_messages", "requested_model")
 # fmt: off
 _MERGED_OPTIONS = (
     "attempt", "status_code", "ttfb_ms", "duration_ms", "outcome", "error", "provider_error", "answer_id",
