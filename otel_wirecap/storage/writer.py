@@ -151,25 +151,13 @@ class CaptureWriter:
         """Takes a record as a JSON object, from elsewhere; False where there is no room for it."""
         return self.put(EventKind.DOCUMENT, None, time.monotonic_ns(), document, len(document))
 
-    def flush(self, timeout: float = 5.0, *, stop: bool = False, sent: bool = False) -> bool:
+    def flush(self, timeout: float = 5.0) -> bool:
         """Waits until all that was put is in the file.
-
-        Args:
-            timeout: in seconds.
-            stop: see ``FlushRequest``.
-            sent: see ``FlushRequest``.
 
         Returns:
             False where that took longer than ``timeout`` seconds, or the file cannot be written.
         """
-        home = self._home
-        if home.is_current_thread():
-            return False
-        if not home.is_alive():
-            if self._home is not home:  # another one has taken over just now
-                return self.flush(timeout, stop=stop, sent=sent)
-            return not self._started
-        return self._pump.flush(timeout, stop=stop, sent=sent)
+        return self._request(timeout)
 
     def note_end(self) -> None:
         """Notes that the process may be gone after this: if nothing is put after it, and it is, it has ended well.
@@ -186,7 +174,7 @@ class CaptureWriter:
         What comes later is captured all the same.
         """
         self.note_end()
-        is_written = self.flush(timeout, stop=True)
+        is_written = self._request(timeout, stop=True)
         if not is_written:
             left = self._ledger.waiting + self._ledger.under_way + self._ledger.held.records
             reason = self.stats().failing or "the writer still waits for the file"
@@ -197,7 +185,7 @@ class CaptureWriter:
         """As ``pause``, for a process that its parent may kill: waits only until all is safe from that."""
         if self._started and self._ledger.accepted != self._noted:
             self.note_end()
-            self.flush(timeout, stop=True, sent=True)
+            self._request(timeout, stop=True, sent=True)
 
     def close(self, timeout: float = 5.0) -> bool:
         """Ends the capture: open exchanges are told as abandoned, ``system_stop`` is written, the file closed.
@@ -218,6 +206,16 @@ class CaptureWriter:
                 return False
             if self._home is home:  # else another one has taken over meanwhile
                 return self._answers.is_written or not self._started
+
+    def _request(self, timeout: float, *, stop: bool = False, sent: bool = False) -> bool:
+        home = self._home
+        if home.is_current_thread():
+            return False
+        if not home.is_alive():
+            if self._home is not home:  # another one has taken over just now
+                return self._request(timeout, stop=stop, sent=sent)
+            return not self._started
+        return self._pump.flush(timeout, stop=stop, sent=sent)
 
     def _start(self) -> None:
         with self._start_lock:
