@@ -61,18 +61,22 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(settings)  # a wrong setting is told here, before anything runs
     capture_file = (config.capture_file or Path(DEFAULT_CAPTURE_FILE)).absolute()
     with contextlib.ExitStack() as stack:
-        follower = None
+        follower, left_out = None, list[str]()
         with contextlib.suppress(WireCaptureError):  # a file that is there and is no capture: the command says so
-            follower = stack.enter_context(Follower(capture_file, lambda _message: None))
+            follower = stack.enter_context(Follower(capture_file, left_out.append))
             follower.last(0, lambda _record, _line: False)
         before = _stamp(capture_file)
         code = _call(command, _environment(settings, capture_file))
         if follower is not None and code not in {NOT_FOUND, NOT_EXECUTABLE}:
-            _say(_outcome(follower, capture_file, command[0], is_unchanged=_stamp(capture_file) == before))
+            _say(
+                _outcome(
+                    follower, capture_file, command[0], is_unchanged=_stamp(capture_file) == before, left_out=left_out
+                )
+            )
     return code
 
 
-def _outcome(follower: Follower, capture_file: Path, command: str, *, is_unchanged: bool) -> str:
+def _outcome(follower: Follower, capture_file: Path, command: str, *, is_unchanged: bool, left_out: list[str]) -> str:
     """What the command's processes have captured, or why nothing."""
     tally, deadline = Tally(), time.monotonic() + MAX_WRITERS_SECONDS
     while True:
@@ -83,7 +87,9 @@ def _outcome(follower: Follower, capture_file: Path, command: str, *, is_unchang
             break
         time.sleep(0.02)
     if tally.exchanges:
-        return f"{tally.exchanges:,} {'exchange' if tally.exchanges == 1 else 'exchanges'} captured in {capture_file}"
+        at_least = "at least " if left_out else ""  # some files were encrypted before they were read
+        what = "exchange" if tally.exchanges == 1 else "exchanges"
+        return f"{at_least}{tally.exchanges:,} {what} captured in {capture_file}"
     if tally.processes:
         return f"0 exchanges captured in {capture_file}: {tally.why_nothing()}"
     if not is_unchanged:  # in a format that cannot be followed
