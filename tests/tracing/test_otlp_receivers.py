@@ -224,6 +224,7 @@ def test_each_record_is_a_log_record(told: Told) -> None:
     assert told.received.records_in_logs() == as_told(told.records, told.path)
     for log in told.received.our_logs():
         assert (log.schema_url, log.resource["service.name"]) == (SCHEMA, "gateway")
+        assert log.it.severity_text == "INFO"
 
 
 @every_run()
