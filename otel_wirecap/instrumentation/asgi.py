@@ -53,6 +53,7 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _BEGINNINGS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 _FILE_MESSAGES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+MAX_MIDDLEWARE = 100
 SWITCHING_PROTOCOLS, FORBIDDEN = 101, 403
 NORMAL_CLOSURE, NO_STATUS_CODE = 1000, 1005
 SCOPE_KEY = "otel_wirecap.exchange"
@@ -92,7 +93,7 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
         await app(scope, receive, _flushing(scope, send))
         return
     kind = _KINDS.get(scope["type"])
-    serving = None if kind is None else _begin(kind, runtime, scope, receive, send)
+    serving = None if kind is None else _begin(kind, runtime, app, scope, receive, send)
     if serving is None:
         await app(scope, receive, send)
         return
@@ -116,7 +117,7 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
 
 
 def _begin(
-    kind: type[_Serving], runtime: Runtime, scope: Scope, receive: Receive, send: Send
+    kind: type[_Serving], runtime: Runtime, app: ASGIApp, scope: Scope, receive: Receive, send: Send
 ) -> _Serving | _Deferred | LiveFlow | None:
     """The request's recording; a flow, where only the exchanges that it causes are to be captured; None: nothing."""
     try:
@@ -127,13 +128,34 @@ def _begin(
         if not runtime.wants("client", url):
             return None if runtime.filter.paused else runtime.new_flow()
         request = _Request(scope, receive, send, url, headers, sent, runtime.new_flow())
-        if FOREIGN_INSTRUMENTATION in sys.modules:
+        if FOREIGN_INSTRUMENTATION in sys.modules and _is_traced_by_others(app):
             scope[SCOPE_KEY] = deferred = _Deferred(kind, runtime, request)
             return deferred
         return kind(runtime, request, is_current=True)
     except Exception as error:  # noqa: BLE001  # the host is never harmed
         runtime.failed(None, error)
         return None
+
+
+def _is_traced_by_others(app: Any) -> bool:
+    """Whether another instrumentation makes a span of each of the application's requests.
+
+    Its middleware is in the application's stack, or will be as soon as that is built, with the first request.
+    """
+    middleware = getattr(sys.modules[FOREIGN_INSTRUMENTATION], "OpenTelemetryMiddleware", None)
+    app = getattr(app, "__self__", app)
+    for _ in range(MAX_MIDDLEWARE):
+        if app is None or middleware is None:
+            return False
+        planned = [getattr(entry, "cls", None) for entry in getattr(app, "user_middleware", ())]
+        if isinstance(app, middleware) or middleware in planned or getattr(app, "_is_instrumented_by_opentelemetry", False):
+            return True
+        app = getattr(app, "middleware_stack", None) or getattr(app, "app", None)
+    return False
+
+
+def _marked_as_instrumented(app: Any) -> bool:
+    return getattr(app, "_is_instrumented_by_opentelemetry", False) is True  # of contrib's FastAPI and Starlette
 
 
 class _Request(NamedTuple):
