@@ -3,7 +3,7 @@
 ``metadata`` is a record's last field and ``payload`` the one before, so a record's envelope and metadata are read from
 the two ends of its line. Of a stream's chunks, which most lines are, only the exchange, the moment and the length are
 looked at; they are gathered here, and given to the collector together. Payloads are parsed where they are few and
-hold facts: responses, ends, gaps.
+hold facts: responses and ends.
 
 Invariant: what is read is what parsing the whole line gives. A quote within a JSON string is escaped, so the marks that
 are looked for stand nowhere within one; a line on which they are not found as expected is parsed as a whole.
@@ -33,7 +33,7 @@ _UNIX = len(_BEGINNING) + _ISO_LENGTH + len(b'","timestamp_unix":')
 _DIRECTION_WITHIN = 110
 """Bytes of a line after which its direction begins, at the latest."""
 
-_NEEDS_PAYLOAD = ENDS | {"system_gap", "stream_completion"}
+_NEEDS_PAYLOAD = ENDS | {"stream_completion"}
 _LINES_A_BLOCK = 4096
 
 
