@@ -420,7 +420,8 @@ def test_an_index_holds_no_query_and_no_text_of_an_error(demo, demo_lines, tmp_p
 @pytest.mark.parametrize(
     "command",
     [
-        "ls", "ls --json", "ls --by error", "stats", "stats --json", "show FLOW", "show FLOW --json", "show FLOW --curl",
+        "ls", "ls --json", "ls --by error", "stats", "stats --json", "show FLOW", "show FLOW --json",
+        "show FLOW --curl",
         "timeline FLOW", "timeline SESSION", "timeline SESSION --json", "diff FLOW", "cache SESSION --json",
         "export --to har", "export --to jsonl --flow FLOW", "export --to har --flow FLOW",
         "sql --json SELECT_*_FROM_exchanges", "sql --json SELECT_*_FROM_flows",
@@ -459,9 +460,7 @@ def test_of_a_url_with_a_user_and_password_an_index_holds_nothing():
 
 
 @pytest.mark.usefixtures("small_index")
-@pytest.mark.parametrize(
-    "how", ["removed", "removed with its folder", "another in its place", "made by an older version"]
-)
+@pytest.mark.parametrize("how", ["removed", "removed with its folder", "another in its place", "an older version's"])
 def test_an_index_goes_with_its_capture(how, demo, demo_lines, tmp_path, cache_folder, monkeypatch):
     (tmp_path / "gone").mkdir()
     path = tmp_path / "gone" / "capture.log"
