@@ -13,11 +13,11 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from otel_wirecap.capture.credentials import credential_variables
+from otel_wirecap.regular_file import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -104,18 +104,14 @@ class _EnvironmentFile:
     def has_changed(self, warn: Callable[..., object]) -> bool:
         """Reads the file if it is another than it was; ``warn`` is told what keeps it from being read."""
         try:
-            status = self.path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                warn("%s is no file that can be read: expected lines of NAME=value", str(self))
-                return False
-            if status.st_size > MAX_FILE_BYTES:
-                warn("%s is larger than %d bytes: what follows them is not read", str(self), MAX_FILE_BYTES)
-            state = (status.st_ino, status.st_mtime_ns, status.st_size)
-            if state == self._state:
-                return False
-            # It may have become something else meanwhile, which must not be waited for.
-            with os.fdopen(os.open(self.path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-                content = file.read(MAX_FILE_BYTES) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+            with open_regular(self.path) as file:
+                status = os.fstat(file.fileno())
+                state = (status.st_ino, status.st_mtime_ns, status.st_size)
+                if status.st_size > MAX_FILE_BYTES:
+                    warn("%s is larger than %d bytes: what follows them is not read", str(self), MAX_FILE_BYTES)
+                if state == self._state:
+                    return False
+                content = file.read(MAX_FILE_BYTES)
         except OSError as error:
             warn("%s cannot be read: %s", str(self), error.strerror)
             return False
