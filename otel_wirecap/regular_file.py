@@ -24,7 +24,7 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         OSError: it cannot be opened, or is no regular file; ``strerror`` says what it is.
     """
-    _check(path, os.stat(path))
+    _check(path, path.stat())
     # It may have become something else meanwhile.
     file = cast("BinaryIO", os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb"))
     try:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_wirecap.capture.record import REQUESTS
 from otel_wirecap.capture.url import url_parts
-from otel_wirecap.llm.dialects.registry import conversation_dialect
 from otel_wirecap.llm.requests import requested_model
+from otel_wirecap.reading.dialects import conversation_dialect
 from otel_wirecap.reading.json_diff import Path, path_text
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ file without a name as soon as a second flow is read from it.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
@@ -196,6 +195,8 @@ class CaptureFiles:
 
 def _copy_of(lines: Iterable[tuple[int, bytes]], stack: contextlib.ExitStack) -> Source:
     """Lines in a temporary file, each at its offset."""
+    import tempfile  # seldom wanted, and much to import
+
     file = cast("BinaryIO", stack.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115  # the stack closes it
     position = 0
     for offset, line in lines:

@@ -25,13 +25,11 @@ from otel_wirecap.capture.record import (
     WEBSOCKET_START,
 )
 from otel_wirecap.capture.url import url_parts
-from otel_wirecap.dialect_plugins import use_plugins
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.llm.errors import error_type
 from otel_wirecap.llm.usage import Usage
 from otel_wirecap.reading.chunk_gaps import ChunkGaps
-from otel_wirecap.reading.lines import typed
-from otel_wirecap.reading.records import moment_of
+from otel_wirecap.reading.lines import moment_of, typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,8 +40,6 @@ if TYPE_CHECKING:
 
 ExchangeReader: TypeAlias = "Callable[[Exchange], Contents]"
 """Reads from the capture what an exchange carried."""
-
-use_plugins()
 
 ENDS = RESPONSES | STREAM_ENDS | {WEBSOCKET_END}
 
@@ -261,6 +257,8 @@ class Exchange(_Attached):
             self.answered_model = later.answered_model
         if later.method or self.started_unix is None:  # an end can only reckon when it began
             self.started_unix = later.started_unix or self.started_unix
+        # The request's own counts, as in add().
+        self.key_name = later.key_name or self.key_name if later.method else self.key_name or later.key_name
         for name in _MERGED:
             value = getattr(later, name)
             if value:
@@ -291,7 +289,7 @@ class Exchange(_Attached):
         self.backend = self.backend or typed(record.get("backend"), str) or ""
 
     def _add_answer(self, answer: object) -> None:
-        from otel_wirecap.llm.answers import usage_of  # all dialects, which are not wanted where an index has all
+        from otel_wirecap.reading.dialects import usage_of  # not wanted where an index has all
 
         self.usage = usage_of(answer) or self.usage
         self.provider_error = error_type(answer) or self.provider_error
@@ -313,7 +311,7 @@ class Exchange(_Attached):
             self.started_unix = record["timestamp_unix"] - self.duration_ms / 1000
 
 
-_MERGED = ("backend", "method", "url", "request_bytes", "streamed", "key_name", "requested_model")
+_MERGED = ("backend", "method", "url", "request_bytes", "streamed", "requested_model")
 # fmt: off
 _MERGED_OPTIONS = (
     "attempt", "status_code", "ttfb_ms", "duration_ms", "outcome", "error", "provider_error", "usage",

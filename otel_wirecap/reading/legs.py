@@ -15,7 +15,6 @@ from otel_wirecap.capture.record import (
     WEBSOCKET_MESSAGE,
     WEBSOCKET_START,
 )
-from otel_wirecap.frames.framing import FrameReader
 from otel_wirecap.reading.lines import body_of, typed
 from otel_wirecap.reading.messages import Chunk
 
@@ -88,13 +87,15 @@ class Leg:
 
 def message_of(leg: Leg) -> Any:
     """What the events of a leg's stream add up to; None where no form is known."""
-    from otel_wirecap.llm.assembly import assemble  # much to import for what is seldom wanted
+    from otel_wirecap.reading.dialects import assemble  # much to import for what is seldom wanted
 
     return assemble(leg.header("response", "content-type"), [leg.response_body], max_bytes=_MAX_MESSAGE_BYTES)
 
 
 def events_of(leg: Leg) -> list[Frame]:
     """The events of a leg's stream."""
+    from otel_wirecap.frames.framing import FrameReader  # as above
+
     frames = FrameReader(leg.header("response", "content-type"), max_frame_bytes=_MAX_MESSAGE_BYTES)
     return [*frames.feed(leg.response_body), *frames.close()]
 

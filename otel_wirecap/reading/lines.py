@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, TypeVar
 
 import orjson
@@ -21,6 +22,14 @@ _Kind = TypeVar("_Kind")
 def typed(value: object, kind: type[_Kind]) -> _Kind | None:
     """A value, if it is of the schema's type: another tool may have written it."""
     return value if isinstance(value, kind) else None
+
+
+def moment_of(unix: float | None) -> datetime | None:
+    """Seconds since the epoch as a date in UTC; None where they are none that a calendar has."""
+    try:
+        return None if unix is None else datetime.fromtimestamp(unix, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def json_record(line: bytes) -> RawRecord | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from otel_wirecap.reading.records import moment_of
+from otel_wirecap.reading.lines import moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
 
-from otel_wirecap.reading.lines import body_of, typed
-
-
-def moment_of(unix: float | None) -> datetime | None:
-    """Seconds since the epoch as a date in UTC; None where they are none that a calendar has."""
-    try:
-        return None if unix is None else datetime.fromtimestamp(unix, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
+from otel_wirecap.reading.lines import body_of, moment_of, typed
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

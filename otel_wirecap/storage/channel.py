@@ -37,10 +37,17 @@ _EVENTS, _MESSAGE = 0, 1
 
 
 class FlushRequest(NamedTuple):
-    """Somebody waits for the files to hold everything that was put before; ``stop``: and for a ``system_stop``."""
+    """Somebody waits for the files to hold everything that was put before.
+
+    Attributes:
+        number: of the request, for its answer.
+        stop: the process may be gone after this. A writer that does not outlive it writes a ``system_stop`` now.
+        sent: it is enough if everything is with a writer that outlives this process.
+    """
 
     number: int
-    stop: bool
+    stop: bool = False
+    sent: bool = False
 
 
 class Close(NamedTuple):
@@ -48,14 +55,24 @@ class Close(NamedTuple):
 
     Attributes:
         seconds: how long the application waits for the end.
-        killed: whether that is so because the application's process is no more.
+        killed: whether the application did not say so: its process is no more, or has given this writer up.
+        expected: whether nothing came after the application had said that it may be gone from then on.
+        loss: what is lost by that, unless it was expected and no exchange is open.
     """
 
     seconds: float
     killed: bool = False
+    expected: bool = False
+    loss: Loss | None = None
 
 
 Message: TypeAlias = "list[Event] | Loss | FlushRequest | Close"
+
+
+def ends_with_note(events: list[Event]) -> bool:
+    """Whether the last event that counts says that the process may be gone after it (``EventKind.SYSTEM``)."""
+    last = next((event for event in reversed(events) if event[4]), None)
+    return last is not None and last[0] == EventKind.SYSTEM and last[3] is None
 
 
 class Channel(Protocol):
@@ -68,7 +85,33 @@ class Channel(Protocol):
         """Is called after each piece of work, unless there is a hurry."""
 
 
-class Answers(Protocol):
+class Observer(Protocol):
+    """Who is told what comes of the exchanges."""
+
+    def ended(self, exchange_id: str, now_ns: int, facts: ExchangeFacts) -> None:
+        """An exchange that wants to be answered is over, and recorded as far as it could be; ``now_ns`` as in END."""
+
+    def record(self, exchange_id: str, record: CaptureRecord) -> None:
+        """A record of an exchange whose records are wanted has its number."""
+
+
+class Owner(Protocol):
+    """Who is told of the capture itself; none of it raises."""
+
+    def system_record(self, record: CaptureRecord) -> None:
+        """A ``system_*`` record has its number."""
+
+    def wrote(self, seconds: float) -> None:
+        """An attempt to write took so long."""
+
+    def log(self, message: str, *arguments: object) -> bool:
+        """A warning for the application's log; returns whether that took it, as far as is known."""
+
+    def log_once(self, message: str, *arguments: Hashable) -> None:
+        """A warning that is to be in the application's log once."""
+
+
+class Answers(Observer, Owner, Protocol):
     """What a writer tells the host. None of it raises."""
 
     def ready(self, pid: int) -> None:
@@ -85,24 +128,6 @@ class Answers(Protocol):
 
     def stats(self, stats: WriterStats) -> None:
         """The counters as they are now."""
-
-    def ended(self, exchange_id: str, now_ns: int, facts: ExchangeFacts) -> None:
-        """An exchange is over, and recorded as far as it could be."""
-
-    def record(self, exchange_id: str, record: CaptureRecord) -> None:
-        """A record of an exchange whose records are wanted has its number."""
-
-    def system_record(self, record: CaptureRecord) -> None:
-        """A ``system_*`` record has its number."""
-
-    def wrote(self, seconds: float) -> None:
-        """An attempt to write took so long."""
-
-    def log(self, message: str, *arguments: object) -> bool:
-        """A warning for the application's log; returns whether that took it, as far as is known."""
-
-    def log_once(self, message: str, *arguments: Hashable) -> None:
-        """A warning that is to be in the application's log once."""
 
     def flushed(self, number: int, written: bool, /) -> None:  # noqa: FBT001  # a message's last part
         """What was put before a ``FlushRequest`` is worked off; whether it is in the files."""

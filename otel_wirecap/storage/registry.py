@@ -79,6 +79,12 @@ def pause_writers(timeout: float) -> None:
         writer.pause(timeout)
 
 
+def note_end() -> None:
+    """Notes that the process may be gone after this (see ``CaptureWriter.note_end``)."""
+    for writer in open_writers():
+        writer.note_end()
+
+
 def close_first_at_exit() -> None:
     """Puts the end of all captures before every exit function that is registered now.
 

@@ -14,7 +14,7 @@ import random
 import re
 import string
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 LOWER: Final = string.ascii_lowercase
@@ -78,6 +78,17 @@ class Form(NamedTuple):
             _choice(rng, part) if isinstance(part, str) else part.make(rng, 1) for part in self.parts[:place]
         )
         return before + run(rng, last, self.parts[place].alphabet)  # type: ignore[union-attr]  # it is a Run
+
+    def alternatives(self) -> Iterator[Form]:
+        """The form with each of what differs from key to key."""
+        for place, part in enumerate(self.parts):
+            if isinstance(part, str) and (braces := re.search(r"\{(.*?)\}", part)):
+                for choice in braces[1].split("|"):
+                    chosen = part[: braces.start()] + choice + part[braces.end() :]
+                    parts = (*self.parts[:place], chosen, *self.parts[place + 1 :])
+                    yield from self._replace(parts=parts).alternatives()
+                return
+        yield self
 
 
 def _choice(rng: Random, part: str) -> str:

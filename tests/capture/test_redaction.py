@@ -11,8 +11,7 @@ from urllib.parse import quote, quote_plus, urlencode
 import orjson
 import pytest
 from growth import assert_linear
-from hypothesis import assume, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, example, given, settings, strategies as st
 from provider_keys import KINDS
 from secrets_corpus import strange_json
 from selection import examples
@@ -20,10 +19,19 @@ from selection import examples
 from otel_wirecap.capture.body import BodyCollector, record_body
 from otel_wirecap.capture.credentials import credentials
 from otel_wirecap.capture.redaction import patterns
+from otel_wirecap.capture.redaction.encoded import SPELLED
 from otel_wirecap.capture.redaction.fields import NAME_PARTS
 from otel_wirecap.capture.redaction.gate import Gate
 from otel_wirecap.capture.redaction.known import KnownValues, spellings
-from otel_wirecap.capture.redaction.patterns import MAX_LITERALS
+from otel_wirecap.capture.redaction.literals import (
+    MAX_LITERALS,
+    WINDOW,
+    AnyLiteral,
+    LiteralSearch,
+    SmallSearch,
+    tables,
+    windows,
+)
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.secret_names import header_rule, parameter_is_secret
@@ -45,7 +53,6 @@ def pem(newline: str = "\n") -> str:
     return newline.join(["-----BEGIN RSA " + "PRIVATE KEY-----", *lines, "-----END RSA " + "PRIVATE KEY-----"])
 
 
-RANDOM = secrets.SystemRandom()
 EXAMPLES = list(KINDS)
 
 HARMLESS = [
@@ -86,13 +93,49 @@ def test_a_private_key_without_its_end_and_with_escaped_newlines_is_masked():
     assert Redactor().text(f"{pem()}\nThis is the key - keep it.", {}) == f"{MARKER}\nThis is the key - keep it."
 
 
+LITERALS = [*(literal.encode() for literal in patterns.LITERALS), *NAME_PARTS, *SPELLED]
+
+
 def test_the_tables_keep_their_invariants():
-    assert min(map(len, patterns.ALL)) == 3
-    assert min(map(len, NAME_PARTS)) == 3
-    for _, numbers in patterns._TABLES:
-        literals = [patterns.ALL[number] for number in numbers]
-        assert len(literals) <= MAX_LITERALS
-        assert not all(b'"' in literal for literal in literals)
+    made = list(tables(set(LITERALS)))
+    assert set(LITERALS) <= {literal for table in made for literal in table}
+    for table in made:
+        assert min(map(len, table)) >= 3
+        assert len(table) <= MAX_LITERALS
+
+
+def test_every_place_of_every_literal_is_found():
+    """Also within others and over windows' ends; in a small text and in a large one."""
+    kinds = [LITERALS, LITERALS[::7], NAME_PARTS]
+    rng = random.Random(5)
+    parts = [literal[: rng.randrange(1, 9)] + filler for literal in LITERALS for filler in (b"", b"e", literal)]
+    small = b"".join(rng.sample(parts, 400))[:4000]
+    edge = b"x" * (WINDOW - len(small) // 2) + small
+    large = edge + b"x" * WINDOW
+    search = LiteralSearch(*kinds)
+    for text, found in (
+        (small, [SmallSearch(*kinds).hits(small)]),
+        (small, [search.hits(small, small, 0)]),
+        (large, [search.hits(large, *window) for window in windows(large)]),
+    ):
+        for kind, literals in enumerate(kinds):
+            expected = {
+                (place.start(), number)
+                for number, literal in enumerate(literals)
+                for place in re.finditer(b"(?=%s)" % re.escape(literal), text)
+            }
+            hits = [hit for part in found if part for hit in part[kind]]
+            assert hits == sorted(hits)
+            assert set(hits) == expected
+
+
+def test_one_of_many_literals_is_found_wherever_it_begins():
+    values = [secrets.token_bytes(8) for _ in range(3 * MAX_LITERALS)]
+    search = AnyLiteral(values)
+    for place in (0, WINDOW - 5, WINDOW, 2 * WINDOW - 1):
+        text = bytes(place) + values[place % len(values)]
+        assert any(search.is_in(part) for part, _ in windows(text))
+        assert not any(search.is_in(part) for part, _ in windows(text[:-1]))
 
 
 ADVERSARIAL = [
@@ -282,7 +325,7 @@ ODD_VALUES = st.text(st.characters(codec="utf-8"), min_size=8, max_size=24).map(
 
 @given(PLAIN, st.sampled_from(EXAMPLES), PLAIN)
 def test_a_planted_shape_never_survives_in_text_or_bytes(before, kind, after):
-    secret = KINDS[kind][1](RANDOM, 1)
+    secret = KINDS[kind][1](random.Random(kind), 1)
     text = f"{before}.{secret} {after}"
     clean = Redactor().text(text, {})
     assert MARKER in clean
@@ -355,22 +398,22 @@ def test_a_known_value_that_only_matches_across_strings_leaves_the_document_alon
     assert Redactor(known_values=['"b","c":"']).json(raw, {}) is raw
 
 
-SECRET_FIELDS = [
+SECRET_FIELDS = [  # of no value it depends on luck whether it reads like words
     ("api_key", lambda: secrets.token_hex(16)),
     ("apiKey", lambda: "7" + secrets.token_hex(4)),
-    ("OPENAI_API_KEY", lambda: secrets.token_urlsafe(20)),
+    ("OPENAI_API_KEY", lambda: "A7-_" + secrets.token_hex(12)),
     ("x-api-key", lambda: secrets.token_hex(16)),
     ("password", lambda: "hunter2!"),
     ("DB_PASSWORD", lambda: "Tr0ub4dor&3"),
-    ("client_secret", lambda: secrets.token_urlsafe(24)),
+    ("client_secret", lambda: f"{secrets.token_hex(8)}_-9Z{secrets.token_hex(8)}"),
     ("access_token", lambda: secrets.token_hex(20)),
     ("refreshToken", lambda: secrets.token_hex(20)),
     ("authorization", lambda: "Bearer " + secrets.token_hex(20)),
-    ("Authorization", lambda: "Basic " + base64.b64encode(secrets.token_bytes(12)).decode()),
+    ("Authorization", lambda: "Basic " + base64.b64encode(b"me:" + secrets.token_hex(6).encode()).decode()),
     ("private_key", lambda: secrets.token_hex(32)),
-    ("token", lambda: run(24)),
-    ("secret", lambda: run(24)),
-    ("HF_TOKEN", lambda: run(20)),
+    ("token", lambda: "Zx81" + secrets.token_hex(10)),
+    ("secret", lambda: "Zx81" + secrets.token_hex(10)),
+    ("HF_TOKEN", lambda: "Zx81" + secrets.token_hex(8)),
 ]
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pkgutil
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from otel_wirecap.frames.lexer import Frame
 from otel_wirecap.llm import dialects
