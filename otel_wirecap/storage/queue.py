@@ -114,11 +114,11 @@ class EventQueue:
             return False
         kept, left_out = body[: self._max_piece], len(body) - self._max_piece
         weight -= left_out
-        if self._bytes + weight + self._ledger.elsewhere_bytes > self._max_bytes:
+        if self.waiting_bytes + weight + self._ledger.elsewhere_bytes > self._max_bytes:
             return False
         rest = EventKind.REST, subject_id, now_ns, (kind != EventKind.CHUNK, left_out), 0
         if head is not None:  # its request is complete after the rest
-            self._bytes += _EVENT_SIZE
+            self.waiting_bytes += _EVENT_SIZE
             self._ledger.accepted += 1
             self._events.append((kind, subject_id, now_ns, (*head, None), weight - len(kept)))
             self._events.append((EventKind.REQUEST_CHUNK, subject_id, now_ns, kept, len(kept) + _EVENT_SIZE))
@@ -127,7 +127,7 @@ class EventQueue:
         else:
             self._events.append((kind, subject_id, now_ns, kept, weight))
             self._events.append(rest)
-        self._bytes += weight
+        self.waiting_bytes += weight
         self._ledger.accepted += 1
         return True
 
