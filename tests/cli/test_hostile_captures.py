@@ -68,7 +68,7 @@ def test_what_is_no_file_is_not_waited_for(command, kind, tmp_path):
         else:
             server.bind(str(path))
         told = the_one_line(run(command, path))
-    kind = {"fifo": "a named pipe", "folder": "a folder", "device": "a device", "socket": "a socket"}[kind]
+    kind = {"fifo": "a named pipe", "folder": "a directory", "device": "a device", "socket": "a socket"}[kind]
     assert told.endswith(f"{str(path)!r} cannot be read: it is {kind}, not a file")
 
 

@@ -52,7 +52,7 @@ def is_loop(path: Path) -> None:
 
 NO_FILES = {
     is_fifo: "it is a named pipe, not a file",
-    is_folder: "it is a folder, not a file",
+    is_folder: "it is a directory, not a file",
     is_device: "it is a device, not a file",
     is_terminal: "it is a device, not a file",
     is_missing: "No such file or directory",
