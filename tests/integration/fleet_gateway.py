@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import itertools
 import json
 import os
 from collections.abc import AsyncIterator
@@ -15,34 +15,43 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 BACKEND = os.environ["FLEET_BACKEND"]
+numbers = itertools.count()
 
 
 async def relay(request: Request) -> Response:
     body = json.loads(await request.body())
-    models = body.pop("models", None) or [body.get("model")]
-    if body.pop("stamp", False):
-        body["messages"][0]["content"] += f" Request {id(request)}."
-    async with httpx.AsyncClient(timeout=60) as client:
-        for model in models:
+    how = json.loads(request.headers["x-how"])
+    if "stamp" in how:
+        stamp(body, next(numbers))
+    async with httpx.AsyncClient(timeout=None) as client:
+        for model in how.get("models") or [None]:
             if model == "wait":
                 await asyncio.Event().wait()
             sent = body if model is None else body | {"model": model}
             answer = await client.post(BACKEND + request.url.path, json=sent)
             if answer.status_code < 400:
                 break
-    if body.get("break"):
+    if "break" in how:
         return StreamingResponse(broken(answer.content), media_type="text/event-stream")
     return Response(answer.content, answer.status_code, media_type=answer.headers["content-type"])
 
 
+def stamp(body: dict, number: int) -> None:
+    """Another system prompt each time."""
+    text = f"You are a gateway. Request {os.getpid()}/{number}."
+    if "contents" in body:
+        body["systemInstruction"] = {"parts": [{"text": text}]}
+    elif "input" in body:
+        body["instructions"] = text
+    elif "system" in body:
+        body["system"] = [{"type": "text", "text": text}]
+    else:
+        body["messages"][0]["content"] = text
+
+
 async def broken(content: bytes) -> AsyncIterator[bytes]:
     yield content[: len(content) // 2]
-    raise RuntimeError("the gateway breaks off")
+    raise ConnectionError("the gateway breaks off")
 
 
-@contextlib.asynccontextmanager
-async def lifespan(_: Starlette) -> AsyncIterator[None]:
-    yield
-
-
-app = Starlette(routes=[Route("/{path:path}", relay, methods=["POST"])], lifespan=lifespan)
+app = Starlette(routes=[Route("/{path:path}", relay, methods=["POST"])])
