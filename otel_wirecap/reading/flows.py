@@ -26,7 +26,7 @@ from otel_wirecap.capture.record import (
 )
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.errors import CaptureFileError
-from otel_wirecap.llm.errors import error_type
+from otel_wirecap.llm.errors import ProviderError
 from otel_wirecap.llm.usage import Usage
 from otel_wirecap.reading.chunk_gaps import ChunkGaps
 from otel_wirecap.reading.lines import moment_of, typed
@@ -289,15 +289,19 @@ class Exchange(_Attached):
         self.backend = self.backend or typed(record.get("backend"), str) or ""
 
     def _add_answer(self, answer: object) -> None:
-        from otel_wirecap.reading.dialects import usage_of  # not wanted where an index has all
+        from otel_wirecap.reading.dialects import answer_error, usage_of  # not wanted where an index has all
 
         self.usage = usage_of(answer) or self.usage
-        self.provider_error = error_type(answer) or self.provider_error
+        error = answer_error(answer)
+        self.provider_error = self.provider_error if error is None else error.word
 
     def _add_end(self, record: RawRecord, metadata: dict[str, Any]) -> None:
         self.duration_ms = _milliseconds(metadata.get("duration_ms"))
         self.outcome = typed(metadata.get("outcome"), str)
         self.error = typed(metadata.get("error"), dict)
+        if self.error is not None and self.error.get("type") == "provider" and self.provider_error is None:
+            words = (typed(self.error.get(name), str) for name in ("provider_type", "message", "provider_code"))
+            self.provider_error = ProviderError(*words).word
         if record["direction"] in STREAM_ENDS:
             self.streamed = True
             totals = record.get("payload")

@@ -220,6 +220,13 @@ class _Gemini(Dialect):
                 )
         return None
 
+    def ends(self, name: str, event: Json, finished: dict[int, bool]) -> bool:
+        inner = event.get("response")
+        answer = inner if isinstance(inner, dict) else event
+        feedback = answer.get("promptFeedback")
+        is_blocked = isinstance(feedback, dict) and bool(feedback.get("blockReason"))
+        return is_blocked or super().ends(name, answer, finished)
+
     def assembly(self, event: Json) -> MessageAssembly | None:
         inner = event.get("response")
         answer = inner if isinstance(inner, dict) else event

@@ -11,6 +11,7 @@ from otel_wirecap.llm.dialects.text_chunks import TextChunks
 
 class _LlamaCpp(Dialect):
     name = "llama.cpp"
+    end_marks = (("stop", (True,)),)
 
     def assembly(self, event: Json) -> MessageAssembly | None:
         return TextChunks() if isinstance(event.get("content"), str) and "stop" in event else None

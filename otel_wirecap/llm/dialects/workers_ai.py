@@ -11,6 +11,7 @@ from otel_wirecap.llm.dialects.text_chunks import TextChunks
 
 class _WorkersAI(Dialect):
     name = "workers-ai"
+    end_marks = (("", ("[DONE]",)),)  # which is no member of an event
 
     def assembly(self, event: Json) -> MessageAssembly | None:
         return TextChunks() if isinstance(event.get("response"), str) else None
