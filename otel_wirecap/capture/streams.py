@@ -169,9 +169,9 @@ class StreamReader:
         return self._assembly.error
 
     @property
-    def unreadable(self) -> bool:
-        """Whether an event could not be read, which may have been a part of the message."""
-        return self._assembly.unreadable
+    def lacks(self) -> dict[str, str]:
+        """What the metadata of the assembled message say where an event could not be read."""
+        return {"incomplete": "undecodable"} if self._assembly.unreadable else {}
 
     def feed(self, decoded: bytes) -> None:
         """Takes the next content-decoded bytes."""
