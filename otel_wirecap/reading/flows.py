@@ -11,6 +11,7 @@ parts of a capture can be read by several processes, and remembered between two 
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -309,6 +310,11 @@ class Exchange(_Attached):
 
     def _add_usage_of_message(self, message: object) -> None:
         """Takes the usage of one answer of a websocket, on which there may be many."""
+        if isinstance(message, dict):  # bytes, as all messages of Gemini's Live are
+            try:
+                message = base64.b64decode(message.get("data", "")).decode()
+            except (ValueError, TypeError):
+                return
         if not isinstance(message, str) or not _USAGE_IN_MESSAGE.search(message):
             return
         from otel_wirecap.reading.dialects import usage_of_message

@@ -310,6 +310,53 @@ def test_a_stream_that_cannot_be_redacted_is_withheld_from_there_on() -> None:
     assert {record["metadata"]["incomplete"] for record in records} == {"withheld"}
 
 
+def test_a_message_of_which_an_event_cannot_be_read_says_so() -> None:
+    events = [b'{"choices": [{"index": 0, "delta": {"content": "%s"}}]}' % text for text in (b"Hel", b"lo")]
+    for middle, reason in ((b"", None), (b'data: {"choices": [{"del\n\n', "undecodable")):
+        records = streamed(Desk(), b"data: %b\n\n" % events[0], middle, b"data: %b\n\ndata: [DONE]\n\n" % events[1])
+        (assembled,) = (record for record in records if record["metadata"].get("assembled"))
+        assert assembled["payload"]["choices"][0]["message"]["content"] == "Hello"
+        assert assembled["metadata"].get("incomplete") == reason
+        assert all("incomplete" not in one["metadata"] for one in records if one is not assembled)
+
+
+def form(*fields: tuple[str, bytes], end: bytes = b"\r\n") -> bytes:
+    parts = (
+        b"--B\r\nContent-Disposition: form-data; name=%s\r\n%b\r\n%b" % (name.encode(), more, value)
+        for name, value in fields
+        for more in (b"Content-Type: text/plain\r\n" if name == '"file"; filename="a"' else b"",)
+    )
+    return end.join(parts) + end + b"--B--" + end
+
+
+FORMS = {
+    "before a file": (form(('"model"', b"whisper-1"), ('"file"; filename="a"', bytes(range(256)) * 4000)), "whisper-1"),
+    "after a file": (form(('"file"; filename="a"', bytes(range(256)) * 100), ('"model"', b"whisper-1")), "whisper-1"),
+    "without quotes": (form(("model", b"whisper-1")), "whisper-1"),
+    "with a type of its own": (
+        b'--B\r\ncontent-disposition: form-data; name="model"\r\nContent-Type: text/plain; charset=utf-8\r\n'
+        b"Content-Length: 9\r\n\r\nwhisper-1\r\n--B--\r\n",
+        "whisper-1",
+    ),
+    "another field": (form(('"model_size"', b"large"), ('"prompt"', b'name="model"')), None),
+    "the first": (form(('"model"', b"one"), ('"file"; filename="a"', form(('"model"', b"two")))), "one"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_model_of_a_multipart_form_is_known(name: str) -> None:
+    body, model = FORMS[name]
+    desk = Desk()
+    exchange = desk.exchange()
+    head = [(b"content-type", b"Multipart/Form-Data; boundary=B")]
+    exchange.begin(RequestHead("POST", "https://api.openai.com/v1/audio/transcriptions", head, body=body))
+    exchange.response(2 * NS, ResponseHead(200, "OK", [JSON]))
+    exchange.chunk(3 * NS, b'{"text": "hi"}')
+    exchange.end(4 * NS, "complete")
+    request, answer = desk.records()
+    assert (request["model"], answer["model"]) == (model, model)
+
+
 def test_chunks_wait_for_others_but_not_for_long() -> None:
     desk = Desk()
     exchange = desk.exchange()
