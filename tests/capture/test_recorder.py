@@ -11,7 +11,7 @@ import struct
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import orjson
@@ -31,7 +31,7 @@ from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.formats import JSONLines
 from otel_wirecap.capture.imported import record_of
-from otel_wirecap.capture.record import METADATA_KEYS, CaptureRecord
+from otel_wirecap.capture.record import DIRECTIONS, METADATA_KEYS, CaptureRecord
 from otel_wirecap.capture.redaction.gate import Gate
 from otel_wirecap.capture.redaction.passing import MAX_STREAMS
 from otel_wirecap.capture.redaction.redactor import Redactor
@@ -276,14 +276,14 @@ def test_the_credential_of_a_request_stands_nowhere_in_its_flow() -> None:
     assert word.encode() not in b"".join(desk.lines)
 
 
-def streamed(desk: Desk, *chunks: bytes) -> list[dict[str, Any]]:
+def streamed(desk: Desk, *chunks: bytes, directions: Collection[str] = ("stream_chunk",)) -> list[dict[str, Any]]:
     exchange = desk.exchange()
     exchange.begin(post())
     exchange.response(2 * NS, ResponseHead(200, None, [SSE]))
     for number, chunk in enumerate(chunks):
         exchange.chunk(3 * NS + number * 1_000_000, chunk)
     exchange.end(5 * NS, "complete")
-    return [record for record in desk.records() if record["direction"] == "stream_chunk"]
+    return [record for record in desk.records() if record["direction"] in directions]
 
 
 def test_a_secret_that_comes_in_deltas_is_masked_and_each_chunk_keeps_its_time_and_number() -> None:
@@ -313,7 +313,8 @@ def test_a_stream_that_cannot_be_redacted_is_withheld_from_there_on() -> None:
 def test_a_message_of_which_an_event_cannot_be_read_says_so() -> None:
     events = [b'{"choices": [{"index": 0, "delta": {"content": "%s"}}]}' % text for text in (b"Hel", b"lo")]
     for middle, reason in ((b"", None), (b'data: {"choices": [{"del\n\n', "undecodable")):
-        records = streamed(Desk(), b"data: %b\n\n" % events[0], middle, b"data: %b\n\ndata: [DONE]\n\n" % events[1])
+        chunks = b"data: %b\n\n" % events[0], middle, b"data: %b\n\ndata: [DONE]\n\n" % events[1]
+        records = streamed(Desk(), *chunks, directions=DIRECTIONS)
         (assembled,) = (record for record in records if record["metadata"].get("assembled"))
         assert assembled["payload"]["choices"][0]["message"]["content"] == "Hello"
         assert assembled["metadata"].get("incomplete") == reason
