@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.events import ErrorInfo
     from otel_wirecap.capture.flow import FlowRecording
     from otel_wirecap.capture.redaction.gate import Gate
+    from otel_wirecap.llm.errors import ProviderError
 
 MAX_ERROR_TEXT = 2000
 MAX_IDENTITY_TEXT = 256
@@ -45,6 +46,14 @@ class FlowGate:
     def error(self, error: ErrorInfo, counts: dict[str, int]) -> dict[str, str]:
         """An error as ``metadata.error``."""
         return {"type": error.type, "message": self.error_text(error.message, counts)}
+
+    def provider_error(self, error: ProviderError, counts: dict[str, int]) -> dict[str, str]:
+        """A provider's own error as ``metadata.error``."""
+        told = {"type": "provider", "message": self.error_text(error.message or "", counts)}
+        for name, value in (("provider_type", error.type), ("provider_code", error.code)):
+            if value is not None:
+                told[name] = self.name(value, counts)
+        return told
 
     def error_text(self, text: str, counts: dict[str, int]) -> str:  # noqa: D102
         text = text.encode("utf-8", "replace").decode()

@@ -13,22 +13,23 @@ import orjson
 from otel_wirecap.capture.body import BodyCollector, RecordedBody
 from otel_wirecap.capture.context import RecordingContext
 from otel_wirecap.capture.decoding import NOT_JSON, form_fields
+from otel_wirecap.capture.endings import closed_by, ended_stream
 from otel_wirecap.capture.flow import KeptBody
 from otel_wirecap.capture.identity import header
 from otel_wirecap.capture.record import Payload, RawJSON
-from otel_wirecap.capture.recording import ExchangeRecording
+from otel_wirecap.capture.recording import FIRST_ERROR, ExchangeRecording
 from otel_wirecap.capture.redaction.gate import Passed, add_counts, withheld
 from otel_wirecap.capture.response_stream import ResponseStream
 from otel_wirecap.capture.streams import MAX_UNDECIDED, StreamBeginning, StreamReader
 from otel_wirecap.frames.framing import STREAM_TYPES
-from otel_wirecap.llm.answers import answered_model
+from otel_wirecap.llm.answers import answer_error, answered_model
+from otel_wirecap.llm.errors import may_hold_error
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import End, ExchangeHead, RequestHead, ResponseHead
     from otel_wirecap.capture.flow import FlowRecording
     from otel_wirecap.capture.redaction.gate import Released
     from otel_wirecap.capture.response_stream import WaitingChunk
-    from otel_wirecap.llm.errors import ProviderError
 
 SUCCESS = range(200, 300)
 
@@ -70,6 +71,7 @@ class HTTPRecording(ExchangeRecording):
         "_chunk_number",
         "_directions",
         "_left_out",
+        "_message",
         "_request_body",
         "_request_encoding",
         "_response_encoding",
@@ -96,6 +98,7 @@ class HTTPRecording(ExchangeRecording):
         self._stream: ResponseStream | None = None
         self._chunk_number = 0
         self._left_out = 0  # bytes of a stream
+        self._message: dict[str, Any] | None = None  # of the stream, when it is over
 
     @property
     def held_bytes(self) -> int:
@@ -296,6 +299,25 @@ class HTTPRecording(ExchangeRecording):
         metadata = {**self.identity.base, **told, "chunk_number": self._chunk_number, **facts}
         self._write(self._directions.stream_chunk, now_ns, length, payload, metadata, counts)
 
+    def _settle_end(self, now_ns: int, end: End) -> tuple[End, str | None]:
+        stream = self._stream
+        if stream is None:
+            return end, None
+        stream.end(now_ns, self.flow.credentials)
+        self._write_taken_up(stream)
+        self._message = stream.reader.close()
+        truncated = not stream.decoder.undecodable and self._is_truncated(stream.reader)
+        settled = ended_stream(end, ended=stream.reader.ended, truncated=truncated)
+        return settled, closed_by(end, is_client=self.is_client)
+
+    def _is_truncated(self, reader: StreamReader) -> bool:
+        """Whether a stream that is over should have given its end mark, and did not."""
+        dialect = reader.dialect
+        if reader.is_silent and self._response_type in STREAM_TYPES:
+            status_code = self._response.status_code if self._response is not None else 0
+            dialect = self.identity.requested_dialect if status_code in SUCCESS else None
+        return dialect is not None and dialect.has_end_mark and not reader.ended and not reader.overflowed
+
     def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
         if self._stream is None:
             self._end_response(now_ns, end, metadata, counts)
@@ -329,21 +351,23 @@ class HTTPRecording(ExchangeRecording):
             if body.value is not NOT_JSON:
                 self.identity.learn_model(answered_model(body.value))
                 self.identity.learn_answer(body.value)
+                is_success = self._response.status_code < FIRST_ERROR
+                if is_success and "error" not in facts and may_hold_error(self._body.content()):
+                    error = answer_error(body.value)
+                    if error is not None:
+                        facts["error"] = self._gate.provider_error(error, counts)
             metadata |= body.metadata
         payload, length = (None, 0) if body is None else (body.payload, body.length)
         self._write(self._directions.response, now_ns, length, payload, metadata | facts, counts)
         self._body = None
 
     def _end_stream(self, now_ns: int, stream: ResponseStream, facts: dict[str, Any], counts: dict[str, int]) -> None:
-        stream.end(now_ns, self.flow.credentials)
-        self._write_taken_up(stream)
-        reader, decoder = stream.reader, stream.decoder
-        message = reader.close()
+        reader, decoder, message = stream.reader, stream.decoder, self._message
         self.identity.learn_model(reader.model)
         if message is not None:
             self.identity.learn_answer(message)
         if reader.error is not None and "error" not in facts:
-            facts["error"] = self._provider_error(reader.error, counts)
+            facts["error"] = self._gate.provider_error(reader.error, counts)
         if decoder.compressed:
             facts["content_encoding"] = self._response_encoding
             facts["wire_length"] = decoder.wire_length
@@ -403,10 +427,3 @@ class HTTPRecording(ExchangeRecording):
         if kept.recorded.counts:
             add_counts(counts, kept.recorded.counts)
         return kept.recorded
-
-    def _provider_error(self, error: ProviderError, counts: dict[str, int]) -> dict[str, str]:
-        told = {"type": "provider", "message": self._gate.error_text(error.message or "", counts)}
-        for name, value in (("provider_type", error.type), ("provider_code", error.code)):
-            if value is not None:
-                told[name] = self._gate.name(value, counts)
-        return told

@@ -28,7 +28,7 @@ from otel_wirecap.capture.record import (
 )
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.errors import CaptureFileError
-from otel_wirecap.llm.errors import error_type
+from otel_wirecap.llm.errors import ProviderError
 from otel_wirecap.llm.usage import Usage
 from otel_wirecap.reading.chunk_gaps import ChunkGaps
 from otel_wirecap.reading.lines import moment_of, typed
@@ -301,12 +301,13 @@ class Exchange(_Attached):
         self.backend = self.backend or typed(record.get("backend"), str) or ""
 
     def _add_answer(self, answer: object) -> None:
-        from otel_wirecap.reading.dialects import answer_id_of, usage_of  # not wanted where an index has all
+        # Not wanted where an index has all.
+        from otel_wirecap.reading.dialects import answer_error, answer_id_of, usage_of
 
-        usage = usage_of(answer)
+        usage, error = usage_of(answer), answer_error(answer)
         if usage is not None:
             self.usage, self.answer_id = usage, answer_id_of(answer)
-        self.provider_error = error_type(answer) or self.provider_error
+        self.provider_error = self.provider_error if error is None else error.word
 
     def _add_usage_of_message(self, message: object) -> None:
         """Takes the usage of one answer of a websocket, on which there may be many."""
@@ -327,6 +328,9 @@ class Exchange(_Attached):
         self.duration_ms = _milliseconds(metadata.get("duration_ms"))
         self.outcome = typed(metadata.get("outcome"), str)
         self.error = typed(metadata.get("error"), dict)
+        if self.error is not None and self.error.get("type") == "provider" and self.provider_error is None:
+            words = (typed(self.error.get(name), str) for name in ("provider_type", "message", "provider_code"))
+            self.provider_error = ProviderError(*words).word
         if record["direction"] in STREAM_ENDS:
             self.streamed = True
             totals = record.get("payload")

@@ -183,6 +183,7 @@ class _Anthropic(Dialect):
     cache_order = ("tools", "system", "messages")
     model_holders = ("message",)
     finish_members = ("stop_reason",)
+    end_marks = (("type", ("message_stop",)),)
     structure = ("anthropic_beta", "anthropic_version", "betas", "stop_reason")
     label_members = ("stop_reason", "tool_use_id")
 

@@ -121,6 +121,7 @@ class _Bedrock(Dialect):
     turn_members = ("messages",)
     cache_order = ("toolConfig", "system", "messages")
     finish_members = ("stopReason",)
+    end_marks = (("messageStop", ()),)
     structure = ("stopReason",)
     index_members = ("contentBlockIndex",)
     label_members = ("stopReason", "toolUseId")

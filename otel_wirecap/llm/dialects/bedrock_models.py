@@ -19,7 +19,8 @@ class _BedrockModels(Dialect):
     top_p_members = ("topP", "p")
     max_tokens_members = ("maxTokenCount",)
     prompt_members = ("inputText",)
-    choice_members = (("results", "completionReason"),)
+    choice_members = (("results", "completionReason"), ("outputs", "stop_reason"))
+    end_marks = (("completionReason", ()), ("stop_reason", ()), ("amazon-bedrock-invocationMetrics", ()))
 
     def operation(self, path: str, body: object) -> str | None:
         if not _INVOKE.search(path):

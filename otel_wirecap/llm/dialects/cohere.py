@@ -122,6 +122,7 @@ class _Cohere(Dialect):
     top_p_members = ("p",)
     turn_members = ("messages",)
     finish_members = ("finish_reason",)
+    end_marks = (("type", ("message-end",)),)
     structure = ("input_type", "truncate")
 
     def usage(self, answer: Json) -> Usage | None:
@@ -134,10 +135,8 @@ class _Cohere(Dialect):
         return WholeAnswer() if isinstance(event.get("message"), dict) and "finish_reason" in event else None
 
     def error_in(self, name: str, event: Json) -> object:
-        if event.get("type") != "message-end":
-            return error_in(name, event)
-        delta = event.get("delta")
-        return (delta.get("error") if isinstance(delta, dict) else None) or error_in(name, event)
+        delta = event.get("delta") if event.get("type") == "message-end" else None
+        return (error_in(name, delta) if isinstance(delta, dict) else None) or error_in(name, event)
 
 
 DIALECT: Final = _Cohere()

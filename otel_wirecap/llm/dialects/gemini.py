@@ -237,6 +237,13 @@ class _Gemini(Dialect):
         grounded = any(one.get("groundingMetadata") for one in objects_in(holder.get("candidates")))
         return usage._replace(unpriced="searches that an answer is grounded on") if usage and grounded else usage
 
+    def ends(self, name: str, event: Json, finished: dict[int, bool]) -> bool:
+        inner = event.get("response")
+        answer = inner if isinstance(inner, dict) else event
+        feedback = answer.get("promptFeedback")
+        is_blocked = isinstance(feedback, dict) and bool(feedback.get("blockReason"))
+        return is_blocked or super().ends(name, answer, finished)
+
     def assembly(self, event: Json) -> MessageAssembly | None:
         inner = event.get("response")
         answer = inner if isinstance(inner, dict) else event

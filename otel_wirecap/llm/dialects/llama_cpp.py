@@ -12,6 +12,7 @@ from otel_wirecap.llm.usage import Usage, usage_in
 
 class _LlamaCpp(Dialect):
     name = "llama.cpp"
+    end_marks = (("stop", (True,)),)
 
     def usage(self, answer: Json) -> Usage | None:
         return usage_in(answer) if "tokens_predicted" in answer else None

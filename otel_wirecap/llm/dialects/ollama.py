@@ -19,6 +19,7 @@ class _Ollama(Dialect):
     turn_members = ("messages",)
     prompt_members = ("prompt",)
     finish_members = ("done_reason",)
+    end_marks = (("done", (True,)),)
     structure = ("done_reason", "keep_alive", "tool_name")
 
     def usage(self, answer: Json) -> Usage | None:

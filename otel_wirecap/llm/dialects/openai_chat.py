@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from otel_wirecap.llm.dialects.deltas import DeltaObject
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, objects_in
+from otel_wirecap.llm.errors import error_in
 from otel_wirecap.llm.text import GrowingText, keep_newest
 from otel_wirecap.llm.usage import Usage, usage_in
 
@@ -216,6 +217,15 @@ class _OpenAIChat(Dialect):
             usage = usage_in(holder.get("usage"), answer) if isinstance(holder, dict) else None
             if usage is not None:
                 return usage
+        return None
+
+    def error_in(self, name: str, event: Json) -> object:
+        error = error_in(name, event)
+        if error is not None:
+            return error
+        for choice in objects_in(event.get("choices")):  # OpenRouter's, Mistral's
+            if choice.get("error") or choice.get("finish_reason") == "error":
+                return choice.get("error") or {"message": "finish_reason: error"}
         return None
 
     def assembly(self, event: Json) -> MessageAssembly | None:

@@ -292,6 +292,7 @@ class _OpenAIResponses(Dialect):
     prompt_members = ("input",)
     cache_order = ("previous_response_id", "tools", "instructions", "input")
     model_holders = ("response",)
+    end_marks = (("type", tuple(sorted(_FINAL))),)
     structure = ("completed_at", "include", "truncation", "verbosity")
     index_members = ("content_index", "item_id", "output_index", "summary_index")
     label_members = ("call_id", "event_id")
@@ -323,10 +324,10 @@ class _OpenAIResponses(Dialect):
         return WholeAnswer() if event.get("object") == "response" and self.is_answer(event) else None
 
     def error_in(self, name: str, event: Json) -> object:
-        if event.get("type") != "response.failed":
-            return error_in(name, event)
-        response = event.get("response")
-        return (response.get("error") if isinstance(response, dict) else None) or {"type": "response.failed"}
+        inner = event.get("response")
+        response = inner if isinstance(inner, dict) else event
+        failed = event.get("type") == "response.failed" or response.get("status") == "failed"
+        return error_in(name, event) or response.get("error") or ({"type": "response.failed"} if failed else None)
 
 
 DIALECT: Final = _OpenAIResponses()

@@ -27,6 +27,7 @@ from otel_wirecap.llm.dialects import (
     openai_media,
     openai_responses,
     text_completions,
+    unassembled,
     workers_ai,
 )
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
@@ -49,6 +50,7 @@ OURS: Final = (
     bedrock_models.DIALECT,
     llama_cpp.DIALECT,
     workers_ai.DIALECT,
+    unassembled.DIALECT,
 )
 """Our dialects, in the order in which they are asked."""
 
@@ -91,6 +93,10 @@ class Dialects(Dialect):
             if usage is not None:
                 return usage
         return None
+
+    def error_in(self, name: str, event: Json) -> object:  # noqa: D102
+        dialect = self.of_answer(event)
+        return error_in(name, event) if dialect is None else dialect.error_in(name, event)
 
     def of_request(self, path: str, body: Json) -> Dialect | None:
         """The dialect of a request for a conversation's next message; None where it is none, or is not known."""
@@ -157,6 +163,12 @@ def conversation_dialect(path: str, body: object) -> Dialect | None:
         return None
     dialect = ours.of_request(path, body)
     return dialect or next((one for one in outside.all() if one.is_conversation(path, body)), None)
+
+
+def requested_dialect(path: str, body: object) -> Dialect | None:
+    """The dialect that a request's path is one of; None where it is not known."""
+    known = next((one for one in ours.all if one.operation(path, body) is not None), None)
+    return known or outside_request(path, body)
 
 
 def answer_dialect(body: object) -> Dialect | None:

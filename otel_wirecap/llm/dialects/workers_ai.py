@@ -12,6 +12,7 @@ from otel_wirecap.llm.usage import Usage, usage_in
 
 class _WorkersAI(Dialect):
     name = "workers-ai"
+    end_marks = (("", ("[DONE]",)),)  # which is no member of an event
 
     def usage(self, answer: Json) -> Usage | None:
         result = answer.get("result")  # of an answer that is not streamed
