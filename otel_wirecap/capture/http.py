@@ -382,9 +382,7 @@ class HTTPRecording(ExchangeRecording):
             {**self.identity.base, **facts}, counts,
         )  # fmt: skip
         if message is not None:
-            self._record_assembled(
-                now_ns, message, facts | ({"incomplete": "undecodable"} if reader.unreadable else {})
-            )
+            self._record_assembled(now_ns, message, facts | reader.lacks)
 
     def _record_assembled(self, now_ns: int, message: dict[str, Any], facts: dict[str, Any]) -> None:
         try:

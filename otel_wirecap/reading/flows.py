@@ -11,6 +11,7 @@ parts of a capture can be read by several processes, and remembered between two 
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -300,16 +301,21 @@ class Exchange(_Attached):
         self.backend = self.backend or typed(record.get("backend"), str) or ""
 
     def _add_answer(self, answer: object) -> None:
-        from otel_wirecap.reading.dialects import answer_error, answer_id_of, usage_of  # not wanted with an index
+        # Not wanted where an index has all.
+        from otel_wirecap.reading.dialects import answer_error, answer_id_of, usage_of
 
-        usage = usage_of(answer)
+        usage, error = usage_of(answer), answer_error(answer)
         if usage is not None:
             self.usage, self.answer_id = usage, answer_id_of(answer)
-        error = answer_error(answer)
         self.provider_error = self.provider_error if error is None else error.word
 
     def _add_usage_of_message(self, message: object) -> None:
         """Takes the usage of one answer of a websocket, on which there may be many."""
+        if isinstance(message, dict):  # bytes, as all messages of Gemini's Live are
+            try:
+                message = base64.b64decode(message.get("data", "")).decode()
+            except (ValueError, TypeError):
+                return
         if not isinstance(message, str) or not _USAGE_IN_MESSAGE.search(message):
             return
         from otel_wirecap.reading.dialects import usage_of_message

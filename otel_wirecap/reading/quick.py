@@ -37,8 +37,8 @@ _DIRECTION_WITHIN = 110
 """Bytes of a line after which its direction begins, at the latest."""
 
 _NEEDS_PAYLOAD = ENDS | {"system_gap", "stream_completion"}
-_USAGE = re.compile(b"usage", re.IGNORECASE)
-"""Stands in the messages of a websocket that tell of tokens."""
+_USAGE = re.compile(rb'usage|"data":"e[wy]', re.IGNORECASE)
+"""What may be in a message of a websocket that reports tokens: the word, or the beginning of an object in base64."""
 
 
 class NotOurs(Exception):  # noqa: N818  # it is no error: who catches it reads in another way
