@@ -70,6 +70,7 @@ class HTTPRecording(ExchangeRecording):
         "_body",
         "_chunk_number",
         "_directions",
+        "_left_out",
         "_message",
         "_request_body",
         "_request_encoding",
@@ -96,6 +97,7 @@ class HTTPRecording(ExchangeRecording):
         self._beginning: StreamBeginning | None = None  # of a body that may be a stream
         self._stream: ResponseStream | None = None
         self._chunk_number = 0
+        self._left_out = 0  # bytes of a stream
         self._message: dict[str, Any] | None = None  # of the stream, when it is over
 
     @property
@@ -125,6 +127,16 @@ class HTTPRecording(ExchangeRecording):
         """Bytes of the request's body."""
         if not self.request_recorded:
             self._request_body.add(data)
+
+    def leave_out(self, size: int, *, of_request: bool) -> None:
+        """So many bytes of a body passed that the queue left out: more than a record holds."""
+        if of_request:
+            if not self.request_recorded:
+                self._request_body.leave_out(size)
+        elif self._stream is not None:
+            self._left_out += size
+        elif self._body is not None:
+            self._body.leave_out(size)
 
     def request_restart(self) -> None:
         """The body comes anew."""
@@ -360,6 +372,9 @@ class HTTPRecording(ExchangeRecording):
             facts["wire_length"] = decoder.wire_length
         if decoder.undecodable:
             facts["incomplete"] = "undecodable"
+        if self._left_out:
+            facts["incomplete"] = "dropped"
+            facts["wire_length"] = decoder.wire_length + self._left_out
         total = orjson.dumps({"total_bytes": decoder.total_bytes, "total_chunks": self._chunk_number})
         self._write(
             self._directions.stream_end, now_ns, len(total), RawJSON(total),

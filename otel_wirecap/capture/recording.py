@@ -90,6 +90,9 @@ class ExchangeRecording(ABC):
         """Bytes of the request's body; only over HTTP."""
         raise NotImplementedError
 
+    def leave_out(self, size: int, *, of_request: bool) -> None:  # noqa: B027  # websockets have no such bodies
+        """So many bytes of a body passed that the queue left out."""
+
     def request_restart(self) -> None:
         """The request's body comes anew; only over HTTP."""
         raise NotImplementedError

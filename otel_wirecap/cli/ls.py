@@ -120,18 +120,21 @@ def _row(flow: Flow, length: int) -> list[Cell]:
 
 
 def show_groups(groups: Sequence[Group], by: str) -> None:
-    """Prints grouped flows in a table."""
+    """Prints grouped flows, or attempts, in a table."""
+    by_attempt = any(group.by_attempt for group in groups)
+    counts = ["attempts", "failed", "flows", "flows failed"] if by_attempt else ["flows", "failed", "attempts"]
     columns = [
-        Column(by), Column("flows", right=True), Column("failed", 1, right=True), Column("attempts", 4, right=True),
+        Column(by), *(Column(title, rank, right=True) for title, rank in zip(counts, (0, 1, 4, 4), strict=False)),
         Column("in", 2, right=True), Column("cached", 5, right=True), Column("out", 2, right=True),
         Column("cost", 3, right=True), Column("mean", 6, right=True), Column("first (UTC)", 8), Column("last (UTC)", 7),
     ]  # fmt: skip
     rows = [
         [
-            Cell(printable(group.name or "-"), "cyan"), Cell(str(group.flows)),
-            Cell(str(group.failed), "red" if group.failed else ""), Cell(str(group.attempts)),
+            Cell(printable(group.name or "-"), "cyan"), Cell(str(group.count)),
+            Cell(str(group.failed), "red" if group.failed else ""),
+            *(Cell(str(count)) for count in ([group.flows, group.failed_flows] if by_attempt else [group.attempts])),
             Cell(str(group.usage.input)), Cell(str(group.usage.cached)), Cell(str(group.usage.output)),
-            Cell(dollars(group.cost)), Cell(milliseconds(group.duration_ms / group.flows)),
+            Cell(dollars(group.cost)), Cell(milliseconds(group.mean_ms)),
             Cell(clock(group.first or 0.0)), Cell(clock(group.last or 0.0)),
         ]
         for group in groups

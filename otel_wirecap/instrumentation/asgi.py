@@ -5,8 +5,8 @@ Invariants:
 - ``receive`` and ``send`` hand on the very messages, in order, with their exceptions; nothing is buffered.
 - A request is recorded once, by the outermost wrapper that sees it (the inner ones find a private key in the scope); a
   call made in process, with a scope of its own, is a request of its own.
-- Lifespan scopes pass through; when a shutdown is complete the capture is brought to its file, because a server may be
-  killed by the very signal that it is shutting down for.
+- Lifespan scopes pass through; when a shutdown is complete the writer is told that the process may be gone from then
+  on, because a server may be killed by the very signal that it is shutting down for.
 - That a client has left is known from what shows it first: a message to the application, an OSError of ``send``
   (ASGI 2.4), or the server's own connection object behind ``send``.
 """
@@ -19,8 +19,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import wrapt
-from opentelemetry import context as otel_context
-from opentelemetry import propagate, trace
+from opentelemetry import context as otel_context, propagate, trace
 from opentelemetry.propagators.textmap import Getter
 
 from otel_wirecap.capture.events import (
@@ -38,7 +37,7 @@ from otel_wirecap.capture.exchange import LiveFlow
 from otel_wirecap.instrumentation.flow_context import enter_flow, leave_flow
 from otel_wirecap.instrumentation.guard import NO_CLOSE_FRAME, guarded, now_ns, outcome_of, outcome_of_close
 from otel_wirecap.instrumentation.runtime import Runtime, active
-from otel_wirecap.storage.registry import pause_writers
+from otel_wirecap.storage.registry import note_end, pause_writers
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import LiveExchange
@@ -47,7 +46,7 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[Any]]
 
 _BEGINNINGS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 _FILE_MESSAGES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
@@ -69,34 +68,34 @@ class WireCaptureMiddleware(wrapt.ObjectProxy[Any]):
     def __init__(self, app: Any) -> None:
         super().__init__(app)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Calls the application."""
-        await record(self.__wrapped__, scope, receive, send)
+        return await record(self.__wrapped__, scope, receive, send)
 
 
-async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Calls ``app`` and records the exchange, unless a wrapper further out does."""
+async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Any:
+    """Calls ``app`` and records the exchange, unless a wrapper further out does.
+
+    Returns:
+        What the application returns: None, by the specification; servers complain of anything else.
+    """
     runtime = active()
     if runtime is None or SCOPE_KEY in scope:
-        await app(scope, receive, send)
-        return
+        return await app(scope, receive, send)
     if scope["type"] == "lifespan":
-        await app(scope, receive, _flushing(scope, send))
-        return
+        return await app(scope, receive, _noting(send))
     kind = _KINDS.get(scope["type"])
     serving = None if kind is None else _begin(kind, runtime, scope, receive, send)
     if serving is None:
-        await app(scope, receive, send)
-        return
+        return await app(scope, receive, send)
     if isinstance(serving, LiveFlow):
         token = enter_flow(serving, None)
         try:
-            await app(scope, receive, send)
+            return await app(scope, receive, send)
         finally:
             leave_flow(serving, token)
-        return
     try:
-        await app(scope, serving.receiver(receive), serving.sender(send))
+        return await app(scope, serving.receiver(receive), serving.sender(send))
     except BaseException as error:
         guarded(serving.exchange, serving.raised, error)
         raise
@@ -406,15 +405,15 @@ def _may_have_body(scope: Scope, headers: dict[bytes, bytes]) -> bool:
     return str(scope.get("http_version", "1.1")) >= "2" and scope["method"] not in {"GET", "HEAD"}
 
 
-def _flushing(scope: Scope, send: Send) -> Send:
-    """A lifespan's ``send`` that brings the capture to its file when the shutdown is over."""
+def _noting(send: Send) -> Send:
+    """A lifespan's ``send`` that notes when the shutdown is over."""
 
-    async def send_and_flush(message: Message) -> None:
+    async def note_and_send(message: Message) -> None:
         if message["type"].startswith("lifespan.shutdown."):
-            await flush_before_exit()
+            note_end()
         await send(message)
 
-    return send_and_flush
+    return note_and_send
 
 
 async def flush_before_exit() -> None:

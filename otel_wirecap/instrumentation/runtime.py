@@ -76,7 +76,7 @@ class Runtime:
         meter_provider: MeterProvider | None = None,
         logger_provider: LoggerProvider | None = None,
     ) -> None:
-        self.capture_file = config.capture_file
+        self.config = config
         self._propagate = config.capture_propagate
         self._handover = Handover()
         payloads = _payloads(config, logger_provider, self._handover)

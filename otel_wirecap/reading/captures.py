@@ -150,15 +150,10 @@ class Captures(Resource):
         Raises:
             FlowNotFoundError: there is none, or there are several and none is named in full.
         """
-        flows = [flow for flow in self.flows() if (flow.session_id or "").startswith(prefix)]
-        named = [flow for flow in flows if flow.session_id == prefix]
-        names = sorted({str(flow.session_id) for flow in flows})
-        if named or len(names) == 1:
-            return named or flows
-        if not names:
-            raise FlowNotFoundError(f"no session begins with {prefix!r}; otel-wirecap ls --by session lists them")
-        told = ", ".join(names[:_MAX_NAMED]) + (", …" if len(names) > _MAX_NAMED else "")
-        raise FlowNotFoundError(f"{len(names)} sessions begin with {prefix!r}: {told}")
+        flows = self.flows()
+        names = {flow.session_id for flow in flows if flow.session_id and flow.session_id.startswith(prefix)}
+        name = the_one_named(prefix, names, "session", "ls --by session")
+        return [flow for flow in flows if flow.session_id == name]
 
     def records_of(self, flow: Flow) -> Iterator[RawRecord]:
         """The records of one flow, in the schema's shape and the capture's order; read where they stand."""
@@ -201,8 +196,14 @@ class Captures(Resource):
         return self._parts
 
 
-def the_one_named(prefix: str, names: Collection[str]) -> str:
-    """The id of the flow that a prefix names, of those that it fits.
+def the_one_named(prefix: str, names: Collection[str], what: str = "flow", command: str = "ls") -> str:
+    """The id that a prefix names, of those that it fits.
+
+    Args:
+        prefix: the beginning of an id.
+        names: the ids that begin so.
+        what: they are ids of.
+        command: lists all of them.
 
     Raises:
         FlowNotFoundError: there is none, or there are several and none is named in full.
@@ -210,10 +211,10 @@ def the_one_named(prefix: str, names: Collection[str]) -> str:
     if prefix in names:
         return prefix
     if not names:
-        raise FlowNotFoundError(f"no flow begins with {prefix!r}; otel-wirecap ls lists them")
+        raise FlowNotFoundError(f"no {what} begins with {prefix!r}; otel-wirecap {command} lists them")
     if len(names) > 1:
         told = ", ".join(sorted(names)[:_MAX_NAMED]) + (", …" if len(names) > _MAX_NAMED else "")
-        raise FlowNotFoundError(f"{len(names)} flows begin with {prefix!r}: {told}")
+        raise FlowNotFoundError(f"{len(names)} {what}s begin with {prefix!r}: {told}")
     return next(iter(names))
 
 

@@ -257,6 +257,8 @@ class Exchange(_Attached):
             self.answered_model = later.answered_model
         if later.method or self.started_unix is None:  # an end can only reckon when it began
             self.started_unix = later.started_unix or self.started_unix
+        # The request's own counts, as in add().
+        self.key_name = later.key_name or self.key_name if later.method else self.key_name or later.key_name
         for name in _MERGED:
             value = getattr(later, name)
             if value:
@@ -313,7 +315,7 @@ class Exchange(_Attached):
             self.started_unix = record["timestamp_unix"] - self.duration_ms / 1000
 
 
-_MERGED = ("backend", "method", "url", "request_bytes", "streamed", "key_name", "requested_model")
+_MERGED = ("backend", "method", "url", "request_bytes", "streamed", "requested_model")
 # fmt: off
 _MERGED_OPTIONS = (
     "attempt", "status_code", "ttfb_ms", "duration_ms", "outcome", "error", "provider_error", "usage",

@@ -2,8 +2,7 @@ import re
 import tracemalloc
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from otel_wirecap.frames.framing import FrameReader
 from otel_wirecap.frames.sse import SSELexer

@@ -8,8 +8,7 @@ import pytest
 from cohere.types import NonStreamedChatResponse
 from cohere.v2.types import V2ChatResponse
 from google.genai.types import GenerateContentResponse
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from streams import AWS, aws_chunk, aws_event, frame, ndjson, sse
 
 from otel_wirecap.frames.framing import FrameReader

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pkgutil
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from otel_wirecap.frames.lexer import Frame
 from otel_wirecap.llm import dialects
@@ -17,7 +16,7 @@ from otel_wirecap.llm.dialects.interface import OPERATIONS
 from otel_wirecap.llm.dialects.registry import OURS, Dialects
 from otel_wirecap.llm.dialects.whole_answer import WholeAnswer
 from otel_wirecap.llm.opening import opening_of, system_prompt
-from otel_wirecap.llm.prompts import answer_protocol, common_answer, common_request, request_protocol
+from otel_wirecap.llm.prompts import Request, answer_protocol, common_answer, common_requests
 from otel_wirecap.llm.requests import asks_for_stream, operation_of, parameters_of, requested_model
 from otel_wirecap.reading.cache import prompt_pieces
 
@@ -116,10 +115,11 @@ def test_no_question_is_too_much_for_json_of_any_shape(value: Any, path: str) ->
     answered_model(value)
     answer_error(value)
     prompt_pieces(path, value)
-    if request_protocol(path, value) is not None:
-        common_request(path, "", value)
-    if answer_protocol(value) is not None:
-        common_answer(value)
+    for other in (Request("/v1/messages", "", {"messages": []}), Request("/v1/responses", "", {"input": []})):
+        common_requests(Request(path, "", value), other)
+        common_requests(other, Request(path, "", value))
+    answer_protocol(value)
+    common_answer(value)
     for one in OURS if isinstance(value, dict) else ():
         if one.is_answer(value):
             list(one.choices(value))

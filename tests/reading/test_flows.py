@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from records import read_records
 
 from otel_wirecap.errors import CaptureFileError

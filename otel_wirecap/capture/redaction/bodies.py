@@ -25,6 +25,8 @@ _MARKS: Final = {
     "utf-16-le": codecs.BOM_UTF16_LE,
     "utf-16-be": codecs.BOM_UTF16_BE,
 }
+_PIECE: Final = 1 << 16
+"""Bytes of events that are looked at together: what is made of small ones takes many times the room."""
 _LOOKED_AT: Final = 1024
 _MIN_WIDE: Final = 16
 """Bytes that must be there to tell by zeros: shorter texts hold no key."""
@@ -86,10 +88,17 @@ def _redact_frames(
     if isinstance(lexer_of(kind, data, len(data), is_end=True), TextLexer):
         return data
     stream = StreamRedactor(redactor, kind, len(data))
-    released = stream.feed([data], credentials), stream.close(credentials)
-    for _, found, _ in released:
-        add_counts(counts, found.get(0, {}))
-    return b"".join(piece for pieces, _, _ in released for piece in pieces)
+    clean = bytearray()
+    for begin in range(0, len(data) + 1, _PIECE):
+        is_last = begin + _PIECE > len(data)
+        for pieces, found, _ in (
+            stream.feed([data[begin : begin + _PIECE]], credentials),
+            *([stream.close(credentials)] if is_last else ()),
+        ):
+            clean += b"".join(pieces)
+            for rules in found.values():
+                add_counts(counts, rules)
+    return data if clean == data else bytes(clean)
 
 
 def redact_text(
