@@ -46,7 +46,7 @@ OURS: Final = (
     bedrock_models.DIALECT,
     llama_cpp.DIALECT,
     workers_ai.DIALECT,
-    unassembled.DIALECT,
+    *unassembled.DIALECTS,
 )
 """Our dialects, in the order in which they are asked."""
 

@@ -1,8 +1,8 @@
 """Formats of which only the ends of streams are known: their events are not added up to messages.
 
-Sources: https://huggingface.github.io/text-generation-inference/ (``generate_stream``),
-https://platform.openai.com/docs/api-reference/assistants-streaming/events,
-https://replicate.com/docs/topics/predictions/streaming
+Sources: https://platform.openai.com/docs/api-reference/assistants-streaming/events,
+https://replicate.com/docs/topics/predictions/streaming and, for Hugging Face's Text Generation Inference,
+https://huggingface.github.io/text-generation-inference/ (``generate_stream``).
 """
 
 from typing import Final
@@ -15,9 +15,19 @@ _RUN_ENDS: Final = tuple(
 )
 
 
-class _Unassembled(Dialect):
-    name = "unassembled"
-    end_marks = (("generated_text", ()), ("type", (*_RUN_ENDS, "done")))
+class _Assistants(Dialect):
+    name = "assistants"
+    end_marks = (("type", _RUN_ENDS),)
 
 
-DIALECT: Final = _Unassembled()
+class _Replicate(Dialect):
+    name = "replicate"
+    end_marks = (("type", ("done",)),)
+
+
+class _TextGenerationInference(Dialect):
+    name = "tgi"
+    end_marks = (("generated_text", ()),)
+
+
+DIALECTS: Final = (_Assistants(), _Replicate(), _TextGenerationInference())
