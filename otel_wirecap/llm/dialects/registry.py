@@ -15,6 +15,7 @@ from typing import Final
 
 from otel_wirecap.llm.dialects import (
     anthropic,
+    assistants,
     bedrock,
     bedrock_models,
     cohere,
@@ -24,8 +25,9 @@ from otel_wirecap.llm.dialects import (
     ollama,
     openai_chat,
     openai_responses,
+    replicate,
     text_completions,
-    unassembled,
+    tgi,
     workers_ai,
 )
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
@@ -46,7 +48,9 @@ OURS: Final = (
     bedrock_models.DIALECT,
     llama_cpp.DIALECT,
     workers_ai.DIALECT,
-    *unassembled.DIALECTS,
+    assistants.DIALECT,
+    replicate.DIALECT,
+    tgi.DIALECT,
 )
 """Our dialects, in the order in which they are asked."""
 
