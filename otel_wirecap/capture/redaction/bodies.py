@@ -120,8 +120,10 @@ def redact_json(content: bytes, redactor: Redactor, counts: dict[str, int], cred
         ValueError: an array is no JSON any more.
     """
     if content[:1] != b"{" and content.lstrip(BLANK)[:1] == b"[":
-        content = _redact_frames(content, "application/json", redactor, counts, credentials)
-        orjson.loads(content)
+        clean = _redact_frames(content, "application/json", redactor, counts, credentials)
+        if clean is not content:
+            orjson.loads(clean)
+        content = clean
     document = redactor.json(content, counts, credentials)
     if b"\n" in document or b"\r" in document:
         document = document.translate(None, b"\r\n")
