@@ -25,7 +25,7 @@ _MARKS: Final = {
     "utf-16-le": codecs.BOM_UTF16_LE,
     "utf-16-be": codecs.BOM_UTF16_BE,
 }
-_PIECE: Final = 1 << 16
+_PIECE: Final = 1 << 15
 """Bytes of events that are looked at together: what is made of small ones takes many times the room."""
 _LOOKED_AT: Final = 1024
 _MIN_WIDE: Final = 16
