@@ -5,14 +5,13 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
 from otel_wirecap.capture.decoding import text_or_bytes
 from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.redaction.spans import add_counts
 from otel_wirecap.capture.redaction.stream import StreamRedactor
 from otel_wirecap.frames.framing import TextLexer, lexer_of
 from otel_wirecap.frames.json_values import BLANK
+from otel_wirecap.llm.text import json_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +121,7 @@ def redact_json(content: bytes, redactor: Redactor, counts: dict[str, int], cred
     if content[:1] != b"{" and content.lstrip(BLANK)[:1] == b"[":
         clean = _redact_frames(content, "application/json", redactor, counts, credentials)
         if clean is not content:
-            orjson.loads(clean)
+            json_value(clean)
         content = clean
     document = redactor.json(content, counts, credentials)
     if b"\n" in document or b"\r" in document:
