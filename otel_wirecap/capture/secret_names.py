@@ -87,6 +87,12 @@ _PARAMETERS: Final = frozenset({
 })  # fmt: skip
 _PARAMETER_PAIRS: Final = frozenset({("client", "assertion"), ("code", "verifier"), ("device", "code")})
 
+_WORDS: Final = _LIKELY | _PARAMETERS | {"key"} | {last for *_, last in _LIKELY_PAIRS | _PARAMETER_PAIRS}
+PARTS_OF_SECRET_NAMES: Final = "|".join(
+    sorted(word for word in _WORDS if not any(other in word for other in _WORDS - {word}))
+)
+"""An expression for what the name of every secret parameter has in it, in lower case."""
+
 
 def segments_of(name: str) -> list[str]:
     """The words of a name, in lower case."""
