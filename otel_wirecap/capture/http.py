@@ -12,7 +12,7 @@ import orjson
 
 from otel_wirecap.capture.body import BodyCollector, RecordedBody
 from otel_wirecap.capture.context import RecordingContext
-from otel_wirecap.capture.decoding import NOT_JSON
+from otel_wirecap.capture.decoding import NOT_JSON, form_fields
 from otel_wirecap.capture.endings import closed_by, ended_stream
 from otel_wirecap.capture.flow import KeptBody
 from otel_wirecap.capture.identity import header
@@ -155,7 +155,8 @@ class HTTPRecording(ExchangeRecording):
         body = self._passed(
             self._request_body, content_type, self._request_encoding, incomplete, counts, is_first=self.is_client
         )
-        self.identity.identify(None if body.value is NOT_JSON else body.value)
+        value = form_fields(self._request_body.content(), content_type) if body.value is NOT_JSON else body.value
+        self.identity.identify(value)
         metadata = self.identity.base | self._request_metadata(counts) | body.metadata
         self.request_recorded = True
         self._write(
@@ -381,7 +382,9 @@ class HTTPRecording(ExchangeRecording):
             {**self.identity.base, **facts}, counts,
         )  # fmt: skip
         if message is not None:
-            self._record_assembled(now_ns, message, facts)
+            self._record_assembled(
+                now_ns, message, facts | ({"incomplete": "undecodable"} if reader.unreadable else {})
+            )
 
     def _record_assembled(self, now_ns: int, message: dict[str, Any], facts: dict[str, Any]) -> None:
         try:
