@@ -7,32 +7,40 @@ outcome is how the connection ended.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from otel_wirecap.capture.events import CAPTURE_FAILURE, ErrorInfo
+from otel_wirecap.capture.identity import PROXY
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import End
+    from otel_wirecap.capture.identity import ExchangeIdentity
+    from otel_wirecap.capture.response_stream import ResponseStream
 
-PROXY: Final = "proxy"
 
-
-def ended_stream(end: End, *, ended: bool, truncated: bool) -> End:
+def ended_stream(end: End, stream: ResponseStream, identity: ExchangeIdentity | None) -> End:
     """How a stream ended.
 
     Args:
         end: how its connection ended.
-        ended: whether the stream gave its end mark, or an error.
-        truncated: whether it should have given its end mark and did not.
+        stream: the stream, all of which has been read.
+        identity: says which format was asked for: that of a stream that says nothing. None where no events were
+            promised.
     """
     if end.error == CAPTURE_FAILURE:
         return end
-    if ended:
+    reader = stream.reader
+    if reader.ended:
         return end._replace(outcome="complete", error=None)
-    if truncated and end.outcome == "complete" and not end.lost_chunks:
-        error = ErrorInfo("truncated_stream", "the stream ended without its end mark")
-        return end._replace(outcome="error", error=error)
-    return end
+    if end.outcome != "complete" or end.lost_chunks or reader.overflowed or stream.decoder.undecodable:
+        return end
+    dialect = reader.dialect
+    if reader.is_silent and identity is not None:
+        dialect = identity.requested_dialect
+    if dialect is None or not dialect.has_end_mark:
+        return end
+    error = ErrorInfo("truncated_stream", f"the stream ended without the end mark of its format, {dialect.name}")
+    return end._replace(outcome="error", error=error)
 
 
 def closed_by(end: End, *, is_client: bool) -> str | None:

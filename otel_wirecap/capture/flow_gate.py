@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.capture.body import BodyCollector, RecordedBody, record_body
 
@@ -47,13 +47,14 @@ class FlowGate:
         """An error as ``metadata.error``."""
         return {"type": error.type, "message": self.error_text(error.message, counts)}
 
-    def provider_error(self, error: ProviderError, counts: dict[str, int]) -> dict[str, str]:
-        """A provider's own error as ``metadata.error``."""
-        told = {"type": "provider", "message": self.error_text(error.message or "", counts)}
+    def add_provider_error(self, facts: dict[str, Any], error: ProviderError | None, counts: dict[str, int]) -> None:
+        """A provider's own error, if there is one, as ``error`` of an end that has none."""
+        if error is None or "error" in facts:
+            return
+        told = facts["error"] = {"type": "provider", "message": self.error_text(error.message or "", counts)}
         for name, value in (("provider_type", error.type), ("provider_code", error.code)):
             if value is not None:
                 told[name] = self.name(value, counts)
-        return told
 
     def error_text(self, text: str, counts: dict[str, int]) -> str:  # noqa: D102
         text = text.encode("utf-8", "replace").decode()

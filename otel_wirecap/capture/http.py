@@ -300,23 +300,14 @@ class HTTPRecording(ExchangeRecording):
         self._write(self._directions.stream_chunk, now_ns, length, payload, metadata, counts)
 
     def _settle_end(self, now_ns: int, end: End) -> tuple[End, str | None]:
-        stream = self._stream
-        if stream is None:
+        stream, response = self._stream, self._response
+        if stream is None or response is None:
             return end, None
         stream.end(now_ns, self.flow.credentials)
         self._write_taken_up(stream)
         self._message = stream.reader.close()
-        truncated = not stream.decoder.undecodable and self._is_truncated(stream.reader)
-        settled = ended_stream(end, ended=stream.reader.ended, truncated=truncated)
-        return settled, closed_by(end, is_client=self.is_client)
-
-    def _is_truncated(self, reader: StreamReader) -> bool:
-        """Whether a stream that is over should have given its end mark, and did not."""
-        dialect = reader.dialect
-        if reader.is_silent and self._response_type in STREAM_TYPES:
-            status_code = self._response.status_code if self._response is not None else 0
-            dialect = self.identity.requested_dialect if status_code in SUCCESS else None
-        return dialect is not None and dialect.has_end_mark and not reader.ended and not reader.overflowed
+        identity = self.identity if response.status_code in SUCCESS and self._response_type in STREAM_TYPES else None
+        return ended_stream(end, stream, identity), closed_by(end, is_client=self.is_client)
 
     def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
         if self._stream is None:
@@ -340,7 +331,7 @@ class HTTPRecording(ExchangeRecording):
         )
 
     def _end_response(self, now_ns: int, end: End, facts: dict[str, Any], counts: dict[str, int]) -> None:
-        body: RecordedBody | None = None
+        body = RecordedBody(None, 0, {})
         metadata = dict(self.identity.base)
         if self._response is not None and self._body is not None:
             metadata |= self._response_metadata(counts)
@@ -351,14 +342,10 @@ class HTTPRecording(ExchangeRecording):
             if body.value is not NOT_JSON:
                 self.identity.learn_model(answered_model(body.value))
                 self.identity.learn_answer(body.value)
-                is_success = self._response.status_code < FIRST_ERROR
-                if is_success and "error" not in facts and may_hold_error(self._body.content()):
-                    error = answer_error(body.value)
-                    if error is not None:
-                        facts["error"] = self._gate.provider_error(error, counts)
-            metadata |= body.metadata
-        payload, length = (None, 0) if body is None else (body.payload, body.length)
-        self._write(self._directions.response, now_ns, length, payload, metadata | facts, counts)
+                if self._response.status_code < FIRST_ERROR and may_hold_error(self._body.content()):
+                    self._gate.add_provider_error(facts, answer_error(body.value), counts)
+        metadata |= body.metadata | facts
+        self._write(self._directions.response, now_ns, body.length, body.payload, metadata, counts)
         self._body = None
 
     def _end_stream(self, now_ns: int, stream: ResponseStream, facts: dict[str, Any], counts: dict[str, int]) -> None:
@@ -366,8 +353,7 @@ class HTTPRecording(ExchangeRecording):
         self.identity.learn_model(reader.model)
         if message is not None:
             self.identity.learn_answer(message)
-        if reader.error is not None and "error" not in facts:
-            facts["error"] = self._gate.provider_error(reader.error, counts)
+        self._gate.add_provider_error(facts, reader.error, counts)
         if decoder.compressed:
             facts["content_encoding"] = self._response_encoding
             facts["wire_length"] = decoder.wire_length
@@ -382,9 +368,7 @@ class HTTPRecording(ExchangeRecording):
             {**self.identity.base, **facts}, counts,
         )  # fmt: skip
         if message is not None:
-            self._record_assembled(
-                now_ns, message, facts | ({"incomplete": "undecodable"} if reader.unreadable else {})
-            )
+            self._record_assembled(now_ns, message, facts | reader.lacks)
 
     def _record_assembled(self, now_ns: int, message: dict[str, Any], facts: dict[str, Any]) -> None:
         try:

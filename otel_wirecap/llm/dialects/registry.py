@@ -15,6 +15,7 @@ from typing import Final
 
 from otel_wirecap.llm.dialects import (
     anthropic,
+    assistants,
     bedrock,
     bedrock_models,
     cohere,
@@ -26,8 +27,9 @@ from otel_wirecap.llm.dialects import (
     openai_chat,
     openai_media,
     openai_responses,
+    replicate,
     text_completions,
-    unassembled,
+    tgi,
     workers_ai,
 )
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
@@ -50,7 +52,9 @@ OURS: Final = (
     bedrock_models.DIALECT,
     llama_cpp.DIALECT,
     workers_ai.DIALECT,
-    unassembled.DIALECT,
+    assistants.DIALECT,
+    replicate.DIALECT,
+    tgi.DIALECT,
 )
 """Our dialects, in the order in which they are asked."""
 
