@@ -301,8 +301,7 @@ class Fleet:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
+    process.terminate()  # not killed: its workers would be left
     process.wait(SECONDS)
 
 
