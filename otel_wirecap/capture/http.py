@@ -12,7 +12,7 @@ import orjson
 
 from otel_wirecap.capture.body import BodyCollector, RecordedBody
 from otel_wirecap.capture.context import RecordingContext
-from otel_wirecap.capture.decoding import NOT_JSON
+from otel_wirecap.capture.decoding import NOT_JSON, form_fields
 from otel_wirecap.capture.endings import closed_by, ended_stream
 from otel_wirecap.capture.flow import KeptBody
 from otel_wirecap.capture.identity import header
@@ -155,7 +155,8 @@ class HTTPRecording(ExchangeRecording):
         body = self._passed(
             self._request_body, content_type, self._request_encoding, incomplete, counts, is_first=self.is_client
         )
-        self.identity.identify(None if body.value is NOT_JSON else body.value)
+        value = form_fields(self._request_body.content(), content_type) if body.value is NOT_JSON else body.value
+        self.identity.identify(value)
         metadata = self.identity.base | self._request_metadata(counts) | body.metadata
         self.request_recorded = True
         self._write(
@@ -362,12 +363,11 @@ class HTTPRecording(ExchangeRecording):
             facts["incomplete"] = "dropped"
             facts["wire_length"] = decoder.wire_length + self._left_out
         total = orjson.dumps({"total_bytes": decoder.total_bytes, "total_chunks": self._chunk_number})
-        self._write(
-            self._directions.stream_end, now_ns, len(total), RawJSON(total),
-            {**self.identity.base, **facts}, counts,
-        )  # fmt: skip
+        metadata = {**self.identity.base, **facts}
+        self._write(self._directions.stream_end, now_ns, len(total), RawJSON(total), metadata, counts)
         if message is not None:
-            self._record_assembled(now_ns, message, facts)
+            more = {"incomplete": "undecodable"} if reader.unreadable else {}
+            self._record_assembled(now_ns, message, facts | more)
 
     def _record_assembled(self, now_ns: int, message: dict[str, Any], facts: dict[str, Any]) -> None:
         try:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-import orjson
+from otel_wirecap.llm.text import json_value
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -23,7 +23,7 @@ class RawJSON:
 
     def value(self) -> Any:
         """The parsed document."""
-        return orjson.loads(self.data)
+        return json_value(self.data)
 
 
 REQUESTS: Final = frozenset({"inbound_request", "outbound_request"})

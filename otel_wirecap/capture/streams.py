@@ -9,13 +9,12 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from otel_wirecap.capture.decoding import ContentDecoder, TextSplitter, UndecodableError, needs_decoding
 from otel_wirecap.frames.framing import AWS_TYPE, FrameReader, lexer_of
 from otel_wirecap.frames.json_values import BLANK, JSONValuesLexer
 from otel_wirecap.frames.sse import SSELexer
 from otel_wirecap.llm.assembly import StreamAssembly
+from otel_wirecap.llm.text import json_value
 
 if TYPE_CHECKING:
     from otel_wirecap.frames.lexer import Lexer
@@ -71,8 +70,8 @@ class StreamBeginning:
 
 def _is_value(line: bytes) -> bool:
     try:
-        return isinstance(orjson.loads(line.strip(BLANK)), dict | list)
-    except orjson.JSONDecodeError:
+        return isinstance(json_value(line.strip(BLANK)), dict | list)
+    except ValueError:
         return False
 
 
@@ -183,6 +182,11 @@ class StreamReader:
     def overflowed(self) -> bool:
         """Whether an event was too large to be read."""
         return self._frames.overflowed
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether an event could not be read, which may have been a part of the message."""
+        return self.said.unreadable
 
     def feed(self, decoded: bytes) -> None:
         """Takes the next content-decoded bytes."""

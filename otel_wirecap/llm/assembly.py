@@ -32,11 +32,12 @@ class StreamAssembly:
         dialect: its format, None until that is known.
         is_silent: whether no event has come that says anything.
         overflowed: whether the assembly gave up; the rest is still watched for.
+        unreadable: whether an event could not be read, which may have been a part of the message.
     """
 
     __slots__ = (
         "_asks_always", "_assembles", "_assembly", "_dialect", "_error", "_finished", "_halves", "_max",
-        "dialect", "ended", "error", "is_silent", "model", "overflowed",
+        "dialect", "ended", "error", "is_silent", "model", "overflowed", "unreadable",
     )  # fmt: skip
 
     def __init__(self, *, max_bytes: int, assembles: bool = True) -> None:
@@ -54,6 +55,7 @@ class StreamAssembly:
         self.dialect: Dialect | None = None
         self.is_silent = True
         self.overflowed = False
+        self.unreadable = False
 
     def fork(self) -> "StreamAssembly":
         """Another one that goes on from here, without a message."""
@@ -78,6 +80,8 @@ class StreamAssembly:
         if type(value) is not dict:
             self._add_other(name, data, value)
             return
+        if name and "type" not in value and name.startswith(ours.event_types):
+            value["type"] = name
         if self.dialect is None:
             self._recognise(value)
         if b"err" in data or name == "error" or self._asks_always:
@@ -136,6 +140,8 @@ class StreamAssembly:
                 error = error_in(name, one)
                 if error is not None:
                     self._add_error(error)
+        elif value is None and data.lstrip().startswith(b"{"):
+            self.unreadable = True
         self.is_silent = False
 
     def _add_error(self, error: object) -> None:

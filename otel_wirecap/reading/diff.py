@@ -9,10 +9,9 @@ import dataclasses
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.llm.prompts import Request, answer_protocol, common_answer, common_requests
+from otel_wirecap.llm.text import json_value
 from otel_wirecap.llm.turns import same_words
 from otel_wirecap.reading.flows import FIRST_ERROR_STATUS
 from otel_wirecap.reading.json_diff import ADDED, CHANGED, DROPPED, Difference, differences
@@ -247,6 +246,6 @@ def _compare_messages(comparison: Comparison, before: list[bytes], after: list[b
 
 def _parsed(message: bytes) -> Any:
     try:
-        return orjson.loads(message)
-    except orjson.JSONDecodeError:
+        return json_value(message)
+    except ValueError:
         return message.decode("utf-8", "replace")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from otel_wirecap.reading.flows import Flow
     from otel_wirecap.reading.sources import Source
 
-VERSION = 2
+VERSION = 3
 MIN_BYTES = 1024 * 1024
 """Smaller files are read anew: that is as fast."""
 

@@ -12,9 +12,11 @@ are looked for stand nowhere within one; a line on which they are not found as e
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from otel_wirecap.capture.formats.jsonl import JSONLines
+from otel_wirecap.capture.record import WEBSOCKET_MESSAGE
 from otel_wirecap.reading.flows import ENDS, FlowCollector
 from otel_wirecap.reading.lines import envelope_of, json_record
 
@@ -34,6 +36,9 @@ _DIRECTION_WITHIN = 110
 """Bytes of a line after which its direction begins, at the latest."""
 
 _NEEDS_PAYLOAD = ENDS | {"system_gap", "stream_completion"}
+_USAGE = re.compile(b"usage", re.IGNORECASE)
+"""Stands in the messages of a websocket that tell of tokens."""
+
 _LINES_A_BLOCK = 4096
 
 
@@ -134,7 +139,10 @@ class QuickCollector:
 
     def _line(self, offset: int, line: bytes) -> None:
         record = envelope_of(line)
-        if record is not None and record.get("direction") in _NEEDS_PAYLOAD:
+        if record is not None and (
+            record.get("direction") in _NEEDS_PAYLOAD
+            or (record.get("direction") == WEBSOCKET_MESSAGE and _USAGE.search(line))
+        ):
             record = json_record(line)
         if record is None:
             if not line.isspace():

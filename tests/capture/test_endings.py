@@ -129,6 +129,35 @@ FORMATS: dict[str, Format] = {
         LINES, "/api/generate", [{"model": "m", "response": "hi", "done": False}],
         [{"model": "m", "response": "", "done": True}], [], {"error": "an error was encountered"},
     ),
+    "speech": Format(
+        SSE,
+        "/v1/audio/speech",
+        [{"type": "speech.audio.delta", "audio": "AAAA"}],
+        [{"type": "speech.audio.done", "usage": {"input_tokens": 1, "output_tokens": 1}}],
+        [],
+    ),
+    "transcriptions": Format(
+        SSE,
+        "/v1/audio/transcriptions",
+        [{"type": "transcript.text.delta", "delta": "hi"}],
+        [{"type": "transcript.text.done", "text": "hi"}],
+        ["[DONE]"],
+    ),
+    "images": Format(
+        SSE,
+        "/v1/images/generations",
+        [{"type": "image_generation.partial_image", "partial_image_index": 0, "b64_json": "AAAA"}],
+        [{"type": "image_generation.completed", "b64_json": "BBBB"}],
+        [],
+    ),
+    "interactions": Format(
+        SSE,
+        "/v1beta/interactions",
+        [{"event_type": "interaction.created", "interaction": {"id": "i", "status": "in_progress"}}],
+        [{"event_type": "interaction.completed", "interaction": {"id": "i", "status": "completed"}}],
+        [("done", "[DONE]")],
+        {"event_type": "error", "error": {"code": "busy", "message": "no"}},
+    ),
     "llama.cpp": Format(
         SSE, "/completion", [{"content": "hi", "stop": False}], [{"content": "", "stop": True}], []
     ),

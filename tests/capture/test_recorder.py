@@ -203,6 +203,8 @@ def test_every_exchange_has_one_request_first_and_one_end_last_in_any_interleavi
         b'{"big": 123456789012345678901234567890, "float": 1.0, "exponent": 1E5, "zero": -0.0}',
         b'{\r\n  "b": [1,\n 2],\t"a": "x\\ny"\n}\n',
         b'{"a": 1, "a": 2}',
+        b'{"a": NaN, "b": [-Infinity,\n Infinity]}',
+        b'{"half \\ude00": "\\ud83d"}',
         b'"text"',
         b"null",
     ],
@@ -218,12 +220,32 @@ def test_a_json_body_keeps_its_order_and_the_text_of_its_numbers(document: bytes
         assert b'"content_length":%d,' % len(document) in line
 
 
-@pytest.mark.parametrize("body", [b'{"a": NaN}', b'{"s": "\\ud800"}', b"\xef\xbb\xbf{}", b"[" * 3000, b"{'a': 1}"])
-def test_what_is_no_strict_json_is_kept_as_text(body: bytes) -> None:
+@pytest.mark.parametrize("body", [b"\xef\xbb\xbf{}", b"[" * 3000, b"{'a': 1}", b'{"a": nan}', b'{"a": "\t"}'])
+def test_what_is_no_json_is_kept_as_text(body: bytes) -> None:
     desk = Desk()
     whole(desk, post(body), body)
     assert [record["content_type"] for record in desk.records()] == ["text", "text"]
     assert json.loads(desk.lines[0])["payload"].encode() == body
+
+
+@pytest.mark.parametrize("around", [rb'"n": NaN', rb'"half": "\ud83d"', rb'"\ud83d": -Infinity'])
+@pytest.mark.parametrize("form", [b"%s", b"cut \\ude00 %s \\ud83d", b"[%s]"])
+def test_secrets_are_masked_in_json_that_strict_parsers_refuse(around: bytes, form: bytes) -> None:
+    secret = "sk-" + secrets.token_hex(24)
+    spelled = "".join(f"\\u{ord(one):04x}" for one in secret)
+    for said in (secret, spelled):
+        body = b'{%s, "text": "%s"}' % (around, form % said.encode())
+        for document in (body, b"[%s]" % body):
+            desk = Desk()
+            whole(desk, post(document), document)
+            records = desk.records()
+            assert [record["content_type"] for record in records] == ["json", "json"]
+            for line in desk.lines:
+                assert secret not in line.decode()
+                assert spelled not in line.decode()
+                payload = json.loads(line)["payload"]
+                text = (payload[0] if isinstance(payload, list) else payload)["text"]
+                assert text == json.loads(b'"%s"' % (form % b"[REDACTED]"))
 
 
 def test_redaction_keeps_the_text_of_the_numbers_too() -> None:

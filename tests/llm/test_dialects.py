@@ -20,7 +20,9 @@ from otel_wirecap.llm.prompts import Request, answer_protocol, common_answer, co
 from otel_wirecap.llm.requests import asks_for_stream, operation_of, parameters_of, requested_model
 from otel_wirecap.reading.cache import prompt_pieces
 
-SHARED = {"deltas", "guarded", "interface", "outside", "registry", "text_chunks", "whole_answer", "words"}
+SHARED = {
+    "deltas", "guarded", "interface", "outside", "partial_calls", "registry", "text_chunks", "whole_answer", "words",
+}  # fmt: skip
 """Modules of the package that are no format."""
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
 from otel_wirecap.capture.decoding import text_or_bytes
 from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.redaction.spans import add_counts
 from otel_wirecap.capture.redaction.stream import StreamRedactor
 from otel_wirecap.frames.framing import TextLexer, lexer_of
 from otel_wirecap.frames.json_values import BLANK
+from otel_wirecap.llm.text import json_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +120,7 @@ def redact_json(content: bytes, redactor: Redactor, counts: dict[str, int], cred
     """
     if content[:1] != b"{" and content.lstrip(BLANK)[:1] == b"[":
         content = _redact_frames(content, "application/json", redactor, counts, credentials)
-        orjson.loads(content)
+        json_value(content)
     document = redactor.json(content, counts, credentials)
     if b"\n" in document or b"\r" in document:
         document = document.translate(None, b"\r\n")

@@ -7,6 +7,7 @@ Invariants:
 - One thread uses it: the writer's.
 """
 
+import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -144,7 +145,12 @@ class Redactor:
                 return self._number(spelled, counts, credentials)
             if b"\\" not in spelled:
                 return b'"%s"' % self.bytes_(spelled[1:-1], counts, credentials)
-            value = orjson.loads(spelled)
+            try:
+                value = orjson.loads(spelled)
+            except orjson.JSONDecodeError:  # half of a surrogate pair
+                said = json.loads(spelled).encode("utf-8", "surrogatepass")
+                kept = self.bytes_(said, counts, credentials)
+                return spelled if kept is said else json.dumps(kept.decode("utf-8", "surrogatepass")).encode()
             clean = self.text(value, counts, credentials)
             return spelled if clean is value else orjson.dumps(clean)
 

@@ -213,8 +213,13 @@ def _is_opening(value: Any) -> bool:
 def _is_usage(value: Any) -> bool:
     if value is None:
         return True
-    has_counts = type(value) is Usage and all(type(one) is int and 0 <= one < MAX_NUMBER for one in value[:-1])
-    return has_counts and (value.cost is None or _is_number(value.cost))
+    if type(value) is not Usage or not all(type(one) is int and 0 <= one < MAX_NUMBER for one in value.counts.values()):
+        return False
+    are_texts = all(map(_is_text, (value.tier, value.model, value.unpriced)))
+    has_parts = type(value.billed) is tuple and all(
+        type(one) is Usage and not one.billed and _is_usage(one) for one in value.billed
+    )
+    return are_texts and has_parts and (value.cost is None or _is_number(value.cost))
 
 
 def _is_assembly(value: Any) -> bool:

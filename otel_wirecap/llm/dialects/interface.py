@@ -112,6 +112,7 @@ class Dialect:
             masked. This and the next two count only of our own dialects: they decide about what is masked.
         index_members: members of a stream's event that say which of several texts it adds to.
         label_members: members of a stream's event whose strings are no part of a text.
+        event_types: how the ``type`` of a stream's events begins, where the name of the event may say it alone.
     """
 
     name: str = ""
@@ -134,6 +135,7 @@ class Dialect:
     structure: tuple[str, ...] = ()
     index_members: tuple[str, ...] = ()
     label_members: tuple[str, ...] = ()
+    event_types: tuple[str, ...] = ()
 
     # -- requests ----------------------------------------------------------------------------------------------------
 

@@ -21,9 +21,11 @@ from otel_wirecap.llm.dialects import (
     cohere,
     cohere_v1,
     gemini,
+    interactions,
     llama_cpp,
     ollama,
     openai_chat,
+    openai_media,
     openai_responses,
     replicate,
     text_completions,
@@ -39,7 +41,9 @@ OURS: Final = (
     openai_chat.DIALECT,
     anthropic.DIALECT,
     openai_responses.DIALECT,
+    openai_media.DIALECT,
     gemini.DIALECT,
+    interactions.DIALECT,
     bedrock.DIALECT,
     cohere.DIALECT,
     cohere_v1.DIALECT,
@@ -87,7 +91,8 @@ class Dialects(Dialect):
         return self.of_answer(body) is not None
 
     def usage(self, answer: Json) -> Usage | None:  # noqa: D102
-        for one in self.all:
+        known = self.of_answer(answer)
+        for one in self.all if known is None else (known, *self.all):
             usage = one.usage(answer)
             if usage is not None:
                 return usage
