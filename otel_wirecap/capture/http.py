@@ -366,8 +366,7 @@ class HTTPRecording(ExchangeRecording):
         metadata = {**self.identity.base, **facts}
         self._write(self._directions.stream_end, now_ns, len(total), RawJSON(total), metadata, counts)
         if message is not None:
-            more = {"incomplete": "undecodable"} if reader.unreadable else {}
-            self._record_assembled(now_ns, message, facts | more)
+            self._record_assembled(now_ns, message, facts | reader.lacks)
 
     def _record_assembled(self, now_ns: int, message: dict[str, Any], facts: dict[str, Any]) -> None:
         try:

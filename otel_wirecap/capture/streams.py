@@ -184,9 +184,9 @@ class StreamReader:
         return self._frames.overflowed
 
     @property
-    def unreadable(self) -> bool:
-        """Whether an event could not be read, which may have been a part of the message."""
-        return self.said.unreadable
+    def lacks(self) -> dict[str, str]:
+        """What the metadata of the assembled message say where an event could not be read."""
+        return {"incomplete": "undecodable"} if self.said.unreadable else {}
 
     def feed(self, decoded: bytes) -> None:
         """Takes the next content-decoded bytes."""

@@ -64,7 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
-    with opened(arguments) as captures:
+    with opened(arguments, with_texts=arguments.json and not arguments.by) as captures:
         flows = chosen_flows(arguments, captures)
     with_costs = True
     if arguments.by:
@@ -147,7 +147,7 @@ def _tell_about(captures: Captures, flows: Sequence[Flow], *, with_costs: bool) 
     collected = captures.collect()
     told = f"{len(flows):,} of {len(collected.flows):,} flows, {collected.records:,} records"
     if collected.gaps:
-        told += f"; the capture tells of {len(collected.gaps)} gaps"
+        told += f"; the capture tells of {collected.gaps} gaps"
     if collected.damaged:
         told += f"; {collected.damaged} lines are damaged and were left out"
     tell(told)

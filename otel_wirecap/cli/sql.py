@@ -57,7 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
         nonlocal damaged
         damaged += 1
 
-    with opened(arguments) as captures, Database(captures, arguments.query, on_damage=on_damage) as database:
+    with_texts = "exchanges" in arguments.query.lower()
+    with (
+        opened(arguments, with_texts=with_texts) as captures,
+        Database(captures, arguments.query, on_damage=on_damage) as database,
+    ):
         columns, rows = database.ask()
         if arguments.json:
             for row in rows:

@@ -40,16 +40,6 @@ def usage_of(answer: Any) -> Usage | None:
     return ours.usage(answer) or _dialect_of(answer).usage(answer)
 
 
-def answer_error(answer: object) -> ProviderError | None:
-    """The error that an answer holds, be it one of a choice, or of a list of answers; None where it holds none."""
-    if isinstance(answer, list):
-        return next((found for found in map(answer_error, answer) if found is not None), None)
-    if not isinstance(answer, dict):
-        return None
-    error = _dialect_of(answer).error_in("", answer)
-    return None if error is None else provider_error(error)
-
-
 def answer_id_of(body: object) -> str | None:
     """The provider's id of an answer; None where it has none."""
     return _dialect_of(body).answer_id(body) if isinstance(body, dict) else None
@@ -64,6 +54,16 @@ def usage_of_message(text: str) -> Usage | None:
     event = lenient_json(text)
     usage = usage_of(event)
     return usage and usage._replace(model=answered_model(event))
+
+
+def answer_error(answer: object) -> ProviderError | None:
+    """The error that an answer holds, be it one of a choice, or of a list of answers; None where it holds none."""
+    if isinstance(answer, list):
+        return next((found for found in map(answer_error, answer) if found is not None), None)
+    if not isinstance(answer, dict):
+        return None
+    error = _dialect_of(answer).error_in("", answer)
+    return None if error is None else provider_error(error)
 
 
 def answered_model(body: object) -> str | None:

@@ -72,11 +72,7 @@ class StreamAssembly:
                 ``error``.
         """
         name, data = event.name, event.data
-        try:
-            value = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            value = lenient_json(data)
-            self._halves = self._halves or value is not None
+        value = self._parsed(data)
         if type(value) is not dict:
             self._add_other(name, data, value)
             return
@@ -117,6 +113,14 @@ class StreamAssembly:
                 message = {**(message or {}), "error": self._error}
         return mended(message) if self._halves else message
 
+    def _parsed(self, data: bytes) -> Any:
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError:
+            value = lenient_json(data)
+            self._halves = self._halves or value is not None
+            return value
+
     def _recognise(self, event: Json) -> None:
         self.is_silent = self.is_silent and event.get("type") == "ping"
         found = event_dialect(event)
@@ -135,6 +139,8 @@ class StreamAssembly:
             self._add_error(raw_error(data))
         elif data.strip() == b"[DONE]" or name == "done":
             self.ended = True
+        elif value is None:
+            self.unreadable = self.unreadable or data.lstrip().startswith(b"{")
         elif isinstance(value, list):  # Gemini's errors
             for one in objects_in(value[:1]):
                 error = error_in(name, one)

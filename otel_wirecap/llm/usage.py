@@ -15,7 +15,7 @@ Json: TypeAlias = dict[str, Any]
 TICKS_PER_DOLLAR: Final = 10**10
 """Of xAI's ``cost_in_usd_ticks``: https://docs.x.ai/developers/cost-tracking"""
 
-_MAX_COUNT: Final = 10**15
+MAX_COUNT: Final = 10**15
 """What is more is no count."""
 
 _MAX_CALLS: Final = 1000
@@ -262,7 +262,7 @@ def usage_in(usage: object, answer: Json | None = None) -> Usage | None:
     Returns:
         None where it has no count.
     """
-    if not isinstance(usage, dict):
+    if not isinstance(usage, dict) or (answer and answer.get("object") == "thread.run.step"):  # whose run has it, too
         return None
     found: dict[str, tuple[int, int]] = {}
     _collect(usage, _PLACES, found)
@@ -277,14 +277,13 @@ def usage_in(usage: object, answer: Json | None = None) -> Usage | None:
     tools, reasoning, cached = counts.pop("tools", 0), counts.get("reasoning", 0), counts.get("cached", 0)
     written = max(counts.get("cache_written", 0), counts.get("cache_written_1h", 0))
     input_, output = (asked or 0) + tools, answered or 0
-    if _leaves_cache_out(usage, input_, output, cached + written, total):
-        input_ += cached + written
-    if _leaves_reasoning_out(usage, input_, output, reasoning, total):
-        output += reasoning
-    if total and answered is None and not output and asked is not None:
-        output = max(0, total - input_)
-    elif total and asked is None:
+    if cached or written or reasoning:
+        more_input, more_output = _left_out(usage, input_, output, cached + written, reasoning, total)
+        input_, output = input_ + more_input, output + more_output
+    if total and asked is None:
         input_ = max(input_, total - output)
+    elif total and not reasoning:  # which Gemini leaves out of its output, in OpenAI's form, and reports nowhere
+        output = max(output, total - input_)
     counts |= {"input": input_, "output": output, "cache_written": written}
     reported = _counted(cost, counts, _tier(usage, answer or {}))
     return _with_iterations(reported, usage) if "iterations" in usage else reported
@@ -350,7 +349,7 @@ def _take(place: _UsageMember, number: float | None, found: dict[str, tuple[int,
 
 def _number(value: object) -> float | None:
     if value is None or type(value) is int:
-        return value if value is not None and 0 <= value < _MAX_COUNT else None
+        return value if value is not None and 0 <= value < MAX_COUNT else None
     if isinstance(value, str):
         try:
             value = float(value)
@@ -358,25 +357,22 @@ def _number(value: object) -> float | None:
             return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if 0 <= value < _MAX_COUNT else None  # NaN is not, either
+    return value if 0 <= value < MAX_COUNT else None  # NaN is not, either
 
 
-def _leaves_cache_out(usage: Json, asked: int, answered: int, cache: int, total: int | None) -> bool:
-    """Whether the count of input does not include what was read from the cache, and written to it."""
-    if not cache:
-        return False
-    if "prompt_tokens" not in usage and not _CACHE_BESIDE.isdisjoint(usage):
-        return _within(usage, "input_tokens_details", "cached_tokens") is None
-    return cache > asked or total == asked + answered + cache
+def _left_out(usage: Json, asked: int, answered: int, cache: int, reasoning: int, total: int) -> tuple[int, int]:
+    """What the counts of input and of output leave out: the cache's, and what the model thought.
 
-
-def _leaves_reasoning_out(usage: Json, asked: int, answered: int, reasoning: int, total: int | None) -> bool:
-    """Whether the count of output does not include what the model thought."""
-    if not reasoning:
-        return False
-    if reasoning > answered or total == asked + answered + reasoning:
-        return True
-    return not _REASONING_BESIDE.isdisjoint(usage) and total != asked + answered
+    Some names say it, as does a part that is more than what it would be a part of; else the total does, where it is.
+    """
+    beside = "prompt_tokens" not in usage and not _CACHE_BESIDE.isdisjoint(usage)
+    leaves_cache = cache > asked or (beside and _within(usage, "input_tokens_details", "cached_tokens") is None)
+    for more_asked in (cache,) if leaves_cache else (0, cache):
+        for more_answered in (reasoning,) if reasoning > answered else (0, reasoning):
+            if total == asked + more_asked + answered + more_answered:
+                return more_asked, more_answered
+    leaves_reasoning = reasoning > answered or not _REASONING_BESIDE.isdisjoint(usage)
+    return cache if leaves_cache else 0, reasoning if leaves_reasoning else 0
 
 
 def _cost(usage: Json) -> float | None:

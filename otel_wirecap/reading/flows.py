@@ -11,6 +11,7 @@ parts of a capture can be read by several processes, and remembered between two 
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -300,16 +301,21 @@ class Exchange(_Attached):
         self.backend = self.backend or typed(record.get("backend"), str) or ""
 
     def _add_answer(self, answer: object) -> None:
-        from otel_wirecap.reading.dialects import answer_error, answer_id_of, usage_of  # not wanted with an index
+        # Not wanted where an index has all.
+        from otel_wirecap.reading.dialects import answer_error, answer_id_of, usage_of
 
-        usage = usage_of(answer)
+        usage, error = usage_of(answer), answer_error(answer)
         if usage is not None:
             self.usage, self.answer_id = usage, answer_id_of(answer)
-        error = answer_error(answer)
         self.provider_error = self.provider_error if error is None else error.word
 
     def _add_usage_of_message(self, message: object) -> None:
         """Takes the usage of one answer of a websocket, on which there may be many."""
+        if isinstance(message, dict):  # bytes, as all messages of Gemini's Live are
+            try:
+                message = base64.b64decode(message.get("data", "")).decode()
+            except (ValueError, TypeError):
+                return
         if not isinstance(message, str) or not _USAGE_IN_MESSAGE.search(message):
             return
         from otel_wirecap.reading.dialects import usage_of_message
@@ -510,14 +516,14 @@ class FlowCollector:
 
     Attributes:
         records: how many have been taken, those about the capture itself included.
-        gaps: the payloads of the ``system_gap`` records: what was lost, how much, and why.
+        gaps: how many ``system_gap`` records were taken.
         damaged: how many lines were no records.
     """
 
     def __init__(self) -> None:
         self.records = 0
         self.damaged = 0
-        self.gaps: list[dict[str, Any]] = []
+        self.gaps = 0
         self._flows: dict[str, Flow] = {}
         self._exchanges: dict[str, tuple[Flow, Exchange]] = {}
 
@@ -525,14 +531,12 @@ class FlowCollector:
         """Takes one record; one that is not of the schema's shape is counted and left alone.
 
         Args:
-            record: one record; the payload is looked at in responses, ends and gaps only.
+            record: one record; the payload is looked at in responses and ends only.
             span: where it stands: the file's key, the offset, the offset of its end.
         """
         self.records += 1
         direction, metadata = record.get("direction"), record.get("metadata")
-        if direction == "system_gap":
-            payload = record.get("payload")
-            self.gaps.append(payload if isinstance(payload, dict) else {})
+        self.gaps += direction == "system_gap"
         if not isinstance(metadata, dict) or not isinstance(record.get("timestamp_unix"), int | float):
             return
         request_id, exchange_id = metadata.get("request_id"), metadata.get("exchange_id")

@@ -225,9 +225,10 @@ _PRICES: Final = {
 that they are part of."""
 
 
-def _has_price(count: str, price: Any) -> bool:
+def _has_price(count: str, usage: Usage, price: Any) -> bool:
     """Whether the table has what a count costs, or the price of all tokens is that of this count, too."""
-    if any(getattr(price.model_price, name, None) is not None for name in _PRICES[count]):
+    names = _PRICES[count] + (_PRICES["audio_seconds"] if usage.audio_seconds else ())  # instead of tokens
+    if any(getattr(price.model_price, name, None) is not None for name in names):
         return True
     if count == "input_audio":
         return bool(price.provider.id == "google")  # of whose models those are listed that have a price for audio
@@ -282,7 +283,7 @@ def _table() -> Callable[[Usage, str, str | None, datetime], Cost] | None:
         missing += [
             f"{model}: no price of {name.replace('_', ' ')}"
             for name in _PRICES
-            if getattr(usage, name) and not _has_price(name, price)
+            if getattr(usage, name) and not _has_price(name, usage, price)
         ]
         if tier is not None and (price.provider.id, tier) not in _USUAL and not _has_tier(price, context, when):
             missing.append(f"{model}: no price of service tier {tier}")

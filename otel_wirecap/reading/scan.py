@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from otel_wirecap.capture.record import STREAM_CHUNKS, STREAM_ENDS
 from otel_wirecap.llm.text import json_value
 from otel_wirecap.reading.reader import read_lines
+from otel_wirecap.reading.sources import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,6 +82,7 @@ class _FileScanner:
         self._line_numbers: list[int] = []
         self._text_size = 0
         self._document: list[bytes] | None = []
+        self._document_bytes = 0
 
     def line(self, number: int, line: bytes) -> Iterator[Finding]:
         self._number = number
@@ -137,7 +139,8 @@ class _FileScanner:
     def _in_text(self, number: int, line: bytes) -> Iterator[Finding]:
         if self._document is not None:
             self._document.append(line)
-            if len(self._document) > _MAX_DOCUMENT_LINES:
+            self._document_bytes += len(line)
+            if len(self._document) > _MAX_DOCUMENT_LINES or self._document_bytes > MAX_LINE_BYTES:
                 self._document = None
         header = _HEADER.fullmatch(line.decode("utf-8", "replace"))
         rule = self._finder.in_line(header["name"], header["value"]) if header is not None else None

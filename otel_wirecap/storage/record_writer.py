@@ -225,7 +225,7 @@ class RecordWriter:
         now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + self._config.capture_flush_interval
-            self._recording.refresh_secrets()
+            self._recording.refresh_secrets(self._answers.log_once)
 
     def _work_off(self, *, hurry: bool) -> None:
         self._hurry = hurry

@@ -114,6 +114,23 @@ SHAPES = {
         Usage(100, 20, cost=0.5),
     ),
     "numbers that are none": (chat(prompt_tokens=float("nan"), completion_tokens=-3, total_tokens=True), None),
+    "gemini in openai's form: reasoning in the total alone": (
+        chat(prompt_tokens=10, completion_tokens=5, total_tokens=115), Usage(10, 105),
+    ),
+    "a gateway that leaves out both": (
+        chat(prompt_tokens=10, completion_tokens=7, total_tokens=1087, reasoning_tokens=20,
+             prompt_tokens_details={"cached_tokens": 1050}),
+        Usage(1060, 27, 1050, 0, 20),
+    ),
+    "a step of a run": ({"object": "thread.run.step", "usage": {"prompt_tokens": 5, "completion_tokens": 7}}, None),
+    "embeddings of vertex": (
+        {"predictions": [{"embeddings": {"values": [], "statistics": {"token_count": n}}} for n in (3, 4.0)]}, Usage(7),
+    ),
+    "mistral's transcription": (
+        {"text": "x", "usage": {"prompt_audio_seconds": 7, "prompt_tokens": 4, "completion_tokens": 30,
+                                "total_tokens": 34}},
+        Usage(4, 30, audio_seconds=7),
+    ),
     "a total alone": (chat(total_tokens=12), Usage(12)),
     "a total without the output": (chat(prompt_tokens=9, total_tokens=12), Usage(9, 3)),
     "a total without the input": (chat(completion_tokens=9, total_tokens=12), Usage(3, 9)),

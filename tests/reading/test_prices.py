@@ -90,6 +90,7 @@ PRICED = {
     "audio, spoken": (Usage(0, MILLION, output_audio=MILLION), ("gpt-realtime", "openai"), 64.0),
     "images": (Usage(0, MILLION, output_image=MILLION), ("gemini-2.5-flash-image", "gemini"), 30.0),
     "audio by the second": (Usage(audio_seconds=3600), ("whisper-1", "openai"), 0.36),
+    "audio by the second, with tokens": (Usage(9, 9, audio_seconds=3600), ("whisper-1", "openai"), 0.36),
     "billed units": (Usage(MILLION, billed=(Usage(MILLION // 10),)), ("gpt-5-mini", "openai"), 0.025),
     "the usual tier": (Usage(MILLION), ("gpt-5-mini", "openai"), 0.25),
     "flex": (Usage(MILLION, tier="flex"), ("gpt-5-mini", "openai"), 0.125),

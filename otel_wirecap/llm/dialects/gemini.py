@@ -10,7 +10,7 @@ from typing import Any, Final
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, objects_in
 from otel_wirecap.llm.dialects.partial_calls import PartialCall
 from otel_wirecap.llm.text import GrowingText, keep_newest
-from otel_wirecap.llm.usage import Usage, usage_in
+from otel_wirecap.llm.usage import MAX_COUNT, Usage, usage_in
 
 _TEXT_MEMBERS: Final = frozenset({"text", "thought", "thoughtSignature"})
 """The members of a part that is nothing but text."""
@@ -184,6 +184,14 @@ class _TextPart:
         return {**self._members, "text": self._text.getvalue()}
 
 
+def _embedded(prediction: Json) -> int:
+    """The tokens of a text that Vertex embedded (``statistics`` of its text embeddings)."""
+    embeddings = prediction.get("embeddings")
+    statistics = embeddings.get("statistics") if isinstance(embeddings, dict) else None
+    count = statistics.get("token_count") if isinstance(statistics, dict) else None
+    return int(count) if isinstance(count, int | float) and 0 <= count < MAX_COUNT else 0
+
+
 class _Gemini(Dialect):
     name = "gemini"
     paths = (
@@ -224,6 +232,8 @@ class _Gemini(Dialect):
         inner = answer.get("response")  # of Code Assist, and of a batch
         holder = inner if isinstance(inner, dict) else answer
         usage = usage_in(holder.get("usageMetadata") or holder.get("usage_metadata"), holder)
+        if usage is None and "predictions" in holder:
+            return usage_in({"input_tokens": sum(_embedded(one) for one in objects_in(holder["predictions"]))})
         grounded = any(one.get("groundingMetadata") for one in objects_in(holder.get("candidates")))
         return usage._replace(unpriced="searches that an answer is grounded on") if usage and grounded else usage
 

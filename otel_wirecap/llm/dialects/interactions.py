@@ -14,6 +14,7 @@ from otel_wirecap.llm.text import GrowingText, json_or_text, keep_newest
 from otel_wirecap.llm.usage import Usage, usage_in
 
 _EVENTS: Final = ("interaction.", "step.", "content.")
+_LAST: Final = ("interaction.cancelled", "interaction.complete", "interaction.completed")
 _MEMBER: Final = 64  # about what a step takes beside its value
 
 
@@ -148,7 +149,7 @@ class _Interactions(Dialect):
     system_members = ("system_instruction",)
     prompt_members = ("input",)
     model_holders = ("interaction",)
-    end_marks = (("event_type", ("done", "interaction.complete", "interaction.completed")),)
+    end_marks = (("event_type", _LAST),)
 
     def is_answer(self, body: Json) -> bool:
         return isinstance(body.get("steps") or body.get("outputs"), list) and "status" in body

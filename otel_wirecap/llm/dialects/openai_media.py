@@ -15,7 +15,7 @@ from otel_wirecap.llm.text import GrowingText
 from otel_wirecap.llm.usage import Usage, added, usage_in
 
 _EVENTS: Final = ("speech.audio.", "transcript.text.", "image_generation.", "image_edit.")
-_IMAGE_ENDS: Final = ("image_generation.completed", "image_edit.completed")
+_LAST: Final = ("image_edit.completed", "image_generation.completed", "speech.audio.done", "transcript.text.done")
 _MEMBER: Final = 64  # about what a member takes beside its value
 
 
@@ -93,7 +93,7 @@ class MediaAnswer:
 class _OpenAIMedia(Dialect):
     name = "openai-media"
     event_types = _EVENTS
-    end_marks = (("type", ("speech.audio.done", "transcript.text.done", *_IMAGE_ENDS)),)
+    end_marks = (("type", _LAST),)
 
     def usage(self, answer: Json) -> Usage | None:
         return usage_in(answer.get("usage"), answer)
