@@ -18,7 +18,7 @@ import dataclasses
 import difflib
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -82,6 +82,7 @@ _BETWEEN_EXPRESSIONS = re.compile(r",(?![0-9]*\})")  # not the comma in "a{1,3}"
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", re.IGNORECASE)
 _AGE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smhdw]?)\s*", re.IGNORECASE)
 _AGE_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_SWITCHES = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 _SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -98,16 +99,19 @@ class _SecretKeyError(ValueError):
 
 
 class Kind(NamedTuple):
-    """How one kind of setting is read: ``parse`` raises ValueError or TypeError on what it cannot use."""
+    """How one kind of setting is read: ``parse`` raises ValueError, TypeError or KeyError on what it cannot use."""
 
     parse: Callable[[Any], Any]
     expected: str
     is_secret: bool = False
 
 
-def _parse_path(value: Any) -> Path | None:
-    if value is None or value == "":
-        return None
+def _or_none(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The same, for a setting that can be given as nothing."""
+    return lambda value: None if value is None or value == "" else parse(value)
+
+
+def _parse_path(value: Any) -> Path:
     return Path(os.fspath(value)).expanduser()
 
 
@@ -117,38 +121,22 @@ def parse_size(value: Any) -> int:
     Raises:
         ValueError: it is none; or TypeError.
     """
-    if isinstance(value, bool):
-        raise TypeError
-    if isinstance(value, int):
-        size = value
-    else:
-        match = _SIZE.fullmatch(value)
-        if match is None:
-            raise ValueError
-        size = int(float(match[1]) * _SIZE_UNITS[match[2].lower()])
+    match = _SIZE.fullmatch(str(value) if isinstance(value, int) else value)
+    size = 0 if match is None else int(float(match[1]) * _SIZE_UNITS[match[2].lower()])
     if size < 1:
         raise ValueError
     return size
 
 
-def _parse_count(value: Any) -> int:
-    if isinstance(value, bool) or int(value) != float(value) or int(value) < 0:
+def _parse_count(value: Any, least: int = 0) -> int:
+    if isinstance(value, bool) or int(value) != float(value) or int(value) < least:
         raise ValueError
     return int(value)
 
 
-def _parse_positive_count(value: Any) -> int:
-    count = _parse_count(value)
-    if count < 1:
-        raise ValueError
-    return count
-
-
 def _parse_seconds(value: Any) -> float:
-    if isinstance(value, bool):
-        raise TypeError
     seconds = float(value)
-    if not 0.001 <= seconds <= 3600:
+    if isinstance(value, bool) or not 0.001 <= seconds <= 3600:
         raise ValueError
     return seconds
 
@@ -156,13 +144,7 @@ def _parse_seconds(value: Any) -> float:
 def _parse_switch(value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    if isinstance(value, str):
-        word = value.strip().lower()
-        if word in {"true", "1", "yes", "on"}:
-            return True
-        if word in {"false", "0", "no", "off"}:
-            return False
-    raise ValueError
+    return _SWITCHES[value.strip().lower()]
 
 
 def _one_of(*words: str) -> Kind:
@@ -176,21 +158,15 @@ def _one_of(*words: str) -> Kind:
     return Kind(parse, "one of: " + ", ".join(words))
 
 
-def _parse_age(value: Any) -> float | None:
-    if value is None or value == "":
-        return None
+def _parse_age(value: Any) -> float:
     match = _AGE.fullmatch(str(value))
-    if match is None or isinstance(value, bool):
-        raise ValueError
-    seconds = float(match[1]) * _AGE_UNITS[match[2].lower()]
+    seconds = 0.0 if match is None else float(match[1]) * _AGE_UNITS[match[2].lower()]
     if seconds < 1:
         raise ValueError
     return seconds
 
 
-def _parse_recipient(value: Any) -> str | None:
-    if value is None or value == "":
-        return None
+def _parse_recipient(value: Any) -> str:
     recipient = str(value).strip()
     if "AGE-SECRET-KEY-" in recipient.upper() or "PRIVATE KEY" in recipient:
         raise _SecretKeyError
@@ -266,17 +242,18 @@ def _parse_pattern(item: dict[str, Any]) -> SecretPattern:
     return SecretPattern(name, compiled, tuple(place for place in PLACES if place in where))
 
 
-PATH = Kind(_parse_path, "a file path")
+PATH = Kind(_or_none(_parse_path), "a file path")
 SIZE = Kind(parse_size, "a size of at least 1 byte, such as 104857600, 64KB or 100MB")
 COUNT = Kind(_parse_count, "a whole number, 0 or more")
-POSITIVE_COUNT = Kind(_parse_positive_count, "a whole number, 1 or more")
+POSITIVE_COUNT = Kind(lambda value: _parse_count(value, least=1), "a whole number, 1 or more")
 SECONDS = Kind(_parse_seconds, "a number of seconds from 0.001 to 3600")
 SWITCH = Kind(_parse_switch, "true or false")
-AGE = Kind(_parse_age, "a time of at least 1 second, such as 3600, 90m, 12h, 7d or 2w")
+AGE = Kind(_or_none(_parse_age), "a time of at least 1 second, such as 3600, 90m, 12h, 7d or 2w")
 RECIPIENT = Kind(
-    _parse_recipient, "an age public key (age1…) or an SSH public key (ssh-ed25519 …), itself and no file's name",
+    _or_none(_parse_recipient),
+    "an age public key (age1…) or an SSH public key (ssh-ed25519 …), itself and no file's name",
     is_secret=True,
-)  # fmt: skip
+)
 NAMES = Kind(_parse_names, "a list of names (in an environment variable: separated by commas)")
 # What stands there by mistake is the secret itself, as a rule.
 NAMES_OF_SECRETS = NAMES._replace(is_secret=True)
@@ -407,9 +384,8 @@ class CaptureConfig:
         return shown
 
 
-def setting_fields() -> tuple[dataclasses.Field[Any], ...]:
-    """The settings in documented order; ``metadata`` holds ``kind`` and ``description``."""
-    return dataclasses.fields(CaptureConfig)
+SETTINGS: Mapping[str, dataclasses.Field[Any]] = {field.name: field for field in dataclasses.fields(CaptureConfig)}
+"""The settings by name, in documented order; ``metadata`` holds ``kind`` and ``description``."""
 
 
 def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | None = None) -> CaptureConfig:
@@ -434,7 +410,7 @@ def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | No
 
 def _load(arguments: Mapping[str, object], environ: Mapping[str, str], known: list[str]) -> CaptureConfig:
     """As ``load_config``; secrets that the file names are added to ``known``, usable or not."""
-    kinds = {field.name: field.metadata["kind"] for field in setting_fields()}
+    kinds = {name: field.metadata["kind"] for name, field in SETTINGS.items()}
     given = {name: value for name, value in arguments.items() if value is not None}
     file = given.pop("config", None) or environ.get(CONFIG_FILE_VARIABLE) or None
     _refuse_unknown(given, kinds, "given as an argument")
@@ -479,7 +455,7 @@ def _from_environment(environ: Mapping[str, str], kinds: Mapping[str, Kind]) -> 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     """What is to be said of ``WIRE_CAPTURE_*`` variables that are no setting's: probably a slip of the pen."""
     environ = os.environ if environ is None else environ
-    known = [CONFIG_FILE_VARIABLE, PROXY_TOKEN_VARIABLE, *(environment_variable(name) for name in option_names())]
+    known = [CONFIG_FILE_VARIABLE, PROXY_TOKEN_VARIABLE, *(environment_variable(name) for name in SETTINGS)]
     removed = {environment_variable(name): instead for name, instead in REMOVED_SETTINGS.items()}
     told = []
     for name in sorted(environ):
@@ -534,7 +510,7 @@ def _parse(kind: Kind, name: str, value: object, origin: str) -> Any:
             "that is encrypted to its public key; expected the public key: age1…, which age-keygen -y prints, or "
             "ssh-ed25519 …, which is in the file that ends in .pub"
         ) from None
-    except (ValueError, TypeError, AttributeError, OverflowError, RuntimeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RuntimeError):
         shown = "a value" if kind.is_secret else repr(value)
         raise ConfigurationError(f"{name}: {shown} ({origin}) cannot be used; expected {kind.expected}") from None
 
@@ -579,12 +555,12 @@ def _read_file(file: object) -> dict[str, object]:
     if not isinstance(section, dict):
         raise ConfigurationError(f"config: {str(path)!r} has no usable 'logging:' section; expected a map of settings")
     for name in (str(name) for name in document):
-        if name.replace("-", "_") in {field.name for field in setting_fields()}:
+        if name.replace("-", "_") in SETTINGS:
             raise ConfigurationError(f"{name}: at the top level of {str(path)!r}; expected it under 'logging:'")
     # The section may be shared with the application's own logging settings: only capture_* is ours.
     prefixes = ("capture_", "capture-", "cbor_capture_")
     ours = {str(name): value for name, value in section.items() if str(name).startswith(prefixes)}
-    _refuse_unknown(ours, option_names(), f"in {path}")
+    _refuse_unknown(ours, SETTINGS, f"in {path}")
     return {name: value for name, value in ours.items() if value is not None}
 
 
@@ -595,8 +571,3 @@ def _reason(error: Exception) -> str:
         problem = _QUOTED_WORD.sub("…", str(getattr(error, "problem", "")))
         return f"{problem} in line {mark.line + 1}, column {mark.column + 1}"
     return type(error).__name__ if type(error) in {ValueError, RecursionError} else str(error)
-
-
-def option_names() -> Sequence[str]:
-    """The names of all settings, for the command line."""
-    return [field.name for field in setting_fields()]

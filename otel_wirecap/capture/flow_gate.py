@@ -52,7 +52,7 @@ class FlowGate:
 
     def close_reason(self, reason: str, counts: dict[str, int]) -> str:  # noqa: D102
         reason = reason.encode("utf-8", "replace").decode()
-        return self._gate.close_reason(reason, counts, self._flow.credentials)[:MAX_IDENTITY_TEXT]
+        return self._gate.error_text(reason, counts, self._flow.credentials)[:MAX_IDENTITY_TEXT]
 
     def name(self, name: str, counts: dict[str, int]) -> str:  # noqa: D102
         return self._gate.name(name, counts, self._flow.credentials)[:MAX_ERROR_TEXT]

@@ -9,22 +9,17 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class RawJSON:
     """A JSON document as bytes: valid UTF-8, accepted by a parser, no newline in it; spliced in as it stands."""
 
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
+    data: bytes = dataclasses.field(repr=False)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RawJSON) and other.data == self.data
 
     def __hash__(self) -> int:
         return hash(self.data)
-
-    def __repr__(self) -> str:
-        return f"RawJSON({len(self.data)} bytes)"
 
     def value(self) -> Any:
         """The parsed document."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import httpx2
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 QUESTION = "Does every byte arrive as it was sent? Zażółć gęślą jaźń 漢字 🙂"
 PARAMETERS = {

@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     with opened(arguments) as captures, Database(captures, arguments.query, on_damage=on_damage) as database:
         columns, rows = database.ask()
         if arguments.json:
-            _show_json(columns, rows)
+            for row in rows:
+                write_json({name: _json(value, kind) for (name, kind), value in zip(columns, row, strict=True)})
         elif arguments.csv:
             _show_csv(columns, rows)
         else:
@@ -76,11 +77,6 @@ def _show(columns: list[sql.ResultColumn], rows: Iterator[tuple[Any, ...]]) -> N
     titles = [Column(printable(name), right=kind.startswith(_NUMBERS) or "INT" in kind) for name, kind in columns]
     for line in table(titles, cells, Style(sys.stdout), columns_of(sys.stdout)):
         write(line)
-
-
-def _show_json(columns: list[sql.ResultColumn], rows: Iterator[tuple[Any, ...]]) -> None:
-    for row in rows:
-        write_json({name: _json(value, kind) for (name, kind), value in zip(columns, row, strict=True)})
 
 
 def _show_csv(columns: list[sql.ResultColumn], rows: Iterator[tuple[Any, ...]]) -> None:

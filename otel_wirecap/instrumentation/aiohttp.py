@@ -75,6 +75,8 @@ class _AiohttpAttempt(ClientAttempt):
         exchange, version, content = self.exchange, response.version, response.content
         headers = [(bytes(name), bytes(value)) for name, value in response.raw_headers]
         headers_now = _encoded(self._request_headers)
+        # By its count of compressed bytes; releases without one always undo the encoding.
+        decompresses = getattr(content, "total_compressed_bytes", 0) is not None
         exchange.response(
             now_ns(),
             ResponseHead(
@@ -83,7 +85,7 @@ class _AiohttpAttempt(ClientAttempt):
                 headers=headers,
                 http_version=f"HTTP/{version.major}.{version.minor}" if version is not None else None,
                 request_headers=headers_now if headers_now != self._headers else None,
-                decoded=_decompresses(content) and response.headers.get("content-encoding", "").lower() in DECODED,
+                decoded=decompresses and response.headers.get("content-encoding", "").lower() in DECODED,
             ),
         )
         target = response.headers.get("location") or response.headers.get("uri")
@@ -214,11 +216,6 @@ def _body_in_memory(request: Any) -> bytes | None:
         return None
     value = getattr(body, "_value", body)
     return bytes(value) if isinstance(value, bytes | bytearray) else None
-
-
-def _decompresses(reader: Any) -> bool:
-    """Whether aiohttp undoes the content encoding, by its count of compressed bytes; releases without one do."""
-    return getattr(reader, "total_compressed_bytes", 0) is not None
 
 
 def _attempt_of(holder: Any) -> _AiohttpAttempt | None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextvars
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_wirecap.instrumentation.flow_context import current_flow
+from otel_wirecap.instrumentation.flow_context import current_flow, reset
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
 
 
+@dataclasses.dataclass(eq=False, slots=True)
 class Sending:
     """A request on its way, as the context that sends it knows it.
 
@@ -19,11 +21,8 @@ class Sending:
     context for good, hence ``over``: what they send later is their own.
     """
 
-    __slots__ = ("over", "request_id")
-
-    def __init__(self, request_id: int) -> None:
-        self.request_id = request_id
-        self.over = False
+    request_id: int
+    over: bool = False
 
 
 _sending: contextvars.ContextVar[Sending | None] = contextvars.ContextVar("otel_wirecap_sending", default=None)
@@ -45,11 +44,7 @@ def leave(entered: tuple[Sending, contextvars.Token[Sending | None]]) -> bool:
     """Ends what ``enter`` began; returns whether this is the context in which that was called."""
     sending, token = entered
     sending.over = True
-    try:
-        _sending.reset(token)
-    except ValueError:  # the garbage collector closes a coroutine in another context: there is nothing to reset there
-        return False
-    return True
+    return reset(_sending, token)
 
 
 class _Redirect(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_wirecap.capture.exchange import LiveFlow
+
+
+T = TypeVar("T")
 
 
 class FlowLink(NamedTuple):
@@ -81,7 +84,7 @@ def leave_flow(flow: LiveFlow, token: contextvars.Token[FlowLink | None]) -> boo
         Whether this is the context in which ``enter_flow`` was called.
     """
     flow.over = True
-    return _reset(token)
+    return reset(_link, token)
 
 
 @contextlib.contextmanager
@@ -91,13 +94,14 @@ def carried_flow(flow: LiveFlow, context: Context) -> Iterator[None]:
     try:
         yield
     finally:
-        if _reset(token):
+        if reset(_link, token):
             otel_context.detach(attached)
 
 
-def _reset(token: contextvars.Token[FlowLink | None]) -> bool:
+def reset(variable: contextvars.ContextVar[T], token: contextvars.Token[T]) -> bool:
+    """Gives a variable the value of before; returns whether this is the context in which the token was made."""
     try:
-        _link.reset(token)
+        variable.reset(token)
     except ValueError:  # the garbage collector closes a coroutine in another context: there is nothing to reset there
         return False
     return True

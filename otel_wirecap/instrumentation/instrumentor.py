@@ -10,7 +10,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 
 from otel_wirecap import native
 from otel_wirecap.client_libraries import CLIENT_LIBRARIES
-from otel_wirecap.config import load_config, option_names, unknown_variables
+from otel_wirecap.config import SETTINGS, load_config, unknown_variables
 from otel_wirecap.environment import is_switched_off
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
 from otel_wirecap.instrumentation import asgi_hooks, httpx
@@ -89,7 +89,7 @@ class AutoInstrumentor(WireCaptureInstrumentor):
         if active() is not None:  # by ``otel-wirecap run``, or by the application
             return
         try:
-            settings = {name: value for name, value in options.items() if name in {"config", *option_names()}}
+            settings = {name: value for name, value in options.items() if name in {"config", *SETTINGS}}
             if load_config(settings).capture_file is not None:  # else it is off, and nobody has asked for it
                 WireCaptureInstrumentor().instrument(**options)
         except Exception as error:  # noqa: BLE001  # the application runs on

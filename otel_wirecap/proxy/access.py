@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from otel_wirecap.proxy.authority import (
     DEFAULT_PORTS,
@@ -30,9 +30,6 @@ from otel_wirecap.proxy.authority import (
 from otel_wirecap.proxy.client_token import header_holds, holds, is_among
 from otel_wirecap.proxy.headers import sent_credentials
 from otel_wirecap.proxy.quoting import quoted
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _HARMLESS_SITES = frozenset({b"same-origin", b"none"})
 

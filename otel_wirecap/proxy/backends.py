@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.llm.providers import PROVIDERS, Provider
 from otel_wirecap.proxy.authority import Origin
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 AUTHORIZATION = "authorization"
 BEARER = "Bearer "

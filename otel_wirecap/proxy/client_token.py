@@ -11,13 +11,10 @@ from __future__ import annotations
 import base64
 import hmac
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
 from otel_wirecap.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MIN_TOKEN_LENGTH = 16
 """A shorter one could be guessed, and one of less than 8 characters would not be masked in a capture."""

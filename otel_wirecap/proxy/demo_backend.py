@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import secrets
 import sys
@@ -56,11 +57,22 @@ class _Refused(Exception):  # noqa: N818  # an answer of its own
         self.message = message
 
 
-class _Asked(NamedTuple):
-    """What a request asks for."""
+class _API(NamedTuple):
+    """How one of the APIs is spoken.
 
-    body: Body
-    reply: Reply
+    Attributes:
+        function_of: finds the function in an entry of ``tools``.
+        schemas: where the function may have the schema of its arguments.
+        refusal: makes the body of an error.
+        whole: makes the body of a reply.
+        events: makes the events of a reply that is streamed, as the request's body wants it.
+    """
+
+    function_of: Callable[[Body], Body | None]
+    schemas: tuple[str, ...]
+    refusal: Callable[[_Refused], Body]
+    whole: Callable[[Reply], Body]
+    events: Callable[[Reply, Body], Iterable[bytes]]
 
 
 def create_demo_backend(*, pace: float = PACE_SECONDS) -> Starlette:
@@ -70,14 +82,15 @@ def create_demo_backend(*, pace: float = PACE_SECONDS) -> Starlette:
         pace: seconds between two events of a stream.
     """
     backend = _Backend(pace)
+    routes = {
+        "/v1/chat/completions": _CHAT,
+        "/v1/responses": _RESPONSES,
+        "/v1/messages": _MESSAGES,
+        "/{version}/models/{model}:generateContent": _GEMINI,
+        "/{version}/models/{model}:streamGenerateContent": _GEMINI,
+    }
     return Starlette(
-        routes=[
-            Route("/v1/chat/completions", backend.chat_completions, methods=["POST"]),
-            Route("/v1/responses", backend.responses, methods=["POST"]),
-            Route("/v1/messages", backend.messages, methods=["POST"]),
-            Route("/{version}/models/{model}:generateContent", backend.generate_content, methods=["POST"]),
-            Route("/{version}/models/{model}:streamGenerateContent", backend.generate_content, methods=["POST"]),
-        ]
+        routes=[Route(path, functools.partial(backend.answer, api), methods=["POST"]) for path, api in routes.items()]
     )
 
 
@@ -85,58 +98,18 @@ class _Backend:
     def __init__(self, pace: float) -> None:
         self._pace = pace
 
-    async def chat_completions(self, request: Request) -> Response:
-        """OpenAI's ``POST /v1/chat/completions``."""
+    async def answer(self, api: _API, request: Request) -> Response:
+        """Answers a request of one of the APIs."""
         try:
-            body, reply = await _asked(request, lambda tool: tool.get("function"), "parameters")
+            body, reply = await _asked(api, request)
         except _Refused as refused:
-            return _openai_refusal(refused)
-        if not body.get("stream"):
-            return _json(replies.chat_completion(reply))
-        include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        return self._stream(replies.chat_events(reply, include_usage=include_usage))
-
-    async def responses(self, request: Request) -> Response:
-        """OpenAI's ``POST /v1/responses``."""
-        try:
-            body, reply = await _asked(request, lambda tool: tool, "parameters")
-        except _Refused as refused:
-            return _openai_refusal(refused)
-        if not body.get("stream"):
-            return _json(replies.response(reply))
-        return self._stream(replies.response_events(reply))
-
-    async def messages(self, request: Request) -> Response:
-        """Anthropic's ``POST /v1/messages``."""
-        try:
-            body, reply = await _asked(request, lambda tool: tool, "input_schema")
-        except _Refused as refused:
-            kind = "rate_limit_error" if refused.status == 429 else "not_found_error"
-            return _json(anthropic_error(refused.message, kind) | replies.REQUEST_ID, refused.status)
-        if not body.get("stream"):
-            return _json(replies.message(reply))
-        return self._stream(replies.message_events(reply))
-
-    async def generate_content(self, request: Request) -> Response:
-        """Gemini's ``:generateContent`` and ``:streamGenerateContent``."""
-        try:
-            _, reply = await _asked(
-                request,
-                _first_declaration,
-                "parameters",
-                "parametersJsonSchema",
-                "parameters_json_schema",  # protobuf JSON knows both spellings; Google's SDK sends this one
-                model=request.path_params["model"],
-            )
-        except _Refused as refused:
-            status = "RESOURCE_EXHAUSTED" if refused.status == 429 else "NOT_FOUND"
-            return _json(gemini_error(refused.status, refused.message, status), refused.status)
-        if request.url.path.endswith(":generateContent"):
-            return _json(replies.generated_content(reply))
-        parts = replies.generated_parts(reply)
-        if request.query_params.get("alt") == "sse":
-            return self._stream(map(replies.gemini_event, parts))
-        return self._stream(_array(parts), "application/json")
+            return _json(api.refusal(refused), refused.status)
+        streams = request.url.path.endswith(":streamGenerateContent")
+        if not streams and not body.get("stream"):
+            return _json(api.whole(reply))
+        if streams and request.query_params.get("alt") != "sse":
+            return self._stream(_array(replies.generated_parts(reply)), "application/json")
+        return self._stream(api.events(reply, body))
 
     def _stream(self, events: Iterable[bytes], media_type: str = "text/event-stream") -> Response:
         headers = {"x-request-id": "req_" + secrets.token_hex(8), "cache-control": "no-cache"}
@@ -149,19 +122,8 @@ class _Backend:
                 await asyncio.sleep(self._pace)
 
 
-async def _asked(
-    request: Request,
-    function_of: Callable[[Body], Body | None],
-    *schema: str,
-    model: str | None = None,
-) -> _Asked:
-    """Reads a request.
-
-    Args:
-        request: the request.
-        function_of: finds the function in an entry of ``tools``.
-        schema: where the function may have the schema of its arguments.
-        model: the model where the path names it; default: the body's.
+async def _asked(api: _API, request: Request) -> tuple[Body, Reply]:
+    """Reads a request: its body, and what is to be replied.
 
     Raises:
         _Refused: this model gets an error.
@@ -173,22 +135,22 @@ async def _asked(
         body = {}
     if not isinstance(body, dict):
         body = {}
-    name = str(model or body.get("model", ""))
+    name = str(request.path_params.get("model") or body.get("model", ""))
     if name == RATE_LIMITED:
         raise _Refused(429, LIMIT_REACHED)
     if name not in MODELS and (not name or name.startswith("demo-")):
         raise _Refused(404, f"The model `{name}` does not exist or you do not have access to it.")
     tools = body.get("tools") or []
-    function = function_of(tools[0]) if tools else None
+    function = api.function_of(tools[0]) if tools else None
     reply = Reply(
         model=name,
         id=secrets.token_hex(12),
         input_tokens=max(1, len(raw) // BYTES_A_TOKEN),
         pieces=replies.PIECES * (ENDLESS_ROUNDS if name == "demo-endless" else 1),
-        tool=_call(function, schema) if function else None,
+        tool=_call(function, api.schemas) if function else None,
         breaks=name == "demo-overloaded-stream",
     )
-    return _Asked(body, reply)
+    return body, reply
 
 
 def _call(function: Body, schema: tuple[str, ...]) -> Tool:
@@ -202,12 +164,42 @@ def _first_declaration(tool: Body) -> Body | None:
     return found
 
 
-def _openai_refusal(refused: _Refused) -> Response:
+def _openai_refusal(refused: _Refused) -> Body:
     if refused.status == 429:
-        body = openai_error(refused.message, "requests", "rate_limit_exceeded")
-    else:
-        body = openai_error(refused.message, "invalid_request_error", "model_not_found")
-    return _json(body, refused.status)
+        return openai_error(refused.message, "requests", "rate_limit_exceeded")
+    return openai_error(refused.message, "invalid_request_error", "model_not_found")
+
+
+def _anthropic_refusal(refused: _Refused) -> Body:
+    kind = "rate_limit_error" if refused.status == 429 else "not_found_error"
+    return anthropic_error(refused.message, kind) | replies.REQUEST_ID
+
+
+def _gemini_refusal(refused: _Refused) -> Body:
+    status = "RESOURCE_EXHAUSTED" if refused.status == 429 else "NOT_FOUND"
+    return gemini_error(refused.status, refused.message, status)
+
+
+def _chat_events(reply: Reply, body: Body) -> Iterable[bytes]:
+    wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+    return replies.chat_events(reply, include_usage=wants_usage)
+
+
+_CHAT = _API(lambda tool: tool.get("function"), ("parameters",), _openai_refusal, replies.chat_completion, _chat_events)
+_RESPONSES = _API(
+    lambda tool: tool, ("parameters",), _openai_refusal, replies.response,
+    lambda reply, _: replies.response_events(reply),
+)  # fmt: skip
+_MESSAGES = _API(
+    lambda tool: tool, ("input_schema",), _anthropic_refusal, replies.message,
+    lambda reply, _: replies.message_events(reply),
+)  # fmt: skip
+_GEMINI = _API(
+    _first_declaration,
+    ("parameters", "parametersJsonSchema", "parameters_json_schema"),  # Google's SDK sends the last one
+    _gemini_refusal, replies.generated_content,
+    lambda reply, _: map(replies.gemini_event, replies.generated_parts(reply)),
+)  # fmt: skip
 
 
 def _json(body: Body, status: int = 200) -> Response:

@@ -6,11 +6,9 @@ section 6.3 (``Transfer-Encoding`` outranks ``Content-Length``; both together ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 from urllib.parse import parse_qsl
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 HeaderList: TypeAlias = list[tuple[bytes, bytes]]
 

@@ -5,12 +5,10 @@ Invariant: the gaps of some chunks, merged with those of the chunks after them, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Sequence
+from typing import Any, Self
 
 from otel_wirecap.reading.distribution import Distribution
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class ChunkGaps:

@@ -7,10 +7,8 @@ off by at most ``ACCURACY`` of itself, and of two distributions one is made as i
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, Self
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from collections.abc import Sequence
+from typing import Any, Final, Self
 
 ACCURACY: Final = 0.01
 

@@ -9,13 +9,11 @@ import dataclasses
 import json
 import re
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 MOVED, ADDED, DROPPED, CHANGED = "moved", "added", "dropped", "changed"
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from typing import TYPE_CHECKING, Self
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Self
 
 from otel_wirecap.errors import CaptureFileError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from typing import BinaryIO
 
 NEW = ".new"
 """How the name of a file ends that is to take the place of another."""

@@ -49,7 +49,7 @@ class Line(NamedTuple):
     Attributes:
         number: from 1, counted from where reading began.
         start: its offset in the file; in what the file holds, where that is compressed or CBOR.
-        data: the line without its newline, CBOR as JSON; None in the place of what is no line: see ``read_records``.
+        data: the line without its newline, CBOR as JSON; None in the place of what is no line: see ``read_lines``.
     """
 
     number: int

@@ -211,13 +211,8 @@ class CaptureFile:
 
     def close(self) -> None:
         """Closes the file; a later ``append`` opens it again."""
-        descriptor, self._fd = self._fd, -1
-        if descriptor >= 0:
-            # A forked child may still hold a copy of this descriptor; closing ours would not unlock.
-            with contextlib.suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        self._unlock()  # a forked child may still hold a copy of the descriptor: closing ours would not unlock
+        self.forget()
 
     def forget(self) -> None:
         """In a forked child: closes the inherited descriptor; the lock is the parent's and stays."""

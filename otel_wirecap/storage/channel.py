@@ -68,7 +68,33 @@ class Channel(Protocol):
         """Is called after each piece of work, unless there is a hurry."""
 
 
-class Answers(Protocol):
+class Observer(Protocol):
+    """Who is told what comes of the exchanges."""
+
+    def ended(self, exchange_id: str, now_ns: int, facts: ExchangeFacts) -> None:
+        """An exchange that wants to be answered is over, and recorded as far as it could be; ``now_ns`` as in END."""
+
+    def record(self, exchange_id: str, record: CaptureRecord) -> None:
+        """A record of an exchange whose records are wanted has its number."""
+
+
+class Owner(Protocol):
+    """Who is told of the capture itself; none of it raises."""
+
+    def system_record(self, record: CaptureRecord) -> None:
+        """A ``system_*`` record has its number."""
+
+    def wrote(self, seconds: float) -> None:
+        """An attempt to write took so long."""
+
+    def log(self, message: str, *arguments: object) -> bool:
+        """A warning for the application's log; returns whether that took it, as far as is known."""
+
+    def log_once(self, message: str, *arguments: Hashable) -> None:
+        """A warning that is to be in the application's log once."""
+
+
+class Answers(Observer, Owner, Protocol):
     """What a writer tells the host. None of it raises."""
 
     def ready(self, pid: int) -> None:
@@ -85,24 +111,6 @@ class Answers(Protocol):
 
     def stats(self, stats: WriterStats) -> None:
         """The counters as they are now."""
-
-    def ended(self, exchange_id: str, now_ns: int, facts: ExchangeFacts) -> None:
-        """An exchange is over, and recorded as far as it could be."""
-
-    def record(self, exchange_id: str, record: CaptureRecord) -> None:
-        """A record of an exchange whose records are wanted has its number."""
-
-    def system_record(self, record: CaptureRecord) -> None:
-        """A ``system_*`` record has its number."""
-
-    def wrote(self, seconds: float) -> None:
-        """An attempt to write took so long."""
-
-    def log(self, message: str, *arguments: object) -> bool:
-        """A warning for the application's log; returns whether that took it, as far as is known."""
-
-    def log_once(self, message: str, *arguments: Hashable) -> None:
-        """A warning that is to be in the application's log once."""
 
     def flushed(self, number: int, written: bool, /) -> None:  # noqa: FBT001  # a message's last part
         """What was put before a ``FlushRequest`` is worked off; whether it is in the files."""

@@ -10,13 +10,10 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from otel_wirecap import native
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.001, 0.05
 _STANDARD_STREAMS = 3

@@ -15,8 +15,8 @@ import collections
 import contextlib
 import itertools
 import sys
-from collections.abc import Hashable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from otel_wirecap import native
 from otel_wirecap.capture.events import EventKind, Outcome
@@ -27,6 +27,7 @@ from otel_wirecap.storage.ledger import MAX_BEING_TOLD
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import Event
     from otel_wirecap.capture.record import CaptureRecord
+    from otel_wirecap.storage.channel import Observer, Owner
     from otel_wirecap.storage.ledger import Ledger
     from otel_wirecap.storage.queue import EventQueue
 
@@ -36,32 +37,6 @@ _BORDERS = frozenset((EventKind.BEGIN, _END))
 
 SHARE_OF_CLOSE = 0.9
 """Of the time that somebody waits for the end, what the writer has of it: the rest is for its answer."""
-
-
-class Observer(Protocol):
-    """Who is told what comes of the exchanges."""
-
-    def ended(self, exchange_id: str, now_ns: int, facts: ExchangeFacts) -> None:
-        """An exchange that wanted to be answered is over; ``now_ns`` as in its END."""
-
-    def record(self, exchange_id: str, record: CaptureRecord) -> None:
-        """A record of an exchange that wants them back."""
-
-
-class Owner(Protocol):
-    """Who is told of the capture itself; none of it raises."""
-
-    def log(self, message: str, *arguments: object) -> bool:
-        """Takes a warning for the log; whether that took it."""
-
-    def log_once(self, message: str, *arguments: Hashable) -> None:
-        """Takes a warning that is to be in the log once."""
-
-    def system_record(self, record: CaptureRecord) -> None:
-        """Takes a ``system_*`` record."""
-
-    def wrote(self, seconds: float) -> None:
-        """Takes how long an attempt to write took."""
 
 
 class Pump:

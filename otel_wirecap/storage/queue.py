@@ -52,6 +52,7 @@ class EventQueue:
 
     Attributes:
         closed: whether everything is refused, uncounted: the capture has ended.
+        waiting_bytes: of the events in it; changed under the lock.
     """
 
     def __init__(self, ledger: Ledger, *, max_bytes: int) -> None:
@@ -69,7 +70,7 @@ class EventQueue:
         self._ledger.reset()
         self._lock = self._ledger.lock
         self._events: collections.deque[Event] = collections.deque()
-        self._bytes = 0  # of the events in it; under the lock
+        self.waiting_bytes = 0
         self._on_first_put = on_first_put
         self.closed = False
         self._is_idle = on_first_put is not None  # nobody looks before the next event, or loss
@@ -82,12 +83,12 @@ class EventQueue:
         with self._lock:
             if self.closed:
                 return False
-            waiting = self._bytes + weight
+            waiting = self.waiting_bytes + weight
             if waiting + ledger.elsewhere_bytes > self._max_bytes and kind in _REFUSED_WHEN_FULL:
                 ledger.refuse(now_ns, size, kind == EventKind.BEGIN)
                 is_taken = False
             else:
-                self._bytes = waiting
+                self.waiting_bytes = waiting
                 ledger.accepted += 1
                 self._events.append((kind, subject_id, now_ns, value, weight))
                 is_taken = True
@@ -109,7 +110,7 @@ class EventQueue:
         taken = [popleft() for _ in range(min(most, len(self._events)))]
         number, weight = counted(taken)
         with self._lock:  # for no longer than that: a host that puts would wait
-            self._bytes -= weight
+            self.waiting_bytes -= weight
             self._ledger.sent(number, weight)
         return taken
 
@@ -118,7 +119,7 @@ class EventQueue:
         with self._lock:
             number, weight = counted(taken)
             self._events.extendleft(reversed(taken))
-            self._bytes += weight
+            self.waiting_bytes += weight
             self._ledger.taken_back(number, weight)
 
     def wake_at(self, weight: int, events: int) -> None:
@@ -149,11 +150,6 @@ class EventQueue:
         with self._lock:  # or what is put just now would come after the last that is taken
             self.closed = True
         self._wake.set()
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Bytes of the events in it."""
-        return self._bytes
 
     def _start(self) -> None:
         start, self._on_first_put = self._on_first_put, None

@@ -74,9 +74,9 @@ def open_writers() -> list[CaptureWriter]:
 
 
 def pause_writers(timeout: float) -> None:
-    """Brings everything to the files: the process may be killed after this (see ``CaptureWriter.pause``)."""
+    """Brings everything to the files: the process may be killed after this (see ``CaptureWriter.flush``)."""
     for writer in open_writers():
-        writer.pause(timeout)
+        writer.flush(timeout, stop=True)
 
 
 def close_first_at_exit() -> None:

@@ -19,10 +19,13 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import secrets
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 from otel_wirecap.capture.naming import (
     MAGIC_LENGTH,
@@ -32,14 +35,11 @@ from otel_wirecap.capture.naming import (
     unfinished_room,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
 _UNFINISHED_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SOURCE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+@dataclasses.dataclass(eq=False, slots=True)
 class Unfinished:
     """A rotated file that is being compressed or encrypted.
 
@@ -50,11 +50,10 @@ class Unfinished:
         room: bytes that the target may grow to.
     """
 
-    def __init__(self, source: int, target: int, path: Path, room: int) -> None:
-        self.source = source
-        self.target = target
-        self.path = path
-        self.room = room
+    source: int
+    target: int
+    path: Path
+    room: int
 
     def forget(self) -> None:
         """Closes both descriptors."""
@@ -153,13 +152,13 @@ class RotatedFiles:
             return
         occupied = self._names()
         free = next((n for n in range(1, max_files) if n not in occupied), max_files)
-        for name in occupied.get(free, ()):  # the oldest, which is due; what is no file of ours is left alone
+        for name, _ in occupied.get(free, ()):  # the oldest, which is due; what is no file of ours is left alone
             path = self._path.with_name(name)
             if path.is_file() and not path.is_symlink():
                 path.unlink(missing_ok=True)
         for number in range(free, 1, -1):
-            for name in occupied[number - 1]:
-                self._rename(name, self._numbered(number, _suffix(self._path.name, name)))
+            for name, suffix in occupied[number - 1]:
+                self._rename(name, self._numbered(number, suffix))
         self._rename(self._path.name, self._numbered(1, ""))
 
     def settle(self, unfinished: Unfinished, suffix: str) -> bool:
@@ -209,13 +208,13 @@ class RotatedFiles:
     def _numbered(self, number: int, suffix: str) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}{suffix}")
 
-    def _names(self) -> dict[int, list[str]]:
-        """Number → names that bear it, whatever they are: a dangling symbolic link occupies its name, too."""
-        names: dict[int, list[str]] = {}
+    def _names(self) -> dict[int, list[tuple[str, str]]]:
+        """Number → names that bear it, with their suffixes, whatever they are: a dangling link takes a name, too."""
+        names: dict[int, list[tuple[str, str]]] = {}
         for entry in self._entries():
             rotated = rotated_name(self._path.name, entry.name)
             if rotated is not None:
-                names.setdefault(rotated.number, []).append(entry.name)
+                names.setdefault(rotated.number, []).append((entry.name, rotated.suffix))
         return names
 
     def _scan(self) -> tuple[list[_RotatedFile], dict[Path, int]]:
@@ -251,11 +250,6 @@ def _delete(sizes: dict[Path, int], excess: int) -> int:
         path.unlink(missing_ok=True)
         freed += size
     return freed
-
-
-def _suffix(live: str, name: str) -> str:
-    rotated = rotated_name(live, name)
-    return rotated.suffix if rotated is not None else ""
 
 
 def _same_file(one: os.stat_result, other: os.stat_result) -> bool:

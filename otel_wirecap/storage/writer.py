@@ -35,7 +35,7 @@ from otel_wirecap.storage.writer_process import WriterProcess, interpreter
 if TYPE_CHECKING:
     from otel_wirecap.capture.record import CaptureRecord
     from otel_wirecap.config import CaptureConfig
-    from otel_wirecap.storage.host_side import Observer
+    from otel_wirecap.storage.channel import Observer
     from otel_wirecap.storage.ledger import Loss
     from otel_wirecap.storage.stats import CaptureStats
     from otel_wirecap.storage.writer_thread import WriterThread
@@ -146,20 +146,25 @@ class CaptureWriter:
         """Takes a record as a JSON object, from elsewhere; False where there is no room for it."""
         return self.put(EventKind.DOCUMENT, None, time.monotonic_ns(), document, len(document))
 
-    def flush(self, timeout: float = 5.0) -> bool:
+    def flush(self, timeout: float = 5.0, *, stop: bool = False) -> bool:
         """Waits until all that was put is in the file.
+
+        Args:
+            timeout: seconds.
+            stop: with a ``system_stop`` at the end: the process may be killed after this. What comes later is captured
+                all the same, and followed by another ``system_stop`` in its time.
 
         Returns:
             False where that took longer than ``timeout`` seconds, or the file cannot be written.
         """
-        return self._request(timeout, stop=False)
-
-    def pause(self, timeout: float = 5.0) -> bool:
-        """As ``flush``, with a ``system_stop`` at the end: the process may be killed after this.
-
-        What comes later is captured all the same, and followed by another ``system_stop`` in its time.
-        """
-        return self._request(timeout, stop=True)
+        home = self._home
+        if home.is_current_thread():
+            return False
+        if not home.is_alive():
+            if self._home is not home:  # another one has taken over just now
+                return self.flush(timeout, stop=stop)
+            return not self._started
+        return self._pump.flush(timeout, stop=stop)
 
     def close(self, timeout: float = 5.0) -> bool:
         """Ends the capture: open exchanges are told as abandoned, ``system_stop`` is written, the file closed.
@@ -179,16 +184,6 @@ class CaptureWriter:
                 return False
             if self._home is home:  # else another one has taken over meanwhile
                 return self._answers.is_written or not self._started
-
-    def _request(self, timeout: float, *, stop: bool) -> bool:
-        home = self._home
-        if home.is_current_thread():
-            return False
-        if not home.is_alive():
-            if self._home is not home:  # another one has taken over just now
-                return self._request(timeout, stop=stop)
-            return not self._started
-        return self._pump.flush(timeout, stop=stop)
 
     def _start(self) -> None:
         with self._start_lock:

@@ -41,10 +41,11 @@ class Handover:
     """What waits to be handed over, and the thread that does it, which lasts until ``close``."""
 
     def __init__(self) -> None:
-        self._begin()
+        self.begin()
         _handovers.add(self)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Begins with nothing that waits: in a forked child, what waits is the parent's."""
         self._lock = native.RLock()
         self._waiting_bytes = 0  # under the lock
         self._items: native.SimpleQueue[_Item] = native.SimpleQueue()
@@ -122,10 +123,6 @@ class Handover:
                 hurry.wait(REST_SECONDS)
                 hurry.clear()
 
-    def begin_child(self) -> None:
-        """In a forked child: leaves what waits to the parent."""
-        self._begin()
-
 
 def _call(action: Callable[[], object]) -> None:
     try:
@@ -147,7 +144,7 @@ def _close(reference: weakref.ref[Handover]) -> None:
 
 def _begin_child() -> None:
     for handover in list(_handovers):
-        handover.begin_child()
+        handover.begin()
 
 
 os.register_at_fork(after_in_child=_begin_child)

@@ -29,8 +29,7 @@ class Instruments(NamedTuple):
     requests: RequestMetrics
 
 
-_instruments: weakref.WeakKeyDictionary[MeterProvider, Instruments] = weakref.WeakKeyDictionary()
-_global_instruments: list[Instruments] = []  # the global provider may be another object later, and is the same
+_instruments: weakref.WeakKeyDictionary[object, Instruments] = weakref.WeakKeyDictionary()
 
 
 def report_metrics(meter_provider: MeterProvider | None) -> RequestMetrics:
@@ -39,16 +38,13 @@ def report_metrics(meter_provider: MeterProvider | None) -> RequestMetrics:
     Returns:
         What is to be told of exchanges.
     """
-    if meter_provider is None:
-        if not _global_instruments:
-            meter = metrics.get_meter("otel_wirecap", __version__, schema_url=names.SCHEMA_URL)
-            _global_instruments.append(_make_instruments(meter))
-        instruments = _global_instruments[0]
-    else:
-        if meter_provider not in _instruments:
-            meter = meter_provider.get_meter("otel_wirecap", __version__, names.SCHEMA_URL)
-            _instruments[meter_provider] = _make_instruments(meter)
-        instruments = _instruments[meter_provider]
+    # The global provider may be another object later, and is the same: its module stands for it.
+    provider = metrics if meter_provider is None else meter_provider
+    if provider not in _instruments:
+        made_by = meter_provider or metrics.get_meter_provider()
+        meter = made_by.get_meter("otel_wirecap", __version__, names.SCHEMA_URL)
+        _instruments[provider] = _make_instruments(meter)
+    instruments = _instruments[provider]
     for writer in open_writers():
         writer.observe_writes(instruments.writes.record)
     return instruments.requests

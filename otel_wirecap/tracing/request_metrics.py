@@ -6,16 +6,17 @@ nothing of requests.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry.metrics import NoOpHistogram
 
+from otel_wirecap.capture.url import url_parts
 from otel_wirecap.tracing import attributes as names
-from otel_wirecap.tracing.semantics import failure_of, protocol_version, provider_of, server_of, url_scheme
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
     from opentelemetry.metrics import Histogram, Meter
     from opentelemetry.util.types import AttributeValue
 
@@ -27,6 +28,17 @@ HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5,
 GEN_AI_SECONDS = tuple(0.01 * 2**power for power in range(14))
 TOKENS = tuple(float(4**power) for power in range(14))
 """The conventions' boundaries of buckets; a view of the user's own wins."""
+
+_SERVER = frozenset({names.SERVER_ADDRESS, names.SERVER_PORT})
+_EACH = frozenset({names.HTTP_RESPONSE_STATUS_CODE, names.NETWORK_PROTOCOL_VERSION, names.ERROR_TYPE})
+_HTTP: dict[Leg, frozenset[str]] = {"client": _EACH | {names.HTTP_ROUTE}, "backend": _EACH | _SERVER}
+_GEN_AI = _SERVER | {
+    names.GEN_AI_OPERATION_NAME,
+    names.GEN_AI_PROVIDER_NAME,
+    names.GEN_AI_REQUEST_MODEL,
+    names.GEN_AI_RESPONSE_MODEL,
+}
+"""Which attributes of the span are a measurement's, too."""
 
 
 class RequestMetrics:
@@ -62,29 +74,27 @@ class RequestMetrics:
             instrument, NoOpHistogram
         )
 
-    def record(self, span: SpanIdentity, seconds: float, facts: ExchangeFacts) -> None:
-        """Records one exchange that is over, which took so many seconds; exemplars get its span."""
+    def record(
+        self, span: SpanIdentity, seconds: float, facts: ExchangeFacts, told: Mapping[str, AttributeValue]
+    ) -> None:
+        """Records one exchange that is over; exemplars get its span.
+
+        Args:
+            span: that of the exchange.
+            seconds: how long it took.
+            facts: what is known of it.
+            told: the span's attributes; some of them are the measurements' own.
+        """
         if facts.websocket or seconds <= 0:  # without a duration: its capture failed, and nobody saw its end
             return
-        leg = span.leg
         context = trace.set_span_in_context(span.inner)
-        self._http[leg].record(seconds, _http(leg, span, facts), context)
-        if facts.operation is not None:
-            self._record_operation(seconds, facts, context)
-
-    def _record_operation(self, seconds: float, facts: ExchangeFacts, context: Context) -> None:
-        attributes = _known(
-            {
-                names.GEN_AI_OPERATION_NAME: facts.operation,
-                names.GEN_AI_PROVIDER_NAME: provider_of(facts),
-                names.GEN_AI_REQUEST_MODEL: facts.requested_model,
-                names.GEN_AI_RESPONSE_MODEL: facts.answered_model,
-                **_server(facts),
-            }
-        )
-        failure = failure_of("backend", facts)
-        failed = {} if failure is None else {names.ERROR_TYPE: failure.type}
-        self._operation.record(seconds, attributes | failed, context)
+        scheme = url_parts(facts.url or "").scheme
+        http = {names.HTTP_REQUEST_METHOD: span.method, **({names.URL_SCHEME: scheme} if scheme else {})}
+        self._http[span.leg].record(seconds, http | _of(told, _HTTP[span.leg]), context)
+        if facts.operation is None:
+            return
+        attributes = _of(told, _GEN_AI)
+        self._operation.record(seconds, attributes | _of(told, {names.ERROR_TYPE}), context)
         if facts.wants_stream and facts.first_chunk_ns is not None:
             self._first_chunk.record(facts.first_chunk_ns / 1e9, attributes, context)
         usage = facts.answer.usage if facts.answer is not None else None
@@ -94,26 +104,5 @@ class RequestMetrics:
                     self._tokens.record(count, attributes | {names.GEN_AI_TOKEN_TYPE: kind}, context)
 
 
-def _http(leg: Leg, span: SpanIdentity, facts: ExchangeFacts) -> dict[str, AttributeValue]:
-    failure = failure_of(leg, facts)
-    attributes: dict[str, AttributeValue | None] = {
-        names.HTTP_REQUEST_METHOD: span.method,
-        names.HTTP_RESPONSE_STATUS_CODE: facts.status_code,
-        names.NETWORK_PROTOCOL_VERSION: protocol_version(facts),
-        names.ERROR_TYPE: None if failure is None else failure.type,
-        names.URL_SCHEME: url_scheme(facts),
-    }
-    if leg == "client":
-        attributes[names.HTTP_ROUTE] = span.route
-    else:
-        attributes |= _server(facts)
-    return _known(attributes)
-
-
-def _server(facts: ExchangeFacts) -> dict[str, AttributeValue | None]:
-    server = server_of(facts)
-    return {} if server is None else {names.SERVER_ADDRESS: server[0], names.SERVER_PORT: server[1]}
-
-
-def _known(attributes: dict[str, AttributeValue | None]) -> dict[str, AttributeValue]:
-    return {name: value for name, value in attributes.items() if value is not None}
+def _of(told: Mapping[str, AttributeValue], wanted: AbstractSet[str]) -> dict[str, AttributeValue]:
+    return {name: value for name, value in told.items() if name in wanted}

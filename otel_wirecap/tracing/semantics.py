@@ -105,37 +105,20 @@ def provider_of(facts: ExchangeFacts) -> str | None:
     return PROVIDERS.get(facts.backend or "", facts.backend)
 
 
-def protocol_version(facts: ExchangeFacts) -> str | None:
-    """``network.protocol.version``: ``1.1`` of ``HTTP/1.1``."""
-    return (facts.http_version or "").removeprefix("HTTP/") or None
-
-
-def url_scheme(facts: ExchangeFacts) -> str | None:
-    """``url.scheme``."""
-    return url_parts(facts.url or "").scheme or None
-
-
-def server_of(facts: ExchangeFacts) -> tuple[str, int | None] | None:
-    """Address and port of the server that was asked; None where the request named none."""
-    url = url_parts(facts.url or "")
-    return (url.host, url.port or _DEFAULT_PORTS.get(url.scheme)) if url.host else None
-
-
 def _http(leg: Leg, facts: ExchangeFacts) -> dict[str, AttributeValue | None]:
+    url = url_parts(facts.url or "")
     told: dict[str, AttributeValue | None] = {
         names.HTTP_RESPONSE_STATUS_CODE: facts.status_code,
-        names.NETWORK_PROTOCOL_VERSION: protocol_version(facts),
+        names.NETWORK_PROTOCOL_VERSION: (facts.http_version or "").removeprefix("HTTP/") or None,
         names.USER_AGENT_ORIGINAL: facts.user_agent,
     }
     if facts.websocket:
         told[names.NETWORK_PROTOCOL_NAME] = "websocket"
-    server = server_of(facts)
-    if server is not None:
-        told[names.SERVER_ADDRESS], told[names.SERVER_PORT] = server
+    if url.host:
+        told |= {names.SERVER_ADDRESS: url.host, names.SERVER_PORT: url.port or _DEFAULT_PORTS.get(url.scheme)}
     if leg == "backend":
         told[names.URL_FULL] = facts.url
     elif facts.url is not None:
-        url = url_parts(facts.url)
         told |= {
             names.URL_SCHEME: url.scheme,
             names.URL_PATH: url.path,

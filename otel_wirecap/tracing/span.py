@@ -94,26 +94,25 @@ class CaptureSpan(Span):
         self._handover.put(functools.partial(self._finish, end_time, facts), self.carried.bytes)
 
     def _finish(self, end_time: int, facts: ExchangeFacts) -> None:
-        inner = self.inner
+        inner, identity = self.inner, self.identity
         try:
+            attributes = attributes_of(identity.leg, identity.method, facts)
+            if identity.route is not None:
+                attributes[names.HTTP_ROUTE] = identity.route
             if inner.is_recording():
-                self._set(facts)
+                self._set(facts, attributes)
             if self._metrics is not None:
-                self._metrics.record(self.identity, (end_time - self.start_time) / 1e9, facts)
+                self._metrics.record(identity, (end_time - self.start_time) / 1e9, facts, attributes)
         finally:
             inner.end(end_time)
 
-    def _set(self, facts: ExchangeFacts) -> None:
+    def _set(self, facts: ExchangeFacts, attributes: Mapping[str, AttributeValue]) -> None:
         inner, identity = self.inner, self.identity
-        leg, method, route = identity.leg, identity.method, identity.route
-        attributes = attributes_of(leg, method, facts)
-        if route is not None:
-            attributes[names.HTTP_ROUTE] = route
-        if self.carried.left_out:
-            attributes[names.WIRECAP_PAYLOADS_LEFT_OUT] = self.carried.left_out
         inner.set_attributes(attributes)
-        inner.update_name(span_name(leg, method, route, facts))
-        failure = failure_of(leg, facts)
+        if self.carried.left_out:
+            inner.set_attribute(names.WIRECAP_PAYLOADS_LEFT_OUT, self.carried.left_out)
+        inner.update_name(span_name(identity.leg, identity.method, identity.route, facts))
+        failure = failure_of(identity.leg, facts)
         if failure is not None:
             inner.set_status(Status(StatusCode.ERROR, failure.description))
 

@@ -39,7 +39,6 @@ def told_by(call: Callable[[Gate, dict[str, int]], Any]) -> tuple[Any, dict[str,
 TEXTS: dict[str, Callable[[Gate, dict[str, int]], Any]] = {
     "url": lambda gate, counts: gate.url(f"/v1?q={SECRET}", counts),
     "error_text": lambda gate, counts: gate.error_text(f"no {SECRET}", counts),
-    "close_reason": lambda gate, counts: gate.close_reason(f"no {SECRET}", counts),
     "name": lambda gate, counts: gate.name(SECRET, counts),
     "reason": lambda gate, counts: gate.reason(200, f"OK {SECRET}", counts),
     "label": lambda gate, counts: gate.label(SECRET, counts),
@@ -72,7 +71,7 @@ def test_a_text_that_cannot_be_redacted_becomes_the_marker(kind: str) -> None:
     assert told_by(TEXTS[kind]) == (MARKER, {"withheld": 1})
 
 
-@pytest.mark.parametrize("kind", ["url", "error_text", "close_reason", "name", "reason"])
+@pytest.mark.parametrize("kind", ["url", "error_text", "name", "reason"])
 def test_a_text_whose_prompts_cannot_be_masked_becomes_the_marker(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for masking in ("text_without_prompts", "name_without_prompts", "url_without_prompts"):
         monkeypatch.setattr(texts, masking, None)
@@ -96,7 +95,7 @@ def test_nothing_raises_for_what_is_no_text(prompts: bool, mode: Any) -> None:
     gate, counts = Gate(Rules(mode=mode, prompts=prompts), known_values=[NO_TEXT]), dict[str, int]()
     gate.replace_known_values([NO_TEXT])
     gate.learn(named_secrets([("authorization", NO_TEXT), ("cookie", NO_TEXT)], f"key={NO_TEXT}"))
-    for text in (gate.url, gate.error_text, gate.close_reason, gate.name, gate.label):
+    for text in (gate.url, gate.error_text, gate.name, gate.label):
         assert isinstance(text(NO_TEXT, counts), str)
     gate.reason(200, NO_TEXT, counts)
     assert len(gate.headers([(NO_TEXT, NO_TEXT)], counts)) == 1

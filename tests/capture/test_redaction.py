@@ -20,10 +20,19 @@ from selection import examples
 from otel_wirecap.capture.body import BodyCollector, record_body
 from otel_wirecap.capture.credentials import credentials
 from otel_wirecap.capture.redaction import patterns
+from otel_wirecap.capture.redaction.encoded import SPELLED
 from otel_wirecap.capture.redaction.fields import NAME_PARTS
 from otel_wirecap.capture.redaction.gate import Gate
 from otel_wirecap.capture.redaction.known import KnownValues, spellings
-from otel_wirecap.capture.redaction.patterns import MAX_LITERALS
+from otel_wirecap.capture.redaction.literals import (
+    MAX_LITERALS,
+    WINDOW,
+    AnyLiteral,
+    LiteralSearch,
+    SmallSearch,
+    tables,
+    windows,
+)
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.secret_names import header_rule, parameter_is_secret
@@ -85,13 +94,49 @@ def test_a_private_key_without_its_end_and_with_escaped_newlines_is_masked():
     assert Redactor().text(f"{pem()}\nThis is the key - keep it.", {}) == f"{MARKER}\nThis is the key - keep it."
 
 
+LITERALS = [*(literal.encode() for literal in patterns.LITERALS), *NAME_PARTS, *SPELLED]
+
+
 def test_the_tables_keep_their_invariants():
-    assert min(map(len, patterns.ALL)) == 3
-    assert min(map(len, NAME_PARTS)) == 3
-    for _, numbers in patterns._TABLES:
-        literals = [patterns.ALL[number] for number in numbers]
-        assert len(literals) <= MAX_LITERALS
-        assert not all(b'"' in literal for literal in literals)
+    made = list(tables(set(LITERALS)))
+    assert set(LITERALS) <= {literal for table in made for literal in table}
+    for table in made:
+        assert min(map(len, table)) >= 3
+        assert len(table) <= MAX_LITERALS
+
+
+def test_every_place_of_every_literal_is_found():
+    """Also within others and over windows' ends; in a small text and in a large one."""
+    kinds = [LITERALS, LITERALS[::7], NAME_PARTS]
+    rng = random.Random(5)
+    parts = [literal[: rng.randrange(1, 9)] + filler for literal in LITERALS for filler in (b"", b"e", literal)]
+    small = b"".join(rng.sample(parts, 400))[:4000]
+    edge = b"x" * (WINDOW - len(small) // 2) + small
+    large = edge + b"x" * WINDOW
+    search = LiteralSearch(*kinds)
+    for text, found in (
+        (small, [SmallSearch(*kinds).hits(small)]),
+        (small, [search.hits(small, small, 0)]),
+        (large, [search.hits(large, *window) for window in windows(large)]),
+    ):
+        for kind, literals in enumerate(kinds):
+            expected = {
+                (place.start(), number)
+                for number, literal in enumerate(literals)
+                for place in re.finditer(b"(?=%s)" % re.escape(literal), text)
+            }
+            hits = [hit for part in found if part for hit in part[kind]]
+            assert hits == sorted(hits)
+            assert set(hits) == expected
+
+
+def test_one_of_many_literals_is_found_wherever_it_begins():
+    values = [secrets.token_bytes(8) for _ in range(3 * MAX_LITERALS)]
+    search = AnyLiteral(values)
+    for place in (0, WINDOW - 5, WINDOW, 2 * WINDOW - 1):
+        text = bytes(place) + values[place % len(values)]
+        assert any(search.is_in(part) for part, _ in windows(text))
+        assert not any(search.is_in(part) for part, _ in windows(text[:-1]))
 
 
 ADVERSARIAL = [

@@ -31,15 +31,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from records import read_records
 from selection import mostly
 
 import otel_wirecap
 import otel_wirecap.reading
 from otel_wirecap.capture.record import METADATA_KEYS
-from otel_wirecap.config import load_config, setting_fields
+from otel_wirecap.config import SETTINGS, load_config
 from otel_wirecap.environment import environment_variable
 from otel_wirecap.llm.dialects.registry import OURS
-from otel_wirecap.reading.reader import read_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -261,7 +261,7 @@ def test_every_setting_is_documented_with_its_names_and_default():
     documented = {row[0]: row[1:4] for row in rows(page)}
     defaults = load_config({}, {})
     expected = {}
-    for field in setting_fields():
+    for field in SETTINGS.values():
         value = getattr(defaults, field.name)
         if isinstance(value, bool):
             shown = str(value).lower()

@@ -16,12 +16,13 @@ from backports import zstd
 from damage import NASTY, assert_linear, damaged, fuzz
 from hypothesis import given
 from hypothesis import strategies as st
+from records import read_records
 
 from otel_wirecap.capture.formats import CBOR, JSONLines, Structured
 from otel_wirecap.capture.record import CaptureRecord, RawJSON
 from otel_wirecap.capture.redaction.gate import Gate
 from otel_wirecap.errors import CaptureFileError
-from otel_wirecap.reading.reader import read_lines, read_records
+from otel_wirecap.reading.reader import read_lines
 from otel_wirecap.reading.scan import scan
 
 IDENTITY = {"leg": "backend", "request_id": "r1", "exchange_id": "e1", "seq": 1, "process": "0123456789abcdef"}

@@ -15,13 +15,13 @@ import httpx
 import pytest
 import uvicorn
 import websockets
+from records import read_records
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.sync.client import connect as connect_sync
 
 import otel_wirecap
 from otel_wirecap import WireCaptureMiddleware
-from otel_wirecap.reading.reader import read_records
 
 Records = list[dict[str, Any]]
 Finish = Callable[[], Records]

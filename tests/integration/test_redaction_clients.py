@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from records import read_records
 from redaction_backend import NAMES, Backend, Words
 
 from otel_wirecap.frames.framing import FrameReader
-from otel_wirecap.reading.reader import read_records
 
 pytestmark = pytest.mark.sdks
 

@@ -4,10 +4,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records import read_records
 
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.flows import FlowCollector
-from otel_wirecap.reading.reader import read_records
 from otel_wirecap.reading.sources import capture_files
 
 START = 1_767_225_600.0

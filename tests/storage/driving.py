@@ -34,8 +34,8 @@ SSE = [(b"content-type", b"text/event-stream")]
 class PatientWriter(CaptureWriter):
     """Waits as long as a slow machine needs, unless a test says otherwise."""
 
-    def flush(self, timeout: float = MAX_SECONDS) -> bool:
-        return super().flush(timeout)
+    def flush(self, timeout: float = MAX_SECONDS, *, stop: bool = False) -> bool:
+        return super().flush(timeout, stop=stop)
 
     def close(self, timeout: float = MAX_SECONDS) -> bool:
         return super().close(timeout)

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from driving import CHILD_PATH, check_numbers, open_writer, wait_until, writers_of
-
-from otel_wirecap.reading.reader import read_records
+from records import read_records
 
 pytestmark = [pytest.mark.usefixtures("writer_home"), pytest.mark.faults]
 

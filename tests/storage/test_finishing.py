@@ -20,11 +20,11 @@ from typing import Any
 import pyrage
 import pytest
 from driving import CHILD_PATH, exchange_on, open_writer
+from records import read_records
 from waiting import MAX_SECONDS, wait_until
 
 from otel_wirecap.capture.events import ResponseHead
 from otel_wirecap.errors import ConfigurationError
-from otel_wirecap.reading.reader import read_records
 from otel_wirecap.reading.sources import capture_files
 from otel_wirecap.storage import finishing
 from otel_wirecap.storage.capture_file import CaptureFile

@@ -9,11 +9,11 @@ from typing import Any
 import cbor2
 import pytest
 from driving import check_numbers, open_writer, stream, wait_until
+from records import read_records
 from test_faults import Feed
 
 from otel_wirecap.capture.formats import CBOR, JSONLines
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
-from otel_wirecap.reading.reader import read_records
 
 pytestmark = pytest.mark.usefixtures("writer_home")
 

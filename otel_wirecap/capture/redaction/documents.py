@@ -132,7 +132,7 @@ def _of_events(lexer: SSELexer, data: bytes, recognised: Recognised, *, is_end: 
     first = place - 1  # of the lines
     if recognised.all(lines, first):
         return
-    for frame in lexer.frames(block, place):
+    for frame in _frames(lexer, block, place):
         if len(frame.parts) > 1:
             yield from _of_lines(frame)
             continue
@@ -147,6 +147,15 @@ def _of_events(lexer: SSELexer, data: bytes, recognised: Recognised, *, is_end: 
         yield Document(first + at + 1, first + at + 1, lines[at + 1 : end], value)
         if recognised.news() and recognised.all(lines[end:], first + end):
             return
+
+
+def _frames(lexer: SSELexer, block: bytes, place: int) -> Iterator[Frame]:
+    """The events; the first one apart, for by it the others may be recognised."""
+    end = block.find(b"\n\n") + 2
+    if end >= 2:
+        yield from lexer.frames(block[:end], place)
+        block, place = block[end:], place + end
+    yield from lexer.frames(block, place)
 
 
 def _of_lines(frame: Frame) -> Iterator[Document]:

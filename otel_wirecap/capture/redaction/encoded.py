@@ -17,19 +17,11 @@ Invariants:
 import base64
 import re
 import string
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from otel_wirecap.capture.redaction.patterns import (
-    CONFIRM,
-    LITERALS,
-    MAX_TO_DECIDE,
-    SMALL,
-    USUALLY_TO_DECIDE,
-    Hit,
-    any_of,
-    tables,
-)
+from otel_wirecap.capture.redaction.literals import Hit, Progress
+from otel_wirecap.capture.redaction.patterns import CONFIRM, LITERALS, MAX_UNDECIDED, to_decide
 from otel_wirecap.capture.redaction.spans import Span
 
 _MAX_CORE: Final = 4
@@ -37,6 +29,11 @@ _MAX_FAILED: Final = 4000
 """Spellings in one text that turn out to be none. No text has so many but one that is made to take long: what looks
 like a secret in the rest of it is taken for one unread."""
 _MAX_UNIT: Final = 4
+_MAX_CHARACTERS: Final = 6
+"""Bytes of the data for one byte of what they say, at most: three characters as ``%2B``, and what ends their line."""
+_MAX_LAST: Final = 3 * _MAX_CHARACTERS + _MAX_UNIT
+"""Bytes behind a secret that may be half of what goes on with it."""
+MAX_UNDECIDED_ENCODED: Final = _MAX_CHARACTERS * MAX_UNDECIDED
 _FEW: Final = 512
 """Characters that are decoded first: enough to tell for most shapes."""
 
@@ -76,42 +73,43 @@ def _cores() -> dict[bytes, list[_Core]]:
 
 
 _CORES: Final = _cores()
-_SPELLED: Final = sorted(_CORES, key=lambda core: (len(core), core))
-_THREE: Final = [number for number, core in enumerate(_SPELLED) if len(core) < _MAX_CORE]
-# Those of three characters are found in harmless text at times: apart from the others they are found faster.
-FIND: Final = [find for find, _ in (*tables(_SPELLED, _THREE), *tables(_SPELLED, range(len(_THREE), len(_SPELLED))))]
-SPELLED: Final = _SPELLED
-"""All that ``FIND`` finds."""
+SPELLED: Final = sorted(_CORES, key=lambda core: (-len(core), core))
+"""What is searched for."""
 
-_ANY: Final = any_of(_SPELLED)
+_SPELLINGS: Final = [_CORES[core] for core in SPELLED]
 _LEAD: Final = max(shape.lead for shapes in CONFIRM for shape in shapes if shape.in_base64) * 2
 """Characters before a literal's that may say what of the secret stands before it."""
 _MAX_OPEN: Final = 4 * -(-(_LEAD // 2 + 8) // 3)
 """Characters at the end that may say a secret's beginning up to its literal."""
 
 
-def find_encoded(data: bytes, found: Iterable[list[Hit]], begin: int = 0) -> list[Span]:
-    """The secrets within base64 that begin at ``begin`` or later; ``found`` is what ``FIND`` found in the data."""
-    hits = [start for table in found for _, start, _ in table]
-    if not hits:
-        return []
+def find_encoded(data: bytes, hits: Iterable[Hit], progress: Progress) -> list[Span]:
+    """The secrets within base64.
+
+    Args:
+        data: what is searched.
+        hits: the places of ``SPELLED``, in order.
+        progress: how far hits were looked at before these; is brought forward.
+    """
     spans: list[Span] = []
-    done, failed = begin, 0
-    for hit in sorted(hits):
-        for start, core in _around(data, hit) if hit + _MAX_CORE > done else ():
-            if start < done:
-                continue
-            span = _read(data, start, core)[0] if failed < _MAX_FAILED else _unread(data, start, core)
-            if span is not None and span.start >= done:
+    for start, number in hits:
+        if start < progress.done:
+            continue
+        for core in _SPELLINGS[number]:
+            span = _read(data, start, core)[0] if progress.failed < _MAX_FAILED else _unread(data, start, core)
+            if span is not None and span.start >= progress.done:
                 spans.append(span)
-                done = span.end
-            else:
-                failed += 1
+                progress.done = span.end
+                break
+            progress.failed += 1
     return spans
 
 
-def open_encoded(data: bytes, begin: int) -> int:
-    """Where a secret in base64 may begin, at ``begin`` or later, that what follows decides; else the data's length."""
+def open_encoded(data: bytes, begin: int, hits: Iterable[Hit], spans: Iterable[Span]) -> int:
+    """Where a secret in base64 may begin, at ``begin`` or later, that what follows decides; else the data's length.
+
+    ``hits`` are the places of ``SPELLED`` among the last ``MAX_UNDECIDED_ENCODED`` bytes, ``spans`` what was found.
+    """
     length = len(data)
     run = max(begin, len(data.rstrip(_RUN_BYTES)))
     if run >= length:
@@ -120,15 +118,13 @@ def open_encoded(data: bytes, begin: int) -> int:
     place = max(len(letters), run, length - _MAX_OPEN)
     if place == run:
         return place
-    tail = data[run:]
-    hits: list[int] = []
-    if len(tail) > SMALL or _ANY(tail):
-        hits = sorted(run + start for find in FIND for _, start, _ in find(tail))
-    for start, core in (spelling for hit in hits for spelling in _around(data, hit)):
-        open_from = _read(data, start, core)[1]
-        if open_from is not None:
-            return max(begin, min(place, open_from))
-    return place
+    for start, core in ((start, core) for start, number in hits for core in _SPELLINGS[number]):
+        if start >= run and length - start < _MAX_CHARACTERS * to_decide(core.literal):
+            open_from = _read(data, start, core)[1]
+            if open_from is not None:
+                place = min(place, max(begin, open_from))
+                break
+    return min([place, *(span.start for span in spans if span.start >= begin and length - span.end <= _MAX_LAST)])
 
 
 def _cut(data: bytes) -> int:
@@ -136,14 +132,6 @@ def _cut(data: bytes) -> int:
     if data[-1] in b"\\%\n\r" or data[-2:-1] in (b"\\", b"%"):
         return next((cut for cut in range(_MAX_UNIT, 0, -1) if _CUT.match(data, len(data) - cut)), 0)
     return 0
-
-
-def _around(data: bytes, hit: int) -> Iterator[tuple[int, _Core]]:
-    """The spellings at a place that was found, and at those that it hid by overlapping them."""
-    for place in range(hit, hit + _MAX_CORE):
-        for length in (_MAX_CORE - 1, _MAX_CORE):
-            for core in _CORES.get(data[place : place + length], ()):
-                yield place, core
 
 
 def _unread(data: bytes, start: int, core: _Core) -> Span | None:
@@ -180,7 +168,7 @@ def _read(data: bytes, start: int, core: _Core) -> tuple[Span | None, int | None
                 span = Span(begins[found.start() * 8 // 6], ends[-(-found.end() * 8 // 6) - 1], shape.rule)
                 return span, span.start if is_last and is_cut else None
         else:
-            decided = len(text) - at >= MAX_TO_DECIDE.get(LITERALS[core.literal], USUALLY_TO_DECIDE)
+            decided = len(text) - at >= to_decide(core.literal)
             if decided or not goes_on:
                 return None, first if is_cut and not decided else None
         size *= 4

@@ -1,6 +1,7 @@
 r"""Secrets known by their position: by the name that they stand under in JSON and in texts, and in URLs.
 
-An automaton finds the parts of names that secrets have, and a few other beginnings; one expression reads the whole
+What is searched for (``literals.py``) are the parts of names that secrets have, and a few other beginnings; one
+expression reads the whole
 name and what follows it: a member of JSON (also within JSON within strings), an assignment in code, configuration or a
 shell, a line of headers, an element of XML, a parameter of a URL, two strings of a list, ``"name": …, "value": …``. The
 span is that of the value alone; what is around it stays.
@@ -10,7 +11,7 @@ Invariants:
 - A value of JSON ends at its quote, any other where its alphabet ends: a span never takes away structure.
 - ``secret_names`` says which names count. Of a name that is likely a secret's only values count that look random. No
   word, placeholder, type or reference is a secret.
-- From the beginning of a name to that of its value are ``MAX_LEAD`` bytes at most: a stream keeps that much context.
+- From the beginning of a name to that of its value are 240 bytes at most: a stream keeps that much context.
 - What ends where the data do is open: ``find_fields`` returns where the first such value begins.
 - Linear: every expression is bounded or possessive, and the bytes of a value are read once.
 """
@@ -20,11 +21,9 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from otel_wirecap.capture.redaction.literals import Hit, Progress
 from otel_wirecap.capture.redaction.spans import MARKER, Span
 from otel_wirecap.capture.secret_names import Certainty, member_certainty, parameter_is_secret
-
-MAX_LEAD: Final = 240
-"""Bytes from the beginning of a name to that of its value, at most."""
 
 # fmt: off
 NAME_PARTS: Final = tuple(part.encode() for part in (
@@ -120,24 +119,25 @@ class _Value(NamedTuple):
     rule: str = "field"
 
 
-def find_fields(data: bytes, hits: Iterable[tuple[int, int]]) -> tuple[list[Span], int]:
+def find_fields(data: bytes, hits: Iterable[Hit], progress: Progress) -> tuple[list[Span], int]:
     """The secrets that are known by their position.
 
     Args:
         data: what is searched.
-        hits: where ``NAME_PARTS`` were found in it, begin and end.
+        hits: the places of ``NAME_PARTS``, in order.
+        progress: how far hits were looked at before these; is brought forward.
 
     Returns:
         The secrets; and where the first value begins that what follows the data may make one, else their length.
     """
     spans: list[Span] = []
-    done, length = 0, len(data)
+    length = len(data)
     open_at = length
-    for start, end in sorted(hits):
-        if start < done:
+    for start, number in hits:
+        if start < progress.done:
             continue
-        for value in _values(data, start, end):
-            done = max(done, value.end)
+        for value in _values(data, start, start + len(NAME_PARTS[number])):
+            progress.done = max(progress.done, value.end)
             if length - value.end <= _MAX_CUT_ESCAPE and not data[value.end :].strip(b"\\"):
                 open_at = min(open_at, value.begin)
             if value.is_secret and data[value.begin : value.end] != _MARKER:

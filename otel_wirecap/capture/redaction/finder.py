@@ -21,7 +21,7 @@ from otel_wirecap.capture.secret_names import header_rule
 from otel_wirecap.capture.secret_values import reads_like_a_credential
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from otel_wirecap.capture.redaction.edits import Released
     from otel_wirecap.capture.redaction.redactor import Redactor
@@ -46,8 +46,9 @@ class Finder:
             line = line.replace(b'"%b"' % fingerprint.encode(), b'""')
         self._redactor.json(line, counts)
         found = Counter(counts)
-        found.update(self.in_named_headers(document))
-        for data in _encoded_bytes(document):
+        nodes = list(_nodes(document))
+        found.update(self._in_named_headers(nodes))
+        for data in _encoded_bytes(nodes):
             counts = {}
             self._redactor.bytes_(data, counts)
             found |= Counter(counts)  # those with a shape are seen through the base64, too
@@ -55,7 +56,10 @@ class Finder:
 
     def in_named_headers(self, document: Any) -> Iterator[str]:
         """The rules of headers that stand as ``[name, value]`` or as ``{"name": …, "value": …}``."""
-        for node in _nodes(document):
+        return self._in_named_headers(_nodes(document))
+
+    def _in_named_headers(self, nodes: Iterable[dict[str, Any] | list[Any]]) -> Iterator[str]:
+        for node in nodes:
             if isinstance(node, dict):
                 name, value = node.get("name"), node.get("value")
             else:
@@ -100,7 +104,7 @@ class FoundInStream:
         Raises:
             ValueError: an event of it cannot be told; this is no longer of use.
         """
-        data = payload.encode() if isinstance(payload, str) else b"".join(_encoded_bytes(payload))
+        data = payload.encode() if isinstance(payload, str) else b"".join(_encoded_bytes(_nodes(payload)))
         return _counted(self._stream.feed([data]))
 
     def close(self) -> Counter[str]:
@@ -141,9 +145,9 @@ def _nodes(document: Any) -> Iterator[dict[str, Any] | list[Any]]:
             left += node.values() if isinstance(node, dict) else node
 
 
-def _encoded_bytes(document: Any) -> Iterator[bytes]:
+def _encoded_bytes(nodes: Iterable[dict[str, Any] | list[Any]]) -> Iterator[bytes]:
     """What payloads hold that are no text."""
-    for node in _nodes(document):
+    for node in nodes:
         data = node.get("data") if isinstance(node, dict) and node.get("encoding") == "base64" else None
         if isinstance(data, str):
             try:

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from otel_wirecap.capture.redaction.edits import Edit
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.redaction.structure import NAME, VALUE, is_content, is_structure, spells
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 RULE: Final = "prompt"
 """What markers are counted under."""

@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
-from otel_wirecap.capture.redaction.patterns import MAX_LITERALS
+from otel_wirecap.capture.redaction.literals import MAX_LITERAL, MAX_LITERALS
 from otel_wirecap.capture.redaction.spans import Span
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -25,9 +25,6 @@ _HEAD: Final = 4
 
 MIN_CLUE: Final = 6
 """Bytes: a search for shorter ones would find harmless text too often."""
-
-_MAX_CLUE: Final = 64
-"""Bytes: an automaton takes time with the square of a literal's length where that repeats itself."""
 
 MIN_BEGINNING: Final = 8
 """Bytes of a value that are masked where a text ends with them, though the rest never came."""
@@ -104,7 +101,7 @@ def _clues(spelled: Sequence[bytes], encoded: Iterable[bytes]) -> set[bytes]:
             found.add(form[:MIN_BEGINNING])
     for form in encoded:
         longest = max(_PLAIN_PART.findall(form), key=len, default=b"")
-        clue = (longest if len(longest) >= MIN_CLUE else form)[:_MAX_CLUE]
+        clue = (longest if len(longest) >= MIN_CLUE else form)[:MAX_LITERAL]
         if not any(known in form for known in found):
             found.add(clue)
     return found

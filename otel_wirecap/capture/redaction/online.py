@@ -11,14 +11,11 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from otel_wirecap.capture.redaction.search import MAX_FINDINGS, SecretSearch, bounded
+from otel_wirecap.capture.redaction.search import SecretSearch
 from otel_wirecap.capture.redaction.spans import Span, merged
 
 CONTEXT: Final = 256
 """Bytes before the undecided ones that tell whether a word runs on, and the name of a field."""
-
-_WINDOW: Final = 1 << 17
-"""Bytes of a body that are searched at once: what a search finds takes many times the room of a short secret."""
 
 MAX_OPEN: Final = 1 << 16
 """Bytes of one secret that are waited for; what is longer is masked as far as it goes on."""
@@ -98,24 +95,3 @@ class OnlineSearch:
         self._context = data[max(0, place - CONTEXT) : place]
         self._buffer = data[place:]
         self.decided = origin + place
-
-
-def find_all(search: SecretSearch, data: bytes, credentials: Sequence[str]) -> list[Span]:
-    """The secrets in data of any size, as ``SecretSearch.spans``.
-
-    Raises:
-        TooManyFindings: more than ``MAX_FINDINGS``.
-    """
-    if len(data) <= _WINDOW:
-        return search.spans(data, credentials)
-    online = OnlineSearch(search)
-    spans: list[Span] = []
-    for start in range(0, len(data), _WINDOW):
-        for span in online.feed(data[start : start + _WINDOW], credentials, is_end=start + _WINDOW >= len(data)):
-            if span.rule == CONTINUED:
-                spans[-1] = spans[-1]._replace(end=span.end)
-            else:
-                spans.append(span)
-        if len(spans) > MAX_FINDINGS:
-            break
-    return bounded(spans)

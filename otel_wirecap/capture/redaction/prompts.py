@@ -240,7 +240,7 @@ def without_prompts(content: bytes, content_type: str, counts: dict[str, int], *
     if kind not in _FRAMED_TYPES:
         is_json = "json" in kind or not kind.startswith(_NEVER_JSON)
         if not is_json or not content.lstrip(BLANK + _BOM).startswith(_JSON_BEGINNINGS):
-            return _marked(content.decode("utf-8", "replace"), counts).encode()
+            return text_without_prompts(content.decode("utf-8", "replace"), counts).encode()
         edits = document_edits(content)
         if edits is None and not is_whole:
             edits = beginning_edits(content)
@@ -249,7 +249,7 @@ def without_prompts(content: bytes, content_type: str, counts: dict[str, int], *
     masking = PromptMasking(kind, len(content))
     released = [masking.feed([content]), masking.close()]
     if masking.is_broken and kind not in _FRAMED_TYPES:
-        return _marked(content.decode("utf-8", "replace"), counts).encode()
+        return text_without_prompts(content.decode("utf-8", "replace"), counts).encode()
     for some in released:
         for rules in some.counts.values():
             counts[RULE] = counts.get(RULE, 0) + rules[RULE]
@@ -268,20 +268,22 @@ def url_without_prompts(url: str, counts: dict[str, int]) -> str:
     url, hash_, fragment = url.partition("#")
     path, mark, query = url.partition("?")
     segments = path.split("/")
-    path = "/".join(part if _IN_PATHS.fullmatch(unquote(part)) else _marked(part, counts) for part in segments)
+    path = "/".join(
+        part if _IN_PATHS.fullmatch(unquote(part)) else text_without_prompts(part, counts) for part in segments
+    )
     query = "&".join(_parameter(pair, counts) for pair in query.split("&"))
-    return f"{path}{mark}{query}{hash_}{_marked(fragment, counts)}"
+    return f"{path}{mark}{query}{hash_}{text_without_prompts(fragment, counts)}"
 
 
 def _parameter(pair: str, counts: dict[str, int]) -> str:
     name, equals, value = pair.partition("=")
     if not equals:
-        return _marked(name, counts)
+        return text_without_prompts(name, counts)
     decoded = unquote_plus(name)
     kept = is_structure_of_urls(decoded) and VALUE.fullmatch(unquote_plus(value).encode("utf-8", "surrogatepass"))
     if not VALUE.fullmatch(decoded.encode("utf-8", "surrogatepass")):
-        name = _marked(name, counts)
-    return f"{name}={value if kept else _marked(value, counts)}"
+        name = text_without_prompts(name, counts)
+    return f"{name}={value if kept else text_without_prompts(value, counts)}"
 
 
 def headers_without_prompts(headers: Sequence[Sequence[str]], counts: dict[str, int]) -> list[list[str]]:
@@ -290,7 +292,7 @@ def headers_without_prompts(headers: Sequence[Sequence[str]], counts: dict[str, 
     for name, value in headers:
         lower = name.lower()
         if not _CONTENT_WORDS.isdisjoint(segments_of(lower)):
-            value = _marked(value, counts)
+            value = text_without_prompts(value, counts)
         elif lower in _URL_HEADERS:
             value = url_without_prompts(value, counts)
         clean.append([name, value])
@@ -299,18 +301,13 @@ def headers_without_prompts(headers: Sequence[Sequence[str]], counts: dict[str, 
 
 def name_without_prompts(text: str, counts: dict[str, int]) -> str:
     """A name or code as it is; the marker for what is none."""
-    return text if VALUE.fullmatch(text.encode("utf-8", "surrogatepass")) else _marked(text, counts)
-
-
-def text_without_prompts(text: str, counts: dict[str, int]) -> str:
-    """The marker, for any text."""
-    return _marked(text, counts)
+    return text if VALUE.fullmatch(text.encode("utf-8", "surrogatepass")) else text_without_prompts(text, counts)
 
 
 def texts_masked(value: Any, counts: dict[str, int]) -> Any:
     """A JSON value with every string masked, and every name of a member that is none; numbers stay."""
     if isinstance(value, str):
-        return _marked(value, counts)
+        return text_without_prompts(value, counts)
     if isinstance(value, list):
         return [texts_masked(one, counts) for one in value]
     if isinstance(value, dict):
@@ -319,10 +316,11 @@ def texts_masked(value: Any, counts: dict[str, int]) -> Any:
 
 
 def _name_masked(name: str, counts: dict[str, int]) -> str:
-    return name if NAME.fullmatch(name.encode("utf-8", "surrogatepass")) else _marked(name, counts)
+    return name if NAME.fullmatch(name.encode("utf-8", "surrogatepass")) else text_without_prompts(name, counts)
 
 
-def _marked(text: str, counts: dict[str, int]) -> str:
+def text_without_prompts(text: str, counts: dict[str, int]) -> str:
+    """The marker, for any text."""
     if not text or text == MARKER:
         return text
     counts[RULE] = counts.get(RULE, 0) + 1

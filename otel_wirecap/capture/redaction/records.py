@@ -93,7 +93,7 @@ def redact_record(record: CaptureRecord, gate: TextGate, counts: dict[str, int])
     for name in _LABELS:
         setattr(record, name, _label(getattr(record, name), gate, counts))
     model = record.model
-    record.model = _name(model, gate, {}) if isinstance(model, str) else _label(model, gate, counts)
+    record.model = gate.name(model, {}) if isinstance(model, str) else _label(model, gate, counts)
     record.direction = _label(record.direction, gate, counts)
 
 
@@ -216,8 +216,8 @@ def _member(name: str, value: Any, metadata: Mapping[str, Any], gate: TextGate, 
 
 
 def _part(name: str, value: Any, gate: TextGate, counts: dict[str, int]) -> Any:
-    if name == "close_reason" and isinstance(value, str):
-        return _redacted(lambda found: gate.close_reason(value, found), value, counts)
+    if name == "close_reason":
+        return _text(value, gate.error_text, gate, counts)
     if isinstance(value, str) and name in _TEXTS_OF_MAPS:
         return value
     return _misplaced(value, gate, counts)
@@ -244,20 +244,18 @@ def _value(name: str, value: Any, gate: TextGate, counts: dict[str, int]) -> Any
 
 def _error(error: Any, gate: TextGate, counts: dict[str, int]) -> Any:
     if not isinstance(error, dict):
-        return _text(error, gate, counts)
-    return {name: (_name if name in _NAMES_OF_ERRORS else _text)(value, gate, counts) for name, value in error.items()}
+        return _text(error, gate.error_text, gate, counts)
+    return {
+        name: _text(value, gate.name if name in _NAMES_OF_ERRORS else gate.error_text, gate, counts)
+        for name, value in error.items()
+    }
 
 
-def _name(value: Any, gate: TextGate, counts: dict[str, int]) -> Any:
+def _text(value: Any, redact: Callable[[str, dict[str, int]], str], gate: TextGate, counts: dict[str, int]) -> Any:
+    """What should be a text, redacted by the gate's method for it."""
     if not isinstance(value, str):
         return _misplaced(value, gate, counts)
-    return _redacted(lambda found: gate.name(value, found), value, counts)
-
-
-def _text(value: Any, gate: TextGate, counts: dict[str, int]) -> Any:
-    if not isinstance(value, str):
-        return _misplaced(value, gate, counts)
-    return _redacted(lambda found: gate.error_text(value, found), value, counts)
+    return _redacted(lambda found: redact(value, found), value, counts)
 
 
 def _label(value: Any, gate: TextGate, counts: dict[str, int]) -> Any:

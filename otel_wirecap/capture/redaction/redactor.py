@@ -14,10 +14,9 @@ from urllib.parse import unquote, unquote_plus
 
 import orjson
 
-from otel_wirecap.capture.redaction.online import find_all
 from otel_wirecap.capture.redaction.rules import Rules
 from otel_wirecap.capture.redaction.search import SecretSearch
-from otel_wirecap.capture.redaction.spans import MARKER, Span, masked
+from otel_wirecap.capture.redaction.spans import MARKER, Span, add_counts, masked
 from otel_wirecap.capture.secret_names import header_rule, parameter_is_secret
 
 # The tokens of a valid JSON document that can hold a value: strings and numbers.
@@ -128,7 +127,7 @@ class Redactor:
         Raises:
             orjson.JSONDecodeError: it is no such document.
         """
-        spans = find_all(self.search, raw, credentials)
+        spans = self.search.spans(raw, credentials)
         if not spans:
             return raw
 
@@ -153,7 +152,7 @@ class Redactor:
 
     def bytes_(self, data: bytes, counts: dict[str, int], credentials: Sequence[str] = ()) -> bytes:
         """Masks the secrets in bytes, UTF-8 or whatever else: the same object when they have none."""
-        spans = find_all(self.search, data, credentials)
+        spans = self.search.spans(data, credentials)
         return masked(data, spans, counts) if spans else data
 
     def form(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
@@ -164,7 +163,7 @@ class Redactor:
 
     def multipart(self, data: bytes, counts: dict[str, int], credentials: Sequence[str] = ()) -> bytes:
         """Masks a form, ``multipart/form-data`` (RFC 7578): fields by their name, and what else is secret."""
-        spans = find_all(self.search, data, credentials)
+        spans = self.search.spans(data, credentials)
         for part in _PART.finditer(data) if self._rules.mode == "on" else ():
             name = part["name"].decode("utf-8", "replace")
             if name.lower() in self._rules.fields or parameter_is_secret(name):
@@ -296,8 +295,7 @@ class Redactor:
             if spans and masked(decoded, spans, {}) != _encoded(decode(clean)):
                 _count(counts, spans[0].rule)
                 return MARKER
-        for rule, count in found.items():
-            counts[rule] = counts.get(rule, 0) + count
+        add_counts(counts, found)
         return clean
 
 

@@ -15,19 +15,37 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from otel_wirecap.capture.redaction import encoded, patterns
-from otel_wirecap.capture.redaction.encoded import find_encoded, open_encoded
+from otel_wirecap.capture.redaction.encoded import MAX_UNDECIDED_ENCODED, SPELLED, find_encoded, open_encoded
 from otel_wirecap.capture.redaction.escapes import cut_escape, read_escapes
+from otel_wirecap.capture.redaction.fields import NAME_PARTS, find_fields
 from otel_wirecap.capture.redaction.known import KnownValues, tells_apart
-from otel_wirecap.capture.redaction.patterns import SMALL, Find, Hit, any_of, find_secrets, is_open, open_place, tables
+from otel_wirecap.capture.redaction.literals import (
+    SMALL,
+    WINDOW,
+    AnyLiteral,
+    Hit,
+    LiteralSearch,
+    Progress,
+    SmallSearch,
+    windows,
+)
+from otel_wirecap.capture.redaction.patterns import (
+    ESCAPE,
+    LITERALS,
+    MAX_UNDECIDED,
+    escapes_ascii,
+    find_secrets,
+    is_open,
+    open_place,
+)
 from otel_wirecap.capture.redaction.rules import MAX_PATTERN_BYTES, FieldSearch, Place, Rules
 from otel_wirecap.capture.redaction.spans import Span, merged
 from otel_wirecap.capture.secret_values import reads_like_a_credential
 
-# Which findings are of which search: see SecretSearch._changed.
-_SHAPES: Final = slice(len(patterns.FIND))
-_ENCODED: Final = slice(len(patterns.FIND), len(patterns.FIND) + len(encoded.FIND))
-_CLUES: Final = slice(len(patterns.FIND) + len(encoded.FIND), None)
+# The kinds of literals, in the order in which ``SecretSearch._found`` takes them.
+_LITERALS: Final = ([literal.encode() for literal in LITERALS], [ESCAPE], NAME_PARTS, SPELLED)
+_LARGE: Final = LiteralSearch(*_LITERALS)
+_NO_HITS: Final[list[list[Hit]]] = [[], [], [], []]
 
 _MAX_PASSES_FOR_SEEN: Final = 4
 """Some 40 credentials: each pass costs as much as the search for all shapes."""
@@ -40,9 +58,6 @@ _MAX_HARMLESS: Final = 2048
 
 MAX_FINDINGS: Final = 5_000
 """Secrets in one body. No body has so many but one that is made to cost much: the rest of it is withheld."""
-
-_LARGE: Final = 1 << 17
-"""Bytes of a text whose searches take a tenth of a millisecond or so together."""
 
 
 class TooManyFindings(Exception):  # noqa: N818  # what is done then is no repair
@@ -69,6 +84,68 @@ class _Own(NamedTuple):
     non_ascii: bool
 
 
+class _Found:
+    """What the literals in a text lead to, at ``begin`` or later.
+
+    Attributes:
+        end: so much of the text was searched.
+        open_at: where the first value begins that what follows the text may make a secret by its position.
+        spans: the secrets with a shape, and those known by their position.
+        encoded: the secrets within base64.
+        has_values: whether values that are known may be there.
+        is_escaped: whether ASCII characters are written as JSON escapes.
+        last, last_encoded: the places of literals near the text's end.
+    """
+
+    __slots__ = (
+        "_data",
+        "_of_encoded",
+        "_of_fields",
+        "_of_shapes",
+        "encoded",
+        "end",
+        "has_values",
+        "is_escaped",
+        "last",
+        "last_encoded",
+        "open_at",
+        "spans",
+    )
+
+    def __init__(self, data: bytes, begin: int, *, has_values: bool) -> None:
+        self._data = data
+        self._of_shapes, self._of_fields, self._of_encoded = Progress(begin), Progress(0), Progress(begin)
+        self.end = self.open_at = len(data)
+        self.spans: list[Span] = []
+        self.encoded: list[Span] = []
+        self.has_values = has_values
+        self.is_escaped = False
+        self.last: list[Hit] = []
+        self.last_encoded: list[Hit] = []
+
+    def add(self, shapes: list[Hit], escapes: list[Hit], names: list[Hit], encoded: list[Hit]) -> None:
+        """Takes the next places of literals."""
+        data = self._data
+        if escapes and not self.is_escaped:
+            self.is_escaped = escapes_ascii(data, escapes)
+        if names:
+            fields, open_at = find_fields(data, names, self._of_fields)
+            self.spans += fields
+            self.open_at = min(self.open_at, open_at)
+        if shapes:
+            self.spans += find_secrets(data, shapes, self._of_shapes)
+            self.last += _last(shapes, len(data) - MAX_UNDECIDED)
+        if encoded:
+            self.encoded += find_encoded(data, encoded, self._of_encoded)
+            self.last_encoded += _last(encoded, len(data) - MAX_UNDECIDED_ENCODED)
+
+    def has_more_than(self, count: int) -> bool:
+        """Whether there are more secrets than that."""
+        if len(self.spans) + len(self.encoded) > count:
+            self.spans, self.encoded = merged([*self.spans, *self.encoded]), []
+        return len(self.spans) > count
+
+
 class SecretSearch:
     """Finds secrets.
 
@@ -77,7 +154,7 @@ class SecretSearch:
         rules: what else is secret, and what is not.
         min_length: known values and credentials shorter than this many characters are not searched for: they
             would mangle harmless text.
-        pause: is called between the searches of a large text, each of which keeps the interpreter for itself.
+        pause: is called between the parts of a large text, the search of which keeps the interpreter for itself.
 
     In every method, ``credentials`` are the values that the request at hand was sent with.
 
@@ -89,16 +166,14 @@ class SecretSearch:
     """
 
     __slots__ = (
-        "_any",
         "_clues",
         "_fields",
-        "_find",
         "_known",
-        "_none",
         "_pause",
         "_place",
         "_seen",
         "_set",
+        "_small",
         "_these",
         "generation",
         "harmless",
@@ -119,9 +194,8 @@ class SecretSearch:
         self._known = KnownValues("known", self._set)
         self._seen = KnownValues("credential", max_passes=_MAX_PASSES_FOR_SEEN)
         self.has_rules = bool(rules.fields or rules.patterns or rules.allowed)
-        self._find: list[Find] = []
-        self._any: Find | None = None
-        self._clues: list[bytes] = []
+        self._small: SmallSearch | None = None
+        self._clues = AnyLiteral(())
         self.harmless: set[tuple[str, ...] | None] = set()
         self.generation = 0
         self._changed()
@@ -156,26 +230,35 @@ class SecretSearch:
     def spans(self, data: bytes, credentials: Sequence[str], escapes: int = _MAX_ESCAPES) -> list[Span]:
         """The secrets in the data. Those that stand earlier in the list name what several rules found.
 
-        For large data there is ``online.find_all``, which takes less room.
-
         ``escapes``: how often escapes are read that hide secrets: those of JSON, of JSON within JSON, and so on.
+
+        Raises:
+            TooManyFindings: more than ``MAX_FINDINGS``.
         """
         if self.rules.mode != "on":
             return []
         own = self._own(credentials)
-        found = self._found(data)
         hides = self._hides(data, own)
-        if not any(found) and own.values is None and not self.has_rules and not hides:
-            return []
-        shapes, escaped, _ = find_secrets(data, found[_SHAPES])
-        spans = [*self._values(data, found[_CLUES], own), *shapes, *find_encoded(data, found[_ENCODED])]
+        found = self._found(data, 0, MAX_FINDINGS)
+        if found is None:
+            if own.values is None and not self.has_rules and not hides:
+                return []
+            found = _Found(data, 0, has_values=False)
+        length, data = len(data), data[: found.end]
+        spans = [*self._values(data, own, found), *found.spans, *found.encoded]
         if self.has_rules:
             spans = self._by_rules(data, spans)
-        if (escaped or hides) and escapes:
+        if (found.is_escaped or hides) and escapes:
             read, places = read_escapes(data)
-            more = self.spans(read, credentials, escapes - 1)
+            try:
+                more = self.spans(read, credentials, escapes - 1)
+            except TooManyFindings as too_many:
+                raise TooManyFindings(places[too_many.place]) from None
             spans += [Span(places[start], places[end], rule) for start, end, rule in more]
-        return bounded(spans)
+        spans = bounded(spans)
+        if len(data) < length:
+            raise TooManyFindings(len(data))
+        return spans
 
     def stream(
         self, data: bytes, begin: int, credentials: Sequence[str] = (), *, is_end: bool = False
@@ -249,9 +332,8 @@ class SecretSearch:
         length = len(data)
         own = self._own(credentials)
         known = [self._seen, self._known, *([own.values] if own.values is not None else [])]
-        found = self._found(data)
-        has_hits = any(found)
-        spans, escaped, open_at = find_secrets(data, found[_SHAPES], begin) if has_hits else ([], False, length)
+        found = self._found(data, begin) or _Found(data, begin, has_values=False)
+        spans = found.spans
         if is_end:
             place = length
             for values in known:
@@ -259,19 +341,19 @@ class SecretSearch:
                 if tells_apart(data[open_at:]):
                     spans.append(Span(open_at, length, values.rule))
         else:
-            place = min(max(begin, open_at), self._open_place(data, begin, known, spans))
-        if has_hits or own.values is not None:
-            spans += find_encoded(data, found[_ENCODED], begin)
-            spans += self._values(data, found[_CLUES], own)
-        return self._by_rules(data, spans) if self.has_rules else spans, place, escaped or self._hides(data, own)
+            place = min(max(begin, found.open_at), self._open_place(data, begin, known, found))
+        spans += found.encoded
+        spans += self._values(data, own, found)
+        spans = self._by_rules(data, spans) if self.has_rules else spans
+        return spans, place, found.is_escaped or self._hides(data, own)
 
-    def _open_place(self, data: bytes, begin: int, known: Iterable[KnownValues], shapes: Iterable[Span]) -> int:
+    def _open_place(self, data: bytes, begin: int, known: Iterable[KnownValues], found: _Found) -> int:
         """Where a secret may begin, at ``begin`` or later, that what follows the data decides; else their length."""
         length = len(data)
-        place = min(open_place(data, begin), open_encoded(data, begin))
+        place = min(open_place(data, begin, found.last), open_encoded(data, begin, found.last_encoded, found.encoded))
         for values in known:
             place = values.open_place(data, begin, place)
-        for span in shapes:
+        for span in found.spans:
             if begin <= span.start < place and is_open(span, length):
                 place = span.start
         if self._fields is not None:
@@ -280,26 +362,40 @@ class SecretSearch:
             place = min(place, max(begin, length - MAX_PATTERN_BYTES))
         return place
 
-    def _found(self, data: bytes) -> list[list[Hit]]:
-        """What each of the searches finds."""
-        if len(data) <= SMALL:
-            if self._any is None:
-                self._any = any_of([*patterns.ALL, *encoded.SPELLED, *self._clues])
-            return [find(data) for find in self._find] if self._any(data) else self._none
-        if len(data) < _LARGE:
-            return [find(data) for find in self._find]
-        found = []
-        for find in self._find:
-            self._pause()
-            found.append(find(data))
-        return found
+    def _found(self, data: bytes, begin: int, max_findings: int | None = None) -> _Found | None:
+        """What the literals in the data lead to, at ``begin`` or later, up to where there are too many findings.
 
-    def _values(self, data: bytes, clues: Iterable[list[Hit]], own: _Own) -> list[Span]:
-        """The places of the values that are known; ``clues`` are the parts of them that were found."""
+        None where there are no literals.
+        """
+        if len(data) <= SMALL:
+            if self._small is None:
+                self._small = SmallSearch(*_LITERALS, self._clues.literals)
+            hits = self._small.hits(data)
+            if hits is None:
+                return None
+            found = _Found(data, begin, has_values=bool(hits.pop()))
+            found.add(*hits)
+            return found
+        of_large: _Found | None = None
+        for part, at in windows(data):
+            if len(data) > WINDOW:
+                self._pause()
+            hits, has_values = _LARGE.hits(data, part, at), self._clues.is_in(part)
+            if hits is None and not has_values:
+                continue
+            if of_large is None:
+                of_large = _Found(data, begin, has_values=False)
+            of_large.has_values = of_large.has_values or has_values
+            of_large.add(*hits or _NO_HITS)
+            if max_findings is not None and of_large.has_more_than(max_findings):
+                of_large.end = min(at + WINDOW, len(data))
+                break
+        return of_large
+
+    def _values(self, data: bytes, own: _Own, found: _Found) -> list[Span]:
+        """The places of the values that are known."""
         own_spans = own.values.spans(data) if own.values is not None else []
-        if not any(clues):
-            return own_spans
-        return [*self._seen.spans(data), *own_spans, *self._known.spans(data)]
+        return [*self._seen.spans(data), *own_spans, *self._known.spans(data)] if found.has_values else own_spans
 
     def _by_rules(self, data: bytes, spans: list[Span]) -> list[Span]:
         """Adds what the user's rules find, and leaves out what they allow."""
@@ -315,11 +411,8 @@ class SecretSearch:
 
     def _changed(self) -> None:
         """The values that are searched for are others now."""
-        clues = sorted(self._seen.clues | self._known.clues)
-        self._find = [*patterns.FIND, *encoded.FIND, *(find for find, _ in tables(clues, range(len(clues))))]
-        self._any = None
-        self._clues = clues
-        self._none: list[list[Hit]] = [[] for _ in self._find]
+        self._clues = AnyLiteral(self._seen.clues | self._known.clues)
+        self._small = None
         self._these = self._find_own(())
         self.harmless.clear()
         self.generation += 1
@@ -359,6 +452,10 @@ def bounded(spans: list[Span]) -> list[Span]:
         if len(spans) > MAX_FINDINGS:
             raise TooManyFindings(spans[MAX_FINDINGS].start)
     return spans
+
+
+def _last(hits: list[Hit], begin: int) -> list[Hit]:
+    return hits[bisect_left(hits, (begin, 0)) :]
 
 
 @lru_cache(maxsize=256)

@@ -17,7 +17,7 @@ from otel_wirecap.capture.redaction.prompts import PromptMasking, without_prompt
 from otel_wirecap.capture.redaction.stream import StreamRedactor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from otel_wirecap.capture.redaction.redactor import Redactor
 
@@ -48,24 +48,18 @@ class StreamRedaction:
     def feed(self, pieces: Sequence[bytes], credentials: Sequence[str] = ()) -> Released:
         """Takes the next pieces; returns those, in order, that may leave now, or are withheld."""
         self._held += len(pieces)
+        return self._released(lambda masking: masking.feed(pieces, credentials))
+
+    def close(self, credentials: Sequence[str] = ()) -> Released:
+        """Returns the pieces that are left: nothing follows, but for messages."""
+        return self._released(lambda masking: masking.close(credentials))
+
+    def _released(self, go_on: Callable[[_Masking], Released]) -> Released:
         masking, self._masking = self._masking, None  # as long as it may fail
         if masking is None:
             return self._withheld()
         try:
-            released = masking.feed(pieces, credentials)
-        except Exception:  # noqa: BLE001  # fail closed
-            return self._withheld()
-        self._masking = masking
-        self._held -= len(released.pieces)
-        return released
-
-    def close(self, credentials: Sequence[str] = ()) -> Released:
-        """Returns the pieces that are left: nothing follows, but for messages."""
-        masking, self._masking = self._masking, None
-        if masking is None:
-            return self._withheld()
-        try:
-            released = masking.close(credentials)
+            released = go_on(masking)
         except Exception:  # noqa: BLE001  # fail closed
             return self._withheld()
         self._masking = masking

@@ -68,9 +68,6 @@ NAME: Final = re.compile(rb"[A-Za-z_$@#.:/-][A-Za-z0-9_$@#.:/-]{0,79}")
 VALUE: Final = re.compile(rb"[A-Za-z0-9._:/@+=#|~-]{1,512}")
 """A string that is kept where its name says that it is structure: it has no spaces, so that it is no prose."""
 
-MAX_BYTES: Final = 512
-"""Of a name or a value that is kept."""
-
 
 @lru_cache(maxsize=1024)
 def is_structure(name: str | None, parent: str | None) -> bool:

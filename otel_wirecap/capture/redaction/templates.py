@@ -12,14 +12,12 @@ Invariants:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from otel_wirecap.capture.secret_names import header_rule
 from otel_wirecap.llm.dialects.registry import ours
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 INDEXES: Final = frozenset(ours.index_members) | {"block_index", "index"}
 """Members that tell which of several texts an event adds to."""

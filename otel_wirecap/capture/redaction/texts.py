@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import orjson
 
@@ -28,9 +29,6 @@ from otel_wirecap.capture.redaction.search import TooManyFindings
 from otel_wirecap.capture.redaction.spans import MARKER
 from otel_wirecap.capture.redaction.streams import StreamRedaction, message_redaction, stream_redaction
 from otel_wirecap.llm.dialects.interface import Answer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
 
 FAILED: Final = "a message that could not be redacted"
 """What stands for a message of an error or a log that cannot be told."""
@@ -187,17 +185,13 @@ class TextGate:
             return [[MARKER, MARKER] for _ in headers]
 
     def error_text(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
-        """What an error says: it may quote a URL, a body, anything, and so is a prompt as a whole."""
+        """What an error says, or why a websocket was closed: it may quote anything, and so is a prompt as a whole."""
         try:
             if self._masks_prompts:
                 return text if text == CAPTURE_FAILURE.message else text_without_prompts(text, counts)
             return self._redactor.text_with_urls(text, counts, credentials)
         except Exception:  # noqa: BLE001  # fail closed
             return _failed(counts)
-
-    def close_reason(self, text: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
-        """Why a websocket was closed: whoever closed it wrote there what they liked, as in an error."""
-        return self.error_text(text, counts, credentials)
 
     def name(self, name: str, counts: dict[str, int], credentials: Sequence[str] = ()) -> str:
         """What names a model, an answer, an error, why it ended: where prompts are masked, one without spaces."""
