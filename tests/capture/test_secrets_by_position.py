@@ -339,7 +339,9 @@ DOCUMENTED = {
     'member of JSON `"api_key": "…"`, also in JSON within strings': [
         "test_members_that_are_secret_by_their_name", "JSON in prose",
     ],
-    'array `"api_keys": ["…"]`, object `"token": {"value": "…"}`': ["JSON with a plural", "JSON, object"],
+    'array `"api_keys": ["…"]`, object `"token": {"value": "…"}`': [
+        "JSON with a plural", "JSON, object", "JSON, deep object", "JSON, objects in a list",
+    ],
     '`{"name": "API_KEY", "value": "…"}`': ["environment list"],
     "`[\"x-api-key\", \"…\"]`, `define('KEY', '…')`": ["pair", "PHP"],
     "member or line `Cookie: a=…`": ["cookie", "test_cookies_and_lists_and_objects_are_masked_as_a_whole"],
@@ -350,10 +352,19 @@ DOCUMENTED = {
         "YAML", "header line", "Authorization, Bearer", "Authorization, Basic",
     ],
     "`api_key = \"…\"`, `'api_key': '…'`, code and TOML": ["Python", "Python, dict", "TOML"],
-    "`<password>…</password>`": ["XML"],
+    "`API_KEY …` on a line: `set -gx`, `setenv`, `ENV`, `#define`, `--api-key …`, `PASSWORD '…'`": [
+        "fish", "csh", "Dockerfile", "define", "option, blank", "option, quoted", "SQL", "nginx",
+    ],
+    "YAML `api_keys:` with a list, `password: \\|` with a block, `- name: API_KEY` with `value: …` below": [
+        "YAML, list", "YAML, block", "YAML, folded", "YAML, name and value",
+    ],
+    "`<password>…</password>`": ["XML", "XML, namespace", "XML, attributes"],
+    '`<add key="ApiKey" value="…"/>`, `<db password="…"/>`, `<property name="password">…</property>`': [
+        "XML, key and value", "XML, attribute", "XML, property",
+    ],
     "`machine … login … password …`": ["netrc"],
     "`Bearer …` in a text": ["Bearer in prose"],
-    "`curl -u user:…`, `--user`": ["curl, user", "curl, long"],
+    "`curl -u user:…`, `--user`": ["curl, user", "curl, long", "curl, cookie"],
     "`postgres://user:…@host`, any URL in a text": ["database", "cache", "git", "token alone"],
     "`https://host/?token=…`, any URL in a text": [
         "parameter", "last parameter", "key parameter", "signature", "code", "fragment", "matrix parameter",
