@@ -11,25 +11,30 @@ from typing import TYPE_CHECKING
 from otel_wirecap.version import __version__
 
 if TYPE_CHECKING:
-    from otel_wirecap.errors import CaptureFileError as CaptureFileError
-    from otel_wirecap.errors import CaptureFormatError as CaptureFormatError
-    from otel_wirecap.errors import ConfigurationError as ConfigurationError
-    from otel_wirecap.errors import FlowNotFoundError as FlowNotFoundError
-    from otel_wirecap.errors import QueryError as QueryError
-    from otel_wirecap.errors import WireCaptureError as WireCaptureError
-    from otel_wirecap.instrumentation.api import annotate as annotate
-    from otel_wirecap.instrumentation.api import carry as carry
-    from otel_wirecap.instrumentation.api import pause as pause
-    from otel_wirecap.instrumentation.api import resume as resume
-    from otel_wirecap.instrumentation.api import stats as stats
+    from otel_wirecap.errors import (
+        CaptureFileError as CaptureFileError,
+        CaptureFormatError as CaptureFormatError,
+        ConfigurationError as ConfigurationError,
+        FlowNotFoundError as FlowNotFoundError,
+        QueryError as QueryError,
+        WireCaptureError as WireCaptureError,
+    )
+    from otel_wirecap.instrumentation.api import (
+        annotate as annotate,
+        carry as carry,
+        pause as pause,
+        resume as resume,
+        stats as stats,
+    )
     from otel_wirecap.instrumentation.asgi import WireCaptureMiddleware as WireCaptureMiddleware
-    from otel_wirecap.instrumentation.instrumentor import WireCaptureInstrumentor as WireCaptureInstrumentor
-    from otel_wirecap.instrumentation.instrumentor import instrument as instrument
-    from otel_wirecap.instrumentation.instrumentor import instrument_app as instrument_app
-    from otel_wirecap.instrumentation.instrumentor import instrument_client as instrument_client
-    from otel_wirecap.instrumentation.instrumentor import uninstrument as uninstrument
-    from otel_wirecap.storage.stats import CaptureStats as CaptureStats
-    from otel_wirecap.storage.stats import FileStats as FileStats
+    from otel_wirecap.instrumentation.instrumentor import (
+        WireCaptureInstrumentor as WireCaptureInstrumentor,
+        instrument as instrument,
+        instrument_app as instrument_app,
+        instrument_client as instrument_client,
+        uninstrument as uninstrument,
+    )
+    from otel_wirecap.storage.stats import CaptureStats as CaptureStats, FileStats as FileStats
     from otel_wirecap.tracing.exporter import WireCaptureSpanExporter as WireCaptureSpanExporter
     from otel_wirecap.tracing.span import CaptureSpan as CaptureSpan
 

@@ -388,7 +388,7 @@ SETTINGS: Mapping[str, dataclasses.Field[Any]] = {field.name: field for field in
 """The settings by name, in documented order; ``metadata`` holds ``kind`` and ``description``."""
 
 
-def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | None = None) -> CaptureConfig:
+def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> CaptureConfig:
     """Reads the settings from arguments, environment, YAML file and defaults, in this order of rank.
 
     Args:
@@ -398,7 +398,6 @@ def load_config(arguments: Mapping[str, object], environ: Mapping[str, str] | No
     Raises:
         ConfigurationError: a setting is unknown or has a value that cannot be used, or the file cannot be read.
     """
-    environ = os.environ if environ is None else environ
     known = _secrets_given(arguments)
     try:
         return _load(arguments, environ, known)
@@ -419,15 +418,13 @@ def _load(arguments: Mapping[str, object], environ: Mapping[str, str], known: li
     if file is not None:
         section = _read_file(file)
         known += _secrets_given(section)
-        for name, value in section.items():
-            values[name] = _parse(kinds[name], name, value, f"in {file}")
+        values = {name: _parse(kinds[name], name, value, f"in {file}") for name, value in section.items()}
     values |= _from_environment(environ, kinds)
     excluded_urls(environ)  # a wrong one is told with the settings
     if "capture_span_payloads" not in values:
         asked = environ.get(CONTENT_VARIABLE, "").strip().upper()  # other words are other instrumentation's
         values["capture_span_payloads"] = CONTENT_MODES.get(asked, "off")
-    for name, value in given.items():
-        values[name] = _parse(kinds[name], name, value, "given as an argument")
+    values |= {name: _parse(kinds[name], name, value, "given as an argument") for name, value in given.items()}
     config = CaptureConfig(**values)
     if config.capture_redaction == "off" and not config.capture_allow_secrets:
         raise ConfigurationError(
@@ -452,9 +449,8 @@ def _from_environment(environ: Mapping[str, str], kinds: Mapping[str, Kind]) -> 
     return values
 
 
-def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
     """What is to be said of ``WIRE_CAPTURE_*`` variables that are no setting's: probably a slip of the pen."""
-    environ = os.environ if environ is None else environ
     known = [CONFIG_FILE_VARIABLE, PROXY_TOKEN_VARIABLE, *(environment_variable(name) for name in SETTINGS)]
     removed = {environment_variable(name): instead for name, instead in REMOVED_SETTINGS.items()}
     told = []
@@ -468,9 +464,8 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     return told
 
 
-def service_name(environ: Mapping[str, str] | None = None) -> str | None:
+def service_name(environ: Mapping[str, str] = os.environ) -> str | None:
     """The OpenTelemetry service name that the environment gives this process, if any."""
-    environ = os.environ if environ is None else environ
     if environ.get("OTEL_SERVICE_NAME"):
         return environ["OTEL_SERVICE_NAME"]
     for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
@@ -480,19 +475,17 @@ def service_name(environ: Mapping[str, str] | None = None) -> str | None:
     return None
 
 
-def known_methods(environ: Mapping[str, str] | None = None) -> frozenset[str]:
+def known_methods(environ: Mapping[str, str] = os.environ) -> frozenset[str]:
     """The HTTP methods that OpenTelemetry's variable names as known; empty where it names none."""
-    environ = os.environ if environ is None else environ
     return frozenset(_parse_names(environ.get(KNOWN_METHODS_VARIABLE, "")))
 
 
-def excluded_urls(environ: Mapping[str, str] | None = None) -> tuple[re.Pattern[str], ...]:
+def excluded_urls(environ: Mapping[str, str] = os.environ) -> tuple[re.Pattern[str], ...]:
     """What URLs are not captured by OpenTelemetry's variables: those in which one of these finds a match.
 
     Raises:
         ConfigurationError: one of them is no regular expression.
     """
-    environ = os.environ if environ is None else environ
     for variable in EXCLUDED_URLS_VARIABLES:
         if environ.get(variable):
             return cast(

@@ -36,9 +36,8 @@ def is_switched_off() -> bool:
     return not {"wirecap", "*"}.isdisjoint(name.strip() for name in names)
 
 
-def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """The user's cache folder for what can be made anew, ours in it; it need not be there yet."""
-    environ = os.environ if environ is None else environ
     named = environ.get("XDG_CACHE_HOME", "")
     # The specification of these folders says that a relative one does not count.
     base = Path(named) if named.startswith("/") else Path(environ.get("HOME") or "~").expanduser() / ".cache"

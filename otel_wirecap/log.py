@@ -4,6 +4,7 @@ Invariants:
 
 - Nothing here raises, whatever the application's log handlers do.
 - No lock of ours is held while they run.
+- A message that they refused is given once more, before the next one or at the end of the capture.
 - Under gevent no thread of ours enters a log handler: its lock is gevent's, and one that a thread of the operating
   system waits for can be lost to a greenlet or to that thread for good (seen with gevent 26.9). The line goes to the
   standard error stream instead.
@@ -11,24 +12,50 @@ Invariants:
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Hashable
 
 from otel_wirecap import native
 
+MAX_REFUSED = 16
+"""Messages that are kept to be given again, the last ones."""
+
 _logger = logging.getLogger("otel_wirecap")
+_refused: collections.deque[tuple[int, str, tuple[object, ...]]] = collections.deque(maxlen=MAX_REFUSED)
 _STANDARD_ERROR = 2
 
 
 def warn(message: str, *arguments: object) -> bool:
     """Warns; returns whether the log took it: handlers and filters of the application's may raise."""
-    return _log(logging.WARNING, message, arguments)
+    return _give(logging.WARNING, message, arguments)
 
 
 def log_error(message: str, *arguments: object) -> bool:
     """As ``warn``, of what keeps the capture from running."""
-    return _log(logging.ERROR, message, arguments)
+    return _give(logging.ERROR, message, arguments)
+
+
+def give_refused_again() -> None:
+    """Gives the log what it refused, once more."""
+    with contextlib.suppress(IndexError):
+        for _ in range(len(_refused)):
+            _log(*_refused.popleft())
+
+
+def _give(level: int, message: str, arguments: tuple[object, ...]) -> bool:
+    give_refused_again()
+    is_taken = _log(level, message, arguments)
+    if not is_taken:
+        _refused.append((level, message, arguments))
+    return is_taken
+
+
+def _warn_now(message: str, *arguments: object) -> bool:
+    """As ``warn``, of what comes again by itself."""
+    return _log(logging.WARNING, message, arguments)
 
 
 def _log(level: int, message: str, arguments: tuple[object, ...]) -> bool:
@@ -50,7 +77,7 @@ class WarnOnce:
         give: takes a message and its arguments, and returns whether the log took them; never raises.
     """
 
-    def __init__(self, give: Callable[..., bool] = warn) -> None:
+    def __init__(self, give: Callable[..., bool] = _warn_now) -> None:
         self._give = give
         self._given: dict[tuple[Hashable, ...], object] = {}
 

@@ -17,9 +17,7 @@ class SafeMessage(str):
     __slots__ = ()
 
 
-def without_secrets(
-    message: object, environ: Mapping[str, str] | None = None, known: Iterable[str] = ()
-) -> SafeMessage:
+def without_secrets(message: object, environ: Mapping[str, str] = os.environ, known: Iterable[str] = ()) -> SafeMessage:
     """A message, or an error's, with the secrets in it masked.
 
     Args:
@@ -34,7 +32,6 @@ def without_secrets(
     from otel_wirecap.capture.credentials import credential_variables
     from otel_wirecap.capture.redaction.gate import FAILED, Gate
 
-    environ = os.environ if environ is None else environ
     try:
         named = environ.get("WIRE_CAPTURE_REDACT_VALUES", "").split(",")
         values = [*chain.from_iterable(credential_variables(environ).values()), *named, *known]

@@ -11,7 +11,7 @@ import pytest
 
 import otel_wirecap
 from otel_wirecap.instrumentation.runtime import active
-from otel_wirecap.log import WarnOnce, warn
+from otel_wirecap.log import MAX_REFUSED, WarnOnce, warn
 
 
 class Handler(logging.Handler):
@@ -55,13 +55,30 @@ def test_a_warning_that_the_log_refused_comes_again_and_nobody_hears_of_the_refu
     handler.on_record = refuse
     warn_once("lost")
     warn_once("lost")
-    assert not warn("lost, too")
     assert handler.got == []
     handler.on_record = lambda: None
     warn_once("lost")
     warn_once("lost")
-    assert warn("lost, too")
-    assert handler.got == ["otel-wirecap: lost", "otel-wirecap: lost, too"]
+    assert handler.got == ["otel-wirecap: lost"]
+
+
+def test_what_the_log_refused_is_given_once_more_before_the_next_message_or_at_the_end(
+    capture_file: Path, handler: Handler
+) -> None:
+    handler.on_record = refuse
+    for number in range(MAX_REFUSED + 3):
+        warn("number %d", number)
+    handler.on_record = lambda: None
+    warn("the next")
+    # Each of the first ones was refused twice: once more, when the one behind it came.
+    assert handler.got == [f"otel-wirecap: number {MAX_REFUSED + 2}", "otel-wirecap: the next"]
+
+    otel_wirecap.instrument(capture_file=capture_file)
+    handler.on_record = refuse
+    warn("the last")
+    handler.on_record = lambda: None
+    otel_wirecap.uninstrument()
+    assert handler.got[2:] == ["otel-wirecap: the last"]
 
 
 def test_of_many_threads_one_warns(handler: Handler) -> None:

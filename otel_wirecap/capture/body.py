@@ -14,13 +14,11 @@ from otel_wirecap.capture.decoding import (
     needs_decoding,
     parse_json,
 )
+from otel_wirecap.capture.events import LOOK_AHEAD
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.record import Payload
     from otel_wirecap.capture.redaction.gate import Gate
-
-LOOK_AHEAD = 4096
-"""Bytes that are kept beyond the limit for the redactor: it must see a secret whole that the limit cuts."""
 
 
 class BodyCollector:
@@ -43,6 +41,7 @@ class BodyCollector:
         self.kept = 0
         self.chunks = 0
         self.undecodable = False
+        self._has_all = True
         self._parts: list[bytes] = []
         self._hash: Any = None
         self._decoder: ContentDecoder | None = None
@@ -79,12 +78,25 @@ class BodyCollector:
             self._parts.append(data[:room])
             self.kept += min(len(data), room)
 
+    def leave_out(self, size: int) -> None:
+        """So many bytes of the wire follow that never came here."""
+        self._has_all = False
+        self.wire_length += size
+        if self._decoder is None and not self.undecodable:
+            self._hash = self._hash or hashlib.sha256()
+            self.length += size
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether bytes are missing of which nobody knows how long they are decoded."""
+        return self._decoder is not None and not self._has_all
+
     @property
     def truncated(self) -> dict[str, object] | None:
         """``metadata.truncated`` of a body over the limit, else None."""
         if self._hash is None or self.undecodable:
             return None
-        return {"original_length": self.length, "sha256": self._hash.hexdigest()}
+        return {"original_length": self.length} | self._hashed()
 
     @property
     def is_as_it_came(self) -> bool:
@@ -93,7 +105,10 @@ class BodyCollector:
 
     def undecodable_facts(self) -> dict[str, object]:
         """What can be said of a body that could not be decoded."""
-        return {"wire_length": self.wire_length, "sha256": self._hash.hexdigest()}
+        return {"wire_length": self.wire_length} | self._hashed()
+
+    def _hashed(self) -> dict[str, object]:
+        return {"sha256": self._hash.hexdigest()} if self._has_all else {}
 
     def content(self) -> bytes:
         """The kept bytes, content-decoded; of a truncated body up to ``LOOK_AHEAD`` more than the limit."""
@@ -163,6 +178,8 @@ def record_body(
             return RecordedBody(None, 0, {})
         metadata |= body.undecodable_facts() | {"incomplete": "undecodable"}
         return RecordedBody(None, body.wire_length, metadata)
+    if incomplete is None and body.is_cut:
+        incomplete = "dropped"
     if incomplete is not None:
         metadata["incomplete"] = incomplete
     content = body.content()

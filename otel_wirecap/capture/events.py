@@ -41,7 +41,9 @@ class EventKind:
     ANNOTATE: Final = 7  # flow: a JSON object as bytes
     DOCUMENT: Final = 8  # None: a record as a JSON object, from elsewhere
     MESSAGE: Final = 9  # exchange: WebsocketMessage
-    SYSTEM: Final = 10  # None: a ``system_*`` direction and its payload for JSON, what the capture says of itself
+    SYSTEM: Final = 10  # None: a ``system_*`` direction and its payload for JSON, what the capture says of itself;
+    # or None: the process may be gone after this, and all is well if nothing comes after it
+    REST: Final = 12  # exchange: (whether of the request's body, bytes): what the queue left out of the piece before
     FLOW_GONE: Final = 11  # flow: None; nothing of it follows. It weighs nothing, and is in no account
 
 
@@ -122,6 +124,9 @@ class ErrorInfo(NamedTuple):
     type: str
     message: str
 
+
+LOOK_AHEAD = 4096
+"""Bytes of a body that are kept beyond the limit for the redactor: it must see a secret whole that the limit cuts."""
 
 CAPTURE_FAILURE = ErrorInfo("CaptureFailure", "the capture of this exchange failed and was turned off")
 """What is said of an exchange in whose capture something of ours went wrong."""

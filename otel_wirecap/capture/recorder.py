@@ -90,6 +90,7 @@ class Recorder:
             EventKind.RESPONSE: self._response,
             EventKind.CHUNK: self._chunk,
             EventKind.MESSAGE: self._message,
+            EventKind.REST: lambda recording, _now, rest: recording.leave_out(rest[1], of_request=rest[0]),
         }
 
     @property

@@ -104,13 +104,17 @@ def _is_file(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def opened(arguments: argparse.Namespace) -> Iterator[Captures]:
+def opened(arguments: argparse.Namespace, *, with_texts: bool = False) -> Iterator[Captures]:
     """Opens the captures named on the command line, with a progress bar on stderr while they are read.
+
+    Args:
+        arguments: the command line.
+        with_texts: whether the queries of all URLs or the messages of all errors are wanted, which no index holds.
 
     Raises:
         CaptureFileError: one of them cannot be read.
     """
-    use_index = "no_index" in arguments and not arguments.no_index
+    use_index = "no_index" in arguments and not arguments.no_index and not with_texts
     if use_index:
         remember()
     with (

@@ -5,6 +5,7 @@ Nothing leaves this machine, and no key of the user's is used.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             options += ["--backend", f"{name}={backend}"]
         proxy = stack.enter_context(_child("proxy", ["otel_wirecap", "proxy", *options]))
         say(f"sending requests to {proxy} ...")
-        drive(proxy, say)
+        asyncio.run(drive(proxy, say))
         say("stopping ...")
     return _show(capture_file, began)
 

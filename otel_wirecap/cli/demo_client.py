@@ -34,17 +34,13 @@ class DemoRequest(NamedTuple):
     hangs_up: bool = False
 
 
-def drive(proxy: str, say: Callable[[str], None]) -> None:
+async def drive(proxy: str, say: Callable[[str], None]) -> None:
     """Sends all requests and reports the result of each.
 
     Args:
         proxy: its URL.
         say: called with each line of progress.
     """
-    asyncio.run(_drive(proxy, say))
-
-
-async def _drive(proxy: str, say: Callable[[str], None]) -> None:
     headers = {"user-agent": "otel-wirecap-demo/1.0", "x-session-id": "demo-conversation"}
     async with httpx2.AsyncClient(base_url=proxy, headers=headers, timeout=SECONDS, trust_env=False) as client:
         for steps in _rounds():

@@ -26,7 +26,9 @@ from otel_wirecap.client_libraries import CLIENT_LIBRARIES
 from otel_wirecap.config import CaptureConfig, load_config, unknown_variables
 from otel_wirecap.environment import environment, environment_variable, is_switched_off
 from otel_wirecap.errors import WireCaptureError
+from otel_wirecap.log import warn
 from otel_wirecap.messages import without_secrets
+from otel_wirecap.storage.output import make_outputs
 from otel_wirecap.version import __version__
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -252,10 +254,12 @@ def _capture(config: CaptureConfig) -> Iterator[Check]:
     except OSError as error:
         yield Check("capture file", FAIL, f"nothing can be written to {folder}: {error.strerror}", "check its owner")
         return
+    try:
+        _open_as_the_capture_does(config, path)
+    except WireCaptureError as error:
+        yield Check("capture file", FAIL, str(error), f"check its owner and its kind, or name another in {variable}")
+        return
     if path.exists():
-        if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
-            yield Check("capture file", FAIL, f"{path} is there and cannot be written", "check its owner and its kind")
-            return
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             yield Check("capture file", WARN, f"{path} may be read by others ({mode:o})", f"chmod 600 {path}")
@@ -265,6 +269,22 @@ def _capture(config: CaptureConfig) -> Iterator[Check]:
         bound = environment_variable("capture_total_max_bytes")
         yield Check("capture file", WARN, told, f"make room, or lower {bound}")
     yield Check("capture file", OK, str(path))
+
+
+def _open_as_the_capture_does(config: CaptureConfig, path: Path) -> None:
+    """Opens the files that are there.
+
+    Raises:
+        WireCaptureError: the capture refuses them.
+    """
+    for output in make_outputs(config, str(path.absolute()), log=warn, on_loss=_nothing, on_gap=_nothing):
+        if os.path.lexists(output.path):
+            output.file.check()
+            output.close()
+
+
+def _nothing(_loss: object) -> None:
+    """Nothing is written, and nothing lost."""
 
 
 def _extras(config: CaptureConfig, packages: dict[str, str | None]) -> Iterator[Check]:

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigurationError("parquet is no stream; name the file to write with -o")
     given = {"capture_redaction": "on"} | ({"config": arguments.config} if arguments.config else {})
     gate = gate_of(load_config(given))
-    with opened(arguments) as captures:
+    with opened(arguments, with_texts=is_chosen(arguments) or not arguments.flow) as captures:
         flows = _chosen(arguments, captures)
         exporter = Exporter(captures, gate, flows)
         if flows is not None and not flows:

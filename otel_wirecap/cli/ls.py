@@ -10,7 +10,7 @@ from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write_js
 from otel_wirecap.cli.choosing import add_flow_choice, chosen_flows
 from otel_wirecap.cli.flow_text import SHORT_ID, attempts, clock, dollars, outcome, outcome_style, unique_length
 from otel_wirecap.cli.text import Cell, Column, columns_of, milliseconds, printable, shown_columns
-from otel_wirecap.reading.prices import cost_of, price_table
+from otel_wirecap.reading.prices import Cost, cost_of, price_table
 from otel_wirecap.reading.summaries import GROUPINGS, Group, document, grouped
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from otel_wirecap.reading.flows import Flow
 
 _COST = "cost"
+_MAX_REASONS = 3
 
 EXAMPLES = """
 otel-wirecap ls                                   # the capture that WIRE_CAPTURE_FILE names
@@ -63,7 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
-    with opened(arguments) as captures:
+    with opened(arguments, with_texts=arguments.json and not arguments.by) as captures:
         flows = chosen_flows(arguments, captures)
     with_costs = True
     if arguments.by:
@@ -113,25 +114,28 @@ def _row(flow: Flow, length: int) -> list[Cell]:
         Cell("-" if usage is None else str(usage.input)),
         Cell("-" if usage is None or not usage.cached else str(usage.cached)),
         Cell("-" if usage is None else str(usage.output)),
-        Cell("" if usage is None else dollars(0.0)),
+        Cell("" if usage is None else dollars(Cost(0.0))),
         Cell(str(outer.chunk_count) if outer.streamed else "-"),
         Cell(outcome(flow), outcome_style(outer)),
     ]
 
 
 def show_groups(groups: Sequence[Group], by: str) -> None:
-    """Prints grouped flows in a table."""
+    """Prints grouped flows, or attempts, in a table."""
+    by_attempt = any(group.by_attempt for group in groups)
+    counts = ["attempts", "failed", "flows", "flows failed"] if by_attempt else ["flows", "failed", "attempts"]
     columns = [
-        Column(by), Column("flows", right=True), Column("failed", 1, right=True), Column("attempts", 4, right=True),
+        Column(by), *(Column(title, rank, right=True) for title, rank in zip(counts, (0, 1, 4, 4), strict=False)),
         Column("in", 2, right=True), Column("cached", 5, right=True), Column("out", 2, right=True),
         Column("cost", 3, right=True), Column("mean", 6, right=True), Column("first (UTC)", 8), Column("last (UTC)", 7),
     ]  # fmt: skip
     rows = [
         [
-            Cell(printable(group.name or "-"), "cyan"), Cell(str(group.flows)),
-            Cell(str(group.failed), "red" if group.failed else ""), Cell(str(group.attempts)),
+            Cell(printable(group.name or "-"), "cyan"), Cell(str(group.count)),
+            Cell(str(group.failed), "red" if group.failed else ""),
+            *(Cell(str(count)) for count in ([group.flows, group.failed_flows] if by_attempt else [group.attempts])),
             Cell(str(group.usage.input)), Cell(str(group.usage.cached)), Cell(str(group.usage.output)),
-            Cell(dollars(group.cost)), Cell(milliseconds(group.duration_ms / group.flows)),
+            Cell(dollars(group.cost)), Cell(milliseconds(group.mean_ms)),
             Cell(clock(group.first or 0.0)), Cell(clock(group.last or 0.0)),
         ]
         for group in groups
@@ -143,9 +147,16 @@ def _tell_about(captures: Captures, flows: Sequence[Flow], *, with_costs: bool) 
     collected = captures.collect()
     told = f"{len(flows):,} of {len(collected.flows):,} flows, {collected.records:,} records"
     if collected.gaps:
-        told += f"; the capture tells of {len(collected.gaps)} gaps"
+        told += f"; the capture tells of {collected.gaps} gaps"
     if collected.damaged:
         told += f"; {collected.damaged} lines are damaged and were left out"
     tell(told)
-    if with_costs and any(cost_of(flow) is not None for flow in flows):
+    if not with_costs:
+        return
+    costs = [cost_of(flow) for flow in flows]
+    if any(cost.dollars is not None for cost in costs):
         tell(f"costs in US dollars by {price_table() or 'what the answers say'}")
+    missing = list(dict.fromkeys(why for cost in costs for why in cost.missing))
+    if missing:
+        more = f"; and {len(missing) - _MAX_REASONS} more reasons" if len(missing) > _MAX_REASONS else ""
+        tell(f"costs are not complete: {printable('; '.join(missing[:_MAX_REASONS]))}{more}")

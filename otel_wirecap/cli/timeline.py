@@ -264,9 +264,10 @@ def _facts(lane: Lane) -> str:
 def _own_told(one: Timeline) -> str:
     if one.lanes and one.lanes[0].exchange.leg != CLIENT:
         return ""
-    parts: list[str] = []
-    for what, spans in itertools.groupby(one.own, lambda span: span.what):
-        parts.append(f"{milliseconds(sum(span.ms for span in spans))} {what}")
+    parts = [
+        f"{milliseconds(sum(span.ms for span in spans))} {what}"
+        for what, spans in itertools.groupby(one.own, lambda span: span.what)
+    ]
     if one.passed_on_ms is not None:
         parts.append(f"pass {milliseconds(one.passed_on_ms)}")
     return " ".join(parts)

@@ -16,8 +16,7 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from opentelemetry import context as otel_context
-from opentelemetry import trace
+from opentelemetry import context as otel_context, trace
 
 from otel_wirecap.instrumentation.attempts import current_request_id, enter, followed, leave
 from otel_wirecap.instrumentation.guard import guarded, now_ns, outcome_of

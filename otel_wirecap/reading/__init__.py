@@ -16,12 +16,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from otel_wirecap.llm.usage import Usage as Usage
-    from otel_wirecap.reading.flows import Exchange as Exchange
-    from otel_wirecap.reading.flows import Flow as Flow
-    from otel_wirecap.reading.library import Capture as Capture
-    from otel_wirecap.reading.library import open_capture as open_capture
-    from otel_wirecap.reading.messages import Chunk as Chunk
-    from otel_wirecap.reading.messages import Message as Message
+    from otel_wirecap.reading.flows import Exchange as Exchange, Flow as Flow
+    from otel_wirecap.reading.library import Capture as Capture, open_capture as open_capture
+    from otel_wirecap.reading.messages import Chunk as Chunk, Message as Message
     from otel_wirecap.reading.records import Record as Record
 
 _HOMES = {

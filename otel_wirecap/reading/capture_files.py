@@ -208,6 +208,8 @@ def _copy_of(lines: Iterable[tuple[int, bytes]], stack: contextlib.ExitStack) ->
 def _found(source: Source, wanted: bytes, start: int, end: int) -> Iterator[bytes]:
     """The lines of a part of a file that have the bytes within them."""
     for _, block in source.blocks(start, end):
+        if block is None:
+            continue
         place = block.find(wanted)
         while place >= 0:
             until = block.find(b"\n", place)

@@ -17,6 +17,7 @@ from otel_wirecap.reading.capture_files import CaptureFiles
 from otel_wirecap.reading.flow_parts import parts_of
 from otel_wirecap.reading.flow_store import FlowStore
 from otel_wirecap.reading.flows import Flow, FlowCollector
+from otel_wirecap.reading.packing import has_all_texts
 from otel_wirecap.reading.quick import NotOurs
 from otel_wirecap.reading.resource import Resource, read_errors
 from otel_wirecap.reading.sources import open_sources
@@ -39,7 +40,8 @@ class Captures(Resource):
 
     Args:
         paths: the live files; ``-`` is standard input. Rotated files are found.
-        use_index: whether large files' flows are remembered in the user's cache folder.
+        use_index: whether large files' flows are remembered in the user's cache folder. ``flows`` and ``collect``
+            then leave out URLs' queries and errors' messages, which no index holds.
         progress: is told how far a long pass has come.
 
     Raises:
@@ -142,7 +144,7 @@ class Captures(Resource):
         found = self._matching(prefix)
         name = the_one_named(prefix, found)
         # All of it: an exchange's id is not in every part.
-        return found[name] if name == prefix else self._matching(name)[name]
+        return self._with_texts(found[name] if name == prefix else self._matching(name)[name])
 
     def session(self, prefix: str) -> list[Flow]:
         """The flows of the session whose id begins so, in the order they began.
@@ -150,15 +152,10 @@ class Captures(Resource):
         Raises:
             FlowNotFoundError: there is none, or there are several and none is named in full.
         """
-        flows = [flow for flow in self.flows() if (flow.session_id or "").startswith(prefix)]
-        named = [flow for flow in flows if flow.session_id == prefix]
-        names = sorted({str(flow.session_id) for flow in flows})
-        if named or len(names) == 1:
-            return named or flows
-        if not names:
-            raise FlowNotFoundError(f"no session begins with {prefix!r}; otel-wirecap ls --by session lists them")
-        told = ", ".join(names[:_MAX_NAMED]) + (", …" if len(names) > _MAX_NAMED else "")
-        raise FlowNotFoundError(f"{len(names)} sessions begin with {prefix!r}: {told}")
+        flows = self.flows()
+        names = {flow.session_id for flow in flows if flow.session_id and flow.session_id.startswith(prefix)}
+        name = the_one_named(prefix, names, "session", "ls --by session")
+        return [self._with_texts(flow) for flow in flows if flow.session_id == name]
 
     def records_of(self, flow: Flow) -> Iterator[RawRecord]:
         """The records of one flow, in the schema's shape and the capture's order; read where they stand."""
@@ -172,6 +169,18 @@ class Captures(Resource):
     def flows_with(self, pattern: re.Pattern[bytes]) -> set[str]:
         """The ids of the flows in one of whose payloads, as JSON text, the pattern is found."""
         return {name for capture in self._captures for name in capture.flows_with(pattern)}
+
+    def _with_texts(self, flow: Flow) -> Flow:
+        """The flow, with what an index has not of its URLs and errors read from its records."""
+        if not all(map(has_all_texts, flow.exchanges)):
+            read = FlowCollector()
+            for record in self.records_of(flow):
+                read.add(record)
+            known = {one.exchange_id: one for whole in read.flows for one in whole.exchanges}
+            for exchange in flow.exchanges:
+                if exchange.exchange_id in known:
+                    exchange.url, exchange.error = known[exchange.exchange_id].url, known[exchange.exchange_id].error
+        return flow
 
     def _matching(self, prefix: str) -> dict[str, Flow]:
         """The flows that are named so, each put together from all parts."""
@@ -201,8 +210,14 @@ class Captures(Resource):
         return self._parts
 
 
-def the_one_named(prefix: str, names: Collection[str]) -> str:
-    """The id of the flow that a prefix names, of those that it fits.
+def the_one_named(prefix: str, names: Collection[str], what: str = "flow", command: str = "ls") -> str:
+    """The id that a prefix names, of those that it fits.
+
+    Args:
+        prefix: the beginning of an id.
+        names: the ids that begin so.
+        what: they are ids of.
+        command: lists all of them.
 
     Raises:
         FlowNotFoundError: there is none, or there are several and none is named in full.
@@ -210,10 +225,10 @@ def the_one_named(prefix: str, names: Collection[str]) -> str:
     if prefix in names:
         return prefix
     if not names:
-        raise FlowNotFoundError(f"no flow begins with {prefix!r}; otel-wirecap ls lists them")
+        raise FlowNotFoundError(f"no {what} begins with {prefix!r}; otel-wirecap {command} lists them")
     if len(names) > 1:
         told = ", ".join(sorted(names)[:_MAX_NAMED]) + (", …" if len(names) > _MAX_NAMED else "")
-        raise FlowNotFoundError(f"{len(names)} flows begin with {prefix!r}: {told}")
+        raise FlowNotFoundError(f"{len(names)} {what}s begin with {prefix!r}: {told}")
     return next(iter(names))
 
 

@@ -43,6 +43,8 @@ def parts_of(
     Raises:
         NotOurs: a record has another shape than the schema's.
     """
+    if use_index:
+        index.forget_gone()
     known = [index.load(source) if (use_index and _is_indexed(source)) else None for source in sources]
     jobs = [
         job

@@ -24,7 +24,7 @@ from otel_wirecap.reading.flows import Flow, FlowCollector
 from otel_wirecap.reading.lines import json_record
 from otel_wirecap.reading.other_shapes import OtherShapes
 from otel_wirecap.reading.resource import Resource, read_errors
-from otel_wirecap.reading.sources import BLOCK, STDIN, Source, open_sources
+from otel_wirecap.reading.sources import BLOCK, MAX_LINE_BYTES, STDIN, Source, open_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -213,6 +213,9 @@ class _Tape:
                 if line is None or not line.isspace():
                     yield None if line is None else line.rstrip(b"\n")
             del self._left[:begin]
+            if len(self._left) > MAX_LINE_BYTES:  # what follows of it is no line either
+                yield None
+                self._left.clear()
             self._searched = max(0, len(self._left) - len(self._terminator) + 1)
 
     def _begin(self) -> None:

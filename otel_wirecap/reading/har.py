@@ -12,6 +12,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from otel_wirecap.capture.decoding import text_or_bytes
 from otel_wirecap.capture.url import url_parts
 
 if TYPE_CHECKING:
@@ -83,25 +84,23 @@ def _request(leg: Leg) -> dict[str, Any]:
         "bodySize": metadata.get("wire_length", one.request_bytes),
     }
     if leg.request_body:
-        # The format has no way to say that a request's body is encoded: what is no text stands as latin-1.
-        try:
-            text, comment = leg.request_body.decode(), None
-        except UnicodeDecodeError:
-            text, comment = leg.request_body.decode("latin-1"), "bytes, each as the character of its number"
+        text = text_or_bytes(leg.request_body)
         told["postData"] = {"mimeType": leg.header("request", "content-type") or "", "text": text}
-        if comment is not None:
-            told["postData"]["comment"] = comment
+        if isinstance(text, bytes):  # the format has no way to say that a request's body is encoded
+            told["postData"] |= {
+                "text": text.decode("latin-1"),
+                "comment": "bytes, each as the character of its number",
+            }
     return told
 
 
 def _response(leg: Leg) -> dict[str, Any]:
     one = leg.exchange
     metadata, headers = leg.metadata("response"), leg.headers("response")
-    content: dict[str, Any] = {"size": len(leg.response_body), "mimeType": leg.header("response", "content-type") or ""}
-    try:
-        content["text"] = leg.response_body.decode()
-    except UnicodeDecodeError:
-        content |= {"text": base64.b64encode(leg.response_body).decode("ascii"), "encoding": "base64"}
+    text = text_or_bytes(leg.response_body)
+    content = {"size": len(leg.response_body), "mimeType": leg.header("response", "content-type") or "", "text": text}
+    if isinstance(text, bytes):
+        content |= {"text": base64.b64encode(text).decode("ascii"), "encoding": "base64"}
     return {
         "status": one.status_code or 0,
         "statusText": str(metadata.get("reason") or ""),
@@ -141,7 +140,6 @@ def _cookies(headers: Sequence[tuple[str, str]], wanted: str) -> list[dict[str, 
 
 
 def _frame(data: bytes) -> dict[str, Any]:
-    try:
-        return {"opcode": 1, "data": data.decode()}
-    except UnicodeDecodeError:
-        return {"opcode": 2, "data": base64.b64encode(data).decode("ascii")}
+    text = text_or_bytes(data)
+    is_text = isinstance(text, str)
+    return {"opcode": 1 if is_text else 2, "data": text if is_text else base64.b64encode(data).decode("ascii")}

@@ -1,10 +1,14 @@
 """What a capture's files hold, remembered between two runs, in the user's cache folder.
 
 One index a file, named by the file's identity and its beginning, so that a rotated file keeps its own under its new
-name. It holds each flow's summary and where its records stand; never a payload. It is believed as long as the file has
-not become shorter and still has, where the index ends, the bytes that it had; a file that grew is read on from there.
+name. It is believed as long as the file has not become shorter and still has, where the index ends, the bytes that it
+had; a file that grew is read on from there.
 
-Invariant: whatever goes wrong with an index, the capture is read as if there were none.
+Invariants:
+
+- Whatever goes wrong with an index, the capture is read as if there were none.
+- It holds names, ids, numbers and the places of records: no payload, no URL's query, no error's text (see ``packing``).
+- It goes when its file is gone: each use of indexes removes those whose files are no longer where they were.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import contextlib
 import hashlib
 import os
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,19 +27,20 @@ from otel_wirecap.environment import cache_folder
 from otel_wirecap.reading.flows import FlowCollector
 from otel_wirecap.reading.packing import packed, unpacked
 from otel_wirecap.reading.resource import NEW, replacement
+from otel_wirecap.reading.sources import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from otel_wirecap.reading.flows import Flow
-    from otel_wirecap.reading.sources import Source
 
-VERSION = 2
+VERSION = 3
 MIN_BYTES = 1024 * 1024
 """Smaller files are read anew: that is as fast."""
 
 _TAIL = 4096
 _KEPT_SECONDS = 30 * 86400
+_UNFINISHED_SECONDS = 3600
 
 
 class Index:
@@ -95,9 +101,10 @@ def store(source: Source, flows: FlowCollector, covered: int) -> None:
     with contextlib.suppress(OSError):
         path = _path(source)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _forget(path.parent)
         header = {
             "version": VERSION,
+            "folder": str(source.path.resolve().parent),
+            "inode": source.identity[1],
             "covered": covered,
             "size": source.size,
             "mtime_ns": source.mtime_ns,
@@ -106,19 +113,41 @@ def store(source: Source, flows: FlowCollector, covered: int) -> None:
             "damaged": flows.damaged,
             "gaps": flows.gaps,
         }
-        lines = [orjson.dumps(header), *map(packed, flows.flows), b""]
+        lines = [orjson.dumps(header), *(packed(flow, with_texts=False) for flow in flows.flows), b""]
         with replacement(path) as (_, file):
             file.write(b"\n".join(lines))
 
 
-def _forget(folder: Path) -> None:
-    """Removes indexes that were not written for long."""
-    now = time.time()
-    for entry in os.scandir(folder):
-        if entry.is_file(follow_symlinks=False) and entry.name.endswith((".index", NEW)):
-            age = now - entry.stat(follow_symlinks=False).st_mtime
-            if age > _KEPT_SECONDS or (entry.name.endswith(NEW) and age > 3600):
-                Path(entry.path).unlink(missing_ok=True)
+def forget_gone() -> None:
+    """Removes the indexes of files that are no longer in their folders, and those that were not written for long."""
+    now, inodes = time.time(), lru_cache(maxsize=None)(_inodes)
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(cache_folder()):
+            if entry.is_file(follow_symlinks=False) and entry.name.endswith((".index", NEW)):
+                age = now - entry.stat(follow_symlinks=False).st_mtime
+                if entry.name.endswith(NEW):
+                    is_over = age > _UNFINISHED_SECONDS
+                else:
+                    is_over = age > _KEPT_SECONDS or not _is_there(Path(entry.path), inodes)
+                if is_over:
+                    Path(entry.path).unlink(missing_ok=True)
+
+
+def _is_there(index: Path, inodes: Callable[[str], dict[int, str]]) -> bool:
+    """Whether the file of an index is still in its folder, be it under another name."""
+    try:
+        with index.open("rb") as file:
+            header = orjson.loads(file.readline())
+        path = Path(header["folder"], inodes(header["folder"])[header["inode"]])
+        with path.open("rb") as file:
+            return header["version"] == VERSION and Source(path, file).key == index.stem
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _inodes(folder: str) -> dict[int, str]:
+    """The regular files of a folder."""
+    return {entry.inode(): entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)}
 
 
 def _path(source: Source) -> Path:

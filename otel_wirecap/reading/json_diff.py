@@ -78,17 +78,15 @@ def path_text(path: Path) -> str:
     return text or "$"
 
 
-class _Found:
+@dataclasses.dataclass(eq=False, slots=True)
+class _RawDifference:
     """A difference whose paths are still steps."""
 
-    __slots__ = ("after", "after_path", "before", "before_path", "kind")
-
-    def __init__(self, kind: str, before_path: Path, after_path: Path, before: Any = None, after: Any = None) -> None:
-        self.kind = kind
-        self.before_path = before_path
-        self.after_path = after_path
-        self.before = before
-        self.after = after
+    kind: str
+    before_path: Path
+    after_path: Path
+    before: Any = None
+    after: Any = None
 
     def told(self) -> Difference:
         path = path_text(self.after_path if self.kind == ADDED else self.before_path)
@@ -96,24 +94,24 @@ class _Found:
         return Difference(self.kind, path, None if to == path or self.kind == DROPPED else to, self.before, self.after)
 
 
-def _compare(before: Any, after: Any, here: Path, there: Path) -> Iterator[_Found]:
+def _compare(before: Any, after: Any, here: Path, there: Path) -> Iterator[_RawDifference]:
     is_deep = len(here) >= _MAX_DEPTH
     if isinstance(before, dict) and isinstance(after, dict) and not is_deep:
         for key, value in before.items():
             if key in after:
                 yield from _compare(value, after[key], (*here, key), (*there, key))
             else:
-                yield _Found(DROPPED, (*here, key), (*there, key), before=value)
+                yield _RawDifference(DROPPED, (*here, key), (*there, key), before=value)
         for key, value in after.items():
             if key not in before:
-                yield _Found(ADDED, (*here, key), (*there, key), after=value)
+                yield _RawDifference(ADDED, (*here, key), (*there, key), after=value)
     elif isinstance(before, list) and isinstance(after, list) and not is_deep:
         yield from _compare_lists(before, after, here, there)
     elif isinstance(before, bool) is not isinstance(after, bool) or before != after:
-        yield _Found(CHANGED, here, there, before, after)
+        yield _RawDifference(CHANGED, here, there, before, after)
 
 
-def _compare_lists(before: list[Any], after: list[Any], here: Path, there: Path) -> Iterator[_Found]:
+def _compare_lists(before: list[Any], after: list[Any], here: Path, there: Path) -> Iterator[_RawDifference]:
     for start, end, other_start, other_end in _unlike(
         [_spelling(one) for one in before], [_spelling(one) for one in after]
     ):
@@ -124,9 +122,9 @@ def _compare_lists(before: list[Any], after: list[Any], here: Path, there: Path)
             for number in range(max(i2 - i1, j2 - j1)):
                 old, new = start + i1 + number, other_start + j1 + number
                 if i1 + number >= i2:
-                    yield _Found(ADDED, (*here, new), (*there, new), after=after[new])
+                    yield _RawDifference(ADDED, (*here, new), (*there, new), after=after[new])
                 elif j1 + number >= j2:
-                    yield _Found(DROPPED, (*here, old), (*there, old), before=before[old])
+                    yield _RawDifference(DROPPED, (*here, old), (*there, old), before=before[old])
                 else:
                     yield from _compare(before[old], after[new], (*here, old), (*there, new))
 
@@ -177,9 +175,9 @@ def _spelling(value: Any) -> str:
         return json.dumps(value, sort_keys=True, default=str)
 
 
-def _with_moves(found: list[_Found]) -> list[Difference]:
+def _with_moves(found: list[_RawDifference]) -> list[Difference]:
     """What was dropped in one place and added in another has moved."""
-    added: dict[str, list[_Found]] = defaultdict(list)
+    added: dict[str, list[_RawDifference]] = defaultdict(list)
     for one in found:
         if one.kind == ADDED and _can_move(one.after):
             added[_spelling(one.after)].append(one)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from otel_wirecap.errors import CaptureFormatError
+from otel_wirecap.reading.sources import MAX_LINE_BYTES
+from otel_wirecap.regular_file import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +50,11 @@ def carried_in(path: Path) -> Iterator[Carried]:
         CaptureFormatError: it is no OTLP in JSON.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+    with open_regular(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
+            if len(line) > MAX_LINE_BYTES:
+                reason = f"{str(path)!r}, line {number} is no OTLP in JSON: it has more than {MAX_LINE_BYTES:,} bytes"
+                raise CaptureFormatError(reason)
             if not line.strip():
                 continue
             try:
@@ -66,7 +71,8 @@ def carried_in(path: Path) -> Iterator[Carried]:
 def _whole(path: Path) -> Any:
     """A file that is one document on many lines."""
     try:
-        return orjson.loads(path.read_bytes())
+        with open_regular(path) as file:
+            return orjson.loads(file.read(MAX_LINE_BYTES))
     except orjson.JSONDecodeError:
         raise CaptureFormatError(
             f"{str(path)!r} is no OTLP in JSON; expected what a Collector's file exporter writes"

@@ -3,7 +3,7 @@
 ``metadata`` is a record's last field and ``payload`` the one before, so a record's envelope and metadata are read from
 the two ends of its line. Of a stream's chunks, which most lines are, only the exchange, the moment and the length are
 looked at; they are gathered here, and given to the collector together. Payloads are parsed where they are few and
-hold facts: responses, ends, gaps.
+hold facts: responses and ends.
 
 Invariant: what is read is what parsing the whole line gives. A quote within a JSON string is escaped, so the marks that
 are looked for stand nowhere within one; a line on which they are not found as expected is parsed as a whole.
@@ -12,11 +12,14 @@ are looked for stand nowhere within one; a line on which they are not found as e
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from otel_wirecap.capture.formats.jsonl import JSONLines
+from otel_wirecap.capture.record import WEBSOCKET_MESSAGE
 from otel_wirecap.reading.flows import ENDS, FlowCollector
 from otel_wirecap.reading.lines import envelope_of, json_record
+from otel_wirecap.reading.sources import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +37,8 @@ _DIRECTION_WITHIN = 110
 """Bytes of a line after which its direction begins, at the latest."""
 
 _NEEDS_PAYLOAD = ENDS | {"system_gap", "stream_completion"}
-_LINES_A_BLOCK = 4096
+_USAGE = re.compile(rb'usage|"data":"e[wy]', re.IGNORECASE)
+"""What may be in a message of a websocket that reports tokens: the word, or the beginning of an object in base64."""
 
 
 class NotOurs(Exception):  # noqa: N818  # it is no error: who catches it reads in another way
@@ -134,7 +138,10 @@ class QuickCollector:
 
     def _line(self, offset: int, line: bytes) -> None:
         record = envelope_of(line)
-        if record is not None and record.get("direction") in _NEEDS_PAYLOAD:
+        if record is not None and (
+            record.get("direction") in _NEEDS_PAYLOAD
+            or (record.get("direction") == WEBSOCKET_MESSAGE and _USAGE.search(line))
+        ):
             record = json_record(line)
         if record is None:
             if not line.isspace():
@@ -179,11 +186,11 @@ def quick_parts(
 ) -> Iterator[FlowCollector]:
     """As ``quick_flows``, of one stretch of lines after the other, cut after about as many flows."""
     collector, damaged = QuickCollector(source.key), 0
-    for item in source.blocks(start, end) if source.is_plain else _blocks_of_lines(source):
-        if item is None:
+    for offset, block in source.blocks(start, end) if source.is_plain else _blocks_of_lines(source):
+        if block is None:
             damaged += 1
             continue
-        collector.take(*item)
+        collector.take(offset, block)
         if collector.flow_count >= max_flows:
             yield collector.finish()
             collector = QuickCollector(source.key)
@@ -192,15 +199,15 @@ def quick_parts(
     yield flows
 
 
-def _blocks_of_lines(source: Source) -> Iterator[tuple[int, bytes] | None]:
-    """The lines of a file that must be read from its beginning, each at its offset; None for what is no line."""
+def _blocks_of_lines(source: Source) -> Iterator[tuple[int, bytes | None]]:
+    """The lines of a file that must be read from its beginning, as ``Source.blocks``; None for what is no line."""
     base, size, lines = 0, 0, list[bytes]()
     for _, start, data in source.lines():
-        if lines and (len(lines) == _LINES_A_BLOCK or data is None or start != base + size):
+        if lines and (size >= BLOCK or data is None or start != base + size):
             yield base, b"".join(lines)
             lines = []
         if data is None:
-            yield None
+            yield start, None
             continue
         if not lines:
             base, size = start, 0

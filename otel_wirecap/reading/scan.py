@@ -10,10 +10,10 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
-
 from otel_wirecap.capture.record import STREAM_CHUNKS, STREAM_ENDS
+from otel_wirecap.llm.text import json_value
 from otel_wirecap.reading.reader import read_lines
+from otel_wirecap.reading.sources import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,13 +82,14 @@ class _FileScanner:
         self._line_numbers: list[int] = []
         self._text_size = 0
         self._document: list[bytes] | None = []
+        self._document_bytes = 0
 
     def line(self, number: int, line: bytes) -> Iterator[Finding]:
         self._number = number
         counts: Counter[str] = Counter()
         try:
-            document = orjson.loads(line)
-        except orjson.JSONDecodeError:
+            document = json_value(line)
+        except ValueError:
             document = None
         if isinstance(document, dict | list):
             self._document = None
@@ -103,8 +104,8 @@ class _FileScanner:
             yield from (Finding(self.file, self._number, *found) for found in stream.close().items())
         if self._document:
             try:
-                document = orjson.loads(b"".join(self._document))
-            except orjson.JSONDecodeError:
+                document = json_value(b"".join(self._document))
+            except ValueError:
                 return
             found = Counter(self._finder.in_named_headers(document))
             yield from (Finding(self.file, 1, rule, count) for rule, count in found.items())
@@ -138,7 +139,8 @@ class _FileScanner:
     def _in_text(self, number: int, line: bytes) -> Iterator[Finding]:
         if self._document is not None:
             self._document.append(line)
-            if len(self._document) > _MAX_DOCUMENT_LINES:
+            self._document_bytes += len(line)
+            if len(self._document) > _MAX_DOCUMENT_LINES or self._document_bytes > MAX_LINE_BYTES:
                 self._document = None
         header = _HEADER.fullmatch(line.decode("utf-8", "replace"))
         rule = self._finder.in_line(header["name"], header["value"]) if header is not None else None

@@ -3,6 +3,12 @@
 What a file is, its first bytes say: JSON Lines, CBOR, compressed, encrypted, or no capture at all. All files are opened
 before the first is read, so that a rotation meanwhile moves none out of sight. Plain files are read by offset: several
 processes may share one that is open.
+
+Invariants:
+
+- Only regular files are opened, and standard input.
+- No more than ``MAX_LINE_BYTES`` of a line, or of an item, are held, whatever a file has or unpacks to. A longer one is
+  no line; of a file that is read from its beginning, nothing after it is read.
 """
 
 from __future__ import annotations
@@ -11,6 +17,7 @@ import contextlib
 import functools
 import hashlib
 import io
+import itertools
 import os
 import sys
 import time
@@ -24,6 +31,7 @@ from otel_wirecap.capture.formats import CBOR, JSONLines, Text
 from otel_wirecap.capture.naming import COMPRESSION_SUFFIXES, ENCRYPTION_SUFFIX, coding, rotated_name
 from otel_wirecap.errors import CaptureFileError, CaptureFormatError
 from otel_wirecap.reading.resource import read_errors
+from otel_wirecap.regular_file import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +40,8 @@ STDIN = "-"
 BUNDLE_BEGINNING = b'{"otel_wirecap_bundle":1,'
 """How a file begins that holds one flow for a bug report: a JSON document, its records each on a line of its own."""
 BLOCK = 1024 * 1024
+MAX_LINE_BYTES = 128 * 1024 * 1024
+_PIECE = 256 * 1024
 HEAD = 4096
 """Bytes at the beginning of a file that tell what it is, and which one."""
 
@@ -55,6 +65,9 @@ class Line(NamedTuple):
     number: int
     start: int
     data: bytes | None
+
+
+_SOME = Line(0, 0, b"")
 
 
 class Source:
@@ -146,12 +159,18 @@ class Source:
         if self.is_encrypted:
             raise CaptureFormatError(f"{name} is encrypted; decrypt it first: age --decrypt -i KEY {name}")
         if not self.is_plain:
+            if next(self.lines(), _SOME).data is None:
+                raise CaptureFormatError(
+                    f"{name} is no capture, or damaged: it begins with no record of {MAX_LINE_BYTES:,} bytes or less"
+                )
             return
         if self.head.startswith(Text.beginning):
             raise CaptureFormatError(
                 f"{name} has the format text, which is for people; capture in jsonl, structured or cbor"
             )
-        line = next((line.data for line in self.lines() if line.data), b"")
+        line = next((line.data for line in self.lines()), b"")
+        if line is None:
+            raise CaptureFormatError(f"{name} is no capture: its first line has more than {MAX_LINE_BYTES:,} bytes")
         try:
             first = orjson.loads(line)
         except orjson.JSONDecodeError:
@@ -163,22 +182,16 @@ class Source:
                 f"{name} is no capture of a version that is known here: its first record has no field 'direction'"
             )
 
-    def blocks(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+    def blocks(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes | None]]:
         """Whole lines, many at a time, with the offset of the first: those that begin from ``start`` until ``end``.
 
         The file is read as far as it went when it was opened. Bytes at its end that no newline follows come last, on
-        their own. The file must be plain.
+        their own. None comes in the place of a line of more than ``MAX_LINE_BYTES``. The file must be plain.
         """
         end = self.size if end is None else min(end, self.size)
         left: list[bytes] = []
-        offset = start
-        if start:  # the line that reaches over the start belongs to whoever reads before
-            before = self.read(start - 1, 1)
-            while before and before != b"\n":
-                piece = self.read(offset, HEAD)
-                place = piece.find(b"\n")
-                offset += place + 1 if place >= 0 else len(piece)
-                before = b"\n" if place >= 0 else piece
+        # The line that reaches over the start belongs to whoever reads before.
+        offset = self._after_line(start, end) if start and self.read(start - 1, 1) != b"\n" else start
         position = offset
         while offset < end:
             # A line that a writer was about to finish when the file was opened is read to its end.
@@ -191,6 +204,10 @@ class Source:
             last = block.rfind(b"\n") + 1
             if not last:
                 left.append(block)
+                if position - offset > MAX_LINE_BYTES:
+                    yield offset, None
+                    left.clear()
+                    offset = position = self._after_line(position, end)
                 continue
             whole = b"".join((*left, block[:last]))
             left = [block[last:]] if last < len(block) else []
@@ -198,6 +215,18 @@ class Source:
                 whole = whole[: whole.index(b"\n", end - offset - 1) + 1]
             yield offset, whole
             offset += len(whole)
+
+    def _after_line(self, place: int, end: int) -> int:
+        """Where the line ends that goes on at a place; ``end`` or more where it is not before that."""
+        while place < end:
+            piece = self.read(place, BLOCK)
+            if not piece:
+                return end
+            newline = piece.find(b"\n")
+            if newline >= 0:
+                return place + newline + 1
+            place += len(piece)
+        return place
 
     def lines(self, start: int = 0, end: int | None = None) -> Iterator[Line]:
         """The lines that begin from ``start`` until ``end``, blank ones left out; those of CBOR as JSON.
@@ -220,7 +249,7 @@ class Source:
             if head == CBOR.beginning:
                 cut = _cbor_items(head, stream)
             elif self.head.startswith(BUNDLE_BEGINNING):
-                cut = (line.removesuffix(b",") for line in _text_lines(head, stream) if line.startswith(_RECORD))
+                cut = (line and line.removesuffix(b",") for line in _text_lines(head, stream) if _is_record(line))
             else:
                 cut = _text_lines(head, stream)
             for data in cut:
@@ -239,6 +268,10 @@ class Source:
         number = 0
         for base, block in self.blocks(start, end):
             offset = base
+            if block is None:
+                number += 1
+                yield Line(number, base, None)
+                continue
             for data in block.removesuffix(b"\n").split(b"\n"):
                 number += 1
                 if data and not data.isspace():
@@ -247,7 +280,7 @@ class Source:
 
     def _content(self) -> tuple[BinaryIO, tuple[type[Exception], ...]]:
         """What the file holds, uncompressed, and the errors that reading it raises where it is damaged."""
-        file = cast("BinaryIO", io.BufferedReader(_Pages(self), 256 * 1024))
+        file = cast("BinaryIO", io.BufferedReader(_Pages(self), _PIECE))
         if not self._coding:
             return file, ()
         if self._coding == COMPRESSION_SUFFIXES["gzip"]:
@@ -301,7 +334,7 @@ def open_sources(path: str | Path, stack: contextlib.ExitStack) -> list[Source]:
                 # The newest first: one that is rotated meanwhile is met twice, not missed.
                 for file in reversed(files):
                     with contextlib.suppress(FileNotFoundError):
-                        source = Source(file, attempt.enter_context(file.open("rb")))
+                        source = Source(file, attempt.enter_context(open_regular(file)))
                         opened.setdefault(source.identity, source)
                 # A listing read during a rename can miss the one file there is under both its names.
                 if opened and (last_try or (len(opened) == len(files) and capture_files(live) == files)):
@@ -345,14 +378,26 @@ def _standard_input() -> BinaryIO:
     return copy
 
 
-def _text_lines(head: bytes, stream: BinaryIO) -> Iterator[bytes]:
-    *whole, left = head.split(b"\n")
-    yield from whole
-    for line in stream:
-        yield (left + line).rstrip(b"\n")
-        left = b""
-    if left:
-        yield left
+def _is_record(line: bytes | None) -> bool:
+    return line is None or line.startswith(_RECORD)
+
+
+def _text_lines(head: bytes, stream: BinaryIO) -> Iterator[bytes | None]:
+    """Lines; the last is None where it is too long."""
+    left: list[bytes] = []
+    size = 0
+    for block in itertools.chain((head,), iter(lambda: stream.read(_PIECE), b"")):
+        whole, newline, rest = block.rpartition(b"\n")
+        if newline:
+            yield from b"".join((*left, whole)).split(b"\n")
+            left, size = [], 0
+        left.append(rest)
+        size += len(rest)
+        if size > MAX_LINE_BYTES:
+            yield None
+            return
+    if size:
+        yield b"".join(left)
 
 
 def _cbor_items(head: bytes, stream: BinaryIO) -> Iterator[bytes | None]:
@@ -361,7 +406,7 @@ def _cbor_items(head: bytes, stream: BinaryIO) -> Iterator[bytes | None]:
     except ImportError:
         raise CaptureFileError("a capture in CBOR needs the package cbor2; install otel-wirecap[cbor]") from None
     left, searched = bytearray(head), 0  # only what is new is searched: an item may be long, or have no end
-    for block in iter(lambda: stream.read(256 * 1024), b""):
+    for block in iter(lambda: stream.read(_PIECE), b""):
         left += block
         begin = 0
         while (place := left.find(cbor.terminator, searched)) >= 0:
@@ -373,5 +418,7 @@ def _cbor_items(head: bytes, stream: BinaryIO) -> Iterator[bytes | None]:
             begin = searched
         del left[:begin]
         searched = max(0, len(left) - len(cbor.terminator) + 1)
+        if len(left) > MAX_LINE_BYTES:
+            break
     if left:
         yield None

@@ -6,23 +6,25 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.llm.usage import Usage
-from otel_wirecap.reading.flows import Exchange
-from otel_wirecap.reading.prices import cost_of, exchange_cost
+from otel_wirecap.reading.flows import CLIENT, Exchange
+from otel_wirecap.reading.prices import Cost, cost_of, exchange_cost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from otel_wirecap.reading.flows import Flow
     from otel_wirecap.reading.lines import RawRecord
 
 GROUPINGS = ("session", "backend", "model", "error", "key_name")
 
-_KEYS: dict[str, Callable[[Flow], str | None]] = {
+_BY_FLOW: dict[str, Callable[[Flow], str | None]] = {
     "session": lambda flow: flow.session_id,
-    "backend": lambda flow: flow.backend,
     "model": lambda flow: flow.model,
     "error": lambda flow: flow.error_type,
-    "key_name": lambda flow: flow.key_name,
+}
+_BY_ATTEMPT: dict[str, Callable[[Exchange], str | None]] = {
+    "backend": lambda one: one.backend or None,
+    "key_name": lambda one: one.key_name,
 }
 
 
@@ -139,7 +141,7 @@ def document(flow: Flow) -> dict[str, Any]:
         "duration_ms": outer.duration_ms,
         "chunks": outer.chunk_count,
         "usage": usage_document(flow.usage),
-        "cost": cost_of(flow),
+        **cost_document(cost_of(flow)),
         "exchanges": [_exchange(one) for one in flow.exchanges],
     }
 
@@ -162,61 +164,110 @@ def _exchange(one: Exchange) -> dict[str, Any]:
         "status", "started", "ttfb_ms", "duration_ms", "request_bytes", "bytes", "streamed", "chunks", "first_chunk",
         "last_chunk", "outcome", "error", "error_type",
     )  # fmt: skip
-    return told | {"usage": usage_document(one.usage), "cost": exchange_cost(one)}
+    return told | {"usage": usage_document(one.usage), **cost_document(exchange_cost(one))}
 
 
 def usage_document(usage: Usage | None) -> dict[str, int] | None:
-    """Tokens, ready for JSON; what they cost stands elsewhere."""
-    return None if usage is None else {name: getattr(usage, name) for name in usage._fields if name != "cost"}
+    """Tokens, ready for JSON: input, output and what most answers report, of the rest what there is."""
+    if usage is None:
+        return None
+    return {name: count for name, count in usage.counts.items() if count or name in _ALWAYS}
+
+
+_ALWAYS = frozenset({"input", "output", "cached", "cache_written", "reasoning"})
+
+
+def cost_document(cost: Cost) -> dict[str, Any]:
+    """A cost, ready for JSON."""
+    return {"cost": cost.dollars, "cost_missing": list(cost.missing)}
 
 
 @dataclasses.dataclass(slots=True)
 class Group:
-    """Flows that have something in common, added up.
+    """Flows, or attempts, that have something in common, added up.
 
     Attributes:
         name: what they have in common; None for those that have none.
-        flows: how many; ``failed``: how many of them went wrong.
-        attempts: backend exchanges.
+        by_attempt: whether attempts are grouped. Flows are then those that made one of them.
+        flows: number of flows; ``failed_flows``: of those that failed for whoever asked.
+        attempts: number of backend exchanges; ``failed_attempts``: of those that failed.
         usage: tokens of all.
-        cost: US dollars, as far as known; None where none is.
-        first: when the first began, seconds since the epoch; ``last``: when the last did.
-        duration_ms: all durations together, milliseconds.
+        cost: of all.
+        first: when the first flow, or attempt, began, seconds since the epoch; ``last``: when the last did.
+        ended: number of flows, or attempts, whose duration is known.
+        duration_ms: these durations together, milliseconds.
     """
 
     name: str | None
+    by_attempt: bool = False
     flows: int = 0
-    failed: int = 0
+    failed_flows: int = 0
     attempts: int = 0
+    failed_attempts: int = 0
     usage: Usage = dataclasses.field(default_factory=Usage)
-    cost: float | None = None
+    cost: Cost = Cost()
     first: float | None = None
     last: float | None = None
+    ended: int = 0
     duration_ms: float = 0.0
 
-    def add(self, flow: Flow) -> None:
-        """Takes one flow."""
+    def add(self, flow: Flow, answers: Sequence[Exchange]) -> None:
+        """Takes one flow, of which these are the exchanges that belong to the group."""
+        attempts = [one for one in answers if one.leg != CLIENT]
         self.flows += 1
-        self.failed += flow.failed
-        self.attempts += len(flow.attempts)
-        self.usage = self.usage.plus(flow.usage)
-        cost = cost_of(flow)
-        if cost is not None:
-            self.cost = (self.cost or 0.0) + cost
-        self.first = flow.started_unix if self.first is None else min(self.first, flow.started_unix)
-        self.last = flow.started_unix if self.last is None else max(self.last, flow.started_unix)
-        self.duration_ms += flow.outer.duration_ms or 0.0
+        self.failed_flows += flow.failed
+        self.attempts += len(attempts)
+        self.failed_attempts += sum(one.failed for one in attempts)
+        for one in answers:
+            self.usage = self.usage.plus(one.usage)
+            self.cost = self.cost.plus(exchange_cost(one))
+        counted = attempts if self.by_attempt else [flow.outer]
+        durations = [one.duration_ms for one in counted if one.duration_ms is not None]
+        self.ended += len(durations)
+        self.duration_ms += sum(durations)
+        begun = [one.started_unix for one in answers if one.started_unix] if self.by_attempt else [flow.started_unix]
+        self.first = min((*begun, *([] if self.first is None else [self.first])), default=None)
+        self.last = max((*begun, *([] if self.last is None else [self.last])), default=None)
+
+    @property
+    def count(self) -> int:
+        """How many there are of what is grouped."""
+        return self.attempts if self.by_attempt else self.flows
+
+    @property
+    def failed(self) -> int:
+        """How many failed of what is grouped."""
+        return self.failed_attempts if self.by_attempt else self.failed_flows
+
+    @property
+    def mean_ms(self) -> float | None:
+        """The mean duration of what is grouped, milliseconds; None where none has ended."""
+        return self.duration_ms / self.ended if self.ended else None
 
     def document(self, by: str) -> dict[str, Any]:
         """What is known of it, ready for JSON; ``by`` is one of ``GROUPINGS``."""
-        told = {name: getattr(self, name) for name in ("flows", "failed", "attempts", "cost", "first", "last")}
-        return {by: self.name, **told, "duration_ms": self.duration_ms, "usage": usage_document(self.usage)}
+        names = (
+            "flows", "failed_flows", "attempts", "failed_attempts", "failed", "first", "last", "ended",
+            "duration_ms",
+        )  # fmt: skip
+        told = {name: getattr(self, name) for name in names} | cost_document(self.cost)
+        return {by: self.name, **told, "usage": usage_document(self.usage)}
 
 
 def grouped(flows: Iterable[Flow], by: str) -> list[Group]:
-    """The flows added up by one of ``GROUPINGS``, those with most flows first."""
-    key, groups = _KEYS[by], dict[str | None, Group]()
+    """Adds flows up by one of ``GROUPINGS``; the groups with most in them first.
+
+    By ``backend`` and ``key_name``, each attempt counts where it was made. A flow without attempts counts by what its
+    client's exchange names, with the tokens that the client got.
+    """
+    attempt_key, groups = _BY_ATTEMPT.get(by), dict[str | None, Group]()
     for flow in flows:
-        name = key(flow)
-        groups.setdefault(name, Group(name)).add(flow)
-    return sorted(groups.values(), key=lambda group: (-group.flows, group.name or ""))
+        answers, parts = flow.attempts or flow.exchanges, dict[str | None, list[Exchange]]()
+        if attempt_key is None:
+            parts[_BY_FLOW[by](flow)] = answers
+        else:
+            for one in answers:
+                parts.setdefault(attempt_key(one), []).append(one)
+        for name, part in parts.items():
+            groups.setdefault(name, Group(name, attempt_key is not None)).add(flow, part)
+    return sorted(groups.values(), key=lambda group: (-group.count, -group.flows, group.name or ""))

@@ -79,14 +79,18 @@ class _Process:
     Attributes:
         first: its first number that is there; ``last``: the last one.
         pid: its number on its host; ``host``: that host's name, as its ``system_start`` says.
-        stopped: whether it told its end.
+        place: where its last record stands.
+        stopped: whether that is its end.
+        has_gap: whether the capture says that it lost something of it.
     """
 
     first: int
     last: int
     pid: object
+    place: Place
     host: object = None
     stopped: bool = False
+    has_gap: bool = False
 
     @property
     def runs(self) -> bool:
@@ -189,7 +193,7 @@ class Verification:
             return
         process = self._processes.get(name)
         if process is None:
-            process = self._processes[name] = _Process(number, number, metadata.get("pid"))
+            process = self._processes[name] = _Process(number, number, metadata.get("pid"), place)
             if number > 1 and self._is_rotated:
                 self.rotated_away += 1
             elif number > 1:
@@ -207,7 +211,9 @@ class Verification:
             yield Problem("number", place, f"of process {name} number {number} comes after number {process.last}")
         if direction == "system_start" and isinstance(payload := record.get("payload"), dict):
             process.host = payload.get("host")
+        process.has_gap |= direction == "system_gap"
         process.stopped = direction == "system_stop"
+        process.place = place
 
     # -- exchanges ---------------------------------------------------------------------------------------------------
 
@@ -298,6 +304,10 @@ class Verification:
             if process is not None and not (process.stopped or process.runs):
                 told = f"the exchange was abandoned, and its process {exchange.process} has no end: was it killed?"
                 yield Problem("end", exchange.place, told, name)
+        for process_id, process in self._processes.items():
+            if not (process.stopped or process.has_gap or process.runs):
+                told = f"process {process_id} has no end: was it killed? What it did last may be missing"
+                yield Problem("end", process.place, told)
 
 
 def _length_told(record: RawRecord) -> str | None:
@@ -305,7 +315,7 @@ def _length_told(record: RawRecord) -> str | None:
     metadata, payload = record["metadata"], record.get("payload")
     if not metadata.keys().isdisjoint(_CHANGED) or "inferred" in metadata:
         return None
-    if isinstance(payload, str):
+    if isinstance(payload, str) and record.get("content_type") != "json":  # how a JSON string was spelt is not known
         size = len(payload.encode("utf-8", "surrogatepass"))
     elif record.get("content_type") == "bytes" and isinstance(payload, dict):
         try:

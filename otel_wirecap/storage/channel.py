@@ -37,10 +37,17 @@ _EVENTS, _MESSAGE = 0, 1
 
 
 class FlushRequest(NamedTuple):
-    """Somebody waits for the files to hold everything that was put before; ``stop``: and for a ``system_stop``."""
+    """Somebody waits for the files to hold everything that was put before.
+
+    Attributes:
+        number: of the request, for its answer.
+        stop: the process may be gone after this. A writer that does not outlive it writes a ``system_stop`` now.
+        sent: it is enough if everything is with a writer that outlives this process.
+    """
 
     number: int
-    stop: bool
+    stop: bool = False
+    sent: bool = False
 
 
 class Close(NamedTuple):
@@ -48,14 +55,24 @@ class Close(NamedTuple):
 
     Attributes:
         seconds: how long the application waits for the end.
-        killed: whether that is so because the application's process is no more.
+        killed: whether the application did not say so: its process is no more, or has given this writer up.
+        expected: whether nothing came after the application had said that it may be gone from then on.
+        loss: what is lost by that, unless it was expected and no exchange is open.
     """
 
     seconds: float
     killed: bool = False
+    expected: bool = False
+    loss: Loss | None = None
 
 
 Message: TypeAlias = "list[Event] | Loss | FlushRequest | Close"
+
+
+def ends_with_note(events: list[Event]) -> bool:
+    """Whether the last event that counts says that the process may be gone after it (``EventKind.SYSTEM``)."""
+    last = next((event for event in reversed(events) if event[4]), None)
+    return last is not None and last[0] == EventKind.SYSTEM and last[3] is None
 
 
 class Channel(Protocol):

@@ -96,9 +96,12 @@ class Pump:
         if value[4]:  # wants_end
             self._unanswered[exchange_id] = now_ns, value[0]
 
-    def flush(self, seconds: float, *, stop: bool) -> bool:
-        """Waits until a writer has worked off everything that is put by now; whether all is in the files in time."""
-        request, answered, written = FlushRequest(next(self._numbers), stop), native.Event(), [False]
+    def flush(self, seconds: float, *, stop: bool = False, sent: bool = False) -> bool:
+        """Waits until a writer has worked off everything that is put by now; whether all is in the files in time.
+
+        ``stop`` and ``sent``: see ``FlushRequest``.
+        """
+        request, answered, written = FlushRequest(next(self._numbers), stop, sent), native.Event(), [False]
         self._waiting[request.number] = request, answered, written
         self._unasked.append(request)
         self._queue.wake()

@@ -6,8 +6,9 @@ Invariants:
   application is gone does not wait for a file for ever.
 - Whatever has been received is taken off the socket at every turn, also while no file can be written, so that the
   sender over there waits only while a call on the file hangs; what that may hold is bounded over there.
-- It outlives the application's process by what is left to do: what has arrived is written, a gap says that the
-  application is gone, open exchanges are told as abandoned, and no ``system_stop`` says that all went well.
+- It outlives the application's process by what is left to do: what has arrived is written. Where the application had
+  said that it may be gone, put nothing after that, and no exchange is open, it ended well, and ``system_stop`` says so.
+  Otherwise a gap says that it is gone, and open exchanges are told as abandoned.
 - It is no child of the application's process: servers wait for any child, or until none is left.
 """
 
@@ -25,7 +26,15 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from otel_wirecap.dialect_plugins import use_plugins
-from otel_wirecap.storage.channel import READ_BYTES, Close, FlushRequest, MessageReader, PackedMessage, send
+from otel_wirecap.storage.channel import (
+    READ_BYTES,
+    Close,
+    FlushRequest,
+    MessageReader,
+    PackedMessage,
+    ends_with_note,
+    send,
+)
 from otel_wirecap.storage.ledger import Held, Loss, merged
 from otel_wirecap.storage.record_writer import RecordWriter
 
@@ -40,6 +49,8 @@ MAX_ORPHAN_SECONDS = 60.0
 
 GONE_SECONDS = 1.0
 """The system closes the socket of a process that ends before it says that it has ended."""
+
+UNSENT = "the process ended without a word; what it had not sent yet, of its last 50 ms, is not known"
 
 READ_EVERY_NS = 2_000_000
 SEND_EVERY_SECONDS = 0.02
@@ -160,7 +171,7 @@ class SocketChannel:
         self._next_read_ns = 0
         self._is_gone = False
         self._is_over = False
-        self._nothing_since_stop_request = True  # nothing has come since the application got ready for its end
+        self._is_expected = False  # the application has said that it may be gone, and put nothing after that
         self._packed += self._frames.feed(b"")
 
     def receive(self, seconds: float) -> Iterator[Message]:
@@ -176,21 +187,22 @@ class SocketChannel:
         while self._packed and not self._is_over:
             frame = self._packed.popleft()
             message = frame.message()
-            self._nothing_since_stop_request &= not frame.events
+            if frame.events:
+                self._is_expected = ends_with_note(message)
             if isinstance(message, dict):
                 os.environ.clear()
                 os.environ.update(message)
                 continue
-            self._nothing_since_stop_request |= isinstance(message, FlushRequest) and message.stop
+            if isinstance(message, FlushRequest):  # this writer sees how the application ends
+                message = message._replace(stop=False)
             self._is_over = isinstance(message, Close)  # the first sign of the end says what kind it is
             yield cast("Message", message)
         if self._is_gone and not self._is_over:
             self._is_over = True
             torn = self._frames.torn_events
             # One that lives has given us up, and tells itself what is lost by that.
-            if (torn or not self._nothing_since_stop_request) and self._process.is_gone(GONE_SECONDS):
-                yield Loss("application_gone", events=torn)
-            yield Close(0.0, killed=True)
+            loss = Loss("application_gone", torn or None, error=UNSENT) if self._process.is_gone(GONE_SECONDS) else None
+            yield Close(0.0, killed=True, expected=self._is_expected and not torn, loss=loss)
 
     def rest(self) -> None:
         """Takes what has arrived meanwhile, so that the application's sender need not wait."""

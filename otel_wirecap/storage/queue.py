@@ -7,6 +7,8 @@ Invariants:
 - Over the bound, new exchanges (BEGIN), bytes of bodies, messages and annotations are refused and counted; everything
   else of an exchange that was accepted is accepted too, so that it always ends. What that may add is bounded by the
   open exchanges.
+- A piece of a body that is longer than what a record holds is shortened to that, and its rest told as a number, where
+  the whole finds no room.
 - A refusal, too, has whoever takes events woken or started where nothing else would: it is told soon.
 - What was put is in the ledger from then on; the queue knows only what is in it.
 """
@@ -14,11 +16,12 @@ Invariants:
 from __future__ import annotations
 
 import collections
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from otel_wirecap import native
-from otel_wirecap.capture.events import Event, EventKind, Value
+from otel_wirecap.capture.events import LOOK_AHEAD, Event, EventKind, Value
 
 if TYPE_CHECKING:
     from otel_wirecap.storage.ledger import Ledger
@@ -33,6 +36,7 @@ _REFUSED_WHEN_FULL = frozenset(
         EventKind.DOCUMENT,
     }
 )
+_BODIES = frozenset({EventKind.BEGIN, EventKind.REQUEST_CHUNK, EventKind.CHUNK})
 _EVENT_SIZE = 150
 """Bytes that an event weighs beside its payload: the tuple, its place in the deque."""
 
@@ -49,15 +53,17 @@ class EventQueue:
     Args:
         ledger: where all is counted.
         max_bytes: bytes that may wait, those under way and held by the writer included.
+        max_body_bytes: of a body that is recorded.
 
     Attributes:
         closed: whether everything is refused, uncounted: the capture has ended.
         waiting_bytes: of the events in it; changed under the lock.
     """
 
-    def __init__(self, ledger: Ledger, *, max_bytes: int) -> None:
+    def __init__(self, ledger: Ledger, *, max_bytes: int, max_body_bytes: int = sys.maxsize) -> None:
         self._ledger = ledger
         self._max_bytes = max_bytes
+        self._max_piece = min(max_body_bytes, max_bytes // 4) + LOOK_AHEAD
         self._wake_bytes = self._wake_events = 0
         self.reset(on_first_put=None)
 
@@ -85,8 +91,9 @@ class EventQueue:
                 return False
             waiting = self.waiting_bytes + weight
             if waiting + ledger.elsewhere_bytes > self._max_bytes and kind in _REFUSED_WHEN_FULL:
-                ledger.refuse(now_ns, size, kind == EventKind.BEGIN)
-                is_taken = False
+                is_taken = size > self._max_piece and self._put_shortened(kind, subject_id, now_ns, value, weight)
+                if not is_taken:
+                    ledger.refuse(now_ns, size, kind == EventKind.BEGIN)
             else:
                 self.waiting_bytes = waiting
                 ledger.accepted += 1
@@ -98,6 +105,31 @@ class EventQueue:
             self._is_idle = False
             self.wake()
         return is_taken
+
+    def _put_shortened(self, kind: int, subject_id: str | None, now_ns: int, value: Value, weight: int) -> bool:
+        """Puts what a record holds of a body that finds no room; False where there is none for that, either."""
+        head = value[:-1] if isinstance(value, tuple) else None
+        body = value[-1] if isinstance(value, tuple) else value
+        if kind not in _BODIES or not isinstance(body, bytes) or len(body) <= self._max_piece:
+            return False
+        kept, left_out = body[: self._max_piece], len(body) - self._max_piece
+        weight -= left_out
+        if self.waiting_bytes + weight + self._ledger.elsewhere_bytes > self._max_bytes:
+            return False
+        rest = EventKind.REST, subject_id, now_ns, (kind != EventKind.CHUNK, left_out), 0
+        if head is not None:  # its request is complete after the rest
+            self.waiting_bytes += _EVENT_SIZE
+            self._ledger.accepted += 1
+            self._events.append((kind, subject_id, now_ns, (*head, None), weight - len(kept)))
+            self._events.append((EventKind.REQUEST_CHUNK, subject_id, now_ns, kept, len(kept) + _EVENT_SIZE))
+            self._events.append(rest)
+            self._events.append((EventKind.REQUEST_END, subject_id, now_ns, None, 0))
+        else:
+            self._events.append((kind, subject_id, now_ns, kept, weight))
+            self._events.append(rest)
+        self.waiting_bytes += weight
+        self._ledger.accepted += 1
+        return True
 
     def flow_gone(self, flow_id: str) -> None:
         """Adds that nothing follows of a flow. It weighs nothing, wakes nobody and starts nothing."""

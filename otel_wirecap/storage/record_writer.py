@@ -166,12 +166,10 @@ class RecordWriter:
             self._tell_losses(last=last)
             self._work_off(hurry=is_hurry)
             self._recording.recorder.tick(time.monotonic_ns(), everything=bool(requests))
-            if last:
-                self._recording.recorder.close(time.monotonic_ns())
-                for output in self.outputs:
-                    output.tell_left_out()
-            is_quiet = any(request.stop for request in requests) and not self._recording.recorder.open_exchanges
-            if is_quiet or (self._close is not None and not self._close.killed):
+            stops = any(request.stop for request in requests) and not self._recording.recorder.open_exchanges
+            if self._close is not None:
+                stops = self._end_recording(self._close)
+            if stops:
                 self._record_stop()
             for output in (*self.outputs, *self.outputs[:-1]):  # a gap that the last one tells goes into all
                 output.write(force=is_hurry)
@@ -186,6 +184,17 @@ class RecordWriter:
             self._answer_stats()
         for request in requests:
             self._answers.flushed(request.number, not any(output.failing for output in self.outputs))
+
+    def _end_recording(self, close: Close) -> bool:
+        """Ends what is open; returns whether the application has ended well."""
+        ended_well = not close.killed or (close.expected and not self._recording.recorder.open_exchanges)
+        if close.loss is not None and not ended_well:
+            self._totals.add(close.loss)
+            self._record_gap(close.loss)
+        self._recording.recorder.close(time.monotonic_ns())
+        for output in self.outputs:
+            output.tell_left_out()
+        return ended_well
 
     def _answer_stats(self) -> None:
         stats = WriterStats.of([output.stats() for output in self.outputs], self._recording.recorder.open_exchanges)
@@ -216,7 +225,7 @@ class RecordWriter:
         now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + self._config.capture_flush_interval
-            self._recording.refresh_secrets()
+            self._recording.refresh_secrets(self._answers.log_once)
 
     def _work_off(self, *, hurry: bool) -> None:
         self._hurry = hurry

@@ -25,6 +25,7 @@ from otel_wirecap.capture.recorder import Recorder
 from otel_wirecap.capture.redaction.gate import Gate, Pattern, Rules
 from otel_wirecap.client_libraries import CLIENT_LIBRARIES
 from otel_wirecap.environment import environment
+from otel_wirecap.log import warn
 from otel_wirecap.storage.known_secrets import KnownSecrets
 from otel_wirecap.version import __version__
 
@@ -109,9 +110,13 @@ class ProcessRecording:
             on_failure=on_failure,
         )
 
-    def refresh_secrets(self) -> None:
-        """Looks into the environment for credentials, so that changes at run time are noticed."""
-        variables = self._known_secrets.variables(environment())
+    def refresh_secrets(self, warn: Callable[..., object] = lambda *_: None) -> None:
+        """Looks into the environment for credentials, so that changes at run time are noticed.
+
+        Args:
+            warn: see ``KnownSecrets.variables``.
+        """
+        variables = self._known_secrets.variables(environment(), warn)
         if variables == self._secrets:
             return
         self._secrets = variables
@@ -136,7 +141,7 @@ class ProcessRecording:
 def gate_of(config: configuration.CaptureConfig) -> Gate:
     """The gate of these settings, which knows the secrets of the environment as it is now."""
     known = KnownSecrets(config.capture_redact_env, config.capture_redact_env_files)
-    values = [*chain.from_iterable(known.variables(environment()).values()), *config.capture_redact_values]
+    values = [*chain.from_iterable(known.variables(environment(), warn).values()), *config.capture_redact_values]
     return Gate(_rules(config), known_values=values)
 
 

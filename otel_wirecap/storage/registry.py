@@ -74,9 +74,15 @@ def open_writers() -> list[CaptureWriter]:
 
 
 def pause_writers(timeout: float) -> None:
-    """Brings everything to the files: the process may be killed after this (see ``CaptureWriter.flush``)."""
+    """Brings everything to the files: the process may be killed after this (see ``CaptureWriter.pause``)."""
     for writer in open_writers():
-        writer.flush(timeout, stop=True)
+        writer.pause(timeout)
+
+
+def note_end() -> None:
+    """Notes that the process may be gone after this (see ``CaptureWriter.note_end``)."""
+    for writer in open_writers():
+        writer.note_end()
 
 
 def close_first_at_exit() -> None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from otel_wirecap import native
 from otel_wirecap.capture.events import EventKind
 from otel_wirecap.errors import CaptureFileError, place_of
-from otel_wirecap.log import WarnOnce, warn
+from otel_wirecap.log import WarnOnce, give_refused_again, warn
 from otel_wirecap.storage.host_side import HostAnswers, Pump
 from otel_wirecap.storage.ledger import Ledger
 from otel_wirecap.storage.output import make_outputs
@@ -62,7 +62,11 @@ class CaptureWriter:
         self.config = config
         self.path = path
         self._ledger = Ledger()
-        self._queue = EventQueue(self._ledger, max_bytes=config.capture_max_queue_bytes)
+        self._queue = EventQueue(
+            self._ledger,
+            max_bytes=config.capture_max_queue_bytes,
+            max_body_bytes=config.capture_max_payload_bytes,
+        )
         self.put = self._queue.put
         self.flow_gone = self._queue.flow_gone
         self._observer: Observer | None = None
@@ -79,6 +83,7 @@ class CaptureWriter:
         self.process = secrets.token_hex(8)
         self._earlier_processes: list[str] = []
         self._started = False
+        self._noted = -1  # the number of the event that last said that the process may be gone
         self._start_lock = native.RLock()  # a finaliser may put the first event of a forked child while it is held
         self._untold: list[CaptureRecord] = []
         self._pump = Pump(self._queue, self._ledger)
@@ -146,25 +151,41 @@ class CaptureWriter:
         """Takes a record as a JSON object, from elsewhere; False where there is no room for it."""
         return self.put(EventKind.DOCUMENT, None, time.monotonic_ns(), document, len(document))
 
-    def flush(self, timeout: float = 5.0, *, stop: bool = False) -> bool:
+    def flush(self, timeout: float = 5.0) -> bool:
         """Waits until all that was put is in the file.
-
-        Args:
-            timeout: seconds.
-            stop: with a ``system_stop`` at the end: the process may be killed after this. What comes later is captured
-                all the same, and followed by another ``system_stop`` in its time.
 
         Returns:
             False where that took longer than ``timeout`` seconds, or the file cannot be written.
         """
-        home = self._home
-        if home.is_current_thread():
-            return False
-        if not home.is_alive():
-            if self._home is not home:  # another one has taken over just now
-                return self.flush(timeout, stop=stop)
-            return not self._started
-        return self._pump.flush(timeout, stop=stop)
+        return self._request(timeout)
+
+    def note_end(self) -> None:
+        """Notes that the process may be gone after this: if nothing is put after it, and it is, it has ended well.
+
+        It waits for nothing. Whether the process is gone, only a writer in another process sees.
+        """
+        if self._started and self._ledger.accepted != self._noted:
+            self._noted = self._ledger.accepted + 1
+            self.put(EventKind.SYSTEM, None, time.monotonic_ns(), None, 0)
+
+    def pause(self, timeout: float = 5.0) -> bool:
+        """As ``flush``, for a process that is about to end by a signal: says in the log what would be lost by that.
+
+        What comes later is captured all the same.
+        """
+        self.note_end()
+        is_written = self._request(timeout, stop=True)
+        if not is_written:
+            left = self._ledger.waiting + self._ledger.under_way + self._ledger.held.records
+            reason = self.stats().failing or "the writer still waits for the file"
+            self.log("%s: %d records or events are lost if the process ends now: %s", self.path, left, reason)
+        return is_written
+
+    def hand_over(self, timeout: float) -> None:
+        """As ``pause``, for a process that its parent may kill: waits only until all is safe from that."""
+        if self._started and self._ledger.accepted != self._noted:
+            self.note_end()
+            self._request(timeout, stop=True, sent=True)
 
     def close(self, timeout: float = 5.0) -> bool:
         """Ends the capture: open exchanges are told as abandoned, ``system_stop`` is written, the file closed.
@@ -173,6 +194,7 @@ class CaptureWriter:
             False where the file did not take everything within ``timeout`` seconds; that is told in the log.
         """
         _writers.discard(self)
+        give_refused_again()
         with self._start_lock:
             self._pump.end(timeout)
         deadline = time.monotonic() + timeout
@@ -184,6 +206,16 @@ class CaptureWriter:
                 return False
             if self._home is home:  # else another one has taken over meanwhile
                 return self._answers.is_written or not self._started
+
+    def _request(self, timeout: float, *, stop: bool = False, sent: bool = False) -> bool:
+        home = self._home
+        if home.is_current_thread():
+            return False
+        if not home.is_alive():
+            if self._home is not home:  # another one has taken over just now
+                return self._request(timeout, stop=stop, sent=sent)
+            return not self._started
+        return self._pump.flush(timeout, stop=stop, sent=sent)
 
     def _start(self) -> None:
         with self._start_lock:

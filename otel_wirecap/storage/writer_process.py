@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING
 from otel_wirecap import native
 from otel_wirecap.environment import environment
 from otel_wirecap.storage import adopted_writers, writer_process_start
-from otel_wirecap.storage.channel import READ_BYTES, Close, MessageReader, send, send_events
+from otel_wirecap.storage.channel import (
+    READ_BYTES,
+    Close,
+    FlushRequest,
+    MessageReader,
+    ends_with_note,
+    send,
+    send_events,
+)
 from otel_wirecap.storage.child_process import kill_process, start_process, wait_for_process
 from otel_wirecap.storage.own_socket import OwnSocket
 from otel_wirecap.storage.queue import counted
@@ -47,7 +55,11 @@ SEND_BUFFER = 1 << 20
 """Bytes that may be on their way, as far as the kernel allows: they are written even if the application is killed."""
 
 MAX_SEND_SECONDS = 0.05
-"""What is put waits so long at most for more to be sent with it: a part of the flush interval, which is the promise."""
+"""What is put waits so long at most for more to be sent with it: a part of the flush interval, which is the promise.
+
+The first event, also after the process has said that it may be gone, is sent at once: from it the writer knows that
+something may be lost with the process.
+"""
 
 
 _starting = native.Lock()
@@ -100,6 +112,7 @@ class WriterProcess:
         self._environment: dict[str, str] = {}
         self._kept: list[list[Event]] = []  # sent to one that may not come up; given back then
         self._is_closing = False
+        self._is_quiet = True  # nothing was sent, or nothing after a note that the process may be gone
         self._is_dead = False
         self._over = native.Event()
         self._sending: native.Thread | None = None
@@ -170,7 +183,7 @@ class WriterProcess:
         next_tick = 0.0
         while not self._is_dead and not self._is_closing:
             self._queue.wait_for_first()
-            if not self._pump.has_hurry:
+            if not (self._is_quiet or self._pump.has_hurry):
                 self._queue.wait(seconds)
             now = time.monotonic()
             if self._queue.closed or now >= next_tick:
@@ -183,6 +196,9 @@ class WriterProcess:
 
     def _send(self, connection: socket.socket, message: Message) -> None:
         if not isinstance(message, list):
+            if isinstance(message, FlushRequest) and message.sent:
+                self._pump.flushed(message.number, written=True)
+                return
             send(connection, message)
             self._is_closing = isinstance(message, Close)
             return
@@ -192,6 +208,7 @@ class WriterProcess:
             self._kept.clear()
         send_events(connection, message)
         self.events_sent += counted(message)[0]
+        self._is_quiet = ends_with_note(message)
 
     def _send_environment(self, connection: socket.socket) -> None:
         """The environment as it is now, so that secrets that come into it are known over there."""

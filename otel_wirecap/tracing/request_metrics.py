@@ -6,8 +6,7 @@ nothing of requests.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping, Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace

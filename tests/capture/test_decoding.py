@@ -10,8 +10,7 @@ from typing import Any
 import brotli
 import pytest
 from backports import zstd
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from selection import examples
 
 from otel_wirecap.capture import decoding

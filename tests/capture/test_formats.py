@@ -11,8 +11,7 @@ import cbor2
 import httpx
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import otel_wirecap
 from otel_wirecap.capture.formats import CBOR, FORMATS, JSONLines, Structured, Text

@@ -12,8 +12,7 @@ import pytest
 from otel_wirecap.capture.events import WebsocketClose
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.record import CaptureRecord, RawJSON
-from otel_wirecap.capture.redaction import gate as gate_module
-from otel_wirecap.capture.redaction import texts
+from otel_wirecap.capture.redaction import gate as gate_module, texts
 from otel_wirecap.capture.redaction.gate import FAILED, MARKER, Gate, Passed, Rules
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.search import SecretSearch

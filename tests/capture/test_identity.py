@@ -6,8 +6,7 @@ import secrets
 import uuid
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from otel_wirecap.capture.credentials import KeyNames, credential_variables, credentials
 from otel_wirecap.capture.sessions import session_of

@@ -14,8 +14,7 @@ from typing import Any
 import orjson
 import pytest
 from growth import assert_linear
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from test_recorder import NS, Desk
 
 from otel_wirecap.capture.events import (

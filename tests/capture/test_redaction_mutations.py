@@ -17,6 +17,7 @@ from recall import Recorded, leak
 from secrets_corpus import STREAMS, Case, cases, known_values, shaped
 
 from otel_wirecap.capture.redaction import documents, known, online, patterns, redactor, rules, search, stream
+from otel_wirecap.capture.redaction.escapes import Places
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.rules import Rules
 from otel_wirecap.capture.redaction.search import SecretSearch
@@ -272,7 +273,7 @@ NAMED: dict[str, tuple[Mutation, Callable[[str], str]]] = {
         ),
     ),
     "reading escapes": (
-        off(search, "read_escapes", lambda data: (data, list(range(len(data) + 1)))),
+        off(search, "read_escapes", lambda data: (data, Places(b""))),
         lambda text: Redactor().text(f"\\\\u0073k-{text}Ab", {}),
     ),
     "cut escapes": (

@@ -18,6 +18,7 @@ from otel_wirecap.capture.redaction.rules import PLACES, Pattern, Rules
 from otel_wirecap.capture.redaction.stream import StreamRedactor
 from otel_wirecap.config import load_config
 from otel_wirecap.errors import ConfigurationError
+from otel_wirecap.log import warn
 from otel_wirecap.storage.known_secrets import KnownSecrets, variables_in
 
 MARK = "[REDACTED]"
@@ -156,14 +157,14 @@ def test_files_like_dot_env_are_read_again_when_they_change(tmp_path: Path) -> N
     first, second = secrets.token_hex(8), secrets.token_hex(8)
     file = tmp_path / ".env"
     known = KnownSecrets(["PLAIN"], [str(file)])
-    assert known.variables({}) == {}
+    assert known.variables({}, warn) == {}
     file.write_text(f"export API_KEY=\"{first}\"\nPLAIN=thing # comment\nPORT=8080\nDB_PASSWORD='two words'\n")
-    assert known.variables({}) == {"API_KEY": (first,), "PLAIN": ("thing",), "DB_PASSWORD": ("two words",)}
+    assert known.variables({}, warn) == {"API_KEY": (first,), "PLAIN": ("thing",), "DB_PASSWORD": ("two words",)}
     file.write_text(f"API_KEY={second}\n")
-    assert known.variables({}) == {"API_KEY": (second,)}
-    assert known.variables({"API_KEY": first}) == {"API_KEY": (first,)}
+    assert known.variables({}, warn) == {"API_KEY": (second,)}
+    assert known.variables({"API_KEY": first}, warn) == {"API_KEY": (first,)}
     file.unlink()
-    assert known.variables({}) == {"API_KEY": (second,)}
+    assert known.variables({}, warn) == {"API_KEY": (second,)}
 
 
 def test_what_files_like_dot_env_may_look_like() -> None:

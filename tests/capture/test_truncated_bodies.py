@@ -7,8 +7,7 @@ import itertools
 import secrets
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from otel_wirecap.capture.body import LOOK_AHEAD, BodyCollector, record_body
 from otel_wirecap.capture.redaction.gate import Gate

@@ -133,6 +133,17 @@ def test_a_capture_file_that_others_may_read_is_told(tmp_path):
     assert doctor(WIRE_CAPTURE_FILE=str(path))["capture file"]["state"] == "fail"
 
 
+@pytest.mark.parametrize("variable", ["WIRE_CAPTURE_FILE", "WIRE_CAPTURE_CBOR_FILE"])
+@pytest.mark.parametrize("target", ["capture.log", "nowhere"])
+def test_a_file_that_the_capture_refuses_is_told_in_its_words(variable: str, target: str, tmp_path: Path) -> None:
+    (tmp_path / "capture.log").write_text("")
+    (tmp_path / "link.log").symlink_to(tmp_path / target)
+    environ = {"WIRE_CAPTURE_FILE": str(tmp_path / "main.log"), variable: str(tmp_path / "link.log")}
+    check = doctor(**environ)["capture file"]
+    assert (check["state"], "not a regular file but a symbolic link" in check["told"]) == ("fail", True)
+    assert not (tmp_path / "main.log").exists()
+
+
 def test_a_collector_that_does_not_answer_is_told_and_one_that_does_is_well():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from selection import examples
 
 _WISHED = os.environ.get("FUZZ_EXAMPLES")

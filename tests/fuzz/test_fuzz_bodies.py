@@ -13,8 +13,7 @@ import orjson
 import pytest
 from backports import zstd
 from damage import assert_linear, cuts, damaged, fuzz, in_pieces
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from otel_wirecap.capture.body import LOOK_AHEAD, BodyCollector, record_body
 from otel_wirecap.capture.decoding import NOT_JSON, ContentDecoder, UndecodableError, parse_json

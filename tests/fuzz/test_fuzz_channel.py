@@ -7,8 +7,7 @@ import socket
 import threading
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from selection import examples
 
 from otel_wirecap.capture.events import (

@@ -12,8 +12,7 @@ from typing import Any
 import orjson
 import pytest
 from damage import assert_linear, cuts, damaged, fuzz, in_pieces
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from otel_wirecap.capture.streams import StreamReader
 from otel_wirecap.frames.framing import STREAM_TYPES, FrameReader

@@ -14,8 +14,7 @@ import cbor2
 import pytest
 from backports import zstd
 from damage import NASTY, assert_linear, damaged, fuzz
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from records import read_records
 
 from otel_wirecap.capture.formats import CBOR, JSONLines, Structured

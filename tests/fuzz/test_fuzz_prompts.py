@@ -6,8 +6,7 @@ import base64
 import json
 
 from damage import cuts, fuzz, in_pieces
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from otel_wirecap.capture.redaction.prompts import PromptMasking
 from otel_wirecap.frames.aws_message import AWSMessage

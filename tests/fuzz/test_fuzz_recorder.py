@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from damage import NASTY, cuts, damaged, fuzz, in_pieces
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from otel_wirecap.capture.events import Event, ExchangeHead, RequestHead, ResponseHead
 from otel_wirecap.capture.exchange import LiveExchange, LiveFlow

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from damage import fuzz
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from otel_wirecap.capture.formats import FORMATS, JSONLines
 from otel_wirecap.capture.imported import record_of

@@ -7,8 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 from damage import NASTY, assert_linear, damaged, fuzz
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from otel_wirecap.capture.credentials import credentials
 from otel_wirecap.capture.redaction.redactor import Redactor

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 from damage import assert_linear, cuts, damaged, fuzz, in_pieces
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from otel_wirecap.capture.decoding import TextSplitter
 from otel_wirecap.capture.redaction.documents import NO_JSON, FramedDocuments, parsed, strings_at, written

@@ -140,6 +140,30 @@ def test_a_streamed_upload_is_one_request(captured: Finish) -> None:
     assert captured()[0]["payload"] == "abc"
 
 
+@pytest.mark.parametrize("kind", ["http", "websocket", "lifespan", "of a later version"])
+def test_what_an_application_returns_is_returned(kind: str, capture_file: Any) -> None:
+    """Servers complain of anything but None, and end the connection."""
+
+    async def app(_scope: Any, _receive: Any, _send: Any) -> str:
+        return "by mistake"
+
+    async def nothing(*_message: Any) -> dict[str, Any]:
+        return {"type": "nothing"}
+
+    def returned() -> Any:
+        scope = {"type": kind, "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        return asyncio.run(wrapped(scope, nothing, nothing))
+
+    wrapped = otel_wirecap.instrument_app(app, capture_file=capture_file)
+    try:
+        assert returned() == "by mistake"
+        otel_wirecap.pause()
+        assert returned() == "by mistake"
+    finally:
+        otel_wirecap.uninstrument()
+    assert returned() == "by mistake"
+
+
 def test_lifespans_pass_through_untouched(captured: Finish) -> None:
     kind = "lifespan"
     seen = []

@@ -19,8 +19,7 @@ import aiohttp
 import httpx
 import httpx2
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from selection import examples
 
 import otel_wirecap

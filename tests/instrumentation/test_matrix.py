@@ -24,6 +24,7 @@ import pytest
 from selection import mostly
 from waiting import MAX_SECONDS, wait_until
 from wire import DOCUMENT, EVENTS, Received, Server, serving
+from writer_processes import writers_of
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -31,6 +32,7 @@ BIN = Path(sys.executable).parent
 STREAM = b"".join(EVENTS)
 
 UNDER = ("opentelemetry-instrument",)
+RUN = (str(BIN / "otel-wirecap"), "run", "--")
 UVICORN = ("uvicorn", "{app}", "--port", "{port}")
 GUNICORN = ("gunicorn", "-b", "127.0.0.1:{port}", "--no-control-socket", "{app}")
 SERVERS: dict[str, tuple[str, ...]] = {
@@ -107,6 +109,12 @@ def served(
 
 def read(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "capture.jsonl").read_bytes().splitlines()]
+
+
+def wait_for_writers(folder: Path) -> None:
+    """Waits until all is written: a writer outlives its application by a moment."""
+    for pid in {record["metadata"]["pid"] for record in read(folder)}:
+        wait_until(lambda: not writers_of(pid))  # noqa: B023  # called at once
 
 
 def check(records: list[dict[str, Any]], mark: str, got: bytes, sent: bytes, received: Received) -> None:
@@ -208,6 +216,62 @@ def show(server: str, application: str, exact: int, of: int = 2 * len(gateway_ap
 @pytest.mark.parametrize("server", mostly(pytest.mark.servers, SERVERS, "gunicorn, uvicorn worker"))
 def test_a_server_with_every_client(server: str, tmp_path: Path) -> None:
     show(server, "raw ASGI", run_all(SERVERS[server], "raw", tmp_path))
+
+
+def ask_and_end(server: str, folder: Path, number: signal.Signals, **settings: str) -> list[list[str]]:
+    """Sends a served gateway a request and ends its processes by a signal; the directions of each one's records."""
+    path = folder / "capture.jsonl"
+    with serving() as backend, served(SERVERS[server], "raw", backend, folder, RUN, **settings) as url:
+        answer = httpx.post(f"{url}/0/document", json={"model": "m"}, timeout=MAX_SECONDS)
+        assert answer.status_code == 200, answer.text
+        if number == signal.SIGKILL:
+            wait_until(lambda: b'"outbound_response"' in path.read_bytes())
+            for pid in {r["metadata"]["pid"] for r in read(folder)}:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+    wait_for_writers(folder)
+    processes: dict[str, list[str]] = {}
+    for record in read(folder):
+        processes.setdefault(record["metadata"]["process"], []).append(record["direction"])
+    return list(processes.values())
+
+
+@pytest.mark.parametrize("writer", ["process", "thread"])
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.sampled(2, rest="servers")
+def test_at_sigterm_every_process_has_exactly_one_stop_and_it_comes_last(
+    server: str, writer: str, tmp_path: Path
+) -> None:
+    ended = ask_and_end(server, tmp_path, signal.SIGTERM, WIRE_CAPTURE_WRITER=writer)
+    assert any("inbound_request" in directions for directions in ended)
+    for directions in ended:
+        assert directions.count("system_stop") == 1, ended
+        assert directions[-1] == "system_stop", ended
+
+
+@pytest.mark.parametrize("writer", ["process", "thread"])
+@pytest.mark.parametrize("server", ["uvicorn, h11", "hypercorn", "granian", "gunicorn -k asgi"])
+@pytest.mark.servers
+def test_a_server_that_is_killed_has_no_stop(server: str, writer: str, tmp_path: Path) -> None:
+    ended = ask_and_end(server, tmp_path, signal.SIGKILL, WIRE_CAPTURE_WRITER=writer)
+    (asked,) = (directions for directions in ended if "inbound_request" in directions)
+    assert "system_stop" not in asked
+    assert ("system_gap" in asked) == (writer == "process")
+
+
+@pytest.mark.parametrize("writer", ["process", "thread"])
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.sampled(1, rest="servers")
+def test_at_sigterm_the_log_says_what_a_full_disk_loses(server: str, writer: str, tmp_path: Path) -> None:
+    full = ("/bin/bash", "-c", 'ulimit -f 64; exec "$@"', "--")  # in KB
+    with (
+        serving() as backend,
+        served(SERVERS[server], "raw", backend, tmp_path, (*full, *RUN), WIRE_CAPTURE_WRITER=writer) as url,
+    ):
+        for _ in range(40):
+            answer = httpx.post(f"{url}/0/document", json={"model": os.urandom(1000).hex()}, timeout=MAX_SECONDS)
+            assert answer.status_code == 200, answer.text
+    assert "are lost" in (tmp_path / "server.log").read_text()
 
 
 # Not granian: it tells nobody but who asks.

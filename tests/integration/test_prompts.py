@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -54,7 +55,7 @@ def captured(backend: str, capture: Path, **variables: str) -> tuple[Records, st
         options += ["--backend", f"{name}={backend}"]
     keys = {f"{name}_API_KEY": "k" * 24 for name in ("OPENAI", "ANTHROPIC", "GEMINI")}
     process, url = started("otel_wirecap", "proxy", *options, **keys, **variables)
-    drive(url, lambda _: None)
+    asyncio.run(drive(url, lambda _: None))
     stopped(process)
     written = capture.read_text(encoding="utf-8")
     records = [json.loads(line) for line in written.splitlines()]

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from anthropic.types import Message
 from google.genai.types import GenerateContentResponse
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from message_texts import begin_as, texts_of
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response

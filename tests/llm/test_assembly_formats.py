@@ -8,8 +8,7 @@ import pytest
 from cohere.types import NonStreamedChatResponse
 from cohere.v2.types import V2ChatResponse
 from google.genai.types import GenerateContentResponse
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from streams import AWS, aws_chunk, aws_event, frame, ndjson, sse
 
 from otel_wirecap.frames.framing import FrameReader
@@ -239,7 +238,7 @@ COHERE_ANSWER = {
 
 def test_cohere_s_events_add_up_to_a_chat_answer() -> None:
     assert assemble("text/event-stream", [sse(*COHERE), b"data: [DONE]\n\n"]) == COHERE_ANSWER
-    assert usage_of(COHERE_ANSWER) == Usage(9, 2)
+    assert usage_of(COHERE_ANSWER) == Usage(9, 2, billed=(Usage(3, 2),))
     V2ChatResponse.model_validate(COHERE_ANSWER, strict=True)
 
 

@@ -6,8 +6,7 @@ import base64
 import secrets
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from otel_wirecap.errors import ConfigurationError
 from otel_wirecap.proxy.access import Access, Arrival, Passage, Refusal

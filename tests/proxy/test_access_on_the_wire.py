@@ -13,8 +13,7 @@ import anthropic
 import openai
 import pytest
 from google import genai
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from otel_wirecap.proxy.access import Access
 from otel_wirecap.proxy.authority import parsed_authority, parsed_origin

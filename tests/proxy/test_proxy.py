@@ -13,8 +13,7 @@ import sys
 
 import httpx2
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from selection import examples
 
 from otel_wirecap.errors import ConfigurationError

@@ -8,8 +8,7 @@ import secrets
 
 import httpx2
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from otel_wirecap.proxy.app import added_key, create_app, origin_url
 from otel_wirecap.proxy.backends import Backend, backends_from

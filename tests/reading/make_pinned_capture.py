@@ -5,7 +5,8 @@
 
 Both were run once with version 0.1.0, before the first release, at a state that wrote settings and gaps which later
 code no longer knows. They are there to show how the files came to be. Running them again gives up what the files pin:
-that captures written then are read as they were read then.
+that captures written then are read as they were read then. The groups by backend and by key were stored anew when they
+began to count attempts.
 
 The traffic is made up. The clock is one that the events move on, ids are fixed, and what depends on the machine (its
 name, versions, boot id) is replaced, so that two runs write the same bytes.

@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import orjson
 import pytest
 
+import otel_wirecap
 from otel_wirecap.reading.captures import Captures
 from otel_wirecap.reading.verify import Problem, Verification
 
@@ -85,10 +87,11 @@ def test_a_whole_capture_has_no_problem(demo, demo_lines):
 
 
 def test_each_record_that_is_taken_out_is_missed_and_told_where(demo, demo_lines):
-    """But for the last, whose number nothing follows: the capture then looks like one that goes on."""
-    for number in range(len(demo_lines) - 1):
+    """Of the last, no number follows: it is the end of its process."""
+    for number in range(len(demo_lines)):
         found = problems(demo, [*demo_lines[:number], *demo_lines[number + 1 :]])
-        assert [problem for problem in found if problem.kind == "number" and problem.place.line == number + 1], number
+        kind, line = ("number", number + 1) if number + 1 < len(demo_lines) else ("end", number)
+        assert [problem for problem in found if problem.kind == kind and problem.place.line == line], number
 
 
 def test_each_record_that_comes_again_is_told(demo, demo_lines):
@@ -112,7 +115,9 @@ def test_a_line_that_is_no_record_is_told(demo, demo_lines, damage):
 
 def test_a_torn_last_line_is_told(demo, demo_lines):
     found = problems(demo, [*demo_lines[:-1], demo_lines[-1][:50]])
-    assert [(problem.kind, problem.place.line) for problem in found] == [("damaged", len(demo_lines))]
+    assert [(problem.kind, problem.place.line) for problem in found] == [
+        ("damaged", len(demo_lines)), ("end", len(demo_lines) - 1)
+    ]  # fmt: skip
 
 
 def test_a_payload_of_another_length_is_told(demo, demo_lines):
@@ -122,6 +127,18 @@ def test_a_payload_of_another_length_is_told(demo, demo_lines):
     assert [(problem.kind, problem.place.line) for problem in found] == [("length", at + 1)]
     exchange = orjson.loads(line)["metadata"]["exchange_id"]
     assert found[0].exchange_id == exchange
+
+
+@pytest.mark.parametrize("document", ["ok", "a\nb", "é", ""])
+def test_a_json_body_that_is_a_bare_string_has_the_length_of_its_document(document: str, tmp_path: Path) -> None:
+    otel_wirecap.instrument(capture_file=tmp_path / "c.log")
+    try:
+        backend = httpx.MockTransport(lambda _request: httpx.Response(200, json=document))
+        with httpx.Client(transport=backend) as client:
+            client.post("http://backend.example/v1/models", json=document)
+    finally:
+        otel_wirecap.uninstrument()
+    assert verified(tmp_path / "c.log")[0] == []
 
 
 def test_a_stream_whose_end_tells_of_other_bytes_or_chunks_is_told(demo, demo_lines):
@@ -208,6 +225,31 @@ def test_a_process_that_still_runs_may_have_open_exchanges_and_one_that_was_kill
     assert "end" in kinds(found)
     assert "was it killed?" in next(problem.message for problem in found if problem.kind == "end")
     assert verification.running == 0
+
+
+@pytest.mark.parametrize("writer", ["process", "thread"])
+@pytest.mark.parametrize("asks", [0, 1])
+@pytest.mark.sampled(2, rest="faults")
+def test_what_a_killed_process_leaves_is_never_called_whole(asks: int, writer: str, tmp_path: Path) -> None:
+    path = tmp_path / "capture.log"
+    program = """
+import os, sys
+import httpx, otel_wirecap
+otel_wirecap.instrument(capture_file=sys.argv[1], capture_writer=sys.argv[2], capture_flush_interval=3600)
+with httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, json={}))) as client:
+    for _ in range(int(sys.argv[3])):
+        client.get("http://backend.example/v1/models")
+while not os.path.getsize(sys.argv[1]):
+    pass
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", program, str(path), writer, str(asks)], timeout=60)
+    deadline = time.monotonic() + 60
+    while writer == "process" and b"application_gone" not in path.read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    found, _ = verified(path)
+    assert [problem.kind for problem in found] == ["gap" if writer == "process" else "end"]
 
 
 @contextlib.contextmanager

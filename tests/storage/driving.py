@@ -10,10 +10,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from waiting import MAX_SECONDS
-from waiting import wait_until as wait_until  # who drives a writer waits for it
-from writer_processes import command_of
-from writer_processes import writers_of as writers_of  # and looks for it
+from waiting import (
+    MAX_SECONDS,
+    wait_until as wait_until,  # who drives a writer waits for it
+)
+from writer_processes import (
+    command_of,
+    writers_of as writers_of,  # and looks for it
+)
 
 from otel_wirecap.capture.events import ExchangeHead, Outcome, RequestHead, ResponseHead
 from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
@@ -34,8 +38,8 @@ SSE = [(b"content-type", b"text/event-stream")]
 class PatientWriter(CaptureWriter):
     """Waits as long as a slow machine needs, unless a test says otherwise."""
 
-    def flush(self, timeout: float = MAX_SECONDS, *, stop: bool = False) -> bool:
-        return super().flush(timeout, stop=stop)
+    def flush(self, timeout: float = MAX_SECONDS) -> bool:
+        return super().flush(timeout)
 
     def close(self, timeout: float = MAX_SECONDS) -> bool:
         return super().close(timeout)

@@ -10,8 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from selection import examples, mostly
 
 from otel_wirecap.storage.capture_file import AppendResult, CaptureFile

@@ -126,7 +126,7 @@ def test_who_waits_for_a_file_that_cannot_be_written_is_told_at_once(tmp_path: P
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, limits[1]))
         stream(writer, "one", 10)
-        assert not writer.flush(timeout=3600, stop=True)  # a server that shuts down: the test would time out
+        assert not writer.pause(timeout=3600)  # a server that shuts down: the test would time out
         assert not writer.flush(timeout=3600)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -40,9 +40,10 @@ from leftovers import has_failed
 from waiting import MAX_SECONDS
 
 from otel_wirecap.capture.events import EventKind, ResponseHead
+from otel_wirecap.storage import writer_process
 from otel_wirecap.storage.channel import Close, MessageReader
 from otel_wirecap.storage.child_process import start_process
-from otel_wirecap.storage.in_writer_process import HostProcess, SocketAnswers, SocketChannel, end_in_time
+from otel_wirecap.storage.in_writer_process import UNSENT, HostProcess, SocketAnswers, SocketChannel, end_in_time
 from otel_wirecap.storage.ledger import Loss
 from otel_wirecap.storage.writer import CaptureWriter
 
@@ -234,7 +235,7 @@ def test_what_a_killed_application_has_sent_is_written(path: Path) -> None:
     assert found[-1]["metadata"]["outcome"] == "abandoned"
     assert sum(record["direction"] == "stream_chunk" for record in found) == 120
     assert not [record for record in found if record["direction"] == "system_stop"], "it did not end well"
-    assert gaps(found) == [{"lost_events": 0, "reason": "application_gone"}]
+    assert gaps(found) == [{"reason": "application_gone", "error": UNSENT}]
 
 
 def test_what_of_a_killed_application_was_half_sent_is_told(path: Path) -> None:
@@ -277,6 +278,74 @@ def test_an_application_that_is_killed_before_its_writer_is_there_has_sent_it_al
         assert application.stdout.readline() == "put\n"
     wait_until(lambda: path.exists() and b'"stream_end"' in path.read_bytes().rpartition(b"abandoned")[0])
     assert sum(record["direction"] == "stream_chunk" for record in records(path)) == 120
+
+
+ENDING = """
+    import os, sys, time
+    from pathlib import Path
+    from driving import exchange_on, open_writer, wait_until
+    from otel_wirecap.capture.events import ResponseHead
+
+    writer = open_writer(Path(sys.argv[1]))
+    wait_until(lambda: writer._answers.is_ready.is_set)
+
+    def ask(name):
+        exchange = exchange_on(writer, name)
+        exchange.response(time.monotonic_ns(), ResponseHead(200, None, []))
+        exchange.end(time.monotonic_ns(), "complete")
+
+    def sent():
+        wait_until(lambda: not writer._ledger.waiting)
+"""
+
+
+@pytest.mark.parametrize(
+    ("steps", "has_ended_well"),
+    [
+        ("writer.note_end(); sent()", True),
+        ("ask('a'); writer.note_end(); sent()", True),
+        ("ask('a'); writer.pause()", True),
+        ("ask('a'); writer.hand_over(60)", True),
+        ("ask('a'); writer.hand_over(60); ask('b'); writer.note_end(); sent()", True),
+        ("", False),
+        ("ask('a'); sent()", False),
+        ("writer.note_end(); ask('a'); sent()", False),
+        ("ask('a'); writer.pause(); ask('b'); sent()", False),
+        ("ask('a'); exchange_on(writer, 'open'); writer.pause()", False),
+        ("ask('a'); writer.note_end(); writer.lose(Loss('x')); writer.flush()", True),
+    ],
+)
+@pytest.mark.sampled(4, rest="faults")
+def test_a_process_that_is_gone_has_ended_well_where_nothing_came_after_its_note(
+    steps: str, has_ended_well: bool, path: Path
+) -> None:
+    program = textwrap.dedent(ENDING) + "from otel_wirecap.storage.ledger import Loss\n"
+    with start(program + steps + "\nos.kill(os.getpid(), 9)\n", path) as application:
+        pass
+    wait_until(lambda: not writers_of(application.pid))
+    found = records(path)
+    check_numbers(found)
+    stops = [record for record in found if record["direction"] == "system_stop"]
+    assert len(stops) == has_ended_well
+    assert not stops or found[-1] == stops[0]
+    reasons = [gap["reason"] for gap in gaps(found)]
+    assert ("application_gone" in reasons) != has_ended_well
+
+
+def test_the_first_event_is_sent_at_once_and_so_is_the_first_after_a_note(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the capture of an application that is killed right after it says so."""
+    monkeypatch.setattr(writer_process, "MAX_SEND_SECONDS", 900.0)
+    writer = open_writer(path, capture_flush_interval=3600)
+    for name in ("first", "after the note"):
+        exchange = exchange_on(writer, name)
+        wait_until(lambda: not writer._ledger.waiting)
+        exchange.end(time.monotonic_ns(), "complete")
+        assert writer._ledger.waiting, "those that follow wait for more to be sent with them"
+        writer.note_end()
+        assert writer.flush()
+    assert writer.close()
 
 
 CLOSED_TOO_SOON = """
@@ -806,7 +875,7 @@ def test_the_first_sign_of_the_end_says_what_kind_it_is() -> None:
         application.kill()
         came: list[Any] = []
         wait_until(lambda: came.extend(channel.receive(0.1)) or came)
-        assert came == [Close(0.0, killed=True)]
+        assert came == [Close(0.0, killed=True, loss=Loss("application_gone", error=UNSENT))]
         theirs.close()
         assert list(channel.receive(0.1)) == [], "else the capture would say that it ended well"
     for descriptor in process.descriptors:

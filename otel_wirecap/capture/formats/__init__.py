@@ -26,18 +26,6 @@ class Format(Protocol):
         """The bytes of one record, its terminator included."""
 
 
-class LosslessFormat(Format, Protocol):
-    """A format that records can be read from again."""
-
-    def decode(self, data: bytes) -> CaptureRecord:
-        """The record that ``encode`` made these bytes of.
-
-        Raises:
-            ValueError: they are no record.
-        """
-
-
 FORMATS: dict[str, type[Format]] = {"jsonl": JSONLines, "text": Text, "structured": Structured, "cbor": CBOR}
-LOSSLESS_FORMATS: tuple[type[LosslessFormat], ...] = (JSONLines, CBOR)
 
-__all__ = ["CBOR", "FORMATS", "LOSSLESS_FORMATS", "Format", "JSONLines", "LosslessFormat", "Structured", "Text"]
+__all__ = ["CBOR", "FORMATS", "Format", "JSONLines", "Structured", "Text"]

@@ -66,11 +66,8 @@ class Text:
 def _facts(record: CaptureRecord) -> list[str]:
     part = _PARTS.get(record.direction.rpartition("_")[2]) if "stream" in record.direction else None
     told = [part] if part else []
-    told.append(f"bytes={record.content_length}")
-    for name, value in record.metadata.items():
-        if name not in _IN_THE_HEADER:
-            told.append(f"{name}={_word(value)}")
-    return told
+    facts = [f"{name}={_word(value)}" for name, value in record.metadata.items() if name not in _IN_THE_HEADER]
+    return [*told, f"bytes={record.content_length}", *facts]
 
 
 def _word(value: Any) -> str:

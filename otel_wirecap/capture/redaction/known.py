@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Final
 from urllib.parse import quote, quote_plus
 
-from ahocorasick_rs import BytesAhoCorasick, MatchKind
+from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
 from otel_wirecap.capture.redaction.literals import MAX_LITERAL, MAX_LITERALS
 from otel_wirecap.capture.redaction.spans import Span
@@ -160,7 +160,7 @@ class _SearchPass:
     def build(self) -> None:
         if self.clues:
             self.search = BytesAhoCorasick(
-                sorted(self.clues), matchkind=MatchKind.LeftmostFirst
+                sorted(self.clues), matchkind=MatchKind.LeftmostFirst, implementation=Implementation.ContiguousNFA
             ).find_matches_as_indexes
         self._beginnings = None
 

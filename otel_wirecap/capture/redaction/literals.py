@@ -24,6 +24,9 @@ from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
 MAX_LITERALS: Final = 63
 
+_MANY_LITERALS: Final = 1500
+"""More are searched for in one automaton of little memory: the fast ones take 100 KB for each, or are too many."""
+
 WINDOW: Final = 1 << 18
 """Bytes that are searched at once: tenths of a millisecond."""
 
@@ -85,7 +88,8 @@ class SmallSearch:
         owners = _owners(sets)
         self._kinds = len(sets)
         self._owners = list(owners.values())
-        self._find = BytesAhoCorasick(list(owners), implementation=Implementation.DFA).find_matches_as_indexes
+        fastest = Implementation.DFA if len(owners) <= _MANY_LITERALS else None
+        self._find = BytesAhoCorasick(list(owners), implementation=fastest).find_matches_as_indexes
 
     def hits(self, data: bytes) -> list[list[Hit]] | None:
         """The places of each kind of literals, in order; None where there are none."""
@@ -196,7 +200,7 @@ class AnyLiteral:
 
     @cached_property
     def _tables(self) -> list[_Find]:
-        count = -(-len(self.literals) // MAX_LITERALS)
+        count = -(-len(self.literals) // MAX_LITERALS) if len(self.literals) <= _MANY_LITERALS else 1
         return [
             BytesAhoCorasick(part, matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
             for part in map(_neighbours, _parts(self.literals, count))

@@ -253,8 +253,8 @@ class SecretSearch:
             try:
                 more = self.spans(read, credentials, escapes - 1)
             except TooManyFindings as too_many:
-                raise TooManyFindings(places[too_many.place]) from None
-            spans += [Span(places[start], places[end], rule) for start, end, rule in more]
+                raise TooManyFindings(places.spelled(too_many.place)) from None
+            spans += [Span(places.spelled(start), places.spelled(end), rule) for start, end, rule in more]
         spans = bounded(spans)
         if len(data) < length:
             raise TooManyFindings(len(data))
@@ -313,9 +313,9 @@ class SecretSearch:
         cut = None if is_end else cut_escape(data, begin)
         if escaped and escapes:
             read, places = read_escapes(data[:cut])
-            more, read_place = self._stream(read, bisect_left(places, begin), credentials, escapes - 1, is_end=is_end)
-            spans += [Span(places[start], places[end], rule) for start, end, rule in more]
-            place = min(place, places[read_place])
+            more, read_place = self._stream(read, places.read(begin), credentials, escapes - 1, is_end=is_end)
+            spans += [Span(places.spelled(start), places.spelled(end), rule) for start, end, rule in more]
+            place = min(place, places.spelled(read_place))
         if cut is not None:
             place = min(place, cut)
         # A secret that reaches beyond the place is not told either, so its beginning is the place: those that end last
