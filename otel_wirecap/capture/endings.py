@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_wirecap.capture.events import CAPTURE_FAILURE, ErrorInfo
+from otel_wirecap.capture.events import CAPTURE_FAILURE, TRUNCATED_STREAM
 from otel_wirecap.capture.identity import PROXY
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ def ended_stream(end: End, stream: ResponseStream, identity: ExchangeIdentity | 
         dialect = identity.requested_dialect
     if dialect is None or not dialect.has_end_mark:
         return end
-    error = ErrorInfo("truncated_stream", f"the stream ended without the end mark of its format, {dialect.name}")
-    return end._replace(outcome="error", error=error)
+    return end._replace(outcome="error", error=TRUNCATED_STREAM)
 
 
 def closed_by(end: End, *, is_client: bool) -> str | None:

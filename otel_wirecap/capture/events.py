@@ -132,6 +132,9 @@ LOOK_AHEAD = 4096
 CAPTURE_FAILURE = ErrorInfo("CaptureFailure", "the capture of this exchange failed and was turned off")
 """What is said of an exchange in whose capture something of ours went wrong."""
 
+TRUNCATED_STREAM = ErrorInfo("truncated_stream", "the stream ended without the end mark of its format")
+"""What is said of a stream that the answering side ended before it had said all."""
+
 
 class WebsocketMessage(NamedTuple):
     """A message of a websocket, or a part of one.

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -24,6 +23,7 @@ import wrapt
 from opentelemetry import context as otel_context, propagate, trace
 from opentelemetry.propagators.textmap import Getter
 
+from otel_wirecap import native
 from otel_wirecap.capture.events import (
     BINARY,
     TEXT,
@@ -175,7 +175,7 @@ class _Deferred:
         self._receive, self._send = request.receive, request.send
         self._serving: _Serving | None = None
         self._begun = False
-        self._beginning = threading.RLock()  # an attempt in a thread may be the first to ask
+        self._beginning = native.RLock()  # an attempt in a thread may be the first to ask
 
     def begin(self) -> None:
         """Begins the recording, if it has not begun."""

@@ -52,7 +52,7 @@ class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the ba
         with _lock:
             runtime = active()
             if runtime is not None and _hooks.installed:
-                if load_config(_settings_of(options)) != runtime.config:
+                if options and load_config(_settings_of(options)) != runtime.config:
                     warn("capture runs already, into %s; it keeps its settings", runtime.config.capture_file)
                 return
             # What is so, not what was asked for: capture may have stayed off for want of a file.

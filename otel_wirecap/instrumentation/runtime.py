@@ -250,7 +250,6 @@ class Runtime:
     def close(self) -> None:
         """Ends this use of the capture."""
         atexit.unregister(self._tell_if_unused)
-        self._tell_if_unused()
         self.exporter.shutdown()
         atexit.unregister(self._handover.close)
         self._handover.close()

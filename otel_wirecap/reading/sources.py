@@ -67,9 +67,6 @@ class Line(NamedTuple):
     data: bytes | None
 
 
-_SOME = Line(0, 0, b"")
-
-
 class Source:
     """One open file.
 
@@ -159,9 +156,9 @@ class Source:
         if self.is_encrypted:
             raise CaptureFormatError(f"{name} is encrypted; decrypt it first: age --decrypt -i KEY {name}")
         if not self.is_plain:
-            if next(self.lines(), _SOME).data is None:
+            if not any(line.data is not None for line in self.lines()):
                 raise CaptureFormatError(
-                    f"{name} is no capture, or damaged: it begins with no record of {MAX_LINE_BYTES:,} bytes or less"
+                    f"{name} is no capture, or damaged: it has no record of {MAX_LINE_BYTES:,} bytes or less"
                 )
             return
         if self.head.startswith(Text.beginning):

@@ -125,6 +125,7 @@ def test_a_writer_that_is_killed_is_told_and_the_capture_goes_on(path: Path, cap
     opened.end(time.monotonic_ns(), "complete")
     after = spanned(gateway, "after")
     after.response(time.monotonic_ns(), ResponseHead(200, None, SSE))
+    after.chunk(time.monotonic_ns(), b"data: [DONE]\n\n")
     after.end(time.monotonic_ns(), "complete")
     assert writer.flush()
     assert ended["open"].outcome == ended["after"].outcome == "complete"

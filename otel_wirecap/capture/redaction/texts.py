@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from otel_wirecap.capture.decoding import NOT_JSON, cut_text, parse_json, without_end
-from otel_wirecap.capture.events import CAPTURE_FAILURE
+from otel_wirecap.capture.events import CAPTURE_FAILURE, TRUNCATED_STREAM
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.redaction.bodies import redact_body, redact_json, redact_text
@@ -37,6 +37,7 @@ _TEXTS_OF_FACTS: Final = (
     "method", "http_version", "user_agent", "client_host", "backend", "key_name", "session_id", "requested_model",
     "answered_model",
 )  # fmt: skip
+_OUR_MESSAGES: Final = {CAPTURE_FAILURE.message, TRUNCATED_STREAM.message}
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -188,7 +189,7 @@ class TextGate:
         """What an error says, or why a websocket was closed: it may quote anything, and so is a prompt as a whole."""
         try:
             if self._masks_prompts:
-                return text if text == CAPTURE_FAILURE.message else text_without_prompts(text, counts)
+                return text if text in _OUR_MESSAGES else text_without_prompts(text, counts)
             return self._redactor.text_with_urls(text, counts, credentials)
         except Exception:  # noqa: BLE001  # fail closed
             return _failed(counts)
