@@ -1,47 +1,170 @@
-"""The escapes of JSON's strings (RFC 8259, section 7), wherever a text has such: those of the outermost JSON."""
+r"""Characters that are spelled in another way: a text with these read, and where each byte of it begins in the text.
 
+Read at once are the escapes of JSON's strings (RFC 8259, section 7), percent-encoding (RFC 3986, section 2.1) and
+HTML's character references; characters without a width are left out. Quoted-printable (RFC 2045, section 6.7) is read
+only where it is asked for: what follows a ``=`` is more often something else.
+
+Invariants:
+
+- Whether a text hides anything, and what it says, depends only on a few bytes around each place: the same in a stream,
+  however it is cut.
+- A text with few spellings of that kind takes little more memory than its size.
+"""
+
+import enum
+import html
 import re
+from array import array
+from bisect import bisect_left, bisect_right
 from typing import Final
 
-_ESCAPE: Final = re.compile(
-    rb"\\(?:([\"\\/bfnrt])|u(?:([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
-    rb"|((?![dD][89a-fA-F])[0-9a-fA-F]{4})))"
+_HEX: Final = "[0-9A-Fa-f]"
+_USUAL: Final = "(?:2[DdEe]|3[0-9]|[46][1-9A-Fa-f]|5[0-9AaFf]|7[0-9AaEe])"
+"""The codes of letters, digits and ``-._~``, which nobody has to encode."""
+_KEY: Final = "[A-Za-z0-9_-]"
+
+# These are the characters of Unicode's category Cf that texts have, and variation selectors.
+_NO_WIDTH_CODES: Final = (
+    "(?:00[aA][dD]|034[fF]|180[eE]|20(?:0[b-fB-F]|2[a-eA-E]|6[0-9])|[fF][eE](?:0[0-9A-Fa-f]|[fF]{2}))"
 )
+_NO_WIDTH: Final = (
+    r"(?:\xc2\xad|\xcd\x8f|\xe1\xa0\x8e|\xe2\x80[\x8b-\x8f\xaa-\xae]|\xe2\x81[\xa0-\xa9]|"
+    r"\xef\xb8[\x80-\x8f]|\xef\xbb\xbf)"
+)
+_ENDS: Final = (r"\r\n", r"\n", r"\\r\\n", r"\\n", r"\\\\r\\\\n", r"\\\\n")
+_LINE_ENDS: Final = "|".join(rf"{end}(?<=[A-Za-z0-9+/_-]{{40}}{end})" for end in _ENDS)
+_LINE_END: Final = rf"(?:{_LINE_ENDS})(?=[A-Za-z0-9+/_-])"
+"""Within base64: lines of fewer characters are seldom parts of one text."""
+_SOFT_END: Final = r"=(?:\r?\n|(?:\\+r)?\\+n)"
+
+
+def _bytes(pattern: str) -> re.Pattern[bytes]:
+    return re.compile(pattern.encode("latin-1"))
+
+
+_UNITS: Final = (
+    rf"(?P<hidden>(?:{_NO_WIDTH}|\\u{_NO_WIDTH_CODES})+(?={_KEY}))"
+    r"|\\(?P<letter>[\"\\/bfnrt])"
+    r"|\\u(?P<high>[dD][89abAB]HH)\\u(?P<low>[dD][c-fC-F]HH)"
+    r"|\\u(?P<unit>(?![dD][89a-fA-F])HHHH)"
+    r"|%(?P<percent>HH)"
+    r"|(?P<reference>&(?:#[xX]H{1,6}|#[0-9]{1,7}|amp|lt|gt|quot|apos|shy);)"
+).replace("H", _HEX)
+
+
+class Way(enum.Enum):
+    """In which way a text is read."""
+
+    ESCAPED = _bytes(_UNITS)
+    QUOTED = _bytes(f"(?P<soft>{_SOFT_END})|=(?P<quoted>[2-7]{_HEX})|{_UNITS}")
+    """As quoted-printable, too."""
+    ON_LINES = _bytes(f"(?P<end>{_LINE_END})")
+    """With the lines of base64 joined."""
+
+
 _LETTERS: Final = dict(zip(b'"\\/bfnrt', [bytes((letter,)) for letter in b'"\\/\b\f\n\r\t'], strict=True))
-_CUT: Final = re.compile(
-    rb"(?:\\++ud[89ab][0-9a-f]{2})?\\++(?:u[0-9a-f]{0,3})?\Z|\\++ud[89ab][0-9a-f]{2}\Z", re.IGNORECASE
+_INVISIBLE: Final = _bytes(_NO_WIDTH)
+
+_HIDING_PERCENT: Final = _bytes(rf"%(?:{_USUAL}|25{_HEX}{{2}}|[eE]2%8[01]%[89aA]|[eE][fF]%[bB][8bB]|[cC]2%[aA][dD])")
+_HIDING_REFERENCE: Final = _bytes(
+    rf"&(?:#[xX]0*(?:{_USUAL}|{_NO_WIDTH_CODES}|[aA][dD]);|#0*(?:4[5-9]|5[0-7]|6[5-9]|[7-9][0-9]|1[0-2][0-9]);"
+    r"|#0*(?:173|82[0-9]{2}|65279);|shy;|amp;(?:#|amp;))"
 )
+_HIDING_WIDTH: Final = _bytes(rf"(?:{_NO_WIDTH}|\\u{_NO_WIDTH_CODES})(?={_KEY})")
+_HIDING_QUOTED: Final = _bytes(rf"=3D|{_SOFT_END}(?=[!-~])|={_USUAL}(?=[A-Za-z_=-]|[A-Za-z0-9_.=+/-]{{8}})")
+
+_CUT: Final = re.compile(
+    (
+        rf"(?:(?:\\+u[dD][89abAB]{_HEX}{{2}})?\\+(?:u{_HEX}{{0,3}})?|\\+u[dD][89abAB]{_HEX}{{2}}"
+        rf"|%(?:25)*{_HEX}?|&(?:amp;)*(?:#[xX]?{_HEX}{{0,7}}|[a-z]{{0,4}})"
+        rf"|=(?:[A-Za-z0-9_.+/-]{{0,10}}|\r\n?|\n|\\+n|\\+r(?:\\+n?)?|\\+)"
+        rf"|(?:{_NO_WIDTH}|\\+u{_NO_WIDTH_CODES})|\xe2[\x80\x81]?|\xef[\xb8\xbb]?|[\xc2\xcd]|\xe1\xa0?)\Z"
+    ).encode("latin-1")
+)
+_CUT_BYTES: Final = re.compile(rb"[\\%&=\r\x80-\xff]")
 _MAX_CUT: Final = 40
 
 
-def read_escapes(data: bytes) -> tuple[bytes, list[int]]:
-    """The data with the escapes read, and where each of its bytes begins there; last, where all of them end."""
-    parts: list[bytes] = []
-    places: list[int] = []
-    done = 0
-    for escape in _ESCAPE.finditer(data):
-        begin, end = escape.span()
-        letter = _read(escape)
-        parts += (data[done:begin], letter)
-        places += range(done, begin)
-        places += [begin] * len(letter)
-        done = end
-    parts.append(data[done:])
-    places += range(done, len(data) + 1)
-    return b"".join(parts), places
+class Reading:
+    """A text with its escapes and encodings read.
+
+    Attributes:
+        data: what the text says.
+    """
+
+    __slots__ = ("_places", "_starts", "data")
+
+    def __init__(self, text: bytes, way: Way) -> None:
+        parts: list[bytes] = []
+        self._starts, self._places = array("Q", (0,)), array("Q", (0,))  # in the data and in the text
+        done = size = 0
+        for unit in way.value.finditer(text):
+            begin, end = unit.span()
+            meaning = _meaning(unit)
+            parts += (text[done:begin], meaning)
+            size += begin - done + len(meaning)
+            self._starts.append(size)
+            self._places.append(end)
+            done = end
+        parts.append(text[done:])
+        self.data = b"".join(parts)
+
+    def place(self, at: int) -> int:
+        """Where in the text a byte of the data begins; for the data's length, where the text ends."""
+        index = bisect_right(self._starts, at) - 1
+        return self._places[index] + at - self._starts[index]
+
+    def at(self, place: int) -> int:
+        """The first byte of the data that begins at a place of the text, or later."""
+        index = bisect_left(self._places, place)
+        if index < len(self._places) and self._places[index] == place:
+            return self._starts[index]
+        before = self._starts[index - 1] + place - self._places[index - 1]
+        return min(before, self._starts[index]) if index < len(self._starts) else before
 
 
-def _read(escape: re.Match[bytes]) -> bytes:
-    letter, high, low, unit = escape.groups()
-    if letter is not None:
-        return _LETTERS[letter[0]]
-    if unit is not None:
-        return chr(int(unit, 16)).encode()
-    return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00).encode()
+def _meaning(unit: re.Match[bytes]) -> bytes:
+    kind = unit.lastgroup
+    if kind == "letter":
+        return _LETTERS[unit["letter"][0]]
+    if kind == "unit":
+        return chr(int(unit["unit"], 16)).encode()
+    if kind in {"percent", "quoted"}:
+        return bytes.fromhex(unit[kind].decode())
+    if kind == "low":
+        return chr(0x10000 + ((int(unit["high"], 16) - 0xD800) << 10) + int(unit["low"], 16) - 0xDC00).encode()
+    if kind == "reference":
+        meaning = html.unescape(unit["reference"].decode()).encode("utf-8", "replace")
+        return b"" if _INVISIBLE.fullmatch(meaning) else meaning
+    return b""
+
+
+def without_invisible(value: str) -> str:
+    """What is left of a value where the characters without a width in it are not seen."""
+    return _INVISIBLE.sub(b"", value.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+
+
+def hides(text: bytes) -> bool:
+    """Whether it has usual characters spelled in an unusual way, or has some between them that are not seen."""
+    return (
+        (b"%" in text and _HIDING_PERCENT.search(text) is not None)
+        or (b"&" in text and _HIDING_REFERENCE.search(text) is not None)
+        or ((not text.isascii() or b"\\u" in text) and _HIDING_WIDTH.search(text) is not None)
+    )
+
+
+def is_quoted(text: bytes) -> bool:
+    """Whether it may be quoted-printable."""
+    return b"=" in text and _HIDING_QUOTED.search(text) is not None
+
+
+def has_lines(text: bytes) -> bool:
+    """Whether there is base64 on lines in it."""
+    return (b"\n" in text or b"\\n" in text) and Way.ON_LINES.value.search(text) is not None
 
 
 def cut_escape(data: bytes, begin: int) -> int | None:
     """Where an escape begins, at ``begin`` or later, that the data's end may have cut."""
     tail = max(begin, len(data) - _MAX_CUT)
-    cut = _CUT.search(data, tail) if data.find(b"\\", tail) >= 0 else None
+    cut = _CUT.search(data, tail) if _CUT_BYTES.search(data, tail) else None
     return None if cut is None else cut.start()
