@@ -21,7 +21,7 @@ from typing import Final
 _HEX: Final = "[0-9A-Fa-f]"
 _USUAL: Final = "(?:2[DdEe]|3[0-9]|[46][1-9A-Fa-f]|5[0-9AaFf]|7[0-9AaEe])"
 """The codes of letters, digits and ``-._~``, which nobody has to encode."""
-_KEY: Final = "[A-Za-z0-9_-]"
+_KEY: Final = "[A-Za-z0-9_=+/-]"
 
 # These are the characters of Unicode's category Cf that texts have, and variation selectors.
 _NO_WIDTH_CODES: Final = (
@@ -43,7 +43,7 @@ def _bytes(pattern: str) -> re.Pattern[bytes]:
 
 
 _UNITS: Final = (
-    rf"(?P<hidden>(?:{_NO_WIDTH}|\\u{_NO_WIDTH_CODES})+(?={_KEY}))"
+    rf"(?P<hidden>(?:{_NO_WIDTH}|\\u{_NO_WIDTH_CODES})+(?=[!-~]))"
     r"|\\(?P<letter>[\"\\/bfnrt])"
     r"|\\u(?P<high>[dD][89abAB]HH)\\u(?P<low>[dD][c-fC-F]HH)"
     r"|\\u(?P<unit>(?![dD][89a-fA-F])HHHH)"
@@ -70,13 +70,17 @@ _HIDING_REFERENCE: Final = _bytes(
     rf"&(?:#[xX]0*(?:{_USUAL}|{_NO_WIDTH_CODES}|[aA][dD]);|#0*(?:4[5-9]|5[0-7]|6[5-9]|[7-9][0-9]|1[0-2][0-9]);"
     r"|#0*(?:173|82[0-9]{2}|65279);|shy;|amp;(?:#|amp;))"
 )
-_HIDING_WIDTH: Final = _bytes(rf"(?:{_NO_WIDTH}|\\u{_NO_WIDTH_CODES})(?={_KEY})")
+_HIDING_WIDTH: Final = _bytes(
+    rf"[\xc2\xcd\xe1\xe2\xef](?:(?<=\xc2)\xad|(?<=\xcd)\x8f|(?<=\xe1)\xa0\x8e|(?<=\xe2)(?:\x80[\x8b-\x8f\xaa-\xae]|\x81[\xa0-\xa9])|(?<=\xef)(?:\xb8[\x80-\x8f]|\xbb\xbf))(?={_KEY})"
+)
+_HIDING_ESCAPED: Final = _bytes(rf"\\u{_NO_WIDTH_CODES}(?={_KEY})")
+_ESCAPED_LEADS: Final = (rb"\u20", rb"\ufe", rb"\uFE", rb"\u00")
 _HIDING_QUOTED: Final = _bytes(rf"=3D|{_SOFT_END}(?=[!-~])|={_USUAL}(?=[A-Za-z_=-]|[A-Za-z0-9_.=+/-]{{8}})")
 
 _CUT: Final = re.compile(
     (
         rf"(?:(?:\\+u[dD][89abAB]{_HEX}{{2}})?\\+(?:u{_HEX}{{0,3}})?|\\+u[dD][89abAB]{_HEX}{{2}}"
-        rf"|%(?:25)*{_HEX}?|&(?:amp;)*(?:#[xX]?{_HEX}{{0,7}}|[a-z]{{0,4}})"
+        rf"|%(?:25)*{_HEX}?|%(?:[eE][1fF2]|[cC][2dD])(?:%(?:[89abAB]{_HEX}?)?){{0,2}}|&(?:amp;)*(?:#[xX]?{_HEX}{{0,7}}|[a-z]{{0,4}})"
         rf"|=(?:[A-Za-z0-9_.+/-]{{0,10}}|\r\n?|\n|\\+n|\\+r(?:\\+n?)?|\\+)"
         rf"|(?:{_NO_WIDTH}|\\+u{_NO_WIDTH_CODES})|\xe2[\x80\x81]?|\xef[\xb8\xbb]?|[\xc2\xcd]|\xe1\xa0?)\Z"
     ).encode("latin-1")
@@ -90,9 +94,10 @@ class Reading:
 
     Attributes:
         data: what the text says.
+        is_same: whether that is the text itself.
     """
 
-    __slots__ = ("_places", "_starts", "data")
+    __slots__ = ("_places", "_starts", "data", "is_same")
 
     def __init__(self, text: bytes, way: Way) -> None:
         parts: list[bytes] = []
@@ -107,6 +112,7 @@ class Reading:
             self._places.append(end)
             done = end
         parts.append(text[done:])
+        self.is_same = not done
         self.data = b"".join(parts)
 
     def place(self, at: int) -> int:
@@ -149,7 +155,8 @@ def hides(text: bytes) -> bool:
     return (
         (b"%" in text and _HIDING_PERCENT.search(text) is not None)
         or (b"&" in text and _HIDING_REFERENCE.search(text) is not None)
-        or ((not text.isascii() or b"\\u" in text) and _HIDING_WIDTH.search(text) is not None)
+        or (not text.isascii() and _HIDING_WIDTH.search(text) is not None)
+        or (b"\\" in text and any(lead in text for lead in _ESCAPED_LEADS) and _HIDING_ESCAPED.search(text) is not None)
     )
 
 
@@ -160,7 +167,7 @@ def is_quoted(text: bytes) -> bool:
 
 def has_lines(text: bytes) -> bool:
     """Whether there is base64 on lines in it."""
-    return (b"\n" in text or b"\\n" in text) and Way.ON_LINES.value.search(text) is not None
+    return (b"\n" in text or (b"\\" in text and b"\\n" in text)) and Way.ON_LINES.value.search(text) is not None
 
 
 def cut_escape(data: bytes, begin: int) -> int | None:

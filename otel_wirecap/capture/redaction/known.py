@@ -246,6 +246,9 @@ class KnownValues:
             seen = without_invisible(value)
             spelled = (*spelled, *spellings(seen)) if seen != value else spelled
             clues = _clues(spelled, encoded)
+            if _PLAIN.fullmatch(value) is None:  # what may be spelled in several ways is beside this
+                part = max(_PLAIN_PART.findall(spelled[0] if spelled else b""), key=len, default=b"")[:MAX_LITERAL]
+                clues |= {part} if len(part) >= MIN_CLUE else set()
             if not self._batches or len(self._batches[-1].clues | clues) > MAX_LITERALS:
                 self._batches.append(_SearchPass())
             self._batches[-1].add(value, spelled, encoded, clues)

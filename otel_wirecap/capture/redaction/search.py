@@ -242,9 +242,10 @@ class SecretSearch:
         if self.rules.mode != "on":
             return []
         own = self._own(credentials)
-        is_spelled = self._is_spelled(data, own)
         others = _other_ways(data) if escapes == _MAX_ESCAPES else ()
         found = self._found(data, 0, MAX_FINDINGS)
+        has_values = own.values is not None or (found is not None and found.has_values)
+        is_spelled = self._is_spelled(data, own, has_values=has_values)
         if found is None:
             if own.values is None and not self.has_rules and not is_spelled and not others:
                 return []
@@ -258,6 +259,8 @@ class SecretSearch:
         is_spelled = escapes > 0 and (is_spelled or found.is_escaped)
         for way in (Way.ESCAPED, *others) if is_spelled else others:
             read = Reading(data, way)
+            if read.is_same:
+                continue
             try:
                 more = self.spans(read.data, credentials, _LEFT.get(way, escapes - 1))
             except TooManyFindings as too_many:
@@ -324,6 +327,8 @@ class SecretSearch:
         is_spelled = escapes > 0 and (is_spelled or cut is not None)
         for way in (Way.ESCAPED, *others) if is_spelled else others:
             read = Reading(data[:cut], way)
+            if read.is_same and cut is None:
+                continue
             left = _LEFT.get(way, escapes - 1)
             more, at = self._stream(read.data, read.at(begin), credentials, left, is_end=is_end)
             spans += (Span(read.place(start), read.place(end), rule) for start, end, rule in more)
@@ -359,7 +364,7 @@ class SecretSearch:
         spans += found.encoded
         spans += self._values(data, own, found)
         spans = self._by_rules(data, spans) if self.has_rules else spans
-        return spans, place, found.is_escaped or self._is_spelled(data, own)
+        return spans, place, found.is_escaped or self._is_spelled(data, own, has_values=found.has_values)
 
     def _open_place(self, data: bytes, begin: int, known: Iterable[KnownValues], found: _Found) -> int:
         """Where a secret may begin, at ``begin`` or later, that what follows the data decides; else their length."""
@@ -444,12 +449,12 @@ class SecretSearch:
         return _Own(credentials, values, any(one.with_reserved for one in known), any(one.non_ascii for one in known))
 
     @staticmethod
-    def _is_spelled(data: bytes, own: _Own) -> bool:
+    def _is_spelled(data: bytes, own: _Own, *, has_values: bool) -> bool:
         """Whether the data may spell a secret so that only reading them tells.
 
         What is no letter, digit, hyphen, period, underscore or tilde may be spelled in several ways, one by one.
         """
-        if own.with_reserved and (b"%" in data or b"&" in data or b"\\/" in data):
+        if own.with_reserved and (b"\\/" in data or (has_values and (b"%" in data or b"&" in data))):
             return True
         return (own.non_ascii and b"\\u" in data) or hides(data)
 
