@@ -6,11 +6,12 @@ says, the body is recorded as undecodable.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-import orjson
+from otel_wirecap.llm.text import json_value
 
 MAX_LAYERS = 5
 """Content codings one on another; RFC 9110 sets no limit, nobody sends more than two."""
@@ -20,6 +21,11 @@ MAX_DECODED = 128 << 20
 
 _SLICE = 8192
 """Bytes that a decoder gets at once: it copies what follows the end of a member, and many may end in one chunk."""
+
+_FIELD: Final = re.compile(
+    rb' name="?(model|stream)"?(?=[;\r])[^\r\n]{0,200}+\r\n(?:[^\r\n]{1,200}+\r\n){0,8}+\r\n([^\r\n]{1,200}+)\r\n--'
+)
+"""A field of a multipart form, from its name on."""
 
 
 NOT_JSON: Final = object()
@@ -277,10 +283,25 @@ def parse_json(content: bytes, content_type: str) -> Any:
         return NOT_JSON
     try:
         # Within something, as it stands in a record: a parser's limit of nesting must hold for the record, too.
-        values = orjson.loads(b"[%b]" % content)
-    except orjson.JSONDecodeError:
+        values = json_value(b"[%b]" % content)
+    except ValueError:
         return NOT_JSON
     return values[0] if len(values) == 1 else NOT_JSON
+
+
+def form_fields(content: bytes, content_type: str) -> dict[str, Any] | None:
+    """What a multipart form says of what it asks for, as JSON would have it; None where it is no such form.
+
+    Source: RFC 7578. Transcriptions and edits of images are asked for so, their model beside a file of any size.
+    """
+    if not content_type.lower().startswith("multipart/form-data"):
+        return None
+    fields: dict[str, Any] = {}
+    for match in _FIELD.finditer(content):
+        fields.setdefault(match[1].decode(), match[2].decode("utf-8", "replace"))
+    if "stream" in fields:
+        fields["stream"] = fields["stream"].lower() == "true"
+    return fields
 
 
 def without_end(content: str | bytes, size: int) -> str | bytes:

@@ -19,7 +19,7 @@ import contextlib
 import itertools
 from collections.abc import Callable
 from marshal import dumps
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from otel_wirecap.capture.events import (
     CAPTURE_FAILURE,
@@ -78,9 +78,10 @@ class LiveFlow:
         attempts: the numbers of the backend exchanges to come.
         client_request: the client's RequestHead but for its body, packed; None where it is not captured.
         host: the one behind which a writer knows of the flow, and is told when it is gone; None where none does.
+        span: that of its client exchange, where it is not made the current one; None elsewhere. Nothing here reads it.
     """
 
-    __slots__ = ("attempts", "client_request", "host", "id", "over", "trace_id")
+    __slots__ = ("attempts", "client_request", "host", "id", "over", "span", "trace_id")
 
     def __init__(self, flow_id: str) -> None:
         self.id = flow_id
@@ -88,6 +89,7 @@ class LiveFlow:
         self.over = False
         self.client_request: bytes | None = None
         self.host: Host | None = None
+        self.span: Any = None
         self.attempts = itertools.count(1)
 
     def annotate(self, now: int, document: bytes, host: Host) -> None:

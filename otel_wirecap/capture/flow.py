@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class KeptBody(NamedTuple):
     recorded: RecordedBody
 
 
+@dataclasses.dataclass(eq=False, slots=True)
 class FlowRecording:
     """The state of one flow. Owned by the recorder; ``client`` facts come from the client's request.
 
@@ -44,36 +46,19 @@ class FlowRecording:
         held: the client's exchange whose request waits for the annotations of the application, by id.
     """
 
-    __slots__ = (
-        "annotations",
-        "backend",
-        "body",
-        "client",
-        "client_identity",
-        "client_metadata",
-        "credentials",
-        "held",
-        "id",
-        "identity",
-        "session_id",
-        "session_source",
-        "stream",
-    )
-
-    def __init__(self, flow_id: str) -> None:
-        self.id = flow_id
-        self.session_id: str | None = None
-        self.session_source = "request"
-        self.client: str | None = None
-        self.client_metadata: dict[str, Any] = {}
-        self.client_identity: ClientIdentity | None = None
-        self.backend: str | None = None
-        self.credentials: tuple[str, ...] = ()
-        self.identity: dict[str, str] = {}
-        self.annotations: dict[str, Any] = {}
-        self.held: str | None = None
-        self.stream: ResponseStream | None = None
-        self.body: KeptBody | None = None
+    id: str
+    session_id: str | None = None
+    session_source: str = "request"
+    client: str | None = None
+    client_metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    client_identity: ClientIdentity | None = None
+    backend: str | None = None
+    credentials: tuple[str, ...] = ()
+    identity: dict[str, str] = dataclasses.field(default_factory=dict)
+    annotations: dict[str, Any] = dataclasses.field(default_factory=dict)
+    held: str | None = None
+    stream: ResponseStream | None = None
+    body: KeptBody | None = None
 
     def add_credentials(self, values: Iterable[str]) -> None:
         """Adds what a request of this flow was signed with, longest first, so that no part of one is left over."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.capture.body import BodyCollector, RecordedBody, record_body
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.events import ErrorInfo
     from otel_wirecap.capture.flow import FlowRecording
     from otel_wirecap.capture.redaction.gate import Gate
+    from otel_wirecap.llm.errors import ProviderError
 
 MAX_ERROR_TEXT = 2000
 MAX_IDENTITY_TEXT = 256
@@ -45,6 +46,15 @@ class FlowGate:
     def error(self, error: ErrorInfo, counts: dict[str, int]) -> dict[str, str]:
         """An error as ``metadata.error``."""
         return {"type": error.type, "message": self.error_text(error.message, counts)}
+
+    def add_provider_error(self, facts: dict[str, Any], error: ProviderError | None, counts: dict[str, int]) -> None:
+        """A provider's own error, if there is one, as ``error`` of an end that has none."""
+        if error is None or "error" in facts:
+            return
+        told = facts["error"] = {"type": "provider", "message": self.error_text(error.message or "", counts)}
+        for name, value in (("provider_type", error.type), ("provider_code", error.code)):
+            if value is not None:
+                told[name] = self.name(value, counts)
 
     def error_text(self, text: str, counts: dict[str, int]) -> str:  # noqa: D102
         text = text.encode("utf-8", "replace").decode()

@@ -12,23 +12,24 @@ import orjson
 
 from otel_wirecap.capture.body import BodyCollector, RecordedBody
 from otel_wirecap.capture.context import RecordingContext
-from otel_wirecap.capture.decoding import NOT_JSON
+from otel_wirecap.capture.decoding import NOT_JSON, form_fields
+from otel_wirecap.capture.endings import closed_by, ended_stream
 from otel_wirecap.capture.flow import KeptBody
 from otel_wirecap.capture.identity import header
 from otel_wirecap.capture.record import Payload, RawJSON
-from otel_wirecap.capture.recording import ExchangeRecording
+from otel_wirecap.capture.recording import FIRST_ERROR, ExchangeRecording
 from otel_wirecap.capture.redaction.gate import Passed, add_counts, withheld
 from otel_wirecap.capture.response_stream import ResponseStream
 from otel_wirecap.capture.streams import MAX_UNDECIDED, StreamBeginning, StreamReader
 from otel_wirecap.frames.framing import STREAM_TYPES
-from otel_wirecap.llm.answers import answered_model
+from otel_wirecap.llm.answers import answer_error, answered_model
+from otel_wirecap.llm.errors import may_hold_error
 
 if TYPE_CHECKING:
     from otel_wirecap.capture.events import End, ExchangeHead, RequestHead, ResponseHead
     from otel_wirecap.capture.flow import FlowRecording
     from otel_wirecap.capture.redaction.gate import Released
     from otel_wirecap.capture.response_stream import WaitingChunk
-    from otel_wirecap.llm.errors import ProviderError
 
 SUCCESS = range(200, 300)
 
@@ -70,6 +71,7 @@ class HTTPRecording(ExchangeRecording):
         "_chunk_number",
         "_directions",
         "_left_out",
+        "_message",
         "_request_body",
         "_request_encoding",
         "_response_encoding",
@@ -96,6 +98,7 @@ class HTTPRecording(ExchangeRecording):
         self._stream: ResponseStream | None = None
         self._chunk_number = 0
         self._left_out = 0  # bytes of a stream
+        self._message: dict[str, Any] | None = None  # of the stream, when it is over
 
     @property
     def held_bytes(self) -> int:
@@ -152,7 +155,8 @@ class HTTPRecording(ExchangeRecording):
         body = self._passed(
             self._request_body, content_type, self._request_encoding, incomplete, counts, is_first=self.is_client
         )
-        self.identity.identify(None if body.value is NOT_JSON else body.value)
+        value = form_fields(self._request_body.content(), content_type) if body.value is NOT_JSON else body.value
+        self.identity.identify(value)
         metadata = self.identity.base | self._request_metadata(counts) | body.metadata
         self.request_recorded = True
         self._write(
@@ -295,6 +299,16 @@ class HTTPRecording(ExchangeRecording):
         metadata = {**self.identity.base, **told, "chunk_number": self._chunk_number, **facts}
         self._write(self._directions.stream_chunk, now_ns, length, payload, metadata, counts)
 
+    def _settle_end(self, now_ns: int, end: End) -> tuple[End, str | None]:
+        stream, response = self._stream, self._response
+        if stream is None or response is None:
+            return end, None
+        stream.end(now_ns, self.flow.credentials)
+        self._write_taken_up(stream)
+        self._message = stream.reader.close()
+        identity = self.identity if response.status_code in SUCCESS and self._response_type in STREAM_TYPES else None
+        return ended_stream(end, stream, identity), closed_by(end, is_client=self.is_client)
+
     def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
         if self._stream is None:
             self._end_response(now_ns, end, metadata, counts)
@@ -317,7 +331,7 @@ class HTTPRecording(ExchangeRecording):
         )
 
     def _end_response(self, now_ns: int, end: End, facts: dict[str, Any], counts: dict[str, int]) -> None:
-        body: RecordedBody | None = None
+        body = RecordedBody(None, 0, {})
         metadata = dict(self.identity.base)
         if self._response is not None and self._body is not None:
             metadata |= self._response_metadata(counts)
@@ -328,21 +342,18 @@ class HTTPRecording(ExchangeRecording):
             if body.value is not NOT_JSON:
                 self.identity.learn_model(answered_model(body.value))
                 self.identity.learn_answer(body.value)
-            metadata |= body.metadata
-        payload, length = (None, 0) if body is None else (body.payload, body.length)
-        self._write(self._directions.response, now_ns, length, payload, metadata | facts, counts)
+                if self._response.status_code < FIRST_ERROR and may_hold_error(self._body.content()):
+                    self._gate.add_provider_error(facts, answer_error(body.value), counts)
+        metadata |= body.metadata | facts
+        self._write(self._directions.response, now_ns, body.length, body.payload, metadata, counts)
         self._body = None
 
     def _end_stream(self, now_ns: int, stream: ResponseStream, facts: dict[str, Any], counts: dict[str, int]) -> None:
-        stream.end(now_ns, self.flow.credentials)
-        self._write_taken_up(stream)
-        reader, decoder = stream.reader, stream.decoder
-        message = reader.close()
+        reader, decoder, message = stream.reader, stream.decoder, self._message
         self.identity.learn_model(reader.model)
         if message is not None:
             self.identity.learn_answer(message)
-        if reader.error is not None and "error" not in facts:
-            facts["error"] = self._provider_error(reader.error, counts)
+        self._gate.add_provider_error(facts, reader.error, counts)
         if decoder.compressed:
             facts["content_encoding"] = self._response_encoding
             facts["wire_length"] = decoder.wire_length
@@ -357,7 +368,7 @@ class HTTPRecording(ExchangeRecording):
             {**self.identity.base, **facts}, counts,
         )  # fmt: skip
         if message is not None:
-            self._record_assembled(now_ns, message, facts)
+            self._record_assembled(now_ns, message, facts | reader.lacks)
 
     def _record_assembled(self, now_ns: int, message: dict[str, Any], facts: dict[str, Any]) -> None:
         try:
@@ -402,10 +413,3 @@ class HTTPRecording(ExchangeRecording):
         if kept.recorded.counts:
             add_counts(counts, kept.recorded.counts)
         return kept.recorded
-
-    def _provider_error(self, error: ProviderError, counts: dict[str, int]) -> dict[str, str]:
-        told = {"type": "provider", "message": self._gate.error_text(error.message or "", counts)}
-        for name, value in (("provider_type", error.type), ("provider_code", error.code)):
-            if value is not None:
-                told[name] = self._gate.name(value, counts)
-        return told

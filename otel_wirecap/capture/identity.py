@@ -15,6 +15,7 @@ from otel_wirecap.capture.sessions import session_of
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.llm.answers import answer_of
 from otel_wirecap.llm.dialects.interface import Answer, Parameters
+from otel_wirecap.llm.dialects.registry import requested_dialect
 from otel_wirecap.llm.providers import backend_name
 from otel_wirecap.llm.requests import asks_for_stream, operation_of, parameters_of, requested_model
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from otel_wirecap.capture.context import RecordingContext
     from otel_wirecap.capture.events import ExchangeHead, RequestHead
     from otel_wirecap.capture.flow import FlowRecording
+    from otel_wirecap.llm.dialects.interface import Dialect
 
 PROXY = "proxy"
 UNKNOWN_BACKEND = "client"
@@ -162,6 +164,11 @@ class ExchangeIdentity:
         self.asker = flow.client or PROXY
         self.asked = PROXY if self.is_client else self.backend
         self.describe()
+
+    @property
+    def requested_dialect(self) -> Dialect | None:
+        """The format that is asked for, by the URL; None where it is not known."""
+        return requested_dialect(self._url.path, None) if self._head.method == "POST" else None
 
     def describe(self) -> None:
         """Makes ``base``."""

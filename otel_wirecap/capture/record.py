@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-import orjson
+from otel_wirecap.llm.text import json_value
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -23,7 +23,7 @@ class RawJSON:
 
     def value(self) -> Any:
         """The parsed document."""
-        return orjson.loads(self.data)
+        return json_value(self.data)
 
 
 REQUESTS: Final = frozenset({"inbound_request", "outbound_request"})
@@ -44,7 +44,8 @@ Payload: TypeAlias = RawJSON | Mapping[str, Any] | str | bytes | None
 
 # fmt: off
 METADATA_KEYS = frozenset({
-    "assembled", "attempt", "chunk_bytes", "chunk_number", "client_host", "client_request_id", "content_encoding",
+    "assembled", "attempt", "chunk_bytes", "chunk_number", "client_host", "client_request_id", "closed_by",
+    "content_encoding",
     "credential", "duration_ms", "error", "exchange_id", "headers", "http_version", "imported", "incomplete", "leg",
     "lost_chunks", "lost_messages", "message_number", "method", "outcome", "pid", "process", "reason", "redactions",
     "redirect_of", "request_headers", "request_id", "response_headers", "seq", "session_source", "span_id",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from otel_wirecap.capture.flow import FlowRecording
 
-_FIRST_ERROR = 400
+FIRST_ERROR = 400
 """The first status code that does not mean acceptance (RFC 9110, section 15)."""
 
 
@@ -106,7 +106,7 @@ class ExchangeRecording(ABC):
         self._response = head
         self._response_headers = text_headers(head.headers)
         self._ttfb_ms = self._milliseconds(now_ns)
-        if head.status_code < _FIRST_ERROR:
+        if head.status_code < FIRST_ERROR:
             self.identity.accepted()
 
     @abstractmethod
@@ -124,10 +124,13 @@ class ExchangeRecording(ABC):
             What was learned of the exchange, its outcome alone where nobody waits for more.
         """
         metadata: dict[str, Any] = {}
+        end, closed_by = self._settle_end(now_ns, end)
         if self._ttfb_ms is not None:
             metadata["ttfb_ms"] = self._ttfb_ms
         metadata["duration_ms"] = self._milliseconds(now_ns)
         metadata["outcome"] = end.outcome
+        if closed_by is not None:
+            metadata["closed_by"] = closed_by
         counts: dict[str, int] = {}
         if end.error is not None:
             metadata["error"] = self._gate.error(end.error, counts)
@@ -201,6 +204,10 @@ class ExchangeRecording(ABC):
     @abstractmethod
     def held_bytes(self) -> int:
         """Bytes of bodies that are being collected."""
+
+    @abstractmethod
+    def _settle_end(self, now_ns: int, end: End) -> tuple[End, str | None]:
+        """How the exchange ended, of how its connection did; and who closed that."""
 
     @abstractmethod
     def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:

@@ -9,24 +9,22 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from otel_wirecap.capture.decoding import ContentDecoder, TextSplitter, UndecodableError, needs_decoding
 from otel_wirecap.frames.framing import AWS_TYPE, FrameReader, lexer_of
 from otel_wirecap.frames.json_values import BLANK, JSONValuesLexer
 from otel_wirecap.frames.sse import SSELexer
 from otel_wirecap.llm.assembly import StreamAssembly
+from otel_wirecap.llm.text import json_value
 
 if TYPE_CHECKING:
-    from otel_wirecap.frames.lexer import Frame, Lexer
+    from otel_wirecap.frames.lexer import Lexer
+    from otel_wirecap.llm.dialects.interface import Dialect
     from otel_wirecap.llm.errors import ProviderError
 
 BINARY_TYPES = frozenset({AWS_TYPE, "application/octet-stream"})
 
 MAX_UNDECIDED = 1 << 16
 """Bytes of a body after which it is none of the streams that nothing but their bytes says they are."""
-
-_EVENTS_THAT_NAME_THE_MODEL = 8
 
 
 class StreamBeginning:
@@ -72,8 +70,8 @@ class StreamBeginning:
 
 def _is_value(line: bytes) -> bool:
     try:
-        return isinstance(orjson.loads(line.strip(BLANK)), dict | list)
-    except orjson.JSONDecodeError:
+        return isinstance(json_value(line.strip(BLANK)), dict | list)
+    except ValueError:
         return False
 
 
@@ -135,60 +133,69 @@ class StreamDecoder:
 
 
 class StreamReader:
-    """Reads the events of a stream: the answered model, the provider's error, the assembled message.
+    """Reads the events of a stream: the answered model, the provider's error, the end mark, the assembled message.
 
     Args:
         content_type: of the stream; its first bytes say how it is framed, and this where they do not.
-        assemble: whether the events are added up to a message; otherwise only events that may name the model or an
-            error are looked into.
+        assemble: whether the events are added up to a message.
         max_bytes: the most that the assembly keeps.
     """
 
-    __slots__ = ("_assemble", "_assembly", "_frames", "_looks")
+    __slots__ = ("_frames", "said")
 
     def __init__(self, content_type: str, *, assemble: bool, max_bytes: int) -> None:
         self._frames = FrameReader(content_type, max_frame_bytes=max_bytes)
-        self._assembly = StreamAssembly(max_bytes=max_bytes)
-        self._assemble = assemble
-        self._looks = _EVENTS_THAT_NAME_THE_MODEL
+        self.said = StreamAssembly(max_bytes=max_bytes, assembles=assemble)
 
     def fork(self) -> StreamReader:
         """Another one that goes on from here and adds up nothing."""
         other = copy.copy(self)
-        frames, assembly = copy.deepcopy(self._frames), self._assembly.fork()
-        other._frames, other._assembly, other._assemble = frames, assembly, False  # noqa: SLF001  # one of its own kind
+        other._frames, other.said = copy.deepcopy(self._frames), self.said.fork()  # noqa: SLF001  # one of its own kind
         return other
 
     @property
     def model(self) -> str | None:
         """The answered model, as soon as it is known."""
-        return self._assembly.model
+        return self.said.model
 
     @property
     def error(self) -> ProviderError | None:
-        """The error event that the provider sent within the stream."""
-        return self._assembly.error
+        """The error that the provider sent within the stream."""
+        return self.said.error
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream has given its end mark, or an error."""
+        return self.said.ended
+
+    @property
+    def dialect(self) -> Dialect | None:
+        """The stream's format, as soon as it is known."""
+        return self.said.dialect
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no event has come that says anything."""
+        return self.said.is_silent
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether an event was too large to be read."""
+        return self._frames.overflowed
+
+    @property
+    def lacks(self) -> dict[str, str]:
+        """What the metadata of the assembled message say where an event could not be read."""
+        return {"incomplete": "undecodable"} if self.said.unreadable else {}
 
     def feed(self, decoded: bytes) -> None:
         """Takes the next content-decoded bytes."""
-        self._take(self._frames.feed(decoded))
+        for event in self._frames.feed(decoded):
+            self.said.add(event)
 
     def close(self) -> dict[str, Any] | None:
         """The stream is over: the assembled message, where there is one and it is wanted."""
-        self._take(self._frames.close())
-        if not self._assemble or self._frames.overflowed:  # an event is missing: no message is better than a wrong one
-            return None
-        return self._assembly.message()
-
-    def _take(self, events: list[Frame]) -> None:
-        add = self._assembly.add
-        if self._assemble:
-            for event in events:
-                add(event)
-            return
-        for event in events:
-            if self._looks > 0:
-                self._looks = 0 if self._assembly.model is not None else self._looks - 1
-                add(event)
-            elif b"error" in event.data or event.name == "error":
-                add(event)
+        for event in self._frames.close():
+            self.said.add(event)
+        # Where an event is missing, no message is better than a wrong one.
+        return None if self._frames.overflowed else self.said.message()

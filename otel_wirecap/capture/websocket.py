@@ -13,6 +13,7 @@ import orjson
 from otel_wirecap.capture.body import BodyCollector, RecordedBody
 from otel_wirecap.capture.context import RecordingContext
 from otel_wirecap.capture.decoding import text_or_bytes
+from otel_wirecap.capture.endings import closed_by
 from otel_wirecap.capture.identity import PROXY, header
 from otel_wirecap.capture.record import WEBSOCKET_END, WEBSOCKET_MESSAGE, WEBSOCKET_START, RawJSON
 from otel_wirecap.capture.recording import ExchangeRecording
@@ -257,6 +258,11 @@ class WebsocketRecording(ExchangeRecording):
             payload, length, metadata = body.payload, body.length, metadata | body.metadata
             self._refusal = None
         self._write(WEBSOCKET_START, self._about.began_ns, length, payload, metadata, counts, asking=True)
+
+    def _settle_end(self, now_ns: int, end: End) -> tuple[End, str | None]:
+        if end.close is None or end.close.asker is None:
+            return end, closed_by(end, is_client=self.is_client)
+        return end, self._side(asker=end.close.asker)
 
     def _record_end(self, now_ns: int, end: End, metadata: dict[str, Any], counts: dict[str, int]) -> None:
         self._record_start()

@@ -72,7 +72,6 @@ def _told(one: Comparison, style: Style, arguments: argparse.Namespace) -> Itera
         title = f"request  client → proxy, beside proxy → {backend}"
     else:
         title = f"response  {backend} → proxy, beside proxy → client"
-    yield ""
     yield f"{style(f'── {title}', 'bold')}  {_verdict(one)}"
     if one.protocols is not None:
         yield style(f"  {one.protocols[0]} and {one.protocols[1]}: compared is what they have in common", "dim")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from otel_wirecap.reading.flows import Exchange, Flow
+    from otel_wirecap.reading.prices import Cost
 
 _OUTCOMES = {None: "not ended", "client_disconnect": "client left"}
 SHORT_ID = 12
@@ -47,9 +48,11 @@ def attempts(flow: Flow) -> str:
     return " ".join(told) or "-"
 
 
-def dollars(cost: float | None) -> str:
-    """Formats a cost, or ``-``."""
-    return "-" if cost is None else f"${cost:.2f}" if cost >= 1 else f"${cost:.4f}"
+def dollars(cost: Cost) -> str:
+    """Formats a cost, or ``-``; with a plus where it is more, of which the price is not known."""
+    if cost.dollars is None:
+        return "-"
+    return (f"${cost.dollars:.2f}" if cost.dollars >= 1 else f"${cost.dollars:.4f}") + ("+" if cost.missing else "")
 
 
 def ended(exchange: Exchange) -> str:

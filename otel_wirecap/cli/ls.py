@@ -10,7 +10,7 @@ from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write_js
 from otel_wirecap.cli.choosing import add_flow_choice, chosen_flows
 from otel_wirecap.cli.flow_text import SHORT_ID, attempts, clock, dollars, outcome, outcome_style, unique_length
 from otel_wirecap.cli.text import Cell, Column, columns_of, milliseconds, printable, shown_columns
-from otel_wirecap.reading.prices import cost_of, price_table
+from otel_wirecap.reading.prices import Cost, cost_of, price_table
 from otel_wirecap.reading.summaries import GROUPINGS, Group, document, grouped
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from otel_wirecap.reading.flows import Flow
 
 _COST = "cost"
+_MAX_REASONS = 3
 
 EXAMPLES = """
 otel-wirecap ls                                   # the capture that WIRE_CAPTURE_FILE names
@@ -113,7 +114,7 @@ def _row(flow: Flow, length: int) -> list[Cell]:
         Cell("-" if usage is None else str(usage.input)),
         Cell("-" if usage is None or not usage.cached else str(usage.cached)),
         Cell("-" if usage is None else str(usage.output)),
-        Cell("" if usage is None else dollars(0.0)),
+        Cell("" if usage is None else dollars(Cost(0.0))),
         Cell(str(outer.chunk_count) if outer.streamed else "-"),
         Cell(outcome(flow), outcome_style(outer)),
     ]
@@ -150,5 +151,12 @@ def _tell_about(captures: Captures, flows: Sequence[Flow], *, with_costs: bool) 
     if collected.damaged:
         told += f"; {collected.damaged} lines are damaged and were left out"
     tell(told)
-    if with_costs and any(cost_of(flow) is not None for flow in flows):
+    if not with_costs:
+        return
+    costs = [cost_of(flow) for flow in flows]
+    if any(cost.dollars is not None for cost in costs):
         tell(f"costs in US dollars by {price_table() or 'what the answers say'}")
+    missing = list(dict.fromkeys(why for cost in costs for why in cost.missing))
+    if missing:
+        more = f"; and {len(missing) - _MAX_REASONS} more reasons" if len(missing) > _MAX_REASONS else ""
+        tell(f"costs are not complete: {printable('; '.join(missing[:_MAX_REASONS]))}{more}")

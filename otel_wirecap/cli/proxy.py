@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     keys = {} if arguments.no_environment_keys else environment()
     app = create_app(backends.by_name, backends.default, environ=keys, access=access)
     note = (
-        f" → {backends.default or 'no default backend'}; {OTHER_BACKENDS}; capture: {runtime.capture_file}"
+        f" → {backends.default or 'no default backend'}; {OTHER_BACKENDS}; capture: {runtime.config.capture_file}"
         f"{access_note(arguments, access)}"
     )
     serve(app, address, arguments.port, what="otel-wirecap proxy", note=note)

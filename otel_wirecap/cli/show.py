@@ -172,8 +172,8 @@ class _FlowPage:
                 f"{usage.input} in ({usage.cached} cached), {usage.output} out ({usage.reasoning} reasoning)"
             )
         cost = cost_of(flow)
-        if cost is not None:
-            told["cost"] = dollars(cost)
+        if cost.dollars is not None or cost.missing:
+            told["cost"] = " ".join((dollars(cost), *(f"({why})" for why in cost.missing)))
         if flow.error_type is not None:
             told["error"] = flow.error_type
         for name, value in told.items():

@@ -10,10 +10,9 @@ import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from otel_wirecap.cli.captures import add_reading_parser, opened, tell, write, write_json
 from otel_wirecap.cli.text import Cell, Column, Style, columns_of, printable, table
+from otel_wirecap.llm.text import json_value
 from otel_wirecap.reading.sql import Database
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def _show_csv(columns: list[sql.ResultColumn], rows: Iterator[tuple[Any, ...]]) 
 def _json(value: Any, kind: str) -> Any:
     """Returns a value that JSON can represent; parses JSON columns."""
     if kind == "JSON" and isinstance(value, str):
-        return orjson.loads(value)
+        return json_value(value)
     if value is None or isinstance(value, str | bool | float):
         return value
     if isinstance(value, int):

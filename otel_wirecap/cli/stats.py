@@ -105,8 +105,12 @@ def _facts(statistics: Statistics) -> Iterator[tuple[str, str]]:
     cached = f", {usage.cache_written:,} written to cache" if usage.cache_written else ""
     reasoning = f" ({usage.reasoning:,} reasoning)" if usage.reasoning else ""
     yield "tokens", f"{usage.input:,} in ({usage.cached:,} cached{cached}), {usage.output:,} out{reasoning}"
-    unpriced = f", and {statistics.unpriced:,} answers of unknown price" if statistics.unpriced else ""
-    yield "cost", f"{dollars(statistics.cost)}{unpriced}"
+    yield "cost", f"{dollars(statistics.cost)} {_missing(statistics.cost_missing)}".rstrip()
+
+
+def _missing(reasons: Counter[str]) -> str:
+    told = "; ".join(f"{printable(why)}: {count:,} answers" for why, count in reasons.most_common())
+    return f"(without {told})" if told else ""
 
 
 def _errors(errors: Counter[str]) -> str:
@@ -142,5 +146,5 @@ def _bars(encoding: str) -> str:
 
 def _tell_about(statistics: Statistics, flows: Sequence[Flow], count: int) -> None:
     tell(f"{len(flows):,} of {count:,} flows")
-    if statistics.cost is not None:
+    if statistics.cost.dollars is not None:
         tell(f"costs in US dollars by {price_table() or 'what the answers say'}")

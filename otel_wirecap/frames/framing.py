@@ -18,7 +18,7 @@ STREAM_TYPES: Final = JSON_LINES_TYPES | {SSE_TYPE, AWS_TYPE, "application/json-
 """Types that are those of streams, whatever was asked for."""
 
 _BOM: Final = b"\xef\xbb\xbf"
-_EVENT_BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
+_EVENT_BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":", b"error: {", b"error:{")
 _MAX_TO_GUESS: Final = 1024
 """Bytes at the beginning that are looked at: blank ones, and what follows them."""
 _MAX_LENGTH_BYTE: Final = b"\x01"

@@ -1,8 +1,9 @@
 """Server-sent events.
 
 The rules are those of the WHATWG (https://html.spec.whatwg.org/multipage/server-sent-events.html, "Parsing an
-event stream"), but for two that a recorder wants otherwise: data stay bytes, and an event that the stream's end cuts
-off is a frame.
+event stream"), but for what a recorder wants otherwise: data stay bytes, an event that the stream's end cuts off is a
+frame, and so are the errors that servers send without the field ``data``: in a field ``error`` (llama.cpp of 2025), and
+as a JSON object that is no field at all (gateways that pass on the body of an error).
 """
 
 import re
@@ -15,6 +16,7 @@ FIELDS: Final = (b"data", b"event", b"id", b"retry")
 
 _CR: Final = 13
 _COLON: Final = 58
+_BRACE: Final = 123
 
 _USUAL: Final = re.compile(rb"((?:event: ?+([^\r\n]*+)\r?+\n)?+data: ?+)([^\r\n]*+)(\r?+\n\r?+\n)")
 """An event as almost all are: one line of data, perhaps a name before it."""
@@ -58,8 +60,9 @@ def lines_of(block: bytes) -> Iterator[SSELine]:
 class SSELexer(Lexer):
     r"""Finds the events of an event stream.
 
-    An event's name is its ``event`` field, its data are its ``data`` lines, joined by ``\n``. One without data is none.
-    It begins with its first line that is no comment, and ends with the blank line.
+    An event's name is its ``event`` field, its data are its ``data`` lines, joined by ``\n``. One without data is none,
+    unless it has ``error`` lines (these are its data then, and its name is ``error``) or begins with a JSON object (its
+    data then). It begins with its first line that is no comment, and ends with the blank line.
     """
 
     def __init__(self, max_frame_bytes: int, *, begin: int = 0) -> None:
@@ -132,6 +135,7 @@ class SSELexer(Lexer):
         start = last = -1  # of the event: where it begins, and where its last line ends
         name = b""
         values: list[SSELine] = []
+        errors: list[SSELine] = []
         for line in (*lines_of(block), SSELine(b"", len(block), 0, len(block), len(block))):
             if line.end > line.start:
                 if start >= 0 or block[line.start] != _COLON or line.end - line.start > self.max_frame_bytes:
@@ -141,13 +145,20 @@ class SSELexer(Lexer):
                     values.append(line)
                 elif line.field == b"event":
                     name = block[line.value : line.end]
+                elif line.field == b"error" and line.end > line.value:
+                    errors.append(line)
                 continue
             if last - start > self.max_frame_bytes:
                 self._drop(place + start)
             elif values:
                 frames.append(_event(block, place, (start, line.stop), name, values))
+            elif errors:
+                frames.append(_event(block, place, (start, line.stop), b"error", errors))
+            elif start >= 0 and block[start] == _BRACE:
+                data = block[start:last]
+                frames.append(Frame("", data, place + start, place + line.stop, ((0, place + start),)))
             start = last = -1
-            name, values = b"", []
+            name, values, errors = b"", [], []
 
 
 def _event(block: bytes, place: int, span: tuple[int, int], name: bytes, values: list[SSELine]) -> Frame:

@@ -14,9 +14,11 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import wrapt
 from opentelemetry import context as otel_context, propagate, trace
@@ -50,9 +52,13 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[Any]]
 
 _BEGINNINGS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 _FILE_MESSAGES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+MAX_MIDDLEWARE = 100
 SWITCHING_PROTOCOLS, FORBIDDEN = 101, 403
 NORMAL_CLOSURE, NO_STATUS_CODE = 1000, 1005
 SCOPE_KEY = "otel_wirecap.exchange"
+"""In a scope whose request is recorded, or left out on purpose: a ``_Deferred``, or None."""
+FOREIGN_INSTRUMENTATION = "opentelemetry.instrumentation.asgi"
+"""What contrib's instrumentations of FastAPI, Starlette, Django and ASGI, and logfire's, are made of."""
 SHUTDOWN_FLUSH_SECONDS = 5.0
 
 
@@ -81,11 +87,14 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> An
     """
     runtime = active()
     if runtime is None or SCOPE_KEY in scope:
+        deferred = scope.get(SCOPE_KEY)
+        if deferred is not None:
+            deferred.begin()
         return await app(scope, receive, send)
     if scope["type"] == "lifespan":
         return await app(scope, receive, _noting(send))
     kind = _KINDS.get(scope["type"])
-    serving = None if kind is None else _begin(kind, runtime, scope, receive, send)
+    serving = None if kind is None else _begin(kind, runtime, app, scope, receive, send)
     if serving is None:
         return await app(scope, receive, send)
     if isinstance(serving, LiveFlow):
@@ -94,6 +103,8 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> An
             return await app(scope, receive, send)
         finally:
             leave_flow(serving, token)
+    if isinstance(serving, _Deferred):
+        return await serving.call(app, scope)
     try:
         return await app(scope, serving.receiver(receive), serving.sender(send))
     except BaseException as error:
@@ -104,42 +115,115 @@ async def record(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> An
 
 
 def _begin(
-    kind: type[_Serving], runtime: Runtime, scope: Scope, receive: Receive, send: Send
-) -> _Serving | LiveFlow | None:
+    kind: type[_Serving], runtime: Runtime, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+) -> _Serving | _Deferred | LiveFlow | None:
     """The request's recording; a flow, where only the exchanges that it causes are to be captured; None: nothing."""
     try:
         headers = _headers(scope)
         sent = dict(headers)
         url = _url(scope, sent.get(b"host"))
+        scope[SCOPE_KEY] = None
         if not runtime.wants("client", url):
-            scope[SCOPE_KEY] = None
             return None if runtime.filter.paused else runtime.new_flow()
-        serving = kind(runtime, scope, receive, send, url, headers, sent)
-        scope[SCOPE_KEY] = serving.exchange.id
+        request = _Request(scope, receive, send, url, headers, sent, runtime.new_flow())
+        if FOREIGN_INSTRUMENTATION in sys.modules and _is_traced_by_others(app):
+            scope[SCOPE_KEY] = deferred = _Deferred(kind, runtime, request)
+            return deferred
+        return kind(runtime, request, is_current=True)
     except Exception as error:  # noqa: BLE001  # the host is never harmed
         runtime.failed(None, error)
         return None
-    return serving
+
+
+def _is_traced_by_others(app: Any) -> bool:
+    """Whether another instrumentation makes a span of each of the application's requests.
+
+    Its middleware is in the application's stack, or will be as soon as that is built, with the first request.
+    """
+    middleware = getattr(sys.modules[FOREIGN_INSTRUMENTATION], "OpenTelemetryMiddleware", None)
+    app = getattr(app, "__self__", app)
+    for _ in range(MAX_MIDDLEWARE):
+        if app is None or middleware is None:
+            return False
+        planned = [getattr(entry, "cls", None) for entry in getattr(app, "user_middleware", ())]
+        is_marked = getattr(app, "_is_instrumented_by_opentelemetry", False)  # by contrib's for FastAPI and Starlette
+        if is_marked or middleware in planned or isinstance(app, middleware):
+            return True
+        app = getattr(app, "middleware_stack", None) or getattr(app, "app", None)
+    return False
+
+
+class _Request(NamedTuple):
+    """A request as the server hands it over, and what all of it has been read for."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    url: str
+    headers: Headers
+    sent: dict[bytes, bytes]
+    flow: LiveFlow
+
+
+class _Deferred:
+    """A request for which another instrumentation may make a span: its recording begins within that."""
+
+    def __init__(self, kind: type[_Serving], runtime: Runtime, request: _Request) -> None:
+        self._kind = kind
+        self._runtime = runtime
+        self._request = request
+        self._receive, self._send = request.receive, request.send
+        self._serving: _Serving | None = None
+        self._begun = False
+        self._beginning = threading.RLock()  # an attempt in a thread may be the first to ask
+
+    def begin(self) -> None:
+        """Begins the recording, if it has not begun."""
+        with self._beginning:
+            if not self._begun:
+                self._begun = True
+                try:
+                    self._serving = serving = self._kind(self._runtime, self._request, is_current=False)
+                    self._receive, self._send = serving.receiver(self._receive), serving.sender(self._send)
+                except Exception as error:  # noqa: BLE001  # the host is never harmed
+                    self._runtime.failed(None, error)
+
+    async def call(self, app: ASGIApp, scope: Scope) -> Any:
+        """Calls the application; returns what it returns."""
+        flow = self._request.flow
+        token = enter_flow(flow, None, self.begin)
+        try:
+            return await app(scope, self._receive_within, self._send_within)
+        except BaseException as error:
+            self.begin()
+            if self._serving is not None:
+                guarded(self._serving.exchange, self._serving.raised, error)
+            raise
+        finally:
+            self.begin()
+            if self._serving is not None:
+                guarded(self._serving.exchange, self._serving.returned)
+            leave_flow(flow, token)
+
+    async def _receive_within(self) -> Message:
+        self.begin()
+        return await self._receive()
+
+    async def _send_within(self, message: Message) -> None:
+        self.begin()
+        await self._send(message)
 
 
 class _Serving(ABC):
     """One request being served; what its kind makes of the messages is its subclasses' part."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        url: str,
-        headers: Headers,
-        sent: dict[bytes, bytes],
-    ) -> None:
+    def __init__(self, runtime: Runtime, request: _Request, *, is_current: bool) -> None:
         self._attached: Any = None
         self._flow_token: Any = None
         self._disconnected = False
         self._complete = False
-        sending, receiving = getattr(send, "__self__", None), getattr(receive, "__self__", None)
+        scope, sent = request.scope, request.sent
+        sending, receiving = getattr(request.send, "__self__", None), getattr(request.receive, "__self__", None)
         # As uvicorn, hypercorn and gunicorn call it. Others show it in other ways, or not at all.
         self._connections = [
             (connection, name)
@@ -148,25 +232,29 @@ class _Serving(ABC):
         ]
         self._scope = scope
         self._mounted_at = scope.get("app_root_path", scope.get("root_path", ""))
-        context = propagate.extract(sent, getter=_SENT)
+        within_foreign = not is_current and trace.get_current_span().get_span_context().is_valid
+        context = None if within_foreign else propagate.extract(sent, getter=_SENT)
         self.exchange: LiveExchange
         is_websocket = scope["type"] == "websocket"
         version, client = scope.get("http_version"), scope.get("client")
         head = RequestHead(
             method="GET" if is_websocket else scope["method"],
-            url=url,
-            headers=headers,
+            url=request.url,
+            headers=request.headers,
             http_version=f"HTTP/{version}" if version else None,
             client_host=client[0] if client else None,
             websocket=is_websocket,
             body=None if not is_websocket and _may_have_body(scope, sent) else b"",
         )
-        self.exchange, span = runtime.begin_client(head, context)
-        self._span = span
+        self.exchange, self._span = runtime.begin_client(head, context, request.flow)
+        span = self._span.inner
+        if not is_current:
+            request.flow.span = span
+            return
         try:
-            self._flow_token = enter_flow(self.exchange.flow, span.inner)
+            self._flow_token = enter_flow(request.flow, span)
             if span.get_span_context().is_valid:
-                self._attached = otel_context.attach(trace.set_span_in_context(span.inner, context))
+                self._attached = otel_context.attach(trace.set_span_in_context(span, context))
         except Exception as error:  # noqa: BLE001  # the exchange has begun: it ends here, the host goes on
             self.exchange.fail(now_ns(), error)
 

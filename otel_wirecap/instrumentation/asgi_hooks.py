@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from otel_wirecap.instrumentation.asgi import SCOPE_KEY, WireCaptureMiddleware, flush_before_exit, record
+from otel_wirecap.instrumentation.asgi import (
+    FOREIGN_INSTRUMENTATION,
+    SCOPE_KEY,
+    WireCaptureMiddleware,
+    flush_before_exit,
+    record,
+)
 from otel_wirecap.instrumentation.flow_context import serving_traceparent
 from otel_wirecap.instrumentation.patching import Hook, Wrapper
 from otel_wirecap.instrumentation.runtime import active
@@ -62,6 +68,13 @@ def _call(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywords: di
     return record(wrapped, given["scope"], given["receive"], given["send"])
 
 
+def _call_instrumentation(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """Contrib's ASGI middleware being called: what it calls in turn is within its span, where our recording begins."""
+    if callable(getattr(instance, "app", None)):
+        instance.app = outermost(instance.app)
+    return wrapped(*arguments, **keywords)
+
+
 def _get_parent(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     """What FastAPI's native telemetry reads from the request's headers, which is all it takes its parent from.
 
@@ -86,6 +99,7 @@ HOOKS = (
     Hook("granian.asgi", "", "_callback_wrapper", _wrap_granian),
     Hook("gunicorn.workers.gasgi", "ASGIWorker", "load_wsgi", _wrap_attribute("asgi")),  # its uvicorn worker is uvicorn
     Hook("starlette.applications", "Starlette", "__call__", _call),  # FastAPI's applications call it
+    Hook(FOREIGN_INSTRUMENTATION, "OpenTelemetryMiddleware", "__call__", _call_instrumentation),
     Hook("fastapi.telemetry._asgi", "_HeadersGetter", "get", _get_parent),
     Hook("litestar.app", "Litestar", "__call__", _call),
     Hook("quart.app", "Quart", "__call__", _call),

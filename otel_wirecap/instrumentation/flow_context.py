@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from opentelemetry import context as otel_context, trace
@@ -29,13 +29,15 @@ class FlowLink(NamedTuple):
 
     Attributes:
         flow: the flow.
-        span: the span of the flow's client exchange; None where that is not captured.
+        span: the span of the flow's client exchange; None where that is not captured, or has not begun.
         carried: whether ``carry`` made the context, which then belongs to the flow for as long as it lasts.
+        begin: begins the client exchange, if it has not begun; None: it began with the flow.
     """
 
     flow: LiveFlow
     span: Span | None
     carried: bool
+    begin: Callable[[], None] | None = None
 
 
 _link: contextvars.ContextVar[FlowLink | None] = contextvars.ContextVar("otel_wirecap_flow", default=None)
@@ -49,7 +51,20 @@ flow_annotations: contextvars.ContextVar[bytes | None] = contextvars.ContextVar(
 def current_flow() -> LiveFlow | None:
     """The flow that the current context belongs to."""
     link = _link.get()
-    return None if link is None or (link.flow.over and not link.carried) else link.flow
+    if link is None or (link.flow.over and not link.carried):
+        return None
+    if link.begin is not None:
+        link.begin()
+    return link.flow
+
+
+def parent_of_attempt(span: Span) -> Context | None:
+    """The context of an attempt's parent span; None: the current one.
+
+    Args:
+        span: that of the client's request. It is the parent where no other instrumentation's span is the current one.
+    """
+    return None if trace.get_current_span().get_span_context().is_valid else trace.set_span_in_context(span)
 
 
 def parent_of_new_flow() -> Context | None:
@@ -71,9 +86,11 @@ def serving_traceparent() -> list[str] | None:
     return [carrier["traceparent"]] if "traceparent" in carrier else None
 
 
-def enter_flow(flow: LiveFlow, span: Span | None) -> contextvars.Token[FlowLink | None]:
-    """Makes the current context belong to ``flow``; ``span`` is that of its client exchange."""
-    return _link.set(FlowLink(flow, span, carried=False))
+def enter_flow(
+    flow: LiveFlow, span: Span | None, begin: Callable[[], None] | None = None
+) -> contextvars.Token[FlowLink | None]:
+    """Makes the current context belong to ``flow``; ``span`` and ``begin`` are those of its ``FlowLink``."""
+    return _link.set(FlowLink(flow, span, carried=False, begin=begin))
 
 
 def leave_flow(flow: LiveFlow, token: contextvars.Token[FlowLink | None]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 from collections.abc import Collection
 from typing import Any
 
@@ -13,7 +14,7 @@ from otel_wirecap.client_libraries import CLIENT_LIBRARIES
 from otel_wirecap.config import SETTINGS, load_config, unknown_variables
 from otel_wirecap.environment import is_switched_off
 from otel_wirecap.errors import CaptureFileError, ConfigurationError
-from otel_wirecap.instrumentation import asgi_hooks, httpx
+from otel_wirecap.instrumentation import asgi_hooks, httpx, process_hooks
 from otel_wirecap.instrumentation.patching import LazyHooks
 from otel_wirecap.instrumentation.runtime import Runtime, active, set_active
 from otel_wirecap.log import log_error, warn
@@ -26,7 +27,9 @@ _client_hooks = [
     importlib.import_module(f"otel_wirecap.instrumentation.{name}")
     for name in dict.fromkeys(library.hook for library in CLIENT_LIBRARIES)
 ]
-_hooks = LazyHooks((*(hook for module in _client_hooks for hook in module.HOOKS), *asgi_hooks.HOOKS))
+_hooks = LazyHooks(
+    (*(hook for module in _client_hooks for hook in module.HOOKS), *asgi_hooks.HOOKS, *process_hooks.HOOKS)
+)
 
 
 class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base class is not typed
@@ -49,8 +52,8 @@ class WireCaptureInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the ba
         with _lock:
             runtime = active()
             if runtime is not None and _hooks.installed:
-                if options:
-                    warn("capture runs already, into %s; it keeps its settings", runtime.capture_file)
+                if load_config(_settings_of(options)) != runtime.config:
+                    warn("capture runs already, into %s; it keeps its settings", runtime.config.capture_file)
                 return
             # What is so, not what was asked for: capture may have stayed off for want of a file.
             self._is_instrumented_by_opentelemetry = False
@@ -113,7 +116,26 @@ def start_where_passed_over() -> None:
             "OpenTelemetry's set-up gave up (see above), and sends nothing; the capture runs, into %s; "
             "otel-wirecap doctor says what is missing"
         )
-        warn(message, runtime.capture_file)
+        warn(message, runtime.config.capture_file)
+
+
+def _settings_of(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in PROVIDERS}
+
+
+def start_in_child(packed: bytes) -> None:
+    """Starts the capture of a process that a captured one has started, unless one runs.
+
+    Args:
+        packed: the parent's settings, pickled.
+
+    Raises:
+        WireCaptureError: it cannot be started here.
+    """
+    with _lock:
+        if active() is None:
+            set_active(Runtime(pickle.loads(packed)))  # noqa: S301  # by our own parent
+            _hooks.install()
 
 
 def instrument(**settings: Any) -> None:

@@ -26,7 +26,12 @@ from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.config import excluded_urls, known_methods
 from otel_wirecap.errors import place_of
 from otel_wirecap.instrumentation.exchange_filter import ExchangeFilter
-from otel_wirecap.instrumentation.flow_context import current_flow, flow_annotations, parent_of_new_flow
+from otel_wirecap.instrumentation.flow_context import (
+    current_flow,
+    flow_annotations,
+    parent_of_attempt,
+    parent_of_new_flow,
+)
 from otel_wirecap.instrumentation.guard import now_ns
 from otel_wirecap.log import WarnOnce, warn_once
 from otel_wirecap.storage.ledger import Loss
@@ -76,7 +81,7 @@ class Runtime:
         meter_provider: MeterProvider | None = None,
         logger_provider: LoggerProvider | None = None,
     ) -> None:
-        self.capture_file = config.capture_file
+        self.config = config
         self._propagate = config.capture_propagate
         self._handover = Handover()
         payloads = _payloads(config, logger_provider, self._handover)
@@ -92,14 +97,17 @@ class Runtime:
         self._warn_once = WarnOnce()
         self._used = False
 
-    def begin_client(self, head: RequestHead, context: Context | None) -> tuple[LiveExchange, CaptureSpan]:
-        """Begins the exchange between a client and this process; a flow of its own.
+    def begin_client(
+        self, head: RequestHead, context: Context | None, flow: LiveFlow
+    ) -> tuple[LiveExchange, CaptureSpan]:
+        """Begins the exchange between a client and this process.
 
         Args:
             head: the request.
-            context: that of the client's span; None: the current one.
+            context: that of the span's parent; None: the current one.
+            flow: a new one.
         """
-        return self._begin("client", self.new_flow(), None, head, context)
+        return self._begin("client", flow, None, head, context)
 
     def begin_backend(
         self, head: RequestHead, server: tuple[str, int], flow: LiveFlow | None, set_headers: SetHeaders
@@ -119,6 +127,8 @@ class Runtime:
             annotations = flow_annotations.get()
             if annotations is not None:
                 flow.annotate(now_ns(), annotations, self)
+        elif flow.span is not None:
+            context = parent_of_attempt(flow.span)
         return self._begin("backend", flow, next(flow.attempts), head, context, server, set_headers)
 
     def wants(self, leg: Leg, url: str) -> bool:

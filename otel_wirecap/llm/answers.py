@@ -7,6 +7,8 @@ from typing import Any
 
 from otel_wirecap.llm.dialects.interface import Answer, Dialect
 from otel_wirecap.llm.dialects.registry import ours, outside_answer
+from otel_wirecap.llm.errors import ProviderError, provider_error
+from otel_wirecap.llm.text import lenient_json
 from otel_wirecap.llm.usage import Usage
 
 
@@ -36,6 +38,32 @@ def usage_of(answer: Any) -> Usage | None:
     if not isinstance(answer, dict):
         return None
     return ours.usage(answer) or _dialect_of(answer).usage(answer)
+
+
+def answer_id_of(body: object) -> str | None:
+    """The provider's id of an answer; None where it has none."""
+    return _dialect_of(body).answer_id(body) if isinstance(body, dict) else None
+
+
+def usage_of_message(text: str) -> Usage | None:
+    """The token counts in a message of a websocket that ends an answer, with the model that the message names.
+
+    Source: the events ``response.done`` of openai.types.realtime, ``response.completed`` of openai.types.responses and
+    google.genai.types.LiveServerMessage.
+    """
+    event = lenient_json(text)
+    usage = usage_of(event)
+    return usage and usage._replace(model=answered_model(event))
+
+
+def answer_error(answer: object) -> ProviderError | None:
+    """The error that an answer holds, be it one of a choice, or of a list of answers; None where it holds none."""
+    if isinstance(answer, list):
+        return next((found for found in map(answer_error, answer) if found is not None), None)
+    if not isinstance(answer, dict):
+        return None
+    error = _dialect_of(answer).error_in("", answer)
+    return None if error is None else provider_error(error)
 
 
 def answered_model(body: object) -> str | None:

@@ -21,12 +21,29 @@ class ProviderError(NamedTuple):
     message: str | None
     code: str | None
 
+    @property
+    def word(self) -> str:
+        """What it is called: by its type or its code, a short message, or else ``error``.
+
+        OpenAI's type of a rate limit says what was counted (``requests``, ``tokens``): there the code says what it is.
+        """
+        kind, message, code = self
+        if code and not code.isdigit() and "error" not in (kind or "error").lower():
+            return code
+        return kind or code or (message if message and len(message) <= _MAX_WORD else None) or "error"
+
+
+def may_hold_error(data: bytes) -> bool:
+    """Whether JSON may hold an error of a known format: what this says no to need not be asked `error_in`."""
+    return b"err" in data or b"__type" in data
+
 
 def error_in(name: str, event: dict[str, Any]) -> object:
     """Finds the error that an event of any format carries.
 
     Known are: an object with an ``error`` member (OpenAI chat, Groq, OpenRouter, Gemini, Anthropic), events of the type
-    ``error``, vLLM's ``"object": "error"``, Cohere's ``err``, and any JSON object in an event named ``error``.
+    ``error``, vLLM's ``"object": "error"``, Cohere's ``err``, AWS's ``__type``, and any JSON object in an event named
+    ``error``.
 
     Args:
         name: the event's name.
@@ -38,7 +55,7 @@ def error_in(name: str, event: dict[str, Any]) -> object:
     error = event.get("error")
     if error:
         return error
-    if name == "error" or event.get("object") == "error":
+    if name == "error" or event.get("object") == "error" or event.get("__type"):
         return event
     kind = event.get("type")
     if kind is None:
@@ -55,7 +72,7 @@ def provider_error(error: object) -> ProviderError:
     """Reads an error as `error_in` or `raw_error` found it."""
     if not isinstance(error, dict):
         return ProviderError(None, _text(error), None)
-    kind = _text(error.get("type")) or _text(error.get("status"))
+    kind = _text(error.get("type")) or _text(error.get("status")) or _text(error.get("__type"))
     return ProviderError(
         None if kind == "error" else kind,  # the event's type then, which says nothing of the error
         _text(error.get("message")) or _text(error.get("detail")),
@@ -72,19 +89,3 @@ def _text(value: Any) -> str | None:
         return orjson.dumps(value).decode()
     except TypeError:  # nested too deep
         return None
-
-
-def error_type(answer: object) -> str | None:
-    """The provider's word for the error that an answer holds, be its shape OpenAI's, Anthropic's, Gemini's or AWS's."""
-    if isinstance(answer, list):
-        return next((found for found in map(error_type, answer) if found), None)
-    if not isinstance(answer, dict):
-        return None
-    error = answer.get("error")
-    if isinstance(error, dict):
-        words = (error.get("type"), error.get("status"), error.get("code"))
-        return next((str(word) for word in words if word), "error")
-    if isinstance(error, str) and error:
-        return error if len(error) <= _MAX_WORD else "error"
-    kind = answer.get("__type")
-    return str(kind) if kind else None

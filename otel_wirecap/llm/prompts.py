@@ -1,4 +1,4 @@
-"""What requests and answers of different protocols have in common: messages, tools by name, parameters, the end.
+"""What requests and answers of different protocols have in common: turns, tools by name, parameters, the end.
 
 Known are OpenAI's chat (and whoever speaks like it) and its responses, Anthropic, Gemini and Bedrock's converse.
 """
@@ -6,40 +6,58 @@ Known are OpenAI's chat (and whoever speaks like it) and its responses, Anthropi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
-
-import orjson
+from typing import Any, Final, NamedTuple
 
 from otel_wirecap.llm.answers import answered_model, usage_of
-from otel_wirecap.llm.dialects.interface import Json
-from otel_wirecap.llm.dialects.openai_responses import parts_of
-from otel_wirecap.llm.dialects.registry import answer_dialect, conversation_dialect, ours
+from otel_wirecap.llm.dialects.interface import Json, objects_in
+from otel_wirecap.llm.dialects.registry import answer_dialect, conversation_dialect, event_dialect, ours
 from otel_wirecap.llm.requests import asks_for_stream, requested_model
-from otel_wirecap.llm.text import json_or_text
+from otel_wirecap.llm.schemas import common_schema
+from otel_wirecap.llm.turns import turns_of
 
-_STOP = ("stop", "stop_sequences", "stopSequences")
-_ROLES = {"developer": "system", "model": "assistant", "function": "tool"}
-_KINDS = {"image_url": "image", "input_image": "image", "inlineData": "image", "fileData": "file", "input_file": "file"}
-_NOT_SAID = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoningContent", "cachePoint"})
-_FINISHES = {
+_FINISHES: Final = {
     "end_turn": "stop", "stop_sequence": "stop", "completed": "stop", "max_tokens": "length",
-    "max_output_tokens": "length", "tool_use": "tool_calls", "refusal": "content_filter", "safety": "content_filter",
-    "guardrail_intervened": "content_filter", "incomplete": "length",
+    "max_output_tokens": "length", "model_context_window_exceeded": "length", "incomplete": "length",
+    "tool_use": "tool_calls", "function_call": "tool_calls", "refusal": "content_filter", "safety": "content_filter",
+    "guardrail_intervened": "content_filter", "content_filtered": "content_filter", "recitation": "content_filter",
+    "blocklist": "content_filter", "prohibited_content": "content_filter", "spii": "content_filter",
 }  # fmt: skip
+_BUILT_IN: Final = {
+    "googleSearch": "web_search", "google_search": "web_search", "googleSearchRetrieval": "web_search",
+    "web_search_preview": "web_search", "web_search_options": "web_search", "codeExecution": "code_execution",
+    "code_interpreter": "code_execution", "urlContext": "web_fetch",
+}  # fmt: skip
+"""Names of the same tool of a provider."""
+_SAMPLING: Final = frozenset({"seed", "presence_penalty", "frequency_penalty", "n"})
+_LACKS: Final = {
+    "openai-chat": frozenset({"top_k"}),
+    "openai-responses": _SAMPLING | {"top_k", "stop"},
+    "anthropic": _SAMPLING,
+    "gemini": frozenset({"parallel_tool_calls"}),
+    "bedrock": _SAMPLING | {"top_k", "parallel_tool_calls", "response_format", "thinking"},
+}
+"""Parameters that a protocol has no member for."""
+_CHOICES: Final = {"any": "required", "auto": None, "validated": None}
+_NO_THINKING: Final = (None, False, 0, "", "none", "disabled")
 
 
-def request_protocol(path: str, body: object) -> str | None:
-    """The protocol of a request.
+class Request(NamedTuple):
+    """A request.
 
-    Args:
-        path: the URL's path.
-        body: its parsed body.
-
-    Returns:
-        The name of a dialect; None where it is no request for a conversation's next message.
+    Attributes:
+        path: the URL's path; ``query``: its query.
+        body: the parsed body.
     """
-    dialect = conversation_dialect(path, body)
-    return None if dialect is None else dialect.name
+
+    path: str
+    query: str
+    body: Any
+
+    @property
+    def protocol(self) -> str | None:
+        """The name of its dialect; None where it is no request for a conversation's next message."""
+        dialect = conversation_dialect(self.path, self.body)
+        return None if dialect is None else dialect.name
 
 
 def answer_protocol(body: object) -> str | None:
@@ -50,24 +68,44 @@ def answer_protocol(body: object) -> str | None:
     return None if dialect is None else dialect.name
 
 
-def common_request(path: str, query: str, body: Json) -> Json:
-    """What a request asks for, in the same shape for all protocols.
-
-    Args:
-        path: the URL's path.
-        query: the URL's query.
-        body: the parsed body, of a protocol that ``request_protocol`` knows.
+def common_requests(before: Request, after: Request) -> tuple[Json, Json] | None:
+    """What a request, and the one that was made of it, ask for, in the same shape for all protocols.
 
     Returns:
-        ``model``, ``messages`` (each ``role`` and ``text``, and if it has any ``tool_calls``, other ``parts``),
-        ``tools`` (name to ``description`` and ``schema``), ``parameters``. Ids of tool calls, what the model thought,
-        and marks for caches are not common and left out.
+        Of each ``model``, ``system``, ``messages`` (see ``turns_of``), ``tools`` (name to ``description`` and
+        ``schema``), ``parameters``, as far as both protocols have them. Ids of tool calls, what the model thought, and
+        marks for caches are left out. None where the two are of one protocol, or not of known ones.
     """
+    names = [one.protocol for one in (before, after)]
+    if None in names or names[0] == names[1]:
+        return None
+    lacks = frozenset[str]().union(*(_LACKS.get(str(name), ()) for name in names))
+    asked, passed_on = _common(before, lacks), _common(after, lacks)
+    wanted, sent = asked["parameters"], passed_on["parameters"]
+    if names[1] == "anthropic" and "max_tokens" not in wanted:
+        sent.pop("max_tokens", None)  # Anthropic wants one
+    if "anthropic" in names and "json" in (wanted.get("response_format"), sent.get("response_format")):
+        wanted.pop("response_format", None)  # Anthropic has no JSON without a schema
+        sent.pop("response_format", None)
+    media = [[one for turn in told["messages"] for one in turn.get("media", ())] for told in (asked, passed_on)]
+    if any("url" in one for one in media[0]) != any("url" in one for one in media[1]):
+        for one in (*media[0], *media[1]):  # the proxy has fetched what is shown, or stored it
+            kind = one["type"]
+            one.clear()
+            one["type"] = kind
+    return asked, passed_on
+
+
+def _common(request: Request, lacks: frozenset[str]) -> Json:
+    path, query, body = request
+    system, turns = turns_of([*_system(body), *_messages(body)])
+    parameters = _parameters(body) | {"stream": asks_for_stream(path, query, body)}
     return {
         "model": requested_model(path, body),
-        "messages": _joined([*_system(body), *_messages(body)]),
-        "tools": dict(_tool(tool) for tool in _tools(body)),
-        "parameters": _parameters(path, query, body),
+        **({"system": system} if system else {}),
+        "messages": turns,
+        "tools": dict(_tools(body)),
+        "parameters": {name: value for name, value in parameters.items() if value is not None and name not in lacks},
     }
 
 
@@ -78,25 +116,24 @@ def common_answer(body: Any) -> Json:
         body: the parsed body; of a stream the assembled message.
 
     Returns:
-        ``model``, ``choices`` (each ``text``, ``finish``, and if it has any ``tool_calls``), ``usage``, and of an error
-        its ``error``.
+        ``model``, ``choices`` (each ``text``, ``finish``, and if it has any ``tool_calls``, ``media``), ``usage``, and
+        of an error its ``error``.
     """
     usage = usage_of(body)
-    answer = body if isinstance(body, dict) else body[-1] if isinstance(body, list) and body else {}
     told: Json = {"model": answered_model(body), "choices": []}
     if usage is not None:
         told["usage"] = {"input": usage.input, "output": usage.output, "cached": usage.cached}
+    answer = _whole(body) if isinstance(body, list) else body
     if not isinstance(answer, dict):
         return told
-    for message, finish in _choices(body if isinstance(body, list) else [answer]):
-        said = list(_split("assistant", message))
-        choice: Json = {"text": "\n".join(one["text"] for one in said if one["text"])}
-        calls = [call for one in said for call in one.get("tool_calls", ())]
-        if calls:
-            choice["tool_calls"] = calls
+    dialect = answer_dialect(answer)
+    for message, finish in () if dialect is None else dialect.choices(answer):
+        _, turns = turns_of([("assistant", message)])
+        choice = {"text": "", **next(iter(turns), {})}
+        choice.pop("role", None)
         name = str(finish or "").lower()
         choice["finish"] = _FINISHES.get(name, name) or None
-        if calls and choice["finish"] == "stop":
+        if "tool_calls" in choice and choice["finish"] == "stop":
             choice["finish"] = "tool_calls"
         told["choices"].append(choice)
     error = answer.get("error")
@@ -105,189 +142,141 @@ def common_answer(body: Any) -> Json:
     return told
 
 
-def _choices(answers: list[Any]) -> Iterator[tuple[Any, Any]]:
-    """The message and the reason of the end of each choice."""
-    for answer in answers:
-        dialect = answer_dialect(answer)
-        if dialect is not None:
-            yield from dialect.choices(answer)
+def _whole(answers: list[Any]) -> Any:
+    """The answer that a list of events adds up to: Gemini's stream without SSE."""
+    events = list(objects_in(answers))
+    found = event_dialect(events[0]) if events else None
+    if found is None:
+        return next(iter(events), None)
+    assembly = found[1]
+    for event in events:
+        assembly.add(event, 0)
+    return assembly.message() or events[-1]
 
 
-# -- messages ----------------------------------------------------------------------------------------
+def _system(body: Json) -> Iterator[tuple[str, Any]]:
+    return (("system", body[name]) for name in ours.system_members if body.get(name))
 
 
-def _system(body: Json) -> Iterator[Json]:
-    for name in ours.system_members:
-        if body.get(name):
-            value = body[name]
-            yield from _split("system", value if _is_object(value) else {"content": value})
-
-
-def _messages(body: Json) -> Iterator[Json]:
+def _messages(body: Json) -> Iterator[tuple[Any, Any]]:
     turns: Any = next((body[name] for name in ours.turn_members if name in body), [])
     for turn in [turns] if isinstance(turns, str | dict) else _list(turns):
         if isinstance(turn, str):
-            yield {"role": "user", "text": turn}
+            yield "user", turn
         elif isinstance(turn, dict):
             kind = turn.get("type")
-            role = turn.get("role") or ("assistant" if kind in ("function_call", "reasoning") else "user")
-            yield from _split(role, {"content": parts_of(turn)} if kind and kind != "message" else turn)
-
-
-def _split(role: Any, message: Any) -> Iterator[Json]:
-    """A message's own words and calls, and each result of a tool in it as a message of its own."""
-    role = _ROLES.get(role, role) if isinstance(role, str) else ""
-    texts: list[str] = []
-    calls: list[Json] = []
-    others: list[str] = []
-    message = message if _is_object(message) else {}
-    content = message.get("content", message.get("parts"))
-    for part in [content] if isinstance(content, str | dict) else _list(content):
-        result = _result(part)
-        if result is not None:
-            yield {"role": "tool", "text": result}
-            continue
-        call = _call(part)
-        if call is not None:
-            calls.append(call)
-        elif isinstance(part, str):
-            texts.append(part)
-        elif isinstance(part, dict) and not part.get("thought"):
-            if isinstance(part.get("text"), str):
-                texts.append(part["text"])
+            if isinstance(kind, str) and kind != "message":  # an item of OpenAI's responses
+                role = turn.get("role") or ("user" if kind.endswith("_output") else "assistant")
+                yield role, [turn]
             else:
-                kind = str(part.get("type") or next(iter(part), ""))
-                if kind not in _NOT_SAID:
-                    others.append(_KINDS.get(kind, kind))
-    calls += [call for call in map(_call, _list(message.get("tool_calls"))) if call is not None]
-    if not (texts or calls or others) and role == "user" and content:
-        return  # it was results of tools only
-    told: Json = {"role": role, "text": "\n".join(texts)}
-    if calls:
-        told["tool_calls"] = calls
-    if others:
-        told["parts"] = others
-    yield told
-
-
-def _result(part: Any) -> str | None:
-    """The text of a tool's result; None where the part is none."""
-    if not isinstance(part, dict):
-        return None
-    holder = part.get("functionResponse") or part.get("toolResult")
-    if part.get("type") == "tool_result":
-        content = part.get("content", "")
-    elif part.get("type") == "function_call_output":
-        content = part.get("output", "")
-    elif isinstance(holder, dict):
-        content = holder.get("content", holder.get("response", ""))
-    else:
-        return None
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        texts = [one.get("text") for one in content if isinstance(one, dict)]
-        return "\n".join(text for text in texts if isinstance(text, str))
-    return orjson.dumps(content).decode()
-
-
-def _call(part: Any) -> Json | None:
-    """A call of a tool, its name and arguments; None where the part is none."""
-    if not isinstance(part, dict):
-        return None
-    function = part.get("function") or part.get("functionCall") or part.get("toolUse")
-    if isinstance(function, dict):
-        given = next((function[name] for name in ("arguments", "args", "input") if name in function), None)
-        return {"name": function.get("name"), "arguments": _parsed(given)}
-    if part.get("type") in ("tool_use", "function_call"):
-        return {"name": part.get("name"), "arguments": _parsed(part.get("input", part.get("arguments")))}
-    return None
-
-
-def _joined(messages: list[Json]) -> list[Json]:
-    """System messages that follow one another are one: some protocols have room for one only."""
-    joined: list[Json] = []
-    for message in messages:
-        if joined and message["role"] == joined[-1]["role"] == "system":
-            joined[-1] = joined[-1] | {"text": f"{joined[-1]['text']}\n{message['text']}"}
-        else:
-            joined.append(message)
-    return joined
+                yield turn.get("role") or "user", turn
 
 
 # -- tools and parameters ----------------------------------------------------------------------------
 
 
-def _tools(body: Json) -> Iterator[Json]:
+def _tools(body: Json) -> Iterator[tuple[str, Json]]:
     config = body.get("toolConfig")
-    listed = _list(body.get("tools")) or (_list(config.get("tools")) if isinstance(config, dict) else [])
-    for tool in filter(_is_object, listed):
-        declared = tool.get("functionDeclarations") or tool.get("function_declarations")
-        yield from filter(_is_object, declared if isinstance(declared, list) else [tool])
+    listed = [*objects_in(body.get("tools")), *objects_in(body.get("functions"))]
+    listed += objects_in(config.get("tools")) if isinstance(config, dict) else ()
+    if "web_search_options" in body:
+        listed.append({"type": "web_search"})
+    for tool in listed:
+        declared = tool.get("functionDeclarations", tool.get("function_declarations"))
+        yield from (_tool(one) for one in objects_in(declared))
+        if declared is None:
+            yield _tool(tool)
 
 
 def _tool(tool: Json) -> tuple[str, Json]:
-    inner = next((tool[name] for name in ("function", "toolSpec") if _is_object(tool.get(name))), tool)
-    names = ("input_schema", "parameters", "inputSchema", "parametersJsonSchema")
-    schema = next((inner[name] for name in names if name in inner), None)
-    if isinstance(schema, dict) and "inputSchema" in inner:
-        schema = schema.get("json", schema)
-    name = inner.get("name") or inner.get("type") or next(iter(inner), "")
-    return str(name), {"description": inner.get("description"), "schema": _lower_types(schema)}
+    inner = next((tool[name] for name in ("function", "toolSpec", "custom") if isinstance(tool.get(name), dict)), tool)
+    name = str(inner.get("name") or inner.get("type") or next(iter(inner), ""))
+    told = {"description": inner.get("description"), "schema": common_schema(next(_members(inner, _SCHEMAS), None))}
+    return _BUILT_IN.get(name, name), {key: value for key, value in told.items() if value}
 
 
-def _lower_types(schema: Any, depth: int = 0) -> Any:
-    """Gemini spells a schema's types in capitals."""
-    if depth > 100:
-        return schema
-    if isinstance(schema, list):
-        return [_lower_types(one, depth + 1) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        key: value.lower() if key == "type" and isinstance(value, str) else _lower_types(value, depth + 1)
-        for key, value in schema.items()
-    }
+_SCHEMAS: Final = ("input_schema", "parameters", "inputSchema", "parametersJsonSchema", "parameters_json_schema")
+_PARAMETERS: Final = {
+    "temperature": ("temperature",), "top_p": ("top_p", "topP"), "top_k": ("top_k", "topK"), "seed": ("seed",),
+    "presence_penalty": ("presence_penalty", "presencePenalty"),
+    "frequency_penalty": ("frequency_penalty", "frequencyPenalty"),
+    "max_tokens": (*ours.max_tokens_members, "max_output_tokens"),
+    "stop": ("stop", "stop_sequences", "stopSequences"), "n": ("n", "candidateCount", "candidate_count"),
+}  # fmt: skip
 
 
-def _parameters(path: str, query: str, body: Json) -> Json:
-    config = body.get("generationConfig") or body.get("generation_config") or body.get("inferenceConfig")
+def _members(holder: Json, names: tuple[str, ...]) -> Iterator[Any]:
+    return (holder[name] for name in names if holder.get(name) is not None)
+
+
+def _parameters(body: Json) -> Json:
+    config = next(_members(body, ("generationConfig", "generation_config", "inferenceConfig")), None)
     holder = body | config if isinstance(config, dict) else body
-    stop = next((holder[name] for name in _STOP if holder.get(name)), None)
-    found = {
-        "temperature": holder.get("temperature"),
-        "top_p": holder.get("top_p", holder.get("topP")),
-        "max_tokens": next((holder[name] for name in ours.max_tokens_members if holder.get(name) is not None), None),
-        "stop": [stop] if isinstance(stop, str) else stop,
+    told = {name: next(_members(holder, names), None) for name, names in _PARAMETERS.items()}
+    told["stop"] = [told["stop"]] if isinstance(told["stop"], str) else told["stop"] or None
+    told["n"] = None if told["n"] == 1 else told["n"]
+    choice = body.get("tool_choice")
+    one_at_a_time = body.get("parallel_tool_calls") is False or (
+        isinstance(choice, dict) and choice.get("disable_parallel_tool_use") is True
+    )
+    return told | {
         "tool_choice": _tool_choice(body),
+        "parallel_tool_calls": False if one_at_a_time else None,
+        "response_format": _response_format(holder),
+        "thinking": _thinks(holder) or None,
     }
-    told = {name: value for name, value in found.items() if value is not None}
-    return told | {"stream": asks_for_stream(path, query, body)}
 
 
 def _tool_choice(body: Json) -> str | None:
-    choice = body.get("tool_choice")
-    config = body.get("toolConfig")
+    choice = next(_members(body, ("tool_choice", "function_call")), None)
+    config = next(_members(body, ("toolConfig", "tool_config")), None)
     if choice is None and isinstance(config, dict):
-        calling = config.get("functionCallingConfig")
-        choice = calling.get("mode") if isinstance(calling, dict) else config.get("toolChoice")
+        choice = next(_members(config, ("functionCallingConfig", "function_calling_config", "toolChoice")), None)
     if isinstance(choice, dict):
-        inner = choice.get("function") or choice.get("tool")
-        choice = (
-            (inner if isinstance(inner, dict) else choice).get("name") or choice.get("type") or next(iter(choice), None)
-        )
+        allowed = _list(next(_members(choice, ("allowedFunctionNames", "allowed_function_names")), None))
+        inner = next((choice[name] for name in ("function", "tool") if isinstance(choice.get(name), dict)), choice)
+        names = [*allowed[:1], *_members(inner, ("name", "mode", "type")), *choice]
+        choice = names[0] if names else None
     if not isinstance(choice, str):
         return None
-    return {"any": "required", "ANY": "required", "AUTO": "auto", "NONE": "none"}.get(choice, choice)
+    return _CHOICES.get(choice.lower(), choice.lower() if choice.isupper() else choice)
+
+
+def _response_format(holder: Json) -> Any:
+    """``json``, or the schema that the answer is to have; None where it is text."""
+    text, config = holder.get("text"), holder.get("output_config")
+    form = next(_members(holder, ("response_format", "output_format")), None)
+    for nested in (text, config):
+        if form is None and isinstance(nested, dict):
+            form = nested.get("format")
+    if form is None:
+        schemas = ("responseJsonSchema", "responseSchema", "response_json_schema", "response_schema")
+        if schema := next(_members(holder, schemas), None):
+            return common_schema(schema)
+        kind = next(_members(holder, ("responseMimeType", "response_mime_type")), None)
+        return "json" if kind == "application/json" else None
+    if not isinstance(form, dict) or form.get("type") == "text":
+        return None
+    held = form.get("json_schema")
+    schema = (held if isinstance(held, dict) else form).get("schema")
+    return common_schema(schema) if schema else "json"
+
+
+def _thinks(holder: Json) -> bool:
+    """Whether the model is told to think before it answers."""
+    thinking = next(_members(holder, ("thinking", "thinkingConfig", "thinking_config", "reasoning")), None)
+    effort = holder.get("reasoning_effort")
+    if isinstance(thinking, dict):
+        asked = [*_members(thinking, _EFFORTS)]
+        return any(one not in _NO_THINKING for one in asked)
+    return thinking not in _NO_THINKING or effort not in _NO_THINKING
+
+
+_EFFORTS: Final = (
+    "type", "effort", "enabled", "thinkingBudget", "thinking_budget", "thinkingLevel", "thinking_level",
+    "includeThoughts", "include_thoughts",
+)  # fmt: skip
 
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _parsed(value: Any) -> Any:
-    return json_or_text(value) if isinstance(value, str) else value

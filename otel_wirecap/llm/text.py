@@ -33,18 +33,38 @@ def json_or_text(text: str) -> object:
         return text if value is None else mended(value)
 
 
-def lenient_json(data: bytes | str) -> Any:
-    r"""Parses JSON that holds halves of characters.
+def json_value(data: bytes | str) -> Any:
+    """The value of a JSON document, as clients read it.
 
-    JSON spells a character beyond U+FFFF as two escapes, and servers that cut their deltas by UTF-16 length
-    send one in each of two events. Strict parsers refuse such a string.
+    Beyond what strict parsers take there may be halves of characters, each of which becomes U+FFFD in the value, and
+    numbers that JSON does not have: ``NaN``, ``Infinity``, ``-Infinity``.
 
-    Returns:
-        The value, the halves in it as lone surrogates (see `mended`); None when this is not JSON either.
+    Raises:
+        ValueError: it is none.
     """
     try:
-        text = data if isinstance(data, str) else data.decode()
-        return json.loads(text, parse_int=_number) if "\\u" in text else None
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        refused = error
+    try:
+        return mended(json.loads(data if isinstance(data, str) else data.decode(), parse_int=_number))
+    except (ValueError, RecursionError):
+        raise refused from None
+
+
+def lenient_json(data: bytes | str) -> Any:
+    """Parses an event of a stream that is not strict JSON, as clients do.
+
+    Halves of characters stay as they are (see `mended`): JSON spells a character beyond U+FFFF as two escapes, and
+    servers that cut their deltas by UTF-16 length send one in each of two events. Bytes that are no UTF-8 become
+    U+FFFD, numbers may be those of ``json_value``, and strings may hold control characters.
+
+    Returns:
+        The value; None when this is not JSON either.
+    """
+    try:
+        text = data if isinstance(data, str) else data.decode(errors="replace")
+        return json.loads(text, parse_int=_number, strict=False)
     except (ValueError, RecursionError):
         return None
 

@@ -9,10 +9,10 @@ import dataclasses
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from otel_wirecap.capture.url import url_parts
-from otel_wirecap.llm.prompts import answer_protocol, common_answer, common_request, request_protocol
+from otel_wirecap.llm.prompts import Request, answer_protocol, common_answer, common_requests
+from otel_wirecap.llm.text import json_value
+from otel_wirecap.llm.turns import same_words
 from otel_wirecap.reading.flows import FIRST_ERROR_STATUS
 from otel_wirecap.reading.json_diff import ADDED, CHANGED, DROPPED, Difference, differences
 
@@ -118,15 +118,18 @@ def _requests(client: Leg, attempt: Leg) -> Comparison:
     comparison.same_bytes = client.request_body == attempt.request_body
     if comparison.same_bytes and ours.path == theirs.path:
         return comparison
-    asked, passed_on = client.question, attempt.question
-    protocols = request_protocol(ours.path, asked), request_protocol(theirs.path, passed_on)
-    one, other = protocols
-    if one is not None and other is not None and one != other:
-        comparison.protocols = one, other
-        asked = common_request(ours.path, ours.query, asked)
-        passed_on = common_request(theirs.path, theirs.query, passed_on)
-    comparison.body = differences(asked, passed_on)
+    before = Request(ours.path, ours.query, client.question)
+    after = Request(theirs.path, theirs.query, attempt.question)
+    common = common_requests(before, after)
+    if common is not None:
+        comparison.protocols = str(before.protocol), str(after.protocol)
+    comparison.body = body_differences(*(common or (before.body, after.body)))
     return comparison
+
+
+def body_differences(before: Any, after: Any) -> list[Difference]:
+    """The differences of two values, but for texts that were only joined in another way."""
+    return [one for one in differences(before, after) if one.kind != CHANGED or not same_words(one.before, one.after)]
 
 
 def _responses(attempt: Leg, client: Leg) -> Comparison:
@@ -159,13 +162,13 @@ def _responses(attempt: Leg, client: Leg) -> Comparison:
     if one is not None and other is not None and one != other:
         comparison.protocols = one, other
         answered, handed_on = common_answer(answered), common_answer(handed_on)
-    comparison.body = differences(answered, handed_on)
+    comparison.body = body_differences(answered, handed_on)
     return comparison
 
 
 def _protocol_of(leg: Leg, answer: Any) -> str | None:
     """An error has no protocol of its own: it is that of the request."""
-    return answer_protocol(answer) or request_protocol(url_parts(leg.exchange.url).path, leg.question)
+    return answer_protocol(answer) or Request(url_parts(leg.exchange.url).path, "", leg.question).protocol
 
 
 def _both_there(comparison: Comparison, one: object, other: object, part: str) -> bool:
@@ -243,6 +246,6 @@ def _compare_messages(comparison: Comparison, before: list[bytes], after: list[b
 
 def _parsed(message: bytes) -> Any:
     try:
-        return orjson.loads(message)
-    except orjson.JSONDecodeError:
+        return json_value(message)
+    except ValueError:
         return message.decode("utf-8", "replace")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from otel_wirecap.capture.formats import FORMATS, JSONLines
+from otel_wirecap.llm.text import json_value
 from otel_wirecap.reading.flows import FlowCollector
 from otel_wirecap.reading.har import entry
 from otel_wirecap.reading.legs import legs_from
@@ -117,7 +118,7 @@ class Exporter:
 
         def starts() -> Iterator[bytes]:
             for line in self._captures.json_lines():
-                if b'"system_start"' in line and orjson.loads(line)["metadata"].get("process") in processes:
+                if b'"system_start"' in line and json_value(line)["metadata"].get("process") in processes:
                     yield line
 
         return map(self._json.encode, outgoing(starts(), self._gate))
@@ -125,7 +126,7 @@ class Exporter:
 
 def _flows_in(lines: Iterable[bytes]) -> tuple[list[Flow], list[tuple[RawRecord, bytes]]]:
     """The flows that records tell of, and the records, each with its line."""
-    pairs = [(orjson.loads(line), line) for line in lines]
+    pairs = [(json_value(line), line) for line in lines]
     collector = FlowCollector()
     for record, _ in pairs:
         collector.add(record)
@@ -133,5 +134,5 @@ def _flows_in(lines: Iterable[bytes]) -> tuple[list[Flow], list[tuple[RawRecord,
 
 
 def _flow_of(line: bytes) -> object:
-    metadata = orjson.loads(line).get("metadata")
+    metadata = json_value(line).get("metadata")
     return metadata.get("request_id") if isinstance(metadata, dict) else None

@@ -10,7 +10,7 @@ import itertools
 from typing import TYPE_CHECKING, TypeAlias
 
 from otel_wirecap.errors import CaptureFileError
-from otel_wirecap.reading.flows import FlowCollector
+from otel_wirecap.reading.flows import CountedOnce, FlowCollector
 from otel_wirecap.reading.packing import packed, unpacked
 
 if TYPE_CHECKING:
@@ -38,11 +38,14 @@ class FlowStore:
     def __init__(self) -> None:
         self.damaged = 0
         self._recent = FlowCollector()
+        self._once = CountedOnce()
         self._database: sqlite3.Connection | None = None
 
     def add(self, part: FlowCollector) -> None:
         """Takes the flows of the part that comes next, which is of no more use then."""
         self.damaged += part.damaged
+        for flow in part.flows:
+            self._once.expect(flow)
         self._recent.merge(part)
         if self._recent.flow_count > MAX_FLOWS_IN_MEMORY:
             self._spill()
@@ -58,7 +61,9 @@ class FlowStore:
             self._database.executemany("INSERT INTO flows VALUES (?, ?, ?)", _merged(pieces))
             sorted_lines = self._database.execute("SELECT packed FROM flows ORDER BY began, request_id")
         for (line,) in sorted_lines:
-            yield unpacked(line)
+            flow = unpacked(line)
+            self._once.count(flow)
+            yield flow
 
     def close(self) -> None:
         """Removes what is on disk."""

@@ -11,7 +11,9 @@ parts of a capture can be read by several processes, and remembered between two 
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from otel_wirecap.capture.record import (
@@ -26,7 +28,7 @@ from otel_wirecap.capture.record import (
 )
 from otel_wirecap.capture.url import url_parts
 from otel_wirecap.errors import CaptureFileError
-from otel_wirecap.llm.errors import error_type
+from otel_wirecap.llm.errors import ProviderError
 from otel_wirecap.llm.usage import Usage
 from otel_wirecap.reading.chunk_gaps import ChunkGaps
 from otel_wirecap.reading.lines import moment_of, typed
@@ -94,10 +96,12 @@ class Exchange(_Attached):
         duration_ms: milliseconds until the end.
         request_bytes: content-decoded bytes of the request's body.
         streamed: whether the response is a stream.
+        has_messages: whether messages of a websocket were seen.
         outcome: how it ended; None as long as it has not.
         error: ``{"type", "message"}`` of a failure, as the capture tells it.
         provider_error: the type of the error that the response's body names.
-        usage: the tokens that the response reports.
+        answer_id: the provider's id of the answer, where it reports usage.
+        usage: the tokens that the response reports; None where it only reads an answer again that counts elsewhere.
         seen_chunks: records of chunks, or of a websocket's messages.
         seen_bytes: content-decoded bytes in them.
         first_chunk_unix: the moment of the first of them, seconds since the epoch; ``last_chunk_unix``: of the last.
@@ -121,9 +125,11 @@ class Exchange(_Attached):
     duration_ms: float | None = None
     request_bytes: int = 0
     streamed: bool = False
+    has_messages: bool = False
     outcome: str | None = None
     error: dict[str, Any] | None = None
     provider_error: str | None = None
+    answer_id: str | None = None
     usage: Usage | None = None
     seen_chunks: int = 0
     seen_bytes: int = 0
@@ -208,6 +214,9 @@ class Exchange(_Attached):
             self._add_answer(record.get("payload"))
         if metadata.get("assembled"):
             return  # what the stream's own records have told already
+        if direction == WEBSOCKET_MESSAGE:
+            self.has_messages = True
+            self._add_usage_of_message(record.get("payload"))
         if direction in STREAM_CHUNKS or direction == WEBSOCKET_MESSAGE:
             moment = record["timestamp_unix"]
             length = metadata.get("chunk_bytes", record.get("content_length"))
@@ -253,6 +262,9 @@ class Exchange(_Attached):
                 self.gaps = later.gaps
             else:
                 self.gaps.merge(later.gaps)
+        if later.usage is not None:
+            known = self.usage if later.has_messages else None
+            self.usage = later.usage if known is None else known.with_call(later.usage)
         if later.answered_model and (later.outcome is not None or self.answered_model is None):
             self.answered_model = later.answered_model
         if later.method or self.started_unix is None:  # an end can only reckon when it began
@@ -289,15 +301,36 @@ class Exchange(_Attached):
         self.backend = self.backend or typed(record.get("backend"), str) or ""
 
     def _add_answer(self, answer: object) -> None:
-        from otel_wirecap.reading.dialects import usage_of  # not wanted where an index has all
+        # Not wanted where an index has all.
+        from otel_wirecap.reading.dialects import answer_error, answer_id_of, usage_of
 
-        self.usage = usage_of(answer) or self.usage
-        self.provider_error = error_type(answer) or self.provider_error
+        usage, error = usage_of(answer), answer_error(answer)
+        if usage is not None:
+            self.usage, self.answer_id = usage, answer_id_of(answer)
+        self.provider_error = self.provider_error if error is None else error.word
+
+    def _add_usage_of_message(self, message: object) -> None:
+        """Takes the usage of one answer of a websocket, on which there may be many."""
+        if isinstance(message, dict):  # bytes, as all messages of Gemini's Live are
+            try:
+                message = base64.b64decode(message.get("data", "")).decode()
+            except (ValueError, TypeError):
+                return
+        if not isinstance(message, str) or not _USAGE_IN_MESSAGE.search(message):
+            return
+        from otel_wirecap.reading.dialects import usage_of_message
+
+        usage = usage_of_message(message)
+        if usage is not None:
+            self.usage = usage if self.usage is None else self.usage.with_call(usage)
 
     def _add_end(self, record: RawRecord, metadata: dict[str, Any]) -> None:
         self.duration_ms = _milliseconds(metadata.get("duration_ms"))
         self.outcome = typed(metadata.get("outcome"), str)
         self.error = typed(metadata.get("error"), dict)
+        if self.error is not None and self.error.get("type") == "provider" and self.provider_error is None:
+            words = (typed(self.error.get(name), str) for name in ("provider_type", "message", "provider_code"))
+            self.provider_error = ProviderError(*words).word
         if record["direction"] in STREAM_ENDS:
             self.streamed = True
             totals = record.get("payload")
@@ -311,10 +344,11 @@ class Exchange(_Attached):
             self.started_unix = record["timestamp_unix"] - self.duration_ms / 1000
 
 
-_MERGED = ("backend", "method", "url", "request_bytes", "streamed", "requested_model")
+_USAGE_IN_MESSAGE = re.compile("usage", re.IGNORECASE)
+_MERGED = ("backend", "method", "url", "request_bytes", "streamed", "has_messages", "requested_model")
 # fmt: off
 _MERGED_OPTIONS = (
-    "attempt", "status_code", "ttfb_ms", "duration_ms", "outcome", "error", "provider_error", "usage",
+    "attempt", "status_code", "ttfb_ms", "duration_ms", "outcome", "error", "provider_error", "answer_id",
     "total_chunks", "total_bytes",
 )
 # fmt: on
@@ -411,10 +445,15 @@ class Flow:
         return next((one.key_name for one in reversed(self.exchanges) if one.key_name), None)
 
     @property
+    def counted(self) -> list[Exchange]:
+        """The exchanges whose usage and cost count: all attempts; the client's where no attempt is there."""
+        return self.attempts or self.exchanges
+
+    @property
     def usage(self) -> Usage | None:
         """The tokens of all attempts; as the client was told where no attempt is there."""
         total: Usage | None = None
-        for one in self.attempts or self.exchanges:
+        for one in self.counted:
             if one.usage is not None:
                 total = one.usage.plus(total)
         return total
@@ -434,6 +473,42 @@ class Flow:
     def failed(self) -> bool:
         """Whether it went wrong for whoever asked."""
         return self.outer.failed
+
+
+class CountedOnce:
+    """Leaves the usage of an answer to one exchange, however often the answer is read again.
+
+    An answer is read again by a request that is no POST, or that names the answer in its URL: GET of a response made in
+    the background, of a run, a batch, a stored completion; POST to cancel it. All flows are expected, in any order,
+    then counted in the order they began.
+    """
+
+    def __init__(self) -> None:
+        self._most: dict[tuple[str, str], int] = {}  # tokens that a read of an answer reports, by leg and answer
+        self._counted: set[tuple[str, str]] = set()
+
+    def expect(self, flow: Flow) -> None:
+        """Looks for what is read."""
+        for one in flow.exchanges:
+            if one.answer_id is not None and one.usage is not None and _reads(one, one.answer_id):
+                answer = (one.leg, one.answer_id)
+                self._most[answer] = max(self._most.get(answer, 0), one.usage.total)
+
+    def count(self, flow: Flow) -> None:
+        """Takes away the usage of what is only read again: a batch that has not ended reports a part of it."""
+        for one in flow.exchanges:
+            if one.answer_id is None or one.usage is None or (one.leg, one.answer_id) not in self._most:
+                continue
+            answer = (one.leg, one.answer_id)
+            if _reads(one, one.answer_id) and (answer in self._counted or one.usage.total < self._most[answer]):
+                one.usage = None
+            else:
+                self._counted.add(answer)
+
+
+def _reads(exchange: Exchange, answer_id: str) -> bool:
+    """Whether an exchange reads an answer that was made before; without a record of the request it may."""
+    return exchange.method != "POST" or answer_id in exchange.path.split("/")
 
 
 class FlowCollector:
@@ -531,7 +606,13 @@ class FlowCollector:
         """The flows, in the order they began; their attempts as well."""
         for flow in self._flows.values():
             flow.attempts.sort(key=lambda one: (one.attempt or 0, one.started_unix or 0.0))
-        return sorted(self._flows.values(), key=lambda flow: (flow.started_unix, flow.request_id))
+        flows = sorted(self._flows.values(), key=lambda flow: (flow.started_unix, flow.request_id))
+        once = CountedOnce()
+        for flow in flows:
+            once.expect(flow)
+        for flow in flows:
+            once.count(flow)
+        return flows
 
     def _exchange(self, request_id: str, exchange_id: str, leg: str, attempt: int | None) -> tuple[Flow, Exchange]:
         known = self._exchanges.get(exchange_id)

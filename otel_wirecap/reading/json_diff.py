@@ -78,17 +78,15 @@ def path_text(path: Path) -> str:
     return text or "$"
 
 
+@dataclasses.dataclass(eq=False, slots=True)
 class _RawDifference:
     """A difference whose paths are still steps."""
 
-    __slots__ = ("after", "after_path", "before", "before_path", "kind")
-
-    def __init__(self, kind: str, before_path: Path, after_path: Path, before: Any = None, after: Any = None) -> None:
-        self.kind = kind
-        self.before_path = before_path
-        self.after_path = after_path
-        self.before = before
-        self.after = after
+    kind: str
+    before_path: Path
+    after_path: Path
+    before: Any = None
+    after: Any = None
 
     def told(self) -> Difference:
         path = path_text(self.after_path if self.kind == ADDED else self.before_path)

@@ -9,6 +9,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import orjson
 
+from otel_wirecap.llm.text import json_value
+
 PAYLOAD: Final = b',"payload":'
 METADATA: Final = b',"metadata":'
 
@@ -35,8 +37,8 @@ def moment_of(unix: float | None) -> datetime | None:
 def json_record(line: bytes) -> RawRecord | None:
     """The record that a line holds; None where it holds none."""
     try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError:
+        record = json_value(line)
+    except ValueError:
         return None
     return record if isinstance(record, dict) else None
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
-
+from otel_wirecap.llm.text import json_value
 from otel_wirecap.reading.lines import moment_of
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class Message:
         Raises:
             ValueError: it is no JSON; that of a stream is none: see ``Exchange.answer``.
         """
-        return orjson.loads(self.body)
+        return json_value(self.body)
 
     @property
     def incomplete(self) -> str | None:

@@ -8,6 +8,7 @@ import orjson
 
 from otel_wirecap.capture.formats import JSONLines
 from otel_wirecap.capture.formats.timestamps import Timestamps
+from otel_wirecap.llm.text import json_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,7 +29,7 @@ def outgoing(lines: Iterable[bytes], gate: Gate) -> Iterator[CaptureRecord]:
         try:
             record = decode(line)
         except ValueError:  # another tool's: not all fields are there, or they are in another order
-            record = decode(orjson.dumps(_completed(orjson.loads(line))))
+            record = decode(orjson.dumps(_completed(json_value(line))))
         yield from redaction.feed(record, len(line))
     yield from redaction.close()
 

@@ -31,7 +31,7 @@ def packed(flow: Flow, *, with_texts: bool = True) -> bytes:
         if not with_texts:
             leg[_URL] = _without_query(leg[_URL])
             leg[_ERROR] = None if leg[_ERROR] is None else _without_message(leg[_ERROR])
-        leg[_USAGE] = None if leg[_USAGE] is None else list(leg[_USAGE])
+        leg[_USAGE] = None if leg[_USAGE] is None else _packed_usage(leg[_USAGE])
         leg[_GAPS] = None if leg[_GAPS] is None else leg[_GAPS].packed()
     named = [flow.request_id, flow.session_id, flow.client_name, flow.spans, flow.client is not None]
     return orjson.dumps([*named, *legs])
@@ -42,13 +42,21 @@ def unpacked(line: bytes) -> Flow:
     request_id, session_id, client_name, spans, has_client, *legs = orjson.loads(line)
     for leg in legs:
         if leg[_USAGE] is not None:
-            leg[_USAGE] = Usage(*leg[_USAGE])
+            leg[_USAGE] = _unpacked_usage(leg[_USAGE])
         if leg[_GAPS] is not None:
             leg[_GAPS] = ChunkGaps.unpacked(leg[_GAPS])
     exchanges = [Exchange(*leg) for leg in legs]
     spans = {key: (start, end) for key, (start, end) in spans.items()}
     client = exchanges.pop(0) if has_client else None
     return Flow(request_id, session_id, client, exchanges, client_name, spans)
+
+
+def _packed_usage(usage: Usage) -> list[Any]:
+    return [*usage[:-1], [_packed_usage(one) for one in usage.billed]]
+
+
+def _unpacked_usage(values: list[Any]) -> Usage:
+    return Usage(*values)._replace(billed=tuple(_unpacked_usage(one) for one in values[-1]))
 
 
 def has_all_texts(exchange: Exchange) -> bool:

@@ -12,9 +12,11 @@ are looked for stand nowhere within one; a line on which they are not found as e
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from otel_wirecap.capture.formats.jsonl import JSONLines
+from otel_wirecap.capture.record import WEBSOCKET_MESSAGE
 from otel_wirecap.reading.flows import ENDS, FlowCollector
 from otel_wirecap.reading.lines import envelope_of, json_record
 from otel_wirecap.reading.sources import BLOCK
@@ -34,7 +36,9 @@ _UNIX = len(_BEGINNING) + _ISO_LENGTH + len(b'","timestamp_unix":')
 _DIRECTION_WITHIN = 110
 """Bytes of a line after which its direction begins, at the latest."""
 
-_NEEDS_PAYLOAD = ENDS | {"stream_completion"}
+_NEEDS_PAYLOAD = ENDS | {"system_gap", "stream_completion"}
+_USAGE = re.compile(rb'usage|"data":"e[wy]', re.IGNORECASE)
+"""What may be in a message of a websocket that reports tokens: the word, or the beginning of an object in base64."""
 
 
 class NotOurs(Exception):  # noqa: N818  # it is no error: who catches it reads in another way
@@ -134,7 +138,10 @@ class QuickCollector:
 
     def _line(self, offset: int, line: bytes) -> None:
         record = envelope_of(line)
-        if record is not None and record.get("direction") in _NEEDS_PAYLOAD:
+        if record is not None and (
+            record.get("direction") in _NEEDS_PAYLOAD
+            or (record.get("direction") == WEBSOCKET_MESSAGE and _USAGE.search(line))
+        ):
             record = json_record(line)
         if record is None:
             if not line.isspace():

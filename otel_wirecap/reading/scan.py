@@ -10,9 +10,8 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
-
 from otel_wirecap.capture.record import STREAM_CHUNKS, STREAM_ENDS
+from otel_wirecap.llm.text import json_value
 from otel_wirecap.reading.reader import read_lines
 from otel_wirecap.reading.sources import MAX_LINE_BYTES
 
@@ -89,8 +88,8 @@ class _FileScanner:
         self._number = number
         counts: Counter[str] = Counter()
         try:
-            document = orjson.loads(line)
-        except orjson.JSONDecodeError:
+            document = json_value(line)
+        except ValueError:
             document = None
         if isinstance(document, dict | list):
             self._document = None
@@ -105,8 +104,8 @@ class _FileScanner:
             yield from (Finding(self.file, self._number, *found) for found in stream.close().items())
         if self._document:
             try:
-                document = orjson.loads(b"".join(self._document))
-            except orjson.JSONDecodeError:
+                document = json_value(b"".join(self._document))
+            except ValueError:
                 return
             found = Counter(self._finder.in_named_headers(document))
             yield from (Finding(self.file, 1, rule, count) for rule, count in found.items())

@@ -20,6 +20,7 @@ import orjson
 
 from otel_wirecap.capture.record import STREAM_CHUNKS
 from otel_wirecap.errors import CaptureFileError, ConfigurationError, QueryError
+from otel_wirecap.llm.text import json_value
 from otel_wirecap.reading.resource import Resource
 from otel_wirecap.reading.summaries import document
 
@@ -40,6 +41,7 @@ _TOKENS = {
     "cache_written_tokens": "BIGINT",
     "reasoning_tokens": "BIGINT",
     "cost": "DOUBLE",
+    "cost_missing": "VARCHAR[]",
 }
 _FLOWS = {
     "request_id": "VARCHAR", "session_id": "VARCHAR", "started": "TIMESTAMP", "client": "VARCHAR",
@@ -82,6 +84,8 @@ _CHUNKS = f"""
 """  # noqa: S608  # the names are our own
 _MIN_OBJECT_BYTES = 16 * 1024 * 1024
 _AT_ONCE = 1000
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Perhaps half of a character."""
 
 
 class ResultColumn(NamedTuple):
@@ -216,6 +220,8 @@ def _read_json(file: IO[bytes], lines: Iterable[bytes], fields: dict[str, str]) 
     """Writes lines of JSON to a file, and gives what reads them in a query."""
     longest = 0
     for line in lines:
+        if _HALF.search(line):  # which DuckDB takes for no JSON
+            line = orjson.dumps(json_value(line))
         longest = max(longest, len(line))
         file.write(line if line.endswith(b"\n") else line + b"\n")
     file.flush()

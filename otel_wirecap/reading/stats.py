@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from otel_wirecap.llm.usage import Usage
 from otel_wirecap.reading.distribution import Distribution
 from otel_wirecap.reading.flows import CLIENT
-from otel_wirecap.reading.prices import exchange_cost
+from otel_wirecap.reading.prices import Cost, exchange_cost
 from otel_wirecap.reading.summaries import usage_document
 from otel_wirecap.reading.timeline import added_ms
 
@@ -36,8 +36,8 @@ class Statistics:
         open: flows that have not ended.
         client_errors: what went wrong for whoever asked, by type; ``backend_errors``: attempts likewise.
         usage: the tokens of all attempts.
-        cost: US dollars, as far as known; None where none is.
-        unpriced: answers with tokens whose cost is not known.
+        cost: of all attempts.
+        unpriced: answers whose cost is not known, or not all of it; ``cost_missing``: how many, by reason.
         duration_ms: from a request to the end of its response, as whoever asked saw it.
         ttfb_ms: from a request to the headers of its response, likewise; ``backend_ttfb_ms``: of each attempt.
         first_chunk_ms: from a request to the first chunk of its stream, as whoever asked saw it.
@@ -54,8 +54,9 @@ class Statistics:
     client_errors: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     backend_errors: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     usage: Usage = dataclasses.field(default_factory=Usage)
-    cost: float | None = None
+    cost: Cost = Cost()
     unpriced: int = 0
+    cost_missing: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     duration_ms: Distribution = dataclasses.field(default_factory=Distribution)
     ttfb_ms: Distribution = dataclasses.field(default_factory=Distribution)
     first_chunk_ms: Distribution = dataclasses.field(default_factory=Distribution)
@@ -76,12 +77,11 @@ class Statistics:
         if flow.error_type is not None:
             self.client_errors[flow.error_type] += 1
         self.usage = self.usage.plus(flow.usage)
-        for answer in flow.attempts or flow.exchanges:
+        for answer in flow.counted:
             cost = exchange_cost(answer)
-            if cost is not None:
-                self.cost = (self.cost or 0.0) + cost
-            elif answer.usage is not None:
-                self.unpriced += 1
+            self.cost = self.cost.plus(cost)
+            self.unpriced += bool(cost.missing)
+            self.cost_missing.update(cost.missing)
         _add(self.duration_ms, outer.duration_ms)
         _add(self.ttfb_ms, outer.ttfb_ms)
         if outer.streamed and outer.started_unix is not None and outer.first_chunk_unix is not None:
@@ -115,8 +115,9 @@ class Statistics:
             "client_errors": dict(self.client_errors.most_common()),
             "backend_errors": dict(self.backend_errors.most_common()),
             "usage": usage_document(self.usage),
-            "cost": self.cost,
+            "cost": self.cost.dollars,
             "unpriced": self.unpriced,
+            "cost_missing": dict(self.cost_missing.most_common()),
             **{name: getattr(self, name).document() for name in TIMES},
         }
 

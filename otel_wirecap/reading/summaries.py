@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_wirecap.llm.usage import Usage
 from otel_wirecap.reading.flows import CLIENT, Exchange
-from otel_wirecap.reading.prices import cost_of, exchange_cost
+from otel_wirecap.reading.prices import Cost, cost_of, exchange_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -141,7 +141,7 @@ def document(flow: Flow) -> dict[str, Any]:
         "duration_ms": outer.duration_ms,
         "chunks": outer.chunk_count,
         "usage": usage_document(flow.usage),
-        "cost": cost_of(flow),
+        **cost_document(cost_of(flow)),
         "exchanges": [_exchange(one) for one in flow.exchanges],
     }
 
@@ -164,12 +164,22 @@ def _exchange(one: Exchange) -> dict[str, Any]:
         "status", "started", "ttfb_ms", "duration_ms", "request_bytes", "bytes", "streamed", "chunks", "first_chunk",
         "last_chunk", "outcome", "error", "error_type",
     )  # fmt: skip
-    return told | {"usage": usage_document(one.usage), "cost": exchange_cost(one)}
+    return told | {"usage": usage_document(one.usage), **cost_document(exchange_cost(one))}
 
 
 def usage_document(usage: Usage | None) -> dict[str, int] | None:
-    """Tokens, ready for JSON; what they cost stands elsewhere."""
-    return None if usage is None else {name: getattr(usage, name) for name in usage._fields if name != "cost"}
+    """Tokens, ready for JSON: input, output and what most answers report, of the rest what there is."""
+    if usage is None:
+        return None
+    return {name: count for name, count in usage.counts.items() if count or name in _ALWAYS}
+
+
+_ALWAYS = frozenset({"input", "output", "cached", "cache_written", "reasoning"})
+
+
+def cost_document(cost: Cost) -> dict[str, Any]:
+    """A cost, ready for JSON."""
+    return {"cost": cost.dollars, "cost_missing": list(cost.missing)}
 
 
 @dataclasses.dataclass(slots=True)
@@ -182,7 +192,7 @@ class Group:
         flows: number of flows; ``failed_flows``: of those that failed for whoever asked.
         attempts: number of backend exchanges; ``failed_attempts``: of those that failed.
         usage: tokens of all.
-        cost: US dollars, as far as known; None where none is.
+        cost: of all.
         first: when the first flow, or attempt, began, seconds since the epoch; ``last``: when the last did.
         ended: number of flows, or attempts, whose duration is known.
         duration_ms: these durations together, milliseconds.
@@ -195,7 +205,7 @@ class Group:
     attempts: int = 0
     failed_attempts: int = 0
     usage: Usage = dataclasses.field(default_factory=Usage)
-    cost: float | None = None
+    cost: Cost = Cost()
     first: float | None = None
     last: float | None = None
     ended: int = 0
@@ -210,9 +220,7 @@ class Group:
         self.failed_attempts += sum(one.failed for one in attempts)
         for one in answers:
             self.usage = self.usage.plus(one.usage)
-            cost = exchange_cost(one)
-            if cost is not None:
-                self.cost = (self.cost or 0.0) + cost
+            self.cost = self.cost.plus(exchange_cost(one))
         counted = attempts if self.by_attempt else [flow.outer]
         durations = [one.duration_ms for one in counted if one.duration_ms is not None]
         self.ended += len(durations)
@@ -239,10 +247,11 @@ class Group:
     def document(self, by: str) -> dict[str, Any]:
         """What is known of it, ready for JSON; ``by`` is one of ``GROUPINGS``."""
         names = (
-            "flows", "failed_flows", "attempts", "failed_attempts", "failed", "cost", "first", "last", "ended",
+            "flows", "failed_flows", "attempts", "failed_attempts", "failed", "first", "last", "ended",
             "duration_ms",
         )  # fmt: skip
-        return {by: self.name, **{name: getattr(self, name) for name in names}, "usage": usage_document(self.usage)}
+        told = {name: getattr(self, name) for name in names} | cost_document(self.cost)
+        return {by: self.name, **told, "usage": usage_document(self.usage)}
 
 
 def grouped(flows: Iterable[Flow], by: str) -> list[Group]:

@@ -202,7 +202,7 @@ class SocketChannel:
             torn = self._frames.torn_events
             # One that lives has given us up, and tells itself what is lost by that.
             loss = Loss("application_gone", torn or None, error=UNSENT) if self._process.is_gone(GONE_SECONDS) else None
-            yield Close(0.0, killed=True, expected=loss is not None and self._is_expected and not torn, loss=loss)
+            yield Close(0.0, killed=True, expected=self._is_expected and not torn, loss=loss)
 
     def rest(self) -> None:
         """Takes what has arrived meanwhile, so that the application's sender need not wait."""

@@ -19,6 +19,9 @@ from otel_wirecap.tracing import attributes as names
 from otel_wirecap.tracing.request_metrics import RequestMetrics
 from otel_wirecap.version import __version__
 
+WRITE_SECONDS = tuple(1e-5 * 4**power for power in range(11))
+"""Boundaries of buckets, from 10 microseconds to 10 seconds; a view of the user's own wins."""
+
 Observe: TypeAlias = Callable[[CallbackOptions], Iterable[Observation]]
 
 
@@ -78,7 +81,10 @@ def _make_instruments(meter: metrics.Meter) -> Instruments:
         "Exchanges that have begun and not ended",
     )
     writes = meter.create_histogram(
-        names.METRIC_WRITE_DURATION, "s", "Duration of writes, waiting for the lock included"
+        names.METRIC_WRITE_DURATION,
+        "s",
+        "Duration of writes, waiting for the lock included",
+        explicit_bucket_boundaries_advisory=WRITE_SECONDS,
     )
     return Instruments(writes, RequestMetrics(meter))
 

@@ -150,6 +150,7 @@ class Payloads:
             timestamp=record.time_ns,
             context=context,
             severity_number=SeverityNumber.INFO,
+            severity_text=SeverityNumber.INFO.name,
             event_name="wirecap." + record.direction,
             body=document.text,
             attributes=self._pointer(record),

@@ -23,22 +23,16 @@ if TYPE_CHECKING:
     from otel_wirecap.tracing.span import CaptureSpan
 
 
-class OpenSpans:
-    """Exchange id → span. Takes what a writer answers; none of it raises."""
-
-    def __init__(self) -> None:
-        self._spans: dict[str, tuple[CaptureSpan, int]] = {}
-
-    def __len__(self) -> int:
-        return len(self._spans)
+class OpenSpans(dict[str, "tuple[CaptureSpan, int]"]):
+    """Exchange id → span, and when the exchange began. Takes what a writer answers; none of it raises."""
 
     def add(self, exchange_id: str, span: CaptureSpan, began_ns: int) -> None:
         """The exchange begins; ``began_ns`` is that moment on the monotonic clock of its events."""
-        self._spans[exchange_id] = span, began_ns
+        self[exchange_id] = span, began_ns
 
     def ended(self, exchange_id: str, now_ns: int, facts: ExchangeFacts) -> None:
         """The exchange is over; only the first answer counts."""
-        entry = self._spans.pop(exchange_id, None)
+        entry = self.pop(exchange_id, None)
         if entry is not None:
             span, began_ns = entry
             with contextlib.suppress(Exception):  # the user's span processors are not ours to mend
@@ -46,13 +40,9 @@ class OpenSpans:
 
     def record(self, exchange_id: str, record: CaptureRecord) -> None:
         """A record of the exchange is in the capture."""
-        entry = self._spans.get(exchange_id)
+        entry = self.get(exchange_id)
         if entry is not None:
             entry[0].send(record)
-
-    def clear(self) -> None:
-        """Forgets all of them."""
-        self._spans.clear()
 
 
 open_spans = OpenSpans()

@@ -11,7 +11,7 @@ import struct
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import orjson
@@ -31,7 +31,7 @@ from otel_wirecap.capture.exchange import LiveExchange, LiveFlow
 from otel_wirecap.capture.facts import ExchangeFacts
 from otel_wirecap.capture.formats import JSONLines
 from otel_wirecap.capture.imported import record_of
-from otel_wirecap.capture.record import METADATA_KEYS, CaptureRecord
+from otel_wirecap.capture.record import DIRECTIONS, METADATA_KEYS, CaptureRecord
 from otel_wirecap.capture.redaction.gate import Gate
 from otel_wirecap.capture.redaction.passing import MAX_STREAMS
 from otel_wirecap.capture.redaction.redactor import Redactor
@@ -203,6 +203,8 @@ def test_every_exchange_has_one_request_first_and_one_end_last_in_any_interleavi
         b'{"big": 123456789012345678901234567890, "float": 1.0, "exponent": 1E5, "zero": -0.0}',
         b'{\r\n  "b": [1,\n 2],\t"a": "x\\ny"\n}\n',
         b'{"a": 1, "a": 2}',
+        b'{"a": NaN, "b": [-Infinity,\n Infinity]}',
+        b'{"half \\ude00": "\\ud83d"}',
         b'"text"',
         b"null",
     ],
@@ -218,12 +220,32 @@ def test_a_json_body_keeps_its_order_and_the_text_of_its_numbers(document: bytes
         assert b'"content_length":%d,' % len(document) in line
 
 
-@pytest.mark.parametrize("body", [b'{"a": NaN}', b'{"s": "\\ud800"}', b"\xef\xbb\xbf{}", b"[" * 3000, b"{'a': 1}"])
-def test_what_is_no_strict_json_is_kept_as_text(body: bytes) -> None:
+@pytest.mark.parametrize("body", [b"\xef\xbb\xbf{}", b"[" * 3000, b"{'a': 1}", b'{"a": nan}', b'{"a": "\t"}'])
+def test_what_is_no_json_is_kept_as_text(body: bytes) -> None:
     desk = Desk()
     whole(desk, post(body), body)
     assert [record["content_type"] for record in desk.records()] == ["text", "text"]
     assert json.loads(desk.lines[0])["payload"].encode() == body
+
+
+@pytest.mark.parametrize("around", [rb'"n": NaN', rb'"half": "\ud83d"', rb'"\ud83d": -Infinity'])
+@pytest.mark.parametrize("form", [b"%s", b"cut \\ude00 %s \\ud83d", b"[%s]"])
+def test_secrets_are_masked_in_json_that_strict_parsers_refuse(around: bytes, form: bytes) -> None:
+    secret = "sk-" + secrets.token_hex(24)
+    spelled = "".join(f"\\u{ord(one):04x}" for one in secret)
+    for said in (secret, spelled):
+        body = b'{%s, "text": "%s"}' % (around, form % said.encode())
+        for document in (body, b"[%s]" % body):
+            desk = Desk()
+            whole(desk, post(document), document)
+            records = desk.records()
+            assert [record["content_type"] for record in records] == ["json", "json"]
+            for line in desk.lines:
+                assert secret not in line.decode()
+                assert spelled not in line.decode()
+                payload = json.loads(line)["payload"]
+                text = (payload[0] if isinstance(payload, list) else payload)["text"]
+                assert text == json.loads(b'"%s"' % (form % b"[REDACTED]"))
 
 
 def test_redaction_keeps_the_text_of_the_numbers_too() -> None:
@@ -254,14 +276,14 @@ def test_the_credential_of_a_request_stands_nowhere_in_its_flow() -> None:
     assert word.encode() not in b"".join(desk.lines)
 
 
-def streamed(desk: Desk, *chunks: bytes) -> list[dict[str, Any]]:
+def streamed(desk: Desk, *chunks: bytes, directions: Collection[str] = ("stream_chunk",)) -> list[dict[str, Any]]:
     exchange = desk.exchange()
     exchange.begin(post())
     exchange.response(2 * NS, ResponseHead(200, None, [SSE]))
     for number, chunk in enumerate(chunks):
         exchange.chunk(3 * NS + number * 1_000_000, chunk)
     exchange.end(5 * NS, "complete")
-    return [record for record in desk.records() if record["direction"] == "stream_chunk"]
+    return [record for record in desk.records() if record["direction"] in directions]
 
 
 def test_a_secret_that_comes_in_deltas_is_masked_and_each_chunk_keeps_its_time_and_number() -> None:
@@ -286,6 +308,54 @@ def test_a_stream_that_cannot_be_redacted_is_withheld_from_there_on() -> None:
     assert [record["payload"] for record in records] == [None, None, None]
     assert [record["metadata"]["redactions"] for record in records] == [{"withheld": 1}] * 3
     assert {record["metadata"]["incomplete"] for record in records} == {"withheld"}
+
+
+def test_a_message_of_which_an_event_cannot_be_read_says_so() -> None:
+    events = [b'{"choices": [{"index": 0, "delta": {"content": "%s"}}]}' % text for text in (b"Hel", b"lo")]
+    for middle, reason in ((b"", None), (b'data: {"choices": [{"del\n\n', "undecodable")):
+        chunks = b"data: %b\n\n" % events[0], middle, b"data: %b\n\ndata: [DONE]\n\n" % events[1]
+        records = streamed(Desk(), *chunks, directions=DIRECTIONS)
+        (assembled,) = (record for record in records if record["metadata"].get("assembled"))
+        assert assembled["payload"]["choices"][0]["message"]["content"] == "Hello"
+        assert assembled["metadata"].get("incomplete") == reason
+        assert all("incomplete" not in one["metadata"] for one in records if one is not assembled)
+
+
+def form(*fields: tuple[str, bytes], end: bytes = b"\r\n") -> bytes:
+    parts = (
+        b"--B\r\nContent-Disposition: form-data; name=%s\r\n%b\r\n%b" % (name.encode(), more, value)
+        for name, value in fields
+        for more in (b"Content-Type: text/plain\r\n" if name == '"file"; filename="a"' else b"",)
+    )
+    return end.join(parts) + end + b"--B--" + end
+
+
+FORMS = {
+    "before a file": (form(('"model"', b"whisper-1"), ('"file"; filename="a"', bytes(range(256)) * 4000)), "whisper-1"),
+    "after a file": (form(('"file"; filename="a"', bytes(range(256)) * 100), ('"model"', b"whisper-1")), "whisper-1"),
+    "without quotes": (form(("model", b"whisper-1")), "whisper-1"),
+    "with a type of its own": (
+        b'--B\r\ncontent-disposition: form-data; name="model"\r\nContent-Type: text/plain; charset=utf-8\r\n'
+        b"Content-Length: 9\r\n\r\nwhisper-1\r\n--B--\r\n",
+        "whisper-1",
+    ),
+    "another field": (form(('"model_size"', b"large"), ('"prompt"', b'name="model"')), None),
+    "the first": (form(('"model"', b"one"), ('"file"; filename="a"', form(('"model"', b"two")))), "one"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_model_of_a_multipart_form_is_known(name: str) -> None:
+    body, model = FORMS[name]
+    desk = Desk()
+    exchange = desk.exchange()
+    head = [(b"content-type", b"Multipart/Form-Data; boundary=B")]
+    exchange.begin(RequestHead("POST", "https://api.openai.com/v1/audio/transcriptions", head, body=body))
+    exchange.response(2 * NS, ResponseHead(200, "OK", [JSON]))
+    exchange.chunk(3 * NS, b'{"text": "hi"}')
+    exchange.end(4 * NS, "complete")
+    request, answer = desk.records()
+    assert (request["model"], answer["model"]) == (model, model)
 
 
 def test_chunks_wait_for_others_but_not_for_long() -> None:

@@ -6,6 +6,7 @@ import random
 import re
 import secrets
 import string
+from bisect import bisect_left
 from urllib.parse import quote, quote_plus, urlencode
 
 import orjson
@@ -20,6 +21,7 @@ from otel_wirecap.capture.body import BodyCollector, record_body
 from otel_wirecap.capture.credentials import credentials
 from otel_wirecap.capture.redaction import patterns
 from otel_wirecap.capture.redaction.encoded import SPELLED
+from otel_wirecap.capture.redaction.escapes import read_escapes
 from otel_wirecap.capture.redaction.fields import NAME_PARTS
 from otel_wirecap.capture.redaction.gate import Gate
 from otel_wirecap.capture.redaction.known import KnownValues, spellings
@@ -136,6 +138,29 @@ def test_one_of_many_literals_is_found_wherever_it_begins():
         text = bytes(place) + values[place % len(values)]
         assert any(search.is_in(part) for part, _ in windows(text))
         assert not any(search.is_in(part) for part, _ in windows(text[:-1]))
+
+
+PARTS_OF_ESCAPES = ["x", "\\n", '\\"', "\\\\", "\\u00e9", "\\ud83d\\ude00", "\\u0041", "\\ud800", "\\", "u", "\N{KEY}"]
+
+
+@given(st.lists(st.sampled_from(PARTS_OF_ESCAPES), max_size=200))
+@settings(max_examples=examples(100))
+def test_places_in_a_text_whose_escapes_are_read_are_those_in_the_text(parts):
+    data = "".join(parts).encode()
+    expected, begins, done = b"", [], 0
+    while done < len(data):
+        whole = next((part for part in PARTS_OF_ESCAPES[1:7] if data.startswith(part.encode(), done)), chr(data[done]))
+        said = json.loads(f'"{whole}"').encode() if len(whole) > 1 else data[done : done + 1]
+        expected += said
+        begins += [done] * len(said)
+        done += len(whole)
+    begins.append(done)
+    read, places = read_escapes(data)
+    assert read == expected
+    assert [places.spelled(place) for place in range(len(begins))] == begins
+    assert [places.read(place) for place in range(done + 1)] == [
+        bisect_left(begins, place) for place in range(done + 1)
+    ]
 
 
 ADVERSARIAL = [

@@ -233,11 +233,15 @@ def test_a_failure_while_both_are_read_is_that_of_one_leg(monkeypatch: pytest.Mo
         desk.process.recorder.tick(4 * NS, everything=True)
     assert len(desk.failures) == 1  # the leg whose turn it was
     desk.failures.clear()
-    backend.end(5 * NS, "complete")
-    client.end(5 * NS, "complete")
+    for exchange in (backend, client):
+        exchange.chunk(5 * NS, b"data: [DONE]\n\n")
+        exchange.end(5 * NS, "complete")
     records = desk.records()
     chunks = [record for record in records if record["direction"].endswith("stream_chunk")]
-    assert [record["payload"] for record in chunks] == [delta("a word ", content_type=SSE).decode()] * 5
+    assert [record["payload"] for record in chunks] == [
+        *[delta("a word ", content_type=SSE).decode()] * 5,
+        "data: [DONE]\n\n",
+    ]
     ends = [record for record in records if record["direction"].endswith("stream_end")]
     assert sorted(record["metadata"]["outcome"] for record in ends) == ["complete", "error"]
 

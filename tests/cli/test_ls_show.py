@@ -67,7 +67,11 @@ def test_ls_shows_every_flow_with_what_happened_on_both_legs(run):
     assert sum("openai 429" in row for row in rows) == 1
     assert sum(row.endswith("overloaded_error") for row in rows) == 1
     assert sum(row.endswith("client left") for row in rows) == 1
-    assert re.fullmatch(r"otel-wirecap: 13 of 13 flows, \d+ records\n", done.stderr)
+    assert re.fullmatch(
+        r"otel-wirecap: 13 of 13 flows, \d+ records\n"
+        r"otel-wirecap: costs are not complete: (?:model demo-\S+ is not in the price table(?:; )?)+\n",
+        done.stderr,
+    )
 
 
 def test_ls_json_has_one_object_a_flow_with_its_exchanges_and_tokens(run):

@@ -14,18 +14,27 @@ def parse(*pieces: bytes) -> list[tuple[str, bytes]]:
 
 
 def reference(stream: bytes) -> list[tuple[str, bytes]]:
-    """The standard's rules on the whole text, an unterminated event included."""
-    found, name, data = list[tuple[str, bytes]](), "", list[bytes]()
-    for line in [*re.split(rb"\r\n|\r|\n", stream), b""]:
+    """The standard's rules on the whole text, an unterminated event and errors that are no data included."""
+    found, name, data, errors, unframed = list[tuple[str, bytes]](), "", list[bytes](), list[bytes](), b""
+    for line in [*re.split(rb"(?<=\r\n)|(?<=\r)(?!\n)|(?<=\n)(?<!\r\n)", stream), b""]:
+        whole, line = line, line.rstrip(b"\r\n")
         if not line:
             if data:
                 found.append((name, b"\n".join(data)))
-            name, data = "", []
+            elif errors:
+                found.append(("error", b"\n".join(errors)))
+            elif unframed.startswith(b"{"):
+                found.append(("", unframed.rstrip(b"\r\n")))
+            name, data, errors, unframed = "", [], [], b""
             continue
+        if unframed or not line.startswith(b":"):
+            unframed += whole
         field, _, value = line.partition(b":")
         value = value[1:] if value.startswith(b" ") else value
         if field == b"data":
             data.append(value)
+        elif field == b"error" and value:
+            errors.append(value)
         elif field == b"event":
             name = value.decode("utf-8", "replace")
     return found
@@ -50,6 +59,7 @@ PIECES = st.sampled_from(
         b"\r\n\r\n",
         b'{"a":1}',
         b"error",
+        b"error: ",
         "é🙂".encode(),
         b"\xef\xbb\xbf",
         b"\xff",
@@ -93,6 +103,12 @@ def test_chunks_that_are_whole_events_give_their_events(chunks: list[bytes]) -> 
         (b"data: cut", [("", b"cut")]),
         (b"event: e\ndata: cut\r\n", [("e", b"cut")]),
         (b"dataset: x\n\n", []),
+        (b'data: x\n\nerror: {"code":400}\n\n', [("", b"x"), ("error", b'{"code":400}')]),
+        (b"event: e\nerror: a\nerror: b\n\n", [("error", b"a\nb")]),
+        (b"error: says less than\ndata: x\n\n", [("", b"x")]),
+        (b"error\n\nerror:\n\n", []),
+        (b': ping\n\n{"error": "no"}', [("", b'{"error": "no"}')]),
+        (b'data: x\n\n{\r\n "error": "no"\r\n}\r\n\r\n', [("", b"x"), ("", b'{\r\n "error": "no"\r\n}')]),
         (b"", []),
     ],
 )

@@ -166,10 +166,93 @@ def test_both_work_nothing_is_doubled_and_parents_are_right(
     for client, backend in zip(requests[::2], requests[1::2], strict=True):
         assert client["request_id"] == backend["request_id"]
         assert client["trace_id"] == backend["trace_id"]
-        above = [backend["span_id"]]  # the backend's exchange is below the client's
+        above = [backend["span_id"]]
         while spans[above[-1]]["parent"] is not None:
             above.append(spans[above[-1]]["parent"])
-        assert client["span_id"] in above
+        if other == "fastapi":
+            assert client["span_id"] in above
+            continue
+        # Theirs is what it is without us, the root; what the request causes is below it, our span of the request, too.
+        assert spans[above[-1]]["kind"] == "SERVER"
+        assert not spans[above[-1]]["ours"]
+        assert spans[client["span_id"]]["parent"] == above[-1]
     ours = [span for span in told["spans"] if span["ours"]]
     assert len(ours) == len(requests)
     assert len({span["trace"] for span in told["spans"]}) == 3
+
+
+INCOMING = """
+    import asyncio, json, sys, threading, time, urllib.request
+    import httpx, uvicorn
+    from opentelemetry import trace
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    import otel_wirecap
+
+    backend, how, reads = sys.argv[1:]
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    otel_wirecap.instrument(capture_file="capture.log")
+
+    async def app(scope, receive, send):
+        if scope["type"] != "http":
+            return
+        if reads == "before":
+            await receive()
+        async with httpx.AsyncClient() as http:
+            answer = await http.get(backend + "/document")
+        if reads == "after":
+            await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": answer.content})
+
+    if how != "raw":
+        app = OpenTelemetryMiddleware(app, excluded_urls="excluded")
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/{how}"
+    for headers in {}, {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"}:
+        urllib.request.urlopen(urllib.request.Request(url, headers=headers)).read()
+    server.should_exit = True
+    thread.join()
+    otel_wirecap.uninstrument()
+    print(json.dumps([{"kind": s.kind.name, "trace": f"{s.context.trace_id:032x}", "id": f"{s.context.span_id:016x}",
+                       "parent": s.parent and f"{s.parent.span_id:016x}", "ours": "wirecap.leg" in (s.attributes or {})}
+                      for s in exporter.get_finished_spans()]))
+"""
+
+
+@pytest.mark.parametrize("how", ["traced", "excluded", "raw"])
+@pytest.mark.parametrize("reads", mostly(pytest.mark.thorough, ["before", "after", "never"], "never"))
+@pytest.mark.telemetry
+def test_a_flow_is_in_one_trace_that_of_the_client_if_it_names_one(
+    how: str, reads: str, server: Server, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(INCOMING), server.url, how, reads]
+    environ = os.environ | {"PYTHONPATH": os.getcwd()}  # noqa: PTH109
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr[-3000:]
+    spans = {span["id"]: span for span in json.loads(done.stdout.splitlines()[-1])}
+    records = [json.loads(line) for line in (tmp_path / "capture.log").read_text().splitlines()]
+    requests = [r["metadata"] for r in records if r["direction"].endswith("bound_request")]
+    assert [r["leg"] for r in requests] == ["client", "backend"] * 2
+    for (client, backend), outside in zip(
+        zip(requests[::2], requests[1::2], strict=True), (None, "b" * 16), strict=True
+    ):
+        assert client["trace_id"] == backend["trace_id"]
+        assert (client["trace_id"] == "a" * 32) == (outside is not None)
+        above = spans[client["span_id"]]["parent"]
+        if how == "traced":
+            assert spans[backend["span_id"]]["parent"] == above
+            assert spans[above]["kind"] == "SERVER"
+            above = spans[above]["parent"]
+        else:
+            assert spans[backend["span_id"]]["parent"] == client["span_id"]
+        assert above == outside

@@ -190,7 +190,7 @@ def test_a_backend_that_fails_is_an_error_on_both_legs(
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_stream_that_is_left_half_read_is_closed_and_the_client_has_its_whole_answer(
+def test_a_stream_that_is_left_half_read_is_closed_and_what_the_client_gets_is_truncated(
     client: str, server: Server, captured: Finish
 ) -> None:
     async def first() -> Any:
@@ -200,7 +200,11 @@ def test_a_stream_that_is_left_half_read_is_closed_and_the_client_has_its_whole_
 
     relay(relaying(first))
     records = captured()
-    assert ends(records) == {"client": "complete", "backend": "closed"}
+    assert ends(records) == {"client": "error", "backend": "closed"}
+    assert [r["metadata"]["error"]["type"] for r in records if "error" in r["metadata"]] == ["truncated_stream"]
+    assert {r["metadata"]["leg"]: r["metadata"]["closed_by"] for r in records if "closed_by" in r["metadata"]} == {
+        "backend": "proxy"
+    }
     assert body_of(records, "stream_chunk") == EVENTS[0]
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+from records import read_records
 
 import otel_wirecap
 from otel_wirecap.reading.captures import Captures
-from otel_wirecap.reading.reader import read_records
 from otel_wirecap.reading.verify import Verification
 
 BODY = os.urandom(3_000_000)
@@ -26,9 +26,8 @@ SETTINGS: dict[str, Any] = {"capture_max_queue_bytes": 1_000_000, "capture_max_p
 def test_a_body_larger_than_the_queue(side: str, writer: str, tmp_path: Path) -> None:
     asked = BODY if side == "request" else b"{}"
     answer = {"request": b"{}", "response": BODY, "compressed": gzip.compress(BODY), "stream": b"data: " + BODY}[side]
-    headers = {"compressed": {"content-encoding": "gzip"}, "stream": {"content-type": "text/event-stream"}}.get(
-        side, {}
-    )
+    named = {"compressed": {"content-encoding": "gzip"}, "stream": {"content-type": "text/event-stream"}}
+    headers = named.get(side)
     backend = httpx.MockTransport(lambda _request: httpx.Response(200, content=answer, headers=headers))
     otel_wirecap.instrument(capture_file=tmp_path / "c.log", capture_writer=writer, **SETTINGS)
     try:

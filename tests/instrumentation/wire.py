@@ -17,7 +17,10 @@ from typing import Any, NamedTuple
 import brotli
 from backports import zstd
 
-EVENTS = [b'data: {"choices":[{"index":0,"delta":{"content":"%d"}}]}\n\n' % number for number in range(5)]
+EVENTS = [
+    b'data: {"choices":[{"index":0,"delta":{"content":"%d"},"finish_reason":%b}]}\n\n' % (number, reason)
+    for number, reason in enumerate([b"null"] * 4 + [b'"stop"'])
+]
 DOCUMENT = json.dumps({"model": "answered", "choices": [], "text": "Zażółć 漢字"}).encode()
 ENCODERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": lambda data: gzip.compress(data, mtime=0),

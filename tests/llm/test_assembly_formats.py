@@ -238,7 +238,7 @@ COHERE_ANSWER = {
 
 def test_cohere_s_events_add_up_to_a_chat_answer() -> None:
     assert assemble("text/event-stream", [sse(*COHERE), b"data: [DONE]\n\n"]) == COHERE_ANSWER
-    assert usage_of(COHERE_ANSWER) == Usage(9, 2)
+    assert usage_of(COHERE_ANSWER) == Usage(9, 2, billed=(Usage(3, 2),))
     V2ChatResponse.model_validate(COHERE_ANSWER, strict=True)
 
 

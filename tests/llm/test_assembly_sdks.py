@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+from made_streams import KINDS, SSE, STREAMS
 from streams import AWS, frames_of, sse
 from test_assembly_formats import COHERE, COHERE_ANSWER, COHERE_V1, COHERE_V1_ANSWER, ndjson
 
@@ -209,6 +210,130 @@ def test_the_frames_of_converse_add_up_to_the_same(entry: str) -> None:
     wanted["output"]["message"]["content"] = [blocks[index] for index in sorted(blocks)]
     assert len(blocks) > 1
     assert message_of(entry) == wanted
+
+
+def made(kind: str, *but: str) -> pytest.MarkDecorator:
+    """The made-up streams of a kind, but for those that the SDK does not read as others do."""
+    return pytest.mark.parametrize("name", [f"{kind}: {name}" for name in KINDS[kind] if name not in but])
+
+
+def made_message(name: str) -> Any:
+    message = assemble(SSE, [STREAMS[name].body])
+    return json.loads(json.dumps(message))
+
+
+NOT_READ = (
+    "bytes that are no UTF-8", "a control character in a text", "an event that is cut", "events that are no objects",
+)  # fmt: skip
+"""What the SDK raises an error at, or passes over."""
+
+
+@made(
+    "chat", *NOT_READ,
+    "half of a character",  # stays one, which no JSON can hold
+    "a function's name with each piece",  # is doubled
+    "an index that two calls have",  # become one
+    "calls without indices", "choices without an index",  # are errors
+    "an empty finish reason, before and after the one",  # is an error of its types, and counts
+    "a usage in each chunk, which grows",  # is forgotten with the last chunk, which has none
+)  # fmt: skip
+def test_openai_s_sdk_adds_made_up_chat_streams_up_to_the_same(name: str, serve: Serve) -> None:
+    from openai import OpenAI
+    from openai.lib.streaming.chat import ChatCompletionStreamState
+
+    state = ChatCompletionStreamState()
+    with OpenAI(api_key="-", base_url=serve(STREAMS[name].body, SSE), max_retries=0) as client:
+        for chunk in client.chat.completions.create(model="m", messages=[], stream=True):
+            state.handle_chunk(chunk)
+    theirs: Any = state.current_completion_snapshot.to_dict(mode="json")
+    for call in theirs["choices"][0]["message"].get("tool_calls") or ():
+        del call["index"]
+    theirs = json.loads(json.dumps(theirs, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16"))
+    found = differences(made_message(name), theirs)
+    assert {path: pair for path, pair in found.items() if "logprob" not in path} == {}
+
+
+@made(
+    "messages",
+    "types in names alone",  # the SDK wants both
+    "no names",  # and names
+    "an index used again", "a second message", "the start twice",  # deltas go to the first; a start is an error
+    "a reason that null follows",  # is replaced
+    "an event that is cut",
+)  # fmt: skip
+def test_anthropic_s_sdk_adds_made_up_streams_up_to_the_same(name: str, serve: Serve) -> None:
+    theirs = anthropic_message(serve(STREAMS[name].body, SSE))
+    found = differences(made_message(name), theirs)
+    # Of the cache's life at a stream's end, by which it is billed, the SDK takes no notice.
+    assert found.keys() <= {"usage.cache_creation"}
+
+
+@made(
+    "responses", "types in names alone", "cut, types in names alone",
+    "an index used again", "a second response", "a second response that is cut",
+)  # fmt: skip
+def test_openai_s_sdk_adds_made_up_responses_up_to_the_same(name: str, serve: Serve) -> None:
+    from openai import OpenAI
+
+    with (
+        OpenAI(api_key="-", base_url=serve(STREAMS[name].body, SSE), max_retries=0) as client,
+        client.responses.stream(model="m", input="x") as stream,
+    ):
+        theirs: Any = stream.get_final_response().to_dict(mode="json")
+    for item in theirs["output"]:
+        for part in item.get("content") or ():
+            part.pop("parsed", None)
+    assert differences(made_message(name), theirs) == {}
+
+
+@made("media", "a transcription with speakers, types in names alone", "speech", "images")
+def test_openai_s_sdk_reads_the_same_transcriptions(name: str, serve: Serve) -> None:
+    from openai import OpenAI
+
+    text, usage = "", None
+    with OpenAI(api_key="-", base_url=serve(STREAMS[name].body, SSE), max_retries=0) as client:
+        for event in client.audio.transcriptions.create(model="m", file=("a.wav", b"x"), stream=True):
+            if event.type == "transcript.text.done":
+                text, usage = event.text, event.usage and event.usage.to_dict(mode="json")
+            elif event.type == "transcript.text.delta":
+                text += event.delta
+    ours = made_message(name)
+    assert ours["text"] == text
+    assert differences(ours.get("usage"), usage) == {}
+
+
+@made("media", "a transcription", "a transcription that is cut", "a transcription with speakers, types in names alone",
+      "speech")  # fmt: skip
+def test_openai_s_sdk_reads_the_same_images(name: str, serve: Serve) -> None:
+    from openai import OpenAI
+
+    with OpenAI(api_key="-", base_url=serve(STREAMS[name].body, SSE), max_retries=0) as client:
+        events = list(client.images.generate(model="m", prompt="x", stream=True))
+    completed = [event.to_dict(mode="json") for event in events if event.type == "image_generation.completed"]
+    ours = made_message(name)
+    assert [one["b64_json"] for one in ours["data"]] == [one["b64_json"] for one in completed]
+    assert ours["usage"]["input_tokens"] == sum(one["usage"]["input_tokens"] for one in completed)
+
+
+@made("interactions", "an interaction of the first version")
+def test_google_s_sdk_reads_the_same_interactions(name: str, serve: Serve) -> None:
+    from google import genai
+
+    client = genai.Client(vertexai=False, api_key="-", http_options={"base_url": serve(STREAMS[name].body, SSE)})
+    text, arguments, theirs = "", "", None
+    for event in client.interactions.create(model="m", input="x", stream=True):
+        if event.event_type == "step.delta" and event.delta.type == "text":
+            text += event.delta.text
+        elif event.event_type == "step.delta" and event.delta.type == "arguments_delta":
+            arguments += event.delta.arguments
+        elif event.event_type == "interaction.completed":
+            theirs = event.interaction
+    client.close()
+    ours = made_message(name)
+    assert ours["steps"][1]["content"][0]["text"] == text
+    assert ours["steps"][2]["arguments"] == json.loads(arguments)
+    assert ours["usage"]["total_thought_tokens"] == theirs.usage.total_thought_tokens
+    assert (ours["id"], ours["status"], ours["model"]) == (theirs.id, theirs.status, theirs.model)
 
 
 def added_up(pieces: list[Any]) -> Any:

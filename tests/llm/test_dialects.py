@@ -9,19 +9,20 @@ from hypothesis import given, strategies as st
 
 from otel_wirecap.frames.lexer import Frame
 from otel_wirecap.llm import dialects
-from otel_wirecap.llm.answers import answer_of, answered_model, usage_of
+from otel_wirecap.llm.answers import answer_error, answer_of, answered_model, usage_of
 from otel_wirecap.llm.assembly import StreamAssembly
 from otel_wirecap.llm.dialects import Dialect, Json, MessageAssembly, Usage
 from otel_wirecap.llm.dialects.interface import OPERATIONS
 from otel_wirecap.llm.dialects.registry import OURS, Dialects
 from otel_wirecap.llm.dialects.whole_answer import WholeAnswer
-from otel_wirecap.llm.errors import error_type
 from otel_wirecap.llm.opening import opening_of, system_prompt
-from otel_wirecap.llm.prompts import answer_protocol, common_answer, common_request, request_protocol
+from otel_wirecap.llm.prompts import Request, answer_protocol, common_answer, common_requests
 from otel_wirecap.llm.requests import asks_for_stream, operation_of, parameters_of, requested_model
 from otel_wirecap.reading.cache import prompt_pieces
 
-SHARED = {"deltas", "guarded", "interface", "outside", "registry", "text_chunks", "whole_answer", "words"}
+SHARED = {
+    "deltas", "guarded", "interface", "outside", "partial_calls", "registry", "text_chunks", "whole_answer", "words",
+}  # fmt: skip
 """Modules of the package that are no format."""
 
 
@@ -114,16 +115,18 @@ def test_no_question_is_too_much_for_json_of_any_shape(value: Any, path: str) ->
     answer_of(value)
     usage_of(value)
     answered_model(value)
-    error_type(value)
+    answer_error(value)
     prompt_pieces(path, value)
-    if request_protocol(path, value) is not None:
-        common_request(path, "", value)
-    if answer_protocol(value) is not None:
-        common_answer(value)
+    for other in (Request("/v1/messages", "", {"messages": []}), Request("/v1/responses", "", {"input": []})):
+        common_requests(Request(path, "", value), other)
+        common_requests(other, Request(path, "", value))
+    answer_protocol(value)
+    common_answer(value)
     for one in OURS if isinstance(value, dict) else ():
         if one.is_answer(value):
             list(one.choices(value))
         one.error_in("", value)
+        one.ends("", value, {})
         assembly = one.assembly(value)
         if assembly is not None:
             assembly.add(value, 1)

@@ -23,7 +23,7 @@ from otel_wirecap.llm.dialects.interface import Answer
 from otel_wirecap.llm.dialects.outside import outside
 from otel_wirecap.llm.dialects.registry import OURS
 from otel_wirecap.llm.opening import opening_of
-from otel_wirecap.llm.prompts import answer_protocol, request_protocol
+from otel_wirecap.llm.prompts import Request, answer_protocol
 from otel_wirecap.llm.requests import operation_of, parameters_of, requested_model
 from otel_wirecap.reading.cache import prompt_pieces
 
@@ -81,7 +81,7 @@ def test_every_question_is_answered_by_the_dialect_whose_traffic_it_is(reports, 
     assert parameters_of(PATH, QUESTION) == Parameters(temperature=0.5)
     assert requested_model(PATH, QUESTION) == "parley-2"
     assert opening_of(QUESTION) == Opening("", "How are you?")
-    assert request_protocol(PATH, QUESTION) == answer_protocol(ANSWER) == "parley"
+    assert Request(PATH, "", QUESTION).protocol == answer_protocol(ANSWER) == "parley"
     assert [(piece.path, piece.kind) for piece in prompt_pieces(PATH, QUESTION)][1:] == [(("question", 0), "messages")]
     assert answer_of(ANSWER) == Answer("t-1", ("done",), Usage(11, 3))
     assert usage_of(ANSWER) == Usage(11, 3)
@@ -209,7 +209,7 @@ QUESTIONS: dict[str, Callable[[], object]] = {
     "parameters": lambda: parameters_of(PATH, QUESTION),
     "requested_model": lambda: requested_model(PATH, {"question": "x"}),
     "opening": lambda: opening_of(QUESTION),
-    "is_conversation": lambda: request_protocol(PATH, QUESTION),
+    "is_conversation": lambda: Request(PATH, "", QUESTION).protocol,
     "cache_order": lambda: prompt_pieces(PATH, QUESTION),
     "is_answer": lambda: answer_protocol(ANSWER),
     "usage": lambda: usage_of(ANSWER),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+
 import orjson
 import pytest
 from hypothesis import given, strategies as st
@@ -7,6 +9,8 @@ from records import read_records
 
 from otel_wirecap.errors import CaptureFileError
 from otel_wirecap.reading.flows import FlowCollector
+from otel_wirecap.reading.library import open_capture
+from otel_wirecap.reading.packing import packed, unpacked
 from otel_wirecap.reading.sources import capture_files
 
 START = 1_767_225_600.0
@@ -249,3 +253,99 @@ def test_a_capture_that_is_not_there_is_named(tmp_path):
         list(read_records(tmp_path / "nothing.log"))
     with pytest.raises(CaptureFileError, match=r"no.where"):
         list(read_records(tmp_path / "no" / "where"))
+
+
+def answers(*asked, at_ms=0):
+    """A flow for each (method, URL's path, answer)."""
+    records = []
+    for number, (method, path, answer) in enumerate(asked):
+        flow = {"flow": f"req_{number}"}
+        begin = at_ms + 10 * number
+        records.append(record("outbound_request", f"b{number}", begin, **flow, method=method, url=f"http://up{path}"))
+        records.append(
+            record("inbound_response", f"b{number}", begin + 5, **flow, payload=answer, status_code=200,
+                   duration_ms=5.0, outcome="complete")
+        )  # fmt: skip
+    return records
+
+
+def a_response(tokens=None, name="resp_1"):
+    usage = None if tokens is None else {"input_tokens": tokens, "output_tokens": 1, "total_tokens": tokens + 1}
+    return {"id": name, "object": "response", "output": [], "usage": usage}
+
+
+MADE, READ = ("POST", "/v1/responses"), ("GET", "/v1/responses/resp_1")
+READ_AGAIN = {
+    "in the background": ([(*MADE, a_response()), *[(*READ, a_response(100))] * 3], [None, 100, None, None]),
+    "after a stream": ([(*MADE, a_response(100)), (*READ, a_response(100))], [100, None]),
+    "as far as a batch came": (
+        [("GET", "/v1/batches/resp_1", a_response(tokens)) for tokens in (0, 40, 90, 90)], [None, None, 90, None],
+    ),
+    "when it is cancelled": ([(*READ, a_response(100)), ("POST", "/v1/responses/resp_1/cancel", a_response(100))],
+                             [100, None]),
+    "another answer of the same name, as from a backend that gives all of them one": (
+        [(*MADE, a_response(100)), (*MADE, a_response(100))], [100, 100],
+    ),
+    "another one that has a name that is a part of the path": (
+        [(*MADE, a_response(100, "r")), (*MADE, a_response(100, "r"))], [100, 100],
+    ),
+    "others": ([(*READ, a_response(100)), ("GET", "/v1/responses/resp_2", a_response(50, "resp_2"))], [100, 50]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ_AGAIN)
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_an_answer_that_is_read_again_counts_once(name, parts):
+    asked, counted = READ_AGAIN[name]
+    collectors = [FlowCollector() for _ in range(parts)]
+    for number, one in enumerate(answers(*asked)):
+        collectors[number * parts // (2 * len(asked))].add(one)
+    first, *others = collectors
+    for later in others:
+        assert later.flows is not None
+        first.merge(later)
+    for _ in range(2):
+        assert [flow.usage and flow.usage.input for flow in first.flows] == counted
+
+
+def test_the_answers_of_a_websocket_add_up_and_each_keeps_its_model(tmp_path):
+    def message(number, payload, **more):
+        return record("websocket_message", "b1", number, payload=orjson.dumps(payload).decode(), message_number=number,
+                      **more)  # fmt: skip
+
+    def done(model, tokens):
+        return {"type": "response.done", "response": {"model": model, "usage": {"input_tokens": tokens}}}
+
+    records = [
+        record("websocket_start", "b1", 0, method="GET", url="ws://up/v1/realtime", status_code=101),
+        message(1, {"type": "response.create", "response": {"metadata": {"usage": "no"}}}),
+        message(2, {"type": "response.created", "response": {"usage": None}}),
+        message(3, done("one", 30)),
+        message(4, done("two", 12)),
+        record("websocket_message", "b1", 5, payload="usage: 7", message_number=5),
+        record(
+            "websocket_message",
+            "b1",
+            6,
+            message_number=6,
+            payload={
+                "encoding": "base64",
+                "data": base64.b64encode(b'{"usageMetadata": {"promptTokenCount": 8}}').decode(),
+            },
+        ),
+        record("websocket_message", "b1", 7, message_number=7, payload={"encoding": "base64", "data": "eyI/"}),
+        record("websocket_end", "b1", 9, outcome="complete", duration_ms=9.0),
+    ]
+    path = tmp_path / "capture.log"
+    path.write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in records))
+    with open_capture(path) as capture:
+        (flow,) = capture.flows()
+    for usage in (flow.usage, flows_of(records)[0].attempts[0].usage):
+        assert (usage.input, usage.output) == (50, 0)
+    assert [(one.model, one.input) for one in flow.attempts[0].usage.billed] == [("one", 30), ("two", 12), (None, 8)]
+    assert unpacked(packed(flow)).attempts[0].usage == flow.attempts[0].usage
+    halves = FlowCollector(), FlowCollector()
+    for number, one in enumerate(records):
+        halves[number > 3].add(one)
+    halves[0].merge(halves[1])
+    assert halves[0].flows[0].attempts[0].usage == flow.attempts[0].usage

@@ -87,3 +87,21 @@ def test_what_is_lost_is_told_by_reason(told: Any, tmp_path: Path) -> None:
     file = {names.CAPTURE_FILE: str(tmp_path / "capture.log")}
     assert points[names.METRIC_LOST_EVENTS] == [({**file, names.REASON: "queue_full"}, 1)]
     assert points[names.METRIC_LOST_EXCHANGES] == [({**file, names.REASON: "capture_failure"}, 1)]
+
+
+def test_the_histogram_of_writes_has_boundaries_for_seconds(told: Any, tmp_path: Path) -> None:
+    provider, reader = told
+    otel_wirecap.instrument(capture_file=tmp_path / "capture.log", meter_provider=provider)
+    otel_wirecap.uninstrument()
+    data = reader.get_metrics_data()
+    (metric,) = [
+        metric
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == names.METRIC_WRITE_DURATION
+    ]
+    for point in metric.data.data_points:
+        assert point.explicit_bounds[0] <= 1e-4
+        assert 1 < point.explicit_bounds[-1] < 30
+        assert sum(point.bucket_counts[:-1]) == point.count

@@ -110,14 +110,20 @@ def test_spans_are_well_formed_and_linked(told: Told) -> None:
         assert_below_its_server(span, told.received)
 
 
-def assert_below_its_server(span: Item, received: Received) -> None:
-    """The spans above an attempt's are all there, of one trace, and one of them is that of its client's request."""
+def spans_above(span: Item, received: Received) -> list[Item]:
+    """A span, and those above it: all of one trace, none begun later."""
     by_id = {one.it.span_id: one for one in received.spans}
     above = [span]
-    while above[-1].it.parent_span_id:  # FastAPI's own spans may be between
+    while above[-1].it.parent_span_id:
         above.append(by_id[above[-1].it.parent_span_id])
         assert above[-1].it.start_time_unix_nano <= span.it.start_time_unix_nano
     assert {one.it.trace_id for one in above} == {span.it.trace_id}
+    return above
+
+
+def assert_below_its_server(span: Item, received: Received) -> None:
+    """The spans above an attempt's are all there, of one trace, and one of them is that of its client's request."""
+    above = spans_above(span, received)  # FastAPI's own may be between
     ours = [one for one in above if one.scope.name == OURS]
     assert [one.it.kind for one in ours] == [Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_SERVER]
     assert len({one.attributes["wirecap.request_id"] for one in ours}) == 1
@@ -224,6 +230,7 @@ def test_each_record_is_a_log_record(told: Told) -> None:
     assert told.received.records_in_logs() == as_told(told.records, told.path)
     for log in told.received.our_logs():
         assert (log.schema_url, log.resource["service.name"]) == (SCHEMA, "gateway")
+        assert log.it.severity_text == "INFO"
 
 
 @every_run()
@@ -254,8 +261,15 @@ def test_among_the_spans_of_other_instrumentation_ours_are_linked(tmp_path: Path
     assert len({span.scope.name for span in received.spans}) > 2
     attempts = [span for span in received.our_spans() if span.it.kind == Span.SPAN_KIND_CLIENT]
     assert len(attempts) == 4
+    servers = {
+        span.attributes["wirecap.request_id"]: span
+        for span in received.our_spans()
+        if span.it.kind == Span.SPAN_KIND_SERVER
+    }
     for span in attempts:
-        assert_below_its_server(span, received)
+        outermost = spans_above(span, received)[-1]
+        assert (outermost.it.kind, outermost.scope.name != OURS) == (Span.SPAN_KIND_SERVER, True)
+        assert spans_above(servers[span.attributes["wirecap.request_id"]], received)[-1] is outermost
 
 
 LARGE = {"model": "m-1", "messages": [{"role": "user", "content": "word " * 9_000}]}

@@ -103,7 +103,10 @@ class CBOR:
         """A payload as cbor2 takes it."""
         if not isinstance(payload, RawJSON):
             return dict(payload) if isinstance(payload, Mapping) else payload
-        value = orjson.loads(payload.data)
+        try:
+            value = orjson.loads(payload.data)
+        except orjson.JSONDecodeError:  # halves of characters, and numbers that are none, are no strict JSON
+            return self._embedded(payload.data)
         try:
             if orjson.dumps(value) == payload.data:
                 return value

@@ -5,14 +5,13 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
 from otel_wirecap.capture.decoding import text_or_bytes
 from otel_wirecap.capture.record import RawJSON
 from otel_wirecap.capture.redaction.spans import add_counts
 from otel_wirecap.capture.redaction.stream import StreamRedactor
 from otel_wirecap.frames.framing import TextLexer, lexer_of
 from otel_wirecap.frames.json_values import BLANK
+from otel_wirecap.llm.text import json_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +24,8 @@ _MARKS: Final = {
     "utf-16-le": codecs.BOM_UTF16_LE,
     "utf-16-be": codecs.BOM_UTF16_BE,
 }
+_PIECE: Final = 1 << 16
+"""Bytes of events that are looked at together: what is made of small ones takes many times the room."""
 _LOOKED_AT: Final = 1024
 _MIN_WIDE: Final = 16
 """Bytes that must be there to tell by zeros: shorter texts hold no key."""
@@ -86,10 +87,17 @@ def _redact_frames(
     if isinstance(lexer_of(kind, data, len(data), is_end=True), TextLexer):
         return data
     stream = StreamRedactor(redactor, kind, len(data))
-    released = stream.feed([data], credentials), stream.close(credentials)
-    for _, found, _ in released:
-        add_counts(counts, found.get(0, {}))
-    return b"".join(piece for pieces, _, _ in released for piece in pieces)
+    clean = bytearray()
+    for begin in range(0, len(data) + 1, _PIECE):
+        is_last = begin + _PIECE > len(data)
+        for pieces, found, _ in (
+            stream.feed([data[begin : begin + _PIECE]], credentials),
+            *([stream.close(credentials)] if is_last else ()),
+        ):
+            clean += b"".join(pieces)
+            for rules in found.values():
+                add_counts(counts, rules)
+    return data if clean == data else bytes(clean)
 
 
 def redact_text(
@@ -112,7 +120,7 @@ def redact_json(content: bytes, redactor: Redactor, counts: dict[str, int], cred
     """
     if content[:1] != b"{" and content.lstrip(BLANK)[:1] == b"[":
         content = _redact_frames(content, "application/json", redactor, counts, credentials)
-        orjson.loads(content)
+        json_value(content)
     document = redactor.json(content, counts, credentials)
     if b"\n" in document or b"\r" in document:
         document = document.translate(None, b"\r\n")

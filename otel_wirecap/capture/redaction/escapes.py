@@ -15,7 +15,7 @@ import enum
 import html
 import re
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from typing import Final
 
 _HEX: Final = "[0-9A-Fa-f]"
@@ -71,7 +71,8 @@ _HIDING_REFERENCE: Final = _bytes(
     r"|#0*(?:173|82[0-9]{2}|65279);|shy;|amp;(?:#|amp;))"
 )
 _HIDING_WIDTH: Final = _bytes(
-    rf"[\xc2\xcd\xe1\xe2\xef](?:(?<=\xc2)\xad|(?<=\xcd)\x8f|(?<=\xe1)\xa0\x8e|(?<=\xe2)(?:\x80[\x8b-\x8f\xaa-\xae]|\x81[\xa0-\xa9])|(?<=\xef)(?:\xb8[\x80-\x8f]|\xbb\xbf))(?={_KEY})"
+    r"[\xc2\xcd\xe1\xe2\xef](?:(?<=\xc2)\xad|(?<=\xcd)\x8f|(?<=\xe1)\xa0\x8e|"
+    rf"(?<=\xe2)(?:\x80[\x8b-\x8f\xaa-\xae]|\x81[\xa0-\xa9])|(?<=\xef)(?:\xb8[\x80-\x8f]|\xbb\xbf))(?={_KEY})"
 )
 _HIDING_ESCAPED: Final = _bytes(rf"\\u{_NO_WIDTH_CODES}(?={_KEY})")
 _ESCAPED_LEADS: Final = (rb"\u20", rb"\ufe", rb"\uFE", rb"\u00")
@@ -80,53 +81,67 @@ _HIDING_QUOTED: Final = _bytes(rf"=3D|{_SOFT_END}(?=[!-~])|={_USUAL}(?=[A-Za-z_=
 _CUT: Final = re.compile(
     (
         rf"(?:(?:\\+u[dD][89abAB]{_HEX}{{2}})?\\+(?:u{_HEX}{{0,3}})?|\\+u[dD][89abAB]{_HEX}{{2}}"
-        rf"|%(?:25)*{_HEX}?|%(?:[eE][1fF2]|[cC][2dD])(?:%(?:[89abAB]{_HEX}?)?){{0,2}}|&(?:amp;)*(?:#[xX]?{_HEX}{{0,7}}|[a-z]{{0,4}})"
+        rf"|%(?:25)*{_HEX}?|%(?:[eE][1fF2]|[cC][2dD])(?:%(?:[89abAB]{_HEX}?)?){{0,2}}"
+        rf"|&(?:amp;)*(?:#[xX]?{_HEX}{{0,7}}|[a-z]{{0,4}})"
         rf"|=(?:[A-Za-z0-9_.+/-]{{0,10}}|\r\n?|\n|\\+n|\\+r(?:\\+n?)?|\\+)"
         rf"|(?:{_NO_WIDTH}|\\+u{_NO_WIDTH_CODES})|\xe2[\x80\x81]?|\xef[\xb8\xbb]?|[\xc2\xcd]|\xe1\xa0?)\Z"
     ).encode("latin-1")
 )
 _CUT_BYTES: Final = re.compile(rb"[\\%&=\r\x80-\xff]")
 _MAX_CUT: Final = 40
+_MARKED_UNITS: Final = 32
 
 
 class Reading:
     """A text with its escapes and encodings read.
+
+    Of the places of its bytes in the text one in ``_MARKED_UNITS`` is kept: what is between is read again.
 
     Attributes:
         data: what the text says.
         is_same: whether that is the text itself.
     """
 
-    __slots__ = ("_places", "_starts", "data", "is_same")
+    __slots__ = ("_marks", "_places", "_text", "_way", "data", "is_same")
 
     def __init__(self, text: bytes, way: Way) -> None:
-        parts: list[bytes] = []
-        self._starts, self._places = array("Q", (0,)), array("Q", (0,))  # in the data and in the text
-        done = size = 0
-        for unit in way.value.finditer(text):
-            begin, end = unit.span()
-            meaning = _meaning(unit)
-            parts += (text[done:begin], meaning)
-            size += begin - done + len(meaning)
-            self._starts.append(size)
-            self._places.append(end)
-            done = end
-        parts.append(text[done:])
+        self._text, self._way = text, way
+        self._marks, self._places = array("Q", (0,)), array("Q", (0,))  # in the data and in the text
+        data, done = bytearray(), 0
+        for number, unit in enumerate(way.value.finditer(text), 1):
+            data += text[done : unit.start()]
+            data += _meaning(unit)
+            done = unit.end()
+            if number % _MARKED_UNITS == 0:
+                self._marks.append(len(data))
+                self._places.append(done)
         self.is_same = not done
-        self.data = b"".join(parts)
+        data += text[done:]
+        self.data = bytes(data)
 
     def place(self, at: int) -> int:
         """Where in the text a byte of the data begins; for the data's length, where the text ends."""
-        index = bisect_right(self._starts, at) - 1
-        return self._places[index] + at - self._starts[index]
+        mark = bisect_right(self._marks, at) - 1
+        read, done = self._marks[mark], self._places[mark]
+        for unit in self._way.value.finditer(self._text, done):
+            begin = read + unit.start() - done
+            end = begin + len(_meaning(unit))
+            if at < begin or at < end:
+                return done + at - read if at < begin else unit.start()
+            read, done = end, unit.end()
+        return done + at - read
 
     def at(self, place: int) -> int:
         """The first byte of the data that begins at a place of the text, or later."""
-        index = bisect_left(self._places, place)
-        if index < len(self._places) and self._places[index] == place:
-            return self._starts[index]
-        before = self._starts[index - 1] + place - self._places[index - 1]
-        return min(before, self._starts[index]) if index < len(self._starts) else before
+        mark = bisect_right(self._places, place) - 1
+        read, done = self._marks[mark], self._places[mark]
+        for unit in self._way.value.finditer(self._text, done):
+            if place <= unit.start():
+                break
+            read, done = read + unit.start() - done + len(_meaning(unit)), unit.end()
+            if place < done:
+                return read
+        return read + place - done
 
 
 def _meaning(unit: re.Match[bytes]) -> bytes:

@@ -7,7 +7,9 @@ Invariants:
 - One thread uses it: the writer's.
 """
 
+import json
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 from urllib.parse import unquote, unquote_plus
@@ -15,8 +17,8 @@ from urllib.parse import unquote, unquote_plus
 import orjson
 
 from otel_wirecap.capture.redaction.rules import Rules
-from otel_wirecap.capture.redaction.search import SecretSearch
-from otel_wirecap.capture.redaction.spans import MARKER, Span, add_counts, masked
+from otel_wirecap.capture.redaction.search import SecretSearch, bounded
+from otel_wirecap.capture.redaction.spans import MARKER, Span, add_counts, masked, merged
 from otel_wirecap.capture.secret_names import header_rule, parameter_is_secret
 
 # The tokens of a valid JSON document that can hold a value: strings and numbers.
@@ -143,12 +145,28 @@ class Redactor:
                 return self._number(spelled, counts, credentials)
             if b"\\" not in spelled:
                 return b'"%s"' % self.bytes_(spelled[1:-1], counts, credentials)
-            value = orjson.loads(spelled)
+            try:
+                value = orjson.loads(spelled)
+            except orjson.JSONDecodeError:  # half of a surrogate pair
+                said = json.loads(spelled).encode("utf-8", "surrogatepass")
+                kept = self.bytes_(said, counts, credentials)
+                return spelled if kept is said else json.dumps(kept.decode("utf-8", "surrogatepass")).encode()
             clean = self.text(value, counts, credentials)
             return spelled if clean is value else orjson.dumps(clean)
 
-        result = _JSON_TOKEN.sub(rewritten, raw)
-        return raw if result == raw else result
+        result, done, left = bytearray(), 0, deque(merged(spans))
+        for token in _JSON_TOKEN.finditer(raw):
+            begin, end = token.span()
+            while left and left[0].end <= begin:
+                left.popleft()
+            if not left:
+                break
+            if left[0].start < end:
+                result += raw[done:begin]
+                result += rewritten(token)
+                done = end
+        result += raw[done:]
+        return raw if result == raw else bytes(result)
 
     def bytes_(self, data: bytes, counts: dict[str, int], credentials: Sequence[str] = ()) -> bytes:
         """Masks the secrets in bytes, UTF-8 or whatever else: the same object when they have none."""
@@ -171,7 +189,7 @@ class Redactor:
                 value = Span(part.end(), end.start() if end else len(data), "field")
                 if value.start < value.end:
                     spans.append(value)
-        return masked(data, spans, counts) if spans else data
+        return masked(data, bounded(spans), counts) if spans else data
 
     def headers(
         self, headers: Sequence[tuple[str, str]], counts: dict[str, int], credentials: Sequence[str] = ()

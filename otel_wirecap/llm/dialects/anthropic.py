@@ -3,13 +3,15 @@
 Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from typing import Any, Final
 
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, objects_in
 from otel_wirecap.llm.dialects.whole_answer import WholeAnswer
-from otel_wirecap.llm.text import GrowingText, json_or_text
-from otel_wirecap.llm.usage import Usage, count_in
+from otel_wirecap.llm.text import GrowingText, json_or_text, keep_newest
+from otel_wirecap.llm.usage import Usage, added, usage_in
 
 _BLOCK_TYPES: Final = {
     "text_delta": "text",
@@ -21,21 +23,25 @@ _BLOCK_TYPES: Final = {
 }
 """The type of a block whose start was not seen, by its first delta."""
 
-_CACHE_COUNTS: Final = frozenset({"cache_creation_input_tokens", "cache_read_input_tokens"})
 _MEMBER: Final = 64  # about what a member or a block takes beside its value
 
 
 class AnthropicMessages:
-    """Adds message and content block events up to a message."""
+    """Adds message and content block events up to a message.
 
-    __slots__ = ("_blocks", "_message", "_usage", "model", "size")
+    Gateways send several messages in one stream, whose blocks are numbered anew: a block that starts is another one.
+    """
+
+    __slots__ = ("_blocks", "_message", "_newest", "_usage", "_usage_before", "model", "size")
 
     def __init__(self) -> None:
         self.model: str | None = None
         self.size = 0
         self._message: Json = {}
         self._usage: Json = {}
-        self._blocks: dict[int, _ContentBlock] = {}
+        self._usage_before: Json = {}  # that of the messages before the last
+        self._blocks: list[_ContentBlock] = []
+        self._newest: dict[int, _ContentBlock] = {}  # the last one of each index
 
     def add(self, event: Json, size: int) -> None:
         """See ``MessageAssembly.add``."""
@@ -47,7 +53,7 @@ class AnthropicMessages:
         elif kind == "content_block_start":
             block = event.get("content_block")
             if isinstance(block, dict):
-                self._blocks[_index(event)] = _ContentBlock(block)
+                self._add_block(_index(event), block)
                 self.size += size
         elif kind == "message_start":
             self._start(event.get("message"), size)
@@ -60,31 +66,38 @@ class AnthropicMessages:
             return None
         message = {"type": "message", "role": "assistant", **self._message}
         if self._blocks:
-            message["content"] = [self._blocks[index].value() for index in sorted(self._blocks)]
+            message["content"] = [block.value() for block in self._blocks]
         else:
             message.setdefault("content", [])
-        if self._usage:
-            message["usage"] = dict(self._usage)
+        if self._usage or self._usage_before:
+            message["usage"] = added(self._usage_before, self._usage)
         return message
+
+    def _add_block(self, index: int, start: Json) -> _ContentBlock:
+        block = self._newest[index] = _ContentBlock(start)
+        self._blocks.append(block)
+        return block
 
     def _start(self, message: object, size: int) -> None:
         if not isinstance(message, dict):
             return
         self.size += size
-        self._message = dict(message)
         usage = message.get("usage")
+        if message.get("id") != self._message.get("id"):
+            self._usage_before, self._usage = added(self._usage_before, self._usage), {}
+        self._message = message | self._message
         if isinstance(usage, dict):
             self._usage = dict(usage)
         model = message.get("model")
-        if isinstance(model, str) and model:
+        if isinstance(model, str) and model and self.model is None:
             self.model = model
 
     def _add_delta(self, index: int, delta: Json, size: int) -> None:
-        block = self._blocks.get(index)
+        block = self._newest.get(index)
         if block is None:
             kind = delta.get("type")
             start = {"type": _BLOCK_TYPES.get(kind, kind) if isinstance(kind, str) else None}
-            block = self._blocks[index] = _ContentBlock(start)
+            block = self._add_block(index, start)
             self.size += _MEMBER
         self.size += block.add(delta, size)
 
@@ -93,7 +106,8 @@ class AnthropicMessages:
         self.size += size
         for key, value in event.items():
             if key == "delta" and isinstance(value, dict):
-                self._message.update(value)
+                for name, piece in value.items():
+                    keep_newest(self._message, name, piece)
             elif key == "usage" and isinstance(value, dict):
                 # The counts are cumulative; null is what the answer's start has already told.
                 self._usage.update((k, v) for k, v in value.items() if v is not None or k not in self._usage)
@@ -161,6 +175,7 @@ def _index(event: Json) -> int:
 
 class _Anthropic(Dialect):
     name = "anthropic"
+    event_types = ("message_", "content_block_")
     paths = ((r"/v1/messages$|(?::|%3A)(?:streamRawPredict|rawPredict)$", "chat"),)
     stream_paths = (r"(?::|%3A)(?:streamRawPredict|serverStreamingPredict)$",)
     system_members = ("system",)
@@ -168,6 +183,7 @@ class _Anthropic(Dialect):
     cache_order = ("tools", "system", "messages")
     model_holders = ("message",)
     finish_members = ("stop_reason",)
+    end_marks = (("type", ("message_stop",)),)
     structure = ("anthropic_beta", "anthropic_version", "betas", "stop_reason")
     label_members = ("stop_reason", "tool_use_id")
 
@@ -186,12 +202,9 @@ class _Anthropic(Dialect):
         return ((answer, answer.get("stop_reason")),)
 
     def usage(self, answer: Json) -> Usage | None:
-        usage = answer.get("usage")
-        # Where nothing is said of a cache, its counts are those of OpenAI's responses.
-        if not isinstance(usage, dict) or _CACHE_COUNTS.isdisjoint(usage):
-            return None
-        read, written = count_in(usage, "cache_read_input_tokens"), count_in(usage, "cache_creation_input_tokens")
-        return Usage(count_in(usage, "input_tokens") + read + written, count_in(usage, "output_tokens"), read, written)
+        message = answer.get("message")
+        holder = message if isinstance(message, dict) and "usage" not in answer else answer
+        return usage_in(holder.get("usage"), holder)
 
     def assembly(self, event: Json) -> MessageAssembly | None:
         kind = event.get("type")

@@ -12,12 +12,11 @@ from otel_wirecap.llm.dialects.deltas import DeltaObject
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
 from otel_wirecap.llm.dialects.whole_answer import WholeAnswer
 from otel_wirecap.llm.text import json_or_text
-from otel_wirecap.llm.usage import Usage, count_in
+from otel_wirecap.llm.usage import Usage, usage_in
 
 _EVENTS: Final = frozenset({"contentBlockDelta", "contentBlockStart", "messageStart", "messageStop"})
 """The members that are its events' alone."""
 
-_COUNTS: Final = frozenset({"inputTokens", "outputTokens"})
 _INDEX: Final = "contentBlockIndex"
 _PADDING: Final = "p"  # random letters that hide an event's length
 _MEMBER: Final = 64  # about what a block takes beside its value
@@ -122,6 +121,7 @@ class _Bedrock(Dialect):
     turn_members = ("messages",)
     cache_order = ("toolConfig", "system", "messages")
     finish_members = ("stopReason",)
+    end_marks = (("messageStop", ()),)
     structure = ("stopReason",)
     index_members = ("contentBlockIndex",)
     label_members = ("stopReason", "toolUseId")
@@ -139,12 +139,7 @@ class _Bedrock(Dialect):
         return ((answer["output"].get("message"), answer.get("stopReason")),)
 
     def usage(self, answer: Json) -> Usage | None:
-        usage = answer.get("usage")
-        if not isinstance(usage, dict) or _COUNTS.isdisjoint(usage):
-            return None
-        read = count_in(usage, "cacheReadInputTokens", "cacheReadInputTokenCount")
-        written = count_in(usage, "cacheWriteInputTokens", "cacheWriteInputTokenCount")
-        return Usage(count_in(usage, "inputTokens") + read + written, count_in(usage, "outputTokens"), read, written)
+        return usage_in(answer.get("usage"), answer)
 
     def assembly(self, event: Json) -> MessageAssembly | None:
         if not _EVENTS.isdisjoint(event):

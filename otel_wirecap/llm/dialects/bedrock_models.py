@@ -6,8 +6,9 @@ Source: https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.ht
 import re
 from typing import Final
 
-from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
+from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, objects_in
 from otel_wirecap.llm.dialects.text_chunks import TextChunks
+from otel_wirecap.llm.usage import Usage, usage_in
 
 _INVOKE: Final = re.compile(r"/model/.+/invoke(?:-with-response-stream)?$")
 
@@ -18,7 +19,8 @@ class _BedrockModels(Dialect):
     top_p_members = ("topP", "p")
     max_tokens_members = ("maxTokenCount",)
     prompt_members = ("inputText",)
-    choice_members = (("results", "completionReason"),)
+    choice_members = (("results", "completionReason"), ("outputs", "stop_reason"))
+    end_marks = (("completionReason", ()), ("stop_reason", ()), ("amazon-bedrock-invocationMetrics", ()))
 
     def operation(self, path: str, body: object) -> str | None:
         if not _INVOKE.search(path):
@@ -26,6 +28,13 @@ class _BedrockModels(Dialect):
         if isinstance(body, dict) and not {"messages", "input"}.isdisjoint(body):
             return "chat"
         return "embeddings" if "embed" in path else "text_completion"
+
+    def usage(self, answer: Json) -> Usage | None:
+        results = [one.get("tokenCount") for one in objects_in(answer.get("results"))]  # Titan's
+        metrics = answer.get("amazon-bedrock-invocationMetrics")
+        if not results and "generation_token_count" not in answer and "inputTextTokenCount" not in answer:
+            return usage_in(metrics)
+        return usage_in(answer if not results else {**answer, "outputTokenCount": results[0]}) or usage_in(metrics)
 
     def assembly(self, event: Json) -> MessageAssembly | None:
         has_text = isinstance(event.get("generation"), str) or isinstance(event.get("outputText"), str)

@@ -10,7 +10,7 @@ from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
 from otel_wirecap.llm.dialects.whole_answer import WholeAnswer
 from otel_wirecap.llm.errors import error_in
 from otel_wirecap.llm.text import GrowingText
-from otel_wirecap.llm.usage import Usage, count_in
+from otel_wirecap.llm.usage import Usage, billed_units, usage_in
 
 _EVENTS: Final = frozenset(
     {
@@ -106,23 +106,23 @@ class CohereChat:
 def cohere_usage(answer: Json, name: str) -> Usage | None:
     """The counts in a member of an answer, in which the two versions of the interface differ."""
     usage = answer.get(name)
-    if isinstance(usage, dict):
-        for counts in (usage.get("tokens"), usage.get("billed_units")):
-            if isinstance(counts, dict):
-                return Usage(
-                    count_in(counts, "input_tokens"),
-                    count_in(counts, "output_tokens"),
-                    count_in(usage, "cached_tokens"),
-                )
+    if not isinstance(usage, dict):
+        return None
+    billed = usage.get("billed_units")
+    for counts in (usage.get("tokens"), billed):
+        if isinstance(counts, dict) and (found := usage_in({**counts, "cached_tokens": usage.get("cached_tokens")})):
+            return billed_units(found, billed)
     return None
 
 
 class _Cohere(Dialect):
     name = "cohere"
+    event_types = ("message-", "content-", "tool-", "citation-")
     paths = ((r"/v2/chat$", "chat"), (r"/v[12]/embed$", "embeddings"))
     top_p_members = ("p",)
     turn_members = ("messages",)
     finish_members = ("finish_reason",)
+    end_marks = (("type", ("message-end",)),)
     structure = ("input_type", "truncate")
 
     def usage(self, answer: Json) -> Usage | None:
@@ -135,10 +135,8 @@ class _Cohere(Dialect):
         return WholeAnswer() if isinstance(event.get("message"), dict) and "finish_reason" in event else None
 
     def error_in(self, name: str, event: Json) -> object:
-        if event.get("type") != "message-end":
-            return error_in(name, event)
-        delta = event.get("delta")
-        return (delta.get("error") if isinstance(delta, dict) else None) or error_in(name, event)
+        delta = event.get("delta") if event.get("type") == "message-end" else None
+        return (error_in(name, delta) if isinstance(delta, dict) else None) or error_in(name, event)
 
 
 DIALECT: Final = _Cohere()

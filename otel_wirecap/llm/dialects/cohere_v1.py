@@ -98,6 +98,7 @@ class _CohereV1(Dialect):
     prompt_members = ("message",)
     id_members = ("response_id",)
     finish_members = ("finish_reason",)
+    end_marks = (("event_type", ("stream-end",)), ("is_finished", (True,)))
     structure = ("event_type",)
     label_members = ("response_id",)
 

@@ -2,7 +2,8 @@
 
 A delta names the members that grow. Which way they grow, the format does not say; the providers' practice is:
 
-- strings continue, but for the labels (``id``, ``name``, …), which come once or are repeated;
+- strings continue, but for the labels (``id``, ``role``, …), which come once or are repeated, and names, which come
+  once, in pieces, or are repeated whole;
 - objects grow by the same rules, member by member;
 - elements of a list are told apart by their ``index``; where there is none, text continues text of the same
   type, and anything else is an element of its own;
@@ -14,9 +15,7 @@ from typing import Any, Final
 from otel_wirecap.llm.dialects.interface import Json
 from otel_wirecap.llm.text import GrowingText
 
-_LABELS: Final = frozenset(
-    {"call_id", "channel", "format", "id", "index", "name", "object", "role", "signature", "type"}
-)
+_LABELS: Final = frozenset({"call_id", "channel", "format", "id", "index", "object", "role", "signature", "type"})
 _GROWING_LISTS: Final = frozenset({"content", "reasoning_details", "thinking", "tool_calls"})
 """Lists whose elements come in pieces. Of other lists an element with a known index is a newer form of it."""
 
@@ -75,6 +74,10 @@ class DeltaObject:
         if isinstance(piece, str):
             if isinstance(member, DeltaList):
                 return member.add([{"type": "text", "text": piece}] if piece else [], size)
+            if name == "name":  # no text that grows by every piece: some send it whole with each
+                known = member if isinstance(member, str) else ""
+                self._members[name] = known if known == piece else known + piece
+                return _MEMBER + len(piece) if member is None else 0
             if name in _LABELS:
                 self._members[name] = member or piece
                 return _MEMBER + len(piece) if member is None else 0

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, objects_in
+from otel_wirecap.llm.dialects.partial_calls import PartialCall
 from otel_wirecap.llm.text import GrowingText, keep_newest
-from otel_wirecap.llm.usage import Usage, count_in
+from otel_wirecap.llm.usage import MAX_COUNT, Usage, usage_in
 
 _TEXT_MEMBERS: Final = frozenset({"text", "thought", "thoughtSignature"})
 """The members of a part that is nothing but text."""
 
 _EVENTS: Final = frozenset({"candidates", "promptFeedback", "usageMetadata"})
-_COUNTS: Final = frozenset({"candidatesTokenCount", "promptTokenCount", "totalTokenCount"})
 _MEMBER: Final = 64  # about what a member or a part takes beside its value
 
 
@@ -84,7 +84,7 @@ class _Candidate:
         self._members: Json = {}
         self._logprobs: dict[str, list[Any]] = {}
         self._content: Json | None = None
-        self._parts: list[Json | _TextPart] = []
+        self._parts: list[Json | _TextPart | PartialCall] = []
 
     def add(self, candidate: Json, size: int) -> int:
         """Takes the candidate's next parts; returns about by how much this grew."""
@@ -105,7 +105,7 @@ class _Candidate:
         """The candidate as a non-streaming answer has it."""
         if self._content is None:
             return dict(self._members)
-        parts = [part.value() if isinstance(part, _TextPart) else part for part in self._parts]
+        parts = [part if isinstance(part, dict) else part.value() for part in self._parts]
         content = {**self._content, "parts": parts} if parts else self._content
         return {"content": content, **self._members}
 
@@ -121,6 +121,9 @@ class _Candidate:
         return grown
 
     def _add_part(self, part: Json, size: int) -> int:
+        call = part.get("functionCall")
+        if isinstance(call, dict) and self._add_call(part, call):
+            return size
         text = part.get("text")
         if type(text) is not str or not part.keys() <= _TEXT_MEMBERS:
             self._parts.append(part)
@@ -133,6 +136,17 @@ class _Candidate:
             return 0  # an empty end of a part, not a part
         self._parts.append(_TextPart(part, text))
         return _MEMBER + len(text)
+
+    def _add_call(self, part: Json, call: Json) -> bool:
+        """Takes a function call, or a piece of one, that comes in pieces; returns whether it does."""
+        last = self._parts[-1] if self._parts else None
+        if isinstance(last, PartialCall) and last.takes(call):
+            last.add(part, call)
+        elif call.get("willContinue") or isinstance(call.get("partialArgs"), list):
+            self._parts.append(PartialCall(part, call))
+        else:
+            return False
+        return True
 
     def _add_logprobs(self, result: Json, size: int) -> int:
         """Takes the log probabilities of the new parts' tokens."""
@@ -168,6 +182,14 @@ class _TextPart:
     def value(self) -> Json:
         """The part as a non-streaming answer has it."""
         return {**self._members, "text": self._text.getvalue()}
+
+
+def _embedded(prediction: Json) -> int:
+    """The tokens of a text that Vertex embedded (``statistics`` of its text embeddings)."""
+    embeddings = prediction.get("embeddings")
+    statistics = embeddings.get("statistics") if isinstance(embeddings, dict) else None
+    count = statistics.get("token_count") if isinstance(statistics, dict) else None
+    return int(count) if isinstance(count, int | float) and 0 <= count < MAX_COUNT else 0
 
 
 class _Gemini(Dialect):
@@ -207,18 +229,20 @@ class _Gemini(Dialect):
         return ((one.get("content"), one.get("finishReason")) for one in objects_in(answer.get("candidates")))
 
     def usage(self, answer: Json) -> Usage | None:
-        for name in ("usageMetadata", "usage_metadata", "usage"):
-            usage = answer.get(name)
-            if isinstance(usage, dict) and not _COUNTS.isdisjoint(usage):
-                thought = count_in(usage, "thoughtsTokenCount")
-                return Usage(
-                    count_in(usage, "promptTokenCount") + count_in(usage, "toolUsePromptTokenCount"),
-                    count_in(usage, "candidatesTokenCount") + thought,
-                    count_in(usage, "cachedContentTokenCount"),
-                    0,
-                    thought,
-                )
-        return None
+        inner = answer.get("response")  # of Code Assist, and of a batch
+        holder = inner if isinstance(inner, dict) else answer
+        usage = usage_in(holder.get("usageMetadata") or holder.get("usage_metadata"), holder)
+        if usage is None and "predictions" in holder:
+            return usage_in({"input_tokens": sum(_embedded(one) for one in objects_in(holder["predictions"]))})
+        grounded = any(one.get("groundingMetadata") for one in objects_in(holder.get("candidates")))
+        return usage._replace(unpriced="searches that an answer is grounded on") if usage and grounded else usage
+
+    def ends(self, name: str, event: Json, finished: dict[int, bool]) -> bool:
+        inner = event.get("response")
+        answer = inner if isinstance(inner, dict) else event
+        feedback = answer.get("promptFeedback")
+        is_blocked = isinstance(feedback, dict) and bool(feedback.get("blockReason"))
+        return is_blocked or super().ends(name, answer, finished)
 
     def assembly(self, event: Json) -> MessageAssembly | None:
         inner = event.get("response")

@@ -51,6 +51,8 @@ class GuardedDialect(Dialect):
         self._on_failure = on_failure
         for table in _TABLES:
             setattr(self, table, self._asked(table, _are_texts, unknown=()))
+        self.end_marks = self._asked("end_marks", _are_marks, unknown=())
+        self.choice_members = self._asked("choice_members", _are_names, unknown=())
         for question, (is_right, unknown) in _QUESTIONS.items():
             setattr(self, question, functools.partial(self._asked, question, is_right, unknown=unknown))
         self.choices = functools.partial(self._asked, "choices", _are_pairs, unknown=(), made_by=_first)  # type: ignore[method-assign]
@@ -170,6 +172,23 @@ def _are_texts(value: Any) -> bool:
     return type(value) is tuple and len(value) <= MAX_CHOICES and None not in value and all(map(_is_text, value))
 
 
+def _are_names(value: Any) -> bool:
+    return type(value) is tuple and all(
+        type(one) is tuple and len(one) == len(("list", "reason")) and _are_texts(one) for one in value
+    )
+
+
+def _are_marks(value: Any) -> bool:
+    return type(value) is tuple and all(
+        type(one) is tuple
+        and len(one) == len(("member", "values"))
+        and type(one[0]) is str
+        and type(one[1]) is tuple
+        and all(type(mark) in (str, bool, int) for mark in one[1])
+        for one in value
+    )
+
+
 def _first(values: Iterable[T]) -> list[T]:
     return list(itertools.islice(values, MAX_CHOICES))
 
@@ -194,8 +213,13 @@ def _is_opening(value: Any) -> bool:
 def _is_usage(value: Any) -> bool:
     if value is None:
         return True
-    has_counts = type(value) is Usage and all(type(one) is int and 0 <= one < MAX_NUMBER for one in value[:-1])
-    return has_counts and (value.cost is None or _is_number(value.cost))
+    if type(value) is not Usage or not all(type(one) is int and 0 <= one < MAX_NUMBER for one in value.counts.values()):
+        return False
+    are_texts = all(map(_is_text, (value.tier, value.model, value.unpriced)))
+    has_parts = type(value.billed) is tuple and all(
+        type(one) is Usage and not one.billed and _is_usage(one) for one in value.billed
+    )
+    return are_texts and has_parts and (value.cost is None or _is_number(value.cost))
 
 
 def _is_assembly(value: Any) -> bool:

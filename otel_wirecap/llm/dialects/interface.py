@@ -105,10 +105,14 @@ class Dialect:
         choice_members: the member of an answer that is a list of choices, with the member of a choice that says why it
             ended.
         finish_members: members of an answer that say why it ended.
+        end_marks: what the last event of a stream has: a member, and the values that it may have, any that is not empty
+            where none are named. An event's name counts as its ``type`` where it has no such member. Where an answer
+            has ``choice_members``, a reason on every choice is an end mark, too; ``[DONE]`` is one in every format.
         structure: names of members whose strings are structure and no content, and so may be kept where prompts are
             masked. This and the next two count only of our own dialects: they decide about what is masked.
         index_members: members of a stream's event that say which of several texts it adds to.
         label_members: members of a stream's event whose strings are no part of a text.
+        event_types: how the ``type`` of a stream's events begins, where the name of the event may say it alone.
     """
 
     name: str = ""
@@ -127,9 +131,11 @@ class Dialect:
     id_members: tuple[str, ...] = ("id",)
     choice_members: tuple[tuple[str, str], ...] = ()
     finish_members: tuple[str, ...] = ()
+    end_marks: tuple[tuple[str, tuple[object, ...]], ...] = ()
     structure: tuple[str, ...] = ()
     index_members: tuple[str, ...] = ()
     label_members: tuple[str, ...] = ()
+    event_types: tuple[str, ...] = ()
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -224,6 +230,11 @@ class Dialect:
 
     # -- streams -----------------------------------------------------------------------------------------------------
 
+    @property
+    def has_end_mark(self) -> bool:
+        """Whether every whole stream of this format has an end mark."""
+        return bool(self.end_marks or self.choice_members)
+
     def assembly(self, event: Json) -> MessageAssembly | None:
         """What adds the events of a stream up to a message.
 
@@ -235,12 +246,29 @@ class Dialect:
         """
         return None
 
-    def error_in(self, name: str, event: Json) -> object:
-        """The error that an event of a stream carries, after the status line has promised success.
+    def ends(self, name: str, event: Json, finished: dict[int, bool]) -> bool:
+        """Whether a stream has said all it had to say with this event: it is the end mark, or the last choice ended.
 
         Args:
             name: the event's name; "" where its frame has none.
             event: the event's data.
+            finished: the choices that the stream has had so far, each with whether it has ended; kept up to date here.
+        """
+        for member, values in self.end_marks:
+            value = event.get(member, name if member == "type" else None)
+            if value and (not values or value in values):
+                return True
+        for holder, member in self.choice_members:  # noqa: SIM110  # for every event: any() takes three times as long
+            if choices_end(event.get(holder), member, finished):
+                return True
+        return False
+
+    def error_in(self, name: str, event: Json) -> object:
+        """The error that an event of a stream, or an answer, carries after the status line has promised success.
+
+        Args:
+            name: the event's name; "" where its frame has none, and for an answer.
+            event: the event's data, or the answer.
 
         Returns:
             The error as the provider sent it: a JSON value; None when the event carries none.
@@ -252,6 +280,28 @@ def objects_in(value: object) -> Iterator[Json]:
     """The objects among the elements of a list; of anything else none."""
     if isinstance(value, list):
         yield from (one for one in value if isinstance(one, dict))
+
+
+def choices_end(choices: object, member: str, finished: dict[int, bool]) -> bool:
+    """Whether the choices of an event, with those before, have all ended; see `Dialect.ends`.
+
+    Args:
+        choices: the choices of the event.
+        member: of a choice, says why it ended. An empty reason says nothing.
+        finished: see there.
+    """
+    has_ended = False
+    if type(choices) is list:
+        for position, choice in enumerate(choices):
+            if type(choice) is dict:
+                index = choice.get("index")
+                if type(index) is not int:
+                    index = position
+                if choice.get(member):
+                    finished[index] = has_ended = True
+                elif index not in finished:
+                    finished[index] = False
+    return has_ended and False not in finished.values()
 
 
 def text_in(holder: Json, names: Iterable[str]) -> str | None:

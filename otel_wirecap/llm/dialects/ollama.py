@@ -7,7 +7,7 @@ from typing import Final
 
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
 from otel_wirecap.llm.dialects.text_chunks import TextChunks
-from otel_wirecap.llm.usage import Usage, count_in
+from otel_wirecap.llm.usage import Usage, usage_in
 
 
 class _Ollama(Dialect):
@@ -19,11 +19,12 @@ class _Ollama(Dialect):
     turn_members = ("messages",)
     prompt_members = ("prompt",)
     finish_members = ("done_reason",)
+    end_marks = (("done", (True,)),)
     structure = ("done_reason", "keep_alive", "tool_name")
 
     def usage(self, answer: Json) -> Usage | None:
         if "prompt_eval_count" in answer or "eval_count" in answer:
-            return Usage(count_in(answer, "prompt_eval_count"), count_in(answer, "eval_count"))
+            return usage_in(answer)
         return None
 
     def assembly(self, event: Json) -> MessageAssembly | None:

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from otel_wirecap.llm.dialects.deltas import DeltaObject
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, objects_in
+from otel_wirecap.llm.errors import error_in
 from otel_wirecap.llm.text import GrowingText, keep_newest
-from otel_wirecap.llm.usage import Usage, openai_usage
+from otel_wirecap.llm.usage import Usage, usage_in
 
 _HEAD: Final = ("id", "object", "created", "model")  # the first that is not empty counts
 _NOT_KEPT: Final = frozenset({"choices", "error", "obfuscation"})
@@ -150,7 +151,7 @@ class _Choice:
 
     def _add_other(self, key: str, value: Any, size: int) -> int:
         if key == "finish_reason":
-            self._finish_reason = value
+            self._finish_reason = value or self._finish_reason  # an empty one says nothing
         elif key == "text" and isinstance(value, str):
             if self._text is None:
                 self._text = GrowingText()
@@ -213,9 +214,18 @@ class _OpenAIChat(Dialect):
         groq, choices = answer.get("x_groq"), answer.get("choices")
         last = choices[-1] if isinstance(choices, list) and choices else None  # Moonshot
         for holder in (answer, groq, last):
-            usage = holder.get("usage") if isinstance(holder, dict) else None
-            if isinstance(usage, dict) and ("prompt_tokens" in usage or "completion_tokens" in usage):
-                return openai_usage(usage, "prompt", "completion")
+            usage = usage_in(holder.get("usage"), answer) if isinstance(holder, dict) else None
+            if usage is not None:
+                return usage
+        return None
+
+    def error_in(self, name: str, event: Json) -> object:
+        error = error_in(name, event)
+        if error is not None:
+            return error
+        for choice in objects_in(event.get("choices")):  # OpenRouter's, Mistral's
+            if choice.get("error") or choice.get("finish_reason") == "error":
+                return choice.get("error") or {"message": "finish_reason: error"}
         return None
 
     def assembly(self, event: Json) -> MessageAssembly | None:

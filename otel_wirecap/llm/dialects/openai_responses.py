@@ -13,7 +13,7 @@ from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly, 
 from otel_wirecap.llm.dialects.whole_answer import WholeAnswer
 from otel_wirecap.llm.errors import error_in
 from otel_wirecap.llm.text import GrowingText
-from otel_wirecap.llm.usage import Usage, openai_usage
+from otel_wirecap.llm.usage import Usage, added, usage_in
 
 
 class _Place:
@@ -60,7 +60,7 @@ _MEMBER: Final = 64  # about what a text or a part takes beside its value
 class OpenAIResponses:
     """Adds Responses events up to a response."""
 
-    __slots__ = ("_base_size", "_final", "_items", "_response", "model", "size")
+    __slots__ = ("_base_size", "_before", "_final", "_items", "_places", "_response", "model", "size")
 
     def __init__(self) -> None:
         self.model: str | None = None
@@ -69,6 +69,8 @@ class OpenAIResponses:
         self._response: Json = {}
         self._final = False
         self._items: dict[int, _Item] = {}
+        self._places: dict[int, int] = {}  # of items that have an index which another one has already
+        self._before: Json = {}  # what the responses before the last add up to: gateways send several in one stream
 
     def add(self, event: Json, size: int) -> None:
         """See ``MessageAssembly.add``."""
@@ -98,7 +100,17 @@ class OpenAIResponses:
     def message(self) -> Json | None:
         """See ``MessageAssembly.message``."""
         if not self._response and not self._items:
-            return None
+            return self._before or None
+        last = self._last()
+        if not self._before:
+            return last
+        return {
+            **last,
+            "output": [*self._before["output"], *last.get("output", ())],
+            "usage": added(self._before.get("usage") or {}, last.get("usage") or {}),
+        }
+
+    def _last(self) -> Json:
         if self._final and not self._items:
             return dict(self._response)
         known = self._response.get("output")
@@ -112,12 +124,19 @@ class OpenAIResponses:
 
     def _add_response(self, response: Json, size: int, *, final: bool) -> None:
         """Takes a response as it stands; each one is newer than the last, and the final one is all."""
+        if self._final and response.get("id") != self._response.get("id"):
+            whole = self.message() or {}
+            self._before = {"output": whole.get("output") or [], "usage": whole.get("usage")}
+            self._final, self._base_size = False, 0
+            self._items.clear()
+            self._places.clear()
         if self._final and not final:
             return
         self._response = response
         self._final = final
         if final and response.get("output"):
             self._items.clear()
+            self._places.clear()
             self.size = size
         else:
             self.size += size - self._base_size
@@ -132,6 +151,9 @@ class OpenAIResponses:
             value = event.get("item")
             if isinstance(value, dict):
                 item = self._item(event)
+                if kind.endswith("added") and item.is_another(value):
+                    self._places[_number(event, "output_index")] = max(self._items) + 1
+                    item = self._item(event)
                 self.size += item.renew(value, size)
         elif kind in _PARTS:
             parts, index = _PARTS[kind]
@@ -144,6 +166,7 @@ class OpenAIResponses:
 
     def _item(self, event: Json) -> "_Item":
         index = _number(event, "output_index")
+        index = self._places.get(index, index)
         item = self._items.get(index)
         if item is None:
             item = self._items[index] = _Item()
@@ -162,6 +185,11 @@ class _Item:
         self._parts: dict[tuple[str, int], Json] = {}
         self._annotations: dict[tuple[str, int], list[Any]] = {}
         self._texts: dict[tuple[_Place, int], GrowingText] = {}
+
+    def is_another(self, value: Json) -> bool:
+        """Whether an item is not this one, by their ids."""
+        known, ident = self._value.get("id"), value.get("id")
+        return bool(known and ident and known != ident)
 
     def grow(self, place: _Place, index: int, delta: str) -> int:
         """Takes a text's next piece; returns, as all the methods do, about by how much this grew."""
@@ -248,8 +276,15 @@ def parts_of(item: Json) -> list[Any]:
     return content if isinstance(content, list) else []
 
 
+def _action(call: Json) -> object:
+    """What a search did: only a search is billed, not to open a page; older answers do not say."""
+    action = call.get("action")
+    return action.get("type", "search") if isinstance(action, dict) else "search"
+
+
 class _OpenAIResponses(Dialect):
     name = "openai-responses"
+    event_types = ("response.",)
     paths = ((r"/responses$", "chat"),)
     max_tokens_members = ("max_output_tokens",)
     system_members = ("instructions",)
@@ -257,6 +292,7 @@ class _OpenAIResponses(Dialect):
     prompt_members = ("input",)
     cache_order = ("previous_response_id", "tools", "instructions", "input")
     model_holders = ("response",)
+    end_marks = (("type", tuple(sorted(_FINAL))),)
     structure = ("completed_at", "include", "truncation", "verbosity")
     index_members = ("content_index", "item_id", "output_index", "summary_index")
     label_members = ("call_id", "event_id")
@@ -274,10 +310,12 @@ class _OpenAIResponses(Dialect):
         return (({"content": parts}, reason or answer.get("status")),)
 
     def usage(self, answer: Json) -> Usage | None:
-        usage = answer.get("usage")
-        if isinstance(usage, dict) and ("input_tokens" in usage or "output_tokens" in usage):
-            return openai_usage(usage, "input", "output")
-        return None
+        holder = answer.get("response")
+        holder = holder if isinstance(holder, dict) else answer
+        usage = usage_in(holder.get("usage"), holder)
+        calls = [item for item in objects_in(holder.get("output")) if item.get("type") == "web_search_call"]
+        searches = sum(1 for call in calls if _action(call) == "search")
+        return usage if usage is None or not searches else usage._replace(web_searches=searches)
 
     def assembly(self, event: Json) -> MessageAssembly | None:
         kind = event.get("type")
@@ -286,10 +324,10 @@ class _OpenAIResponses(Dialect):
         return WholeAnswer() if event.get("object") == "response" and self.is_answer(event) else None
 
     def error_in(self, name: str, event: Json) -> object:
-        if event.get("type") != "response.failed":
-            return error_in(name, event)
-        response = event.get("response")
-        return (response.get("error") if isinstance(response, dict) else None) or {"type": "response.failed"}
+        inner = event.get("response")
+        response = inner if isinstance(inner, dict) else event
+        failed = event.get("type") == "response.failed" or response.get("status") == "failed"
+        return error_in(name, event) or response.get("error") or ({"type": "response.failed"} if failed else None)
 
 
 DIALECT: Final = _OpenAIResponses()

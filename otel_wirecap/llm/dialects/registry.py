@@ -15,16 +15,21 @@ from typing import Final
 
 from otel_wirecap.llm.dialects import (
     anthropic,
+    assistants,
     bedrock,
     bedrock_models,
     cohere,
     cohere_v1,
     gemini,
+    interactions,
     llama_cpp,
     ollama,
     openai_chat,
+    openai_media,
     openai_responses,
+    replicate,
     text_completions,
+    tgi,
     workers_ai,
 )
 from otel_wirecap.llm.dialects.interface import Dialect, Json, MessageAssembly
@@ -36,7 +41,9 @@ OURS: Final = (
     openai_chat.DIALECT,
     anthropic.DIALECT,
     openai_responses.DIALECT,
+    openai_media.DIALECT,
     gemini.DIALECT,
+    interactions.DIALECT,
     bedrock.DIALECT,
     cohere.DIALECT,
     cohere_v1.DIALECT,
@@ -45,6 +52,9 @@ OURS: Final = (
     bedrock_models.DIALECT,
     llama_cpp.DIALECT,
     workers_ai.DIALECT,
+    assistants.DIALECT,
+    replicate.DIALECT,
+    tgi.DIALECT,
 )
 """Our dialects, in the order in which they are asked."""
 
@@ -81,11 +91,16 @@ class Dialects(Dialect):
         return self.of_answer(body) is not None
 
     def usage(self, answer: Json) -> Usage | None:  # noqa: D102
-        for one in self.all:
+        known = self.of_answer(answer)
+        for one in self.all if known is None else (known, *self.all):
             usage = one.usage(answer)
             if usage is not None:
                 return usage
         return None
+
+    def error_in(self, name: str, event: Json) -> object:  # noqa: D102
+        dialect = self.of_answer(event)
+        return error_in(name, event) if dialect is None else dialect.error_in(name, event)
 
     def of_request(self, path: str, body: Json) -> Dialect | None:
         """The dialect of a request for a conversation's next message; None where it is none, or is not known."""
@@ -152,6 +167,12 @@ def conversation_dialect(path: str, body: object) -> Dialect | None:
         return None
     dialect = ours.of_request(path, body)
     return dialect or next((one for one in outside.all() if one.is_conversation(path, body)), None)
+
+
+def requested_dialect(path: str, body: object) -> Dialect | None:
+    """The dialect that a request's path is one of; None where it is not known."""
+    known = next((one for one in ours.all if one.operation(path, body) is not None), None)
+    return known or outside_request(path, body)
 
 
 def answer_dialect(body: object) -> Dialect | None:

@@ -14,6 +14,7 @@ class _TextCompletions(Dialect):
     paths = ((r"/completions$|/v1/complete$", "text_completion"),)
     max_tokens_members = ("max_tokens", "max_tokens_to_sample")
     prompt_members = ("prompt",)
+    end_marks = (("stop_reason", ()),)
 
     def assembly(self, event: Json) -> MessageAssembly | None:
         return TextChunks() if isinstance(event.get("completion"), str) else None
