@@ -125,7 +125,8 @@ def test_a_secret_is_found_however_its_characters_are_spelled(encoding: str, kin
                 assert [piece for piece in _pieces(value) if piece in joined] == []
                 assert left != spelled
             else:
-                assert left == MARKER, (before, spelled)
+                # An ``=`` at the end of a line may be quoted-printable's.
+                assert left.removesuffix("=") == MARKER, (before, spelled)
 
 
 @pytest.mark.parametrize("kind", VALUES)

@@ -15,7 +15,7 @@ import enum
 import html
 import re
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import Final
 
 _HEX: Final = "[0-9A-Fa-f]"
@@ -128,6 +128,20 @@ class Reading:
             end = begin + len(_meaning(unit))
             if at < begin or at < end:
                 return done + at - read if at < begin else unit.start()
+            read, done = end, unit.end()
+        return done + at - read
+
+    def end(self, at: int) -> int:
+        """Where in the text the byte before a place of the data ends: what says nothing there follows it."""
+        mark = max(0, bisect_left(self._marks, at) - 1)
+        read, done = self._marks[mark], self._places[mark]
+        for unit in self._way.value.finditer(self._text, done):
+            begin = read + unit.start() - done
+            end = begin + len(_meaning(unit))
+            if at <= begin:
+                break
+            if at <= end:
+                return unit.end()
             read, done = end, unit.end()
         return done + at - read
 

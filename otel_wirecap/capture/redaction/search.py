@@ -265,7 +265,7 @@ class SecretSearch:
                 more = self.spans(read.data, credentials, _LEFT.get(way, escapes - 1))
             except TooManyFindings as too_many:
                 raise TooManyFindings(read.place(too_many.place)) from None
-            spans += (Span(read.place(start), read.place(end), rule) for start, end, rule in more)
+            spans += (Span(read.place(start), read.end(end), rule) for start, end, rule in more)
         spans = bounded(spans)
         if len(data) < length:
             raise TooManyFindings(len(data))
@@ -331,7 +331,7 @@ class SecretSearch:
                 continue
             left = _LEFT.get(way, escapes - 1)
             more, at = self._stream(read.data, read.at(begin), credentials, left, is_end=is_end)
-            spans += (Span(read.place(start), read.place(end), rule) for start, end, rule in more)
+            spans += (Span(read.place(start), read.end(end), rule) for start, end, rule in more)
             place = min(place, read.place(at))
         if cut is not None:
             place = min(place, cut)
