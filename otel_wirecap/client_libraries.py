@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Literal, NamedTuple
 
 
@@ -27,3 +28,15 @@ CLIENT_LIBRARIES = (
     ClientLibrary("aiohttp", (3, 9), "aiohttp"),
     ClientLibrary("websockets", (15, 0), "websockets", "websocket"),
 )
+
+_UNHOOKED = ("requests", "urllib3", "pycurl", "curl_cffi", "niquests", "grpc", "tornado.httpclient", "treq")
+"""Modules of other libraries that people send requests with."""
+
+
+def unhooked_libraries() -> list[str]:
+    """The libraries that this process may have sent requests by, and whose requests are not captured."""
+    found = [name for name in _UNHOOKED if name in sys.modules]
+    urllib = sys.modules.get("urllib.request")
+    if getattr(urllib, "_opener", None) is not None:  # much imports it, and few open something by it
+        found.append("urllib.request")
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,8 +27,8 @@ def default_capture_file() -> str:
 
 
 def capture_is_named() -> bool:
-    """Whether the environment names a capture file, or a configuration file that may name one."""
-    return any(os.environ.get(environment_variable(name)) for name in ("capture_file", "capture_config"))
+    """Whether the environment may name a capture file, by whatever variable: also by one that is misspelt."""
+    return any(value for name, value in os.environ.items() if name.startswith("WIRE_CAPTURE_"))
 
 
 def is_switched_off() -> bool:
@@ -37,8 +38,16 @@ def is_switched_off() -> bool:
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """The user's cache folder for what can be made anew, ours in it; it need not be there yet."""
+    """The user's cache folder for what can be made anew, ours in it; it need not be there yet.
+
+    Raises:
+        FileNotFoundError: the user has no home.
+    """
     named = environ.get("XDG_CACHE_HOME", "")
     # The specification of these folders says that a relative one does not count.
-    base = Path(named) if named.startswith("/") else Path(environ.get("HOME") or "~").expanduser() / ".cache"
-    return base / "otel-wirecap"
+    if named.startswith("/"):
+        return Path(named) / "otel-wirecap"
+    try:
+        return Path(environ.get("HOME") or "~").expanduser() / ".cache" / "otel-wirecap"
+    except RuntimeError as error:  # as ``pathlib`` says it
+        raise FileNotFoundError(errno.ENOENT, "no HOME, and no entry in the users' database") from error

@@ -38,6 +38,11 @@ def log_error(message: str, *arguments: object) -> bool:
     return _give(logging.ERROR, message, arguments)
 
 
+def inform(message: str, *arguments: object) -> None:
+    """As ``warn``, of what is well."""
+    _give(logging.INFO, message, arguments)
+
+
 def give_refused_again() -> None:
     """Gives the log what it refused, once more."""
     with contextlib.suppress(IndexError):

@@ -42,7 +42,8 @@ class EventKind:
     DOCUMENT: Final = 8  # None: a record as a JSON object, from elsewhere
     MESSAGE: Final = 9  # exchange: WebsocketMessage
     SYSTEM: Final = 10  # None: a ``system_*`` direction and its payload for JSON, what the capture says of itself;
-    # or None: the process may be gone after this, and all is well if nothing comes after it
+    # or a part of the payload of ``system_stop``; or None: the process may be gone after this, and all is well if
+    # nothing comes after it
     REST: Final = 12  # exchange: (whether of the request's body, bytes): what the queue left out of the piece before
     FLOW_GONE: Final = 11  # flow: None; nothing of it follows. It weighs nothing, and is in no account
 
@@ -188,7 +189,7 @@ class End(NamedTuple):
 TEXT, BINARY = 1, 2
 """The opcodes of websocket messages, RFC 6455."""
 
-Value: TypeAlias = "tuple[Any, ...] | bytes | str | None"
+Value: TypeAlias = "tuple[Any, ...] | dict[str, Any] | bytes | str | None"
 Event: TypeAlias = tuple[int, "str | None", int, Value, int]
 
 

@@ -363,10 +363,8 @@ class HTTPRecording(ExchangeRecording):
             facts["incomplete"] = "dropped"
             facts["wire_length"] = decoder.wire_length + self._left_out
         total = orjson.dumps({"total_bytes": decoder.total_bytes, "total_chunks": self._chunk_number})
-        self._write(
-            self._directions.stream_end, now_ns, len(total), RawJSON(total),
-            {**self.identity.base, **facts}, counts,
-        )  # fmt: skip
+        metadata = {**self.identity.base, **facts}
+        self._write(self._directions.stream_end, now_ns, len(total), RawJSON(total), metadata, counts)
         if message is not None:
             self._record_assembled(now_ns, message, facts | reader.lacks)
 

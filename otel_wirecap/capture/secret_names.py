@@ -44,14 +44,16 @@ _CERTAIN_PAIRS: Final = frozenset({
 })
 _LIKELY: Final = _CERTAIN | {
     "token", "secret", "pwd", "pass", "credential", "auth", "bearer", "jwt", "signature", "accesskey", "usertoken",
-    "openaikey", "dsn", "dpop", "otp", "pat", "authkey", "passkey", "userkey", "mnemonic",
+    "openaikey", "dsn", "dpop", "otp", "pat", "authkey", "passkey", "userkey", "mnemonic", "identitytoken", "bottoken",
+    "oauthtoken", "devicetoken", "presharedkey", "psk",
 }
 _LIKELY_PAIRS: Final = frozenset({("connection", "string"), ("session", "key")})
 _HARMLESS_BEFORE: Final = {
     "key": frozenset({
         "idempotency", "cache", "partition", "routing", "surrogate", "sort", "public", "publishable", "primary",
-        "foreign", "group", "hash", "object", "row", "shard", "dedup", "deduplication", "trace", "event", "ratelimit",
-        "limit", "feature", "hot", "message", "meta", "shortcut", "translation", "i18n", "registry", "dict",
+        "foreign", "group", "recv", "s3", "hash", "object", "row", "shard", "dedup", "deduplication", "trace", "event",
+        "ratelimit", "limit", "feature", "hot", "message", "meta", "shortcut", "translation", "i18n", "registry",
+        "dict",
     }),
     # A paging token is a place in a list.
     "token": frozenset({"page", "next", "continuation", "sync", "cursor", "pagination"}),
@@ -70,7 +72,8 @@ _ABOUT: Final = frozenset({
     "enabled", "disabled", "required", "region", "user", "username", "endpoint", "host", "port", "sock", "socket",
     "provider", "backend", "id", "ids", "arn", "mode", "scope", "audience", "issuer", "domain", "location", "cache",
     "helper", "command", "cmd", "policy", "input", "hash", "hashes", "hint", "rules", "strength", "field", "label",
-    "placeholder", "description", "changed", "env", "store", "manager", "pattern", "parameters", "format",
+    "placeholder", "description", "changed", "encryption", "hasher", "challenge", "env", "store", "manager", "pattern",
+    "parameters", "format",
 })
 _WHOLE: Final = frozenset({("access", "key", "id"), ("secret", "id")})
 """Ends of names that are secret although they look like what is about one."""
@@ -87,22 +90,38 @@ _PARAMETERS: Final = frozenset({
 })  # fmt: skip
 _PARAMETER_PAIRS: Final = frozenset({("client", "assertion"), ("code", "verifier"), ("device", "code")})
 
+_WORDS: Final = _LIKELY | _PARAMETERS | {"key"} | {last for *_, last in _LIKELY_PAIRS | _PARAMETER_PAIRS}
+PARTS_OF_SECRET_NAMES: Final = "|".join(
+    sorted(word for word in _WORDS if not any(other in word for other in _WORDS - {word}))
+)
+"""An expression for what the name of every secret parameter has in it, in lower case."""
+
 
 def segments_of(name: str) -> list[str]:
     """The words of a name, in lower case."""
     return [segment.lower() for segment in _SEGMENT.findall(name)]
 
 
+def is_about_secret(name: str) -> bool:
+    """Whether a name is that of what belongs to a secret, not of the secret: its id, its type, its URL."""
+    segments = segments_of(name)
+    return bool(segments) and _is_about(segments[-1])
+
+
+def _is_about(segment: str) -> bool:
+    return segment in _ABOUT or segment.removesuffix("s") in _ABOUT
+
+
 def certainty_of(segments: Sequence[str]) -> Certainty | None:
     """How sure a name of these words is a secret's; None where it is no secret's."""
     if tuple(segments[-3:]) in _WHOLE or tuple(segments[-2:]) in _WHOLE:
         return Certainty.LIKELY
-    if not segments or segments[-1] in _ABOUT:
+    if not segments or _is_about(segments[-1]):
         return None
     found: Certainty | None = None
     for place, segment in enumerate(segments):
         before = segments[place - 1] if place else ""
-        if (place + 1 < len(segments) and segments[place + 1] in _ABOUT) or not _is_secret(segment, before):
+        if (place + 1 < len(segments) and _is_about(segments[place + 1])) or not _is_secret(segment, before):
             continue
         one = _singular(segment)
         if one in _CERTAIN or (before, one) in _CERTAIN_PAIRS or _FUSED.fullmatch(one):

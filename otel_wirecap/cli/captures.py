@@ -123,7 +123,7 @@ def opened(arguments: argparse.Namespace, *, with_texts: bool = False) -> Iterat
     ):
         if captures.encrypted:
             names = " ".join(repr(str(path)) for path in captures.encrypted)
-            tell(f"left out because encrypted: {names}; decrypt first: age --decrypt -i KEY FILE")
+            tell(f"left out because encrypted: {names}; decrypt each: age --decrypt -i KEY -o NAME NAME.age")
         yield captures
 
 

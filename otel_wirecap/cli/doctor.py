@@ -6,6 +6,7 @@ The command itself is not run; its interpreter lists what is installed in its en
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -28,6 +29,8 @@ from otel_wirecap.environment import environment, environment_variable, is_switc
 from otel_wirecap.errors import WireCaptureError
 from otel_wirecap.log import warn
 from otel_wirecap.messages import without_secrets
+from otel_wirecap.reading.captures import Captures
+from otel_wirecap.reading.tally import why_nothing
 from otel_wirecap.storage.output import make_outputs
 from otel_wirecap.version import __version__
 
@@ -263,6 +266,11 @@ def _capture(config: CaptureConfig) -> Iterator[Check]:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             yield Check("capture file", WARN, f"{path} may be read by others ({mode:o})", f"chmod 600 {path}")
+        nothing = None
+        with contextlib.suppress(WireCaptureError), Captures([path]) as captures:
+            nothing = why_nothing(captures)
+        if nothing is not None:
+            yield Check("capture file", WARN, f"nothing was captured in {path}: {nothing}", "see the hooks above")
     free = shutil.disk_usage(folder).free
     if free < config.capture_total_max_bytes:
         told = f"{free:,} bytes are free, and captures may take {config.capture_total_max_bytes:,}"

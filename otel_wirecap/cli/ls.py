@@ -12,6 +12,7 @@ from otel_wirecap.cli.flow_text import SHORT_ID, attempts, clock, dollars, outco
 from otel_wirecap.cli.text import Cell, Column, columns_of, milliseconds, printable, shown_columns
 from otel_wirecap.reading.prices import Cost, cost_of, price_table
 from otel_wirecap.reading.summaries import GROUPINGS, Group, document, grouped
+from otel_wirecap.reading.tally import why_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
     with opened(arguments, with_texts=arguments.json and not arguments.by) as captures:
         flows = chosen_flows(arguments, captures)
+        nothing = why_nothing(captures)
     with_costs = True
     if arguments.by:
         groups = grouped(flows, arguments.by)
@@ -81,6 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
         with_costs = _show(flows)
     if not arguments.json:
         _tell_about(captures, flows, with_costs=with_costs)
+        if nothing is not None:
+            tell(f"nothing was captured: {nothing}")
     return 0
 
 

@@ -11,18 +11,26 @@ processes, so it first waits for the writers of processes that have exited.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from otel_wirecap.cli.options import add_capture_options, capture_settings
 from otel_wirecap.config import CONFIG_FILE_VARIABLE, load_config
 from otel_wirecap.environment import DEFAULT_CAPTURE_FILE, environment, environment_variable
+from otel_wirecap.errors import WireCaptureError
 from otel_wirecap.instrumentation.environment_variables import ATTACH
 from otel_wirecap.messages import without_secrets
+from otel_wirecap.reading.follow import Follower
+from otel_wirecap.reading.tally import Tally
 from otel_wirecap.storage import adopted_writers
+
+MAX_WRITERS_SECONDS = 2.0
+"""How long is waited, after the command's end, for what is still to be written of its processes."""
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
@@ -52,18 +60,44 @@ def run(arguments: argparse.Namespace) -> int:
     settings = capture_settings(arguments)
     config = load_config(settings)  # a wrong setting is told here, before anything runs
     capture_file = (config.capture_file or Path(DEFAULT_CAPTURE_FILE)).absolute()
-    before = _stamp(capture_file)
-    code = _call(command, _environment(settings, capture_file))
-    if code in {NOT_FOUND, NOT_EXECUTABLE}:
-        return code
-    if _stamp(capture_file) == before:
-        _say(
-            f"nothing was captured in {capture_file}; where no message above says why: is {command[0]!r} a Python "
-            "command whose environment has otel-wirecap, started without -I, -E or -S?"
-        )
-    else:
-        _say(f"capture: {capture_file}")
+    with contextlib.ExitStack() as stack:
+        follower, left_out = None, list[str]()
+        with contextlib.suppress(WireCaptureError):  # a file that is there and is no capture: the command says so
+            follower = stack.enter_context(Follower(capture_file, left_out.append))
+            follower.last(0, lambda _record, _line: False)
+        before = _stamp(capture_file)
+        code = _call(command, _environment(settings, capture_file))
+        if follower is not None and code not in {NOT_FOUND, NOT_EXECUTABLE}:
+            _say(
+                _outcome(
+                    follower, capture_file, command[0], is_unchanged=_stamp(capture_file) == before, left_out=left_out
+                )
+            )
     return code
+
+
+def _outcome(follower: Follower, capture_file: Path, command: str, *, is_unchanged: bool, left_out: list[str]) -> str:
+    """What the command's processes have captured, or why nothing."""
+    tally, deadline = Tally(), time.monotonic() + MAX_WRITERS_SECONDS
+    while True:
+        with contextlib.suppress(WireCaptureError):
+            for record, _ in follower.new():
+                tally.add(record)
+        if not tally.has_unfinished or time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    if tally.exchanges:
+        at_least = "at least " if left_out else ""  # some files were encrypted before they were read
+        what = "exchange" if tally.exchanges == 1 else "exchanges"
+        return f"{at_least}{tally.exchanges:,} {what} captured in {capture_file}"
+    if tally.processes:
+        return f"0 exchanges captured in {capture_file}: {tally.why_nothing()}"
+    if not is_unchanged:  # in a format that cannot be followed
+        return f"capture: {capture_file}"
+    return (
+        f"nothing was captured in {capture_file}; where no message above says why: is {command!r} a Python "
+        "command whose environment has otel-wirecap, started without -I, -E or -S?"
+    )
 
 
 def _environment(settings: dict[str, object], capture_file: Path) -> dict[str, str]:

@@ -42,7 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
                 unread += 1
                 place = f"{finding.file}:{finding.line}" if finding.line else str(finding.file)
                 print(f"otel-wirecap: {place} cannot be read: damaged, encrypted or packed", file=sys.stderr)  # noqa: T201  # the command line
-    print("no secret found" if not found else f"{found} found", file=sys.stderr)  # noqa: T201  # the command line
+    nothing = "no secret found" + (" in what could be read" if unread else "")
+    print(nothing if not found else f"{found} found", file=sys.stderr)  # noqa: T201  # the command line
     return PROBLEM if found else UNREADABLE if unread else 0
 
 

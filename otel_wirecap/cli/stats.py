@@ -109,8 +109,8 @@ def _facts(statistics: Statistics) -> Iterator[tuple[str, str]]:
 
 
 def _missing(reasons: Counter[str]) -> str:
-    told = "; ".join(f"{printable(why)}: {count:,} answers" for why, count in reasons.most_common())
-    return f"(without {told})" if told else ""
+    told = "; ".join(f"{printable(why)} ({count:,})" for why, count in reasons.most_common())
+    return f"not complete: {told}" if told else ""
 
 
 def _errors(errors: Counter[str]) -> str:

@@ -60,11 +60,14 @@ def _line(problem: Problem, style: Style) -> str:
 
 
 def _tell_about(verification: Verification, count: int) -> None:
-    found = "whole" if not count else "1 problem" if count == 1 else f"{count:,} problems"
+    whole = "whole" if not verification.encrypted else "no problem in what was checked"
+    found = whole if not count else "1 problem" if count == 1 else f"{count:,} problems"
     tell(
         f"{found}: {verification.records:,} records of {verification.exchanges:,} exchanges, "
         f"written by {verification.processes:,} {'process' if verification.processes == 1 else 'processes'}"
     )
+    if verification.encrypted:
+        tell(f"encrypted, not checked: {verification.encrypted:,} files")
     if verification.rotated_away:
         tell(f"{verification.rotated_away:,} processes and exchanges began in files that are rotated away")
     if verification.running:

@@ -24,10 +24,14 @@ def outermost(app: Any) -> WireCaptureMiddleware:
 def _load(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     """Uvicorn's ``Config.load``: wraps the loaded application, outside of all its own middleware."""
     loaded = wrapped(*arguments, **keywords)
-    app = getattr(instance, "loaded_app", None)
-    if app is not None and instance.interface != "wsgi":
-        instance.loaded_app = outermost(app)
+    _wrap_loaded(instance)
     return loaded
+
+
+def _wrap_loaded(config: Any) -> None:
+    app = getattr(config, "loaded_app", None)
+    if app is not None and config.interface != "wsgi":
+        config.loaded_app = outermost(app)
 
 
 async def _shutdown(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -36,6 +40,18 @@ async def _shutdown(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], ke
         return await wrapped(*arguments, **keywords)
     finally:
         await flush_before_exit()
+
+
+async def _startup(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """Uvicorn's ``Server.startup``: the application's own module may have started the capture while it was loaded."""
+    _wrap_loaded(instance.config)
+    return await wrapped(*arguments, **keywords)
+
+
+def _run(wrapped: Any, instance: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """Gunicorn's ``ASGIWorker.run``: as ``_startup``."""
+    instance.asgi = outermost(instance.asgi)
+    return wrapped(*arguments, **keywords)
 
 
 def _wrap_attribute(name: str) -> Wrapper:
@@ -94,10 +110,14 @@ def _get_parent(wrapped: Any, _instance: Any, arguments: tuple[Any, ...], keywor
 
 HOOKS = (
     Hook("uvicorn.config", "Config", "load", _load),
+    Hook("uvicorn.server", "Server", "startup", _startup),
     Hook("uvicorn.server", "Server", "shutdown", _shutdown),
     Hook("hypercorn.app_wrappers", "ASGIWrapper", "__init__", _wrap_attribute("app")),
     Hook("granian.asgi", "", "_callback_wrapper", _wrap_granian),
-    Hook("gunicorn.workers.gasgi", "ASGIWorker", "load_wsgi", _wrap_attribute("asgi")),  # its uvicorn worker is uvicorn
+    # The names that its servers know it by, where they were imported before the application's own module.
+    Hook("granian.server.mp", "", "_asgi_call_wrap", _wrap_granian),
+    Hook("granian.server.mt", "", "_asgi_call_wrap", _wrap_granian),
+    Hook("gunicorn.workers.gasgi", "ASGIWorker", "run", _run),  # its uvicorn worker is uvicorn
     Hook("starlette.applications", "Starlette", "__call__", _call),  # FastAPI's applications call it
     Hook(FOREIGN_INSTRUMENTATION, "OpenTelemetryMiddleware", "__call__", _call_instrumentation),
     Hook("fastapi.telemetry._asgi", "_HeadersGetter", "get", _get_parent),

@@ -95,6 +95,9 @@ class AutoInstrumentor(WireCaptureInstrumentor):
             settings = {name: value for name, value in options.items() if name in {"config", *SETTINGS}}
             if load_config(settings).capture_file is not None:  # else it is off, and nobody has asked for it
                 WireCaptureInstrumentor().instrument(**options)
+            else:
+                for message in unknown_variables():  # it may have been one
+                    warn("capture is off: %s", message)
         except Exception as error:  # noqa: BLE001  # the application runs on
             # One clear line, no traceback.
             reason = error if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"

@@ -23,6 +23,7 @@ from opentelemetry.trace import TracerProvider
 from otel_wirecap.capture.events import EventKind, ExchangeHead, Headers, Leg, Outcome, RequestHead
 from otel_wirecap.capture.exchange import HEAD_SIZE, LiveExchange, LiveFlow
 from otel_wirecap.capture.facts import ExchangeFacts
+from otel_wirecap.client_libraries import unhooked_libraries
 from otel_wirecap.config import excluded_urls, known_methods
 from otel_wirecap.errors import place_of
 from otel_wirecap.instrumentation.exchange_filter import ExchangeFilter
@@ -33,7 +34,7 @@ from otel_wirecap.instrumentation.flow_context import (
     parent_of_new_flow,
 )
 from otel_wirecap.instrumentation.guard import now_ns
-from otel_wirecap.log import WarnOnce, warn_once
+from otel_wirecap.log import WarnOnce, inform, warn, warn_once
 from otel_wirecap.storage.ledger import Loss
 from otel_wirecap.storage.registry import close_first_at_exit
 from otel_wirecap.tracing import attributes as names
@@ -96,6 +97,8 @@ class Runtime:
         self._tracer = CaptureTracer(tracer, self._handover, payloads, report_metrics(meter_provider))
         self._warn_once = WarnOnce()
         self._used = False
+        self._pid = os.getpid()
+        atexit.register(self._tell_if_unused)
 
     def begin_client(
         self, head: RequestHead, context: Context | None, flow: LiveFlow
@@ -177,6 +180,8 @@ class Runtime:
     ) -> tuple[LiveExchange, CaptureSpan]:
         if not self._used:
             self._used = True
+            atexit.unregister(self._tell_if_unused)
+            inform("the first exchange is captured, into %s", self.config.capture_file)
             # By now the application has set up its tracing, whose end must come after these two.
             atexit.register(self._handover.close)
             close_first_at_exit()
@@ -235,8 +240,17 @@ class Runtime:
             self.exporter.lose(Loss("capture_failure", exchanges=1, error=name, exchange_id=exchange_id))
         self._warn_once("an exchange is not captured: %s in %s", type(error).__name__, place_of(error))
 
+    def _tell_if_unused(self) -> None:
+        """Says why nothing was captured, where that can be known."""
+        names = unhooked_libraries()
+        if names and not self._used and self._pid == os.getpid():  # a forked child has no part in the capture yet
+            self.put(EventKind.SYSTEM, None, now_ns(), {"unhooked_libraries": names}, HEAD_SIZE)
+            warn("this process has captured nothing: requests by %s are not captured", ", ".join(names))
+
     def close(self) -> None:
         """Ends this use of the capture."""
+        atexit.unregister(self._tell_if_unused)
+        self._tell_if_unused()
         self.exporter.shutdown()
         atexit.unregister(self._handover.close)
         self._handover.close()

@@ -40,28 +40,30 @@ class _Reading:
         self._root = root
         self._left = _MAX_PARTS
 
-    def part(self, value: Any, depth: int) -> Any:
+    def part(self, value: Any, depth: int, within: frozenset[str] = frozenset()) -> Any:
+        """A part of the schema, that is within what these references refer to."""
         self._left -= 1
         if depth > _MAX_DEPTH or self._left < 0:
             return value
         if isinstance(value, list):
-            return [self.part(one, depth + 1) for one in value]
+            return [self.part(one, depth + 1, within) for one in value]
         if not isinstance(value, dict):
             return value
         reference = value.get("$ref")
-        if isinstance(reference, str):
+        if isinstance(reference, str) and reference not in within:
+            within |= {reference}
             value = {**self._referred(reference), **{key: one for key, one in value.items() if key != "$ref"}}
         told: Json = {}
         for key, inner in value.items():
             if key in _NAMED and isinstance(inner, dict):
-                told[key] = {name: self.part(one, depth + 1) for name, one in inner.items()}
+                told[key] = {name: self.part(one, depth + 1, within) for name, one in inner.items()}
             elif key not in _NOT_EVERYWHERE and (key, inner) != ("default", None):
-                told[key] = inner if key in _VALUES else self.part(inner, depth + 1)
+                told[key] = inner if key in _VALUES else self.part(inner, depth + 1, within)
         return _one_spelling(told, nullable=value.get("nullable") is True)
 
     def _referred(self, reference: str) -> Json:
         found: Any = self._root
-        for step in reference.removeprefix("#/").split("/"):
+        for step in filter(None, reference.removeprefix("#").split("/")):
             found = found.get(step) if isinstance(found, dict) else None
         return found if isinstance(found, dict) else {"$ref": reference}
 
@@ -74,6 +76,8 @@ def _one_spelling(told: Json, *, nullable: bool) -> Json:
         told["type"] = kind = kinds[0] if len(kinds) == 1 else kinds
     if isinstance(kind, str):
         told["type"] = kind.lower()
+    elif kind is None and "properties" in told:
+        told["type"] = "object"
     for name in ("anyOf", "oneOf"):
         choices = told.get(name)
         if isinstance(choices, list):

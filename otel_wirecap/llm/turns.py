@@ -163,12 +163,13 @@ def _part(part: Json, depth: int) -> Iterator[tuple[str, Any]]:
 
 def _result(content: Any, depth: int) -> Iterator[tuple[str, Any]]:
     """A tool's result, and what it shows."""
-    found = [*_parts(content, depth)] if isinstance(content, list) else []
+    if not isinstance(content, list):
+        yield "tool_results", _plain(content)
+        return
+    found = [*_parts(content, depth)]
     texts = [value for kind, value in found if kind == "text"]
-    yield (
-        "tool_results",
-        (Words(texts) if len(texts) > 1 else _plain(next(iter(texts), "") if isinstance(content, list) else content)),
-    )
+    if all(kind != "tool_results" for kind, _ in found):  # else it is Gemini's message of results
+        yield "tool_results", Words(texts) if len(texts) > 1 else _plain("".join(texts))
     yield from (one for one in found if one[0] != "text")
 
 

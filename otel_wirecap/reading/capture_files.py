@@ -59,6 +59,9 @@ class CaptureFiles:
     """
 
     def __init__(self, sources: list[Source], stack: contextlib.ExitStack) -> None:
+        there = {source.path for source in sources}
+        decrypted = {path for path in there if path.suffix == ".age" and path.with_suffix("") in there}
+        sources = [source for source in sources if source.path not in decrypted]
         self.sources = [source for source in sources if source.size] or sources
         self.is_ours = True
         self._stack = stack

@@ -249,7 +249,7 @@ def _has_tier(price: Any, context: dict[str, str], when: datetime) -> bool:
 def _table() -> Callable[[Usage, str, str | None, datetime], Cost] | None:
     try:
         import genai_prices
-    except ImportError:
+    except (ImportError, RuntimeError):  # what it brings along may want a home
         return None
 
     def calculate(usage: Usage, model: str, provider: str | None, when: datetime) -> Cost:

@@ -126,9 +126,9 @@ class Database(Resource):
             try:
                 self._fill(captures, on_damage)
             except OSError as error:
-                folder = tempfile.gettempdir()
+                # Not with the folder's name: there may be none.
                 raise CaptureFileError(
-                    f"no copy for the query can be made in {folder}: {error.strerror or error}"
+                    f"no copy for the query can be made where temporary files go (TMPDIR): {error.strerror or error}"
                 ) from error
             self._stack = stack.pop_all()
 

@@ -262,7 +262,7 @@ def grouped(flows: Iterable[Flow], by: str) -> list[Group]:
     """
     attempt_key, groups = _BY_ATTEMPT.get(by), dict[str | None, Group]()
     for flow in flows:
-        answers, parts = flow.attempts or flow.exchanges, dict[str | None, list[Exchange]]()
+        answers, parts = flow.counted, dict[str | None, list[Exchange]]()
         if attempt_key is None:
             parts[_BY_FLOW[by](flow)] = answers
         else:

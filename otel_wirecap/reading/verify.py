@@ -136,11 +136,12 @@ class Verification:
         unnumbered: records that tell no process and number, as those of other tools.
         rotated_away: processes and exchanges whose first records are in no file any more.
         running: exchanges that are open in a process that still runs.
+        encrypted: files that cannot be read, and are not checked.
     """
 
     def __init__(self) -> None:
         self.records = self.processes = self.exchanges = 0
-        self.unnumbered = self.rotated_away = self.running = 0
+        self.unnumbered = self.rotated_away = self.running = self.encrypted = 0
         self._forget(is_rotated=False)
 
     def _forget(self, *, is_rotated: bool) -> None:
@@ -161,7 +162,11 @@ class Verification:
         for is_rotated, records in captures.placed_records():
             self._forget(is_rotated=is_rotated)
             for place, record in records:
-                if record is None:
+                if record is None and not place.line:  # an encrypted file: what follows it begins as if it were gone
+                    self.encrypted += 1
+                    self.processes += len(self._processes)
+                    self._forget(is_rotated=True)
+                elif record is None:
                     yield Problem("damaged", place, "the line is no record")
                 else:
                     yield from self._of_record(place, record)

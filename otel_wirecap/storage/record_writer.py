@@ -102,6 +102,7 @@ class RecordWriter:
         self._sequence = 0
         self._sequence_at_stop = 0
         self._totals = LossTotals()
+        self._at_stop: dict[str, object] = {}  # what the application wants said then
         self._is_refusing = False
         self._refused_before = 0  # the log has said so
         self._refusals_over = 0.0
@@ -290,7 +291,9 @@ class RecordWriter:
     def _record_told(self, event: Event) -> None:
         """What the application tells of its capture."""
         _, _, now_ns, told, _ = event
-        if isinstance(told, tuple):
+        if isinstance(told, dict):
+            self._at_stop |= told
+        elif isinstance(told, tuple):
             record = system_record(*told)
             record.time_ns -= time.monotonic_ns() - now_ns  # it was told a while ago
             self._take_system_record(record)
@@ -306,7 +309,7 @@ class RecordWriter:
         for unit in ("records", "bytes", "exchanges"):
             if lost := self._totals.by_reason(unit):
                 totals[f"lost_{unit}"] = sum(lost.values())
-        self._take_system_record(system_record("system_stop", totals))
+        self._take_system_record(system_record("system_stop", totals | self._at_stop))
         self._sequence_at_stop = self._sequence
 
     # -- what is lost --------------------------------------------------------------------------------------------

@@ -159,6 +159,8 @@ FORMS: Final = (
     Form("logfire", "logfire", "pylf_", ("pylf_v1_{us|eu}_", Run(ALNUM, 43)), 17, True),
     # betterleaks: elevenlabs
     Form("elevenlabs", "elevenlabs", "sk_", ("sk_", Run(HEX, 48)), 40, True),
+    # novita.ai, docs.cartesia.ai, docs.knock.app, liveblocks.io: begin likewise
+    Form("elevenlabs", "others", "sk_", ("sk_", Run(URLSAFE, 43)), 40, True),
     # trufflehog: voyageai
     Form("voyage", "voyage", "pa-", ("pa-", Run(URLSAFE, 43)), 40, True),
     # kingfisher: pinecone.yml, tavily.yml, firecrawl.yml, cursor.yml
@@ -218,7 +220,7 @@ FORMS: Final = (
     Form("fly", "fly macaroon", "{fm1r_|fm1a_|fm2_}", ("{fm1r_|fm1a_|fm2_}", Run(BASE64, 400)), 100),
     # kingfisher: vercel.yml, supabase.yml, elastic.yml
     Form("vercel", "vercel", "{vck_|vcp_|vci_|vca_|vcr_}", ("{vck_|vcp_|vci_|vca_|vcr_}", Run(ALNUM, 56)), 40),
-    Form("supabase", "supabase", "sbp_", ("sbp_", Run(HEX, 40)), 40),
+    Form("supabase", "supabase", "sbp_", ("sbp_{|oauth_|v0_}", Run(HEX, 40)), 40),
     Form("supabase", "supabase project", "sb_secret_", ("sb_secret_", Run(URLSAFE, 22), "_", Run(URLSAFE, 8)), 8),
     Form("elastic", "elastic", "essu_", ("essu_", Run(BASE64, 91), "="), 80),
     # betterleaks: neon-api-key, mongodb-atlas-service-account-secret; gitleaks: planetscale-api-token and others
@@ -308,7 +310,7 @@ FORMS: Final = (
     Form("discord", "discord webhook, as in URLs", "/webhooks/", ("2Fwebhooks%2F", Run("123456789", 18), "%2F", Run(URLSAFE, 68)), 60),
     Form("discord", "discord webhook", "/webhooks/", ("/webhooks/", Run("123456789", 18), "/", Run(URLSAFE, 68)), 60),
     # gitleaks: stripe-access-token; docs.stripe.com/webhooks/signature
-    Form("stripe", "stripe", "{sk_live_|rk_live_|sk_test_|rk_test_}", ("{sk_live_|rk_live_|sk_test_|rk_test_}", Run(ALNUM, 24, 99)), 24, True),
+    Form("stripe", "stripe", "{sk_live_|rk_live_|sk_test_|rk_test_|rk_prod_}", ("{sk_live_|rk_live_|sk_test_|rk_test_|rk_prod_}", Run(ALNUM, 24, 99)), 24, True),
     Form("stripe", "stripe organisation", "sk_org_", ("sk_org_live_", Run(ALNUM, 40)), 24, True),
     Form("stripe", "stripe webhook", "whsec_", ("whsec_", Run(ALNUM, 32)), 24),
     # gitleaks: square-access-token, facebook-page-access-token
@@ -349,6 +351,163 @@ FORMS: Final = (
     Form("posthog", "posthog", "phx_", ("phx_", Run(ALNUM, 47)), 40),
     # docs.mapbox.com/help/dive-deeper/access-tokens
     Form("mapbox", "mapbox", "sk.eyJ", ("sk.eyJ1Ijoi", Run(ALNUM, 60), ".", Run(ALNUM, 22)), 20),
+    # https://docs.cloud.llamaindex.ai
+    Form("llamaindex", "llamacloud", "llx-", ("llx-", Run(ALNUM, 48)), 40),
+    # https://api-dashboard.search.brave.com
+    Form("brave", "brave", "BSA", ("BSA", Run(URLSAFE, 28)), 27),
+    # https://www.kaggle.com/docs/api
+    Form("kaggle", "kaggle", "KGAT_", ("KGAT_", Run(HEX, 32)), 32),
+    # trufflehog: apify
+    Form("apify", "apify", "apify_api_", ("apify_api_", Run(ALNUM, 36)), 30),
+    # https://docs.n8n.io/api/authentication
+    Form("n8n", "n8n", "n8n_api_", ("n8n_api_", Run(ALNUM, 40)), 36),
+    # https://www.daytona.io/docs
+    Form("daytona", "daytona", "dtn_", ("dtn_", Run(HEX, 64)), 40),
+    # https://www.volcengine.com/docs/82379
+    Form("volcengine", "volcengine ark", "ark-", ("ark-", *_UUID), 12),
+    Form("volcengine", "volcengine", "AKLT", ("AKLT", Run(ALNUM, 43)), 40),
+    # https://cloud.baidu.com/doc/qianfan-api
+    Form("baidu", "baidu", "bce-v3/ALTAK", ("bce-v3/ALTAK{|SP}-", Run(ALNUM, 21), "/", Run(HEX, 40)), 40),
+    # kingfisher: tencent.yml
+    Form("tencent", "tencent", "AKID", ("AKID", Run(ALNUM, 32)), 32),
+    # gitleaks: yandex-api-key
+    Form("yandex", "yandex", "AQVN", ("AQVN", Run(URLSAFE, 36)), 35),
+    # https://turbopuffer.com/docs/auth
+    Form("turbopuffer", "turbopuffer", "tpuf_", ("tpuf_", Run(URLSAFE, 32)), 28),
+    # kingfisher: browserbase.yml
+    Form("browserbase", "browserbase", "{bb_live_|bb_test_}", ("{bb_live_|bb_test_}", Run(URLSAFE, 27)), 24),
+    # https://docs.anyscale.com
+    Form("anyscale", "anyscale", "esecret_", ("esecret_", Run(LOWER + DIGITS, 26)), 24),
+    # kingfisher: friendli.yml
+    Form("friendli", "friendli", "flp_", ("flp_", Run(ALNUM, 46)), 40),
+    # https://docs.lumalabs.ai
+    Form("luma", "luma", "luma-", ("luma-", *_UUID), 12),
+    # https://www.coze.com/docs
+    Form("coze", "coze", "pat_", ("pat_", Run(ALNUM, 64)), 60),
+    # https://docs.letta.com
+    Form("letta", "letta", "sk-let-", ("sk-let-", Run(BASE64, 100)), 60),
+    # https://docs.voiceflow.com
+    Form("voiceflow", "voiceflow", "VF.DM.", ("VF.DM.", Run(HEX, 24), ".", Run(ALNUM, 16)), 16),
+    # https://docs.freepik.com
+    Form("freepik", "freepik", "FPSX", ("FPSX", Run(HEX, 32)), 32),
+    # https://developers.cloudflare.com/fundamentals/api
+    Form("cloudflare", "cloudflare", "{cfut_|cfat_|cfk_}", ("{cfut_|cfat_|cfk_}", Run(ALNUM, 48)), 40),
+    # https://www.alibabacloud.com/help/en/ram
+    Form("alibaba", "alibaba session", "STS.", ("STS.", Run(ALNUM, 24, 60)), 24),
+    # kingfisher: aws.yml
+    Form("aws", "aws appsync", "da2-", ("da2-", Run(LOWER + DIGITS, 26)), 26),
+    # detect-secrets and trufflehog: amazon
+    Form("aws", "amazon mws", "amzn.mws.", ("amzn.mws.", *_UUID), 12),
+    Form("aws", "amazon oauth", "amzn1.oa2-cs.v1.", ("amzn1.oa2-cs.v1.", Run(HEX, 64)), 64),
+    # https://cloud.google.com/storage/docs/authentication/hmackeys
+    Form("google", "google storage", "GOOG1E", ("GOOG1E", Run(UPPER + DIGITS, 56)), 56),
+    # kingfisher: netlify.yml
+    Form("netlify", "netlify", "{nfp_|nfc_|nfo_|nfu_}", ("{nfp_|nfc_|nfo_|nfu_}", Run(ALNUM, 36, 40)), 36),
+    # https://render.com/docs/api
+    Form("render", "render", "rnd_", ("rnd_", Run(ALNUM, 28, 32)), 24),
+    # https://vercel.com/docs/vercel-blob
+    Form("vercel", "vercel blob", "vercel_blob_rw_", ("vercel_blob_rw_", Run(ALNUM, 16), "_", Run(ALNUM, 30)), 30),
+    # kingfisher: aiven.yml
+    Form("aiven", "aiven", "AVNS_", ("AVNS_", Run(URLSAFE, 19)), 18),
+    # kingfisher: xata.yml
+    Form("xata", "xata", "xau_", ("xau_", Run(ALNUM, 46)), 40),
+    # kingfisher: cockroachlabs.yml
+    Form("cockroachdb", "cockroachdb", "CCDB1_", ("CCDB1_", Run(ALNUM, 22), "_", Run(ALNUM, 40)), 40),
+    # gitleaks: clickhouse-cloud-api-secret-key
+    Form("clickhouse", "clickhouse", "4b1d", ("4b1d", Run(ALNUM, 38)), 38),
+    # gitleaks: openshift-user-token
+    Form("openshift", "openshift", "sha256~", ("sha256~", Run(URLSAFE, 43)), 43),
+    # https://docs.snyk.io/snyk-api
+    Form("snyk", "snyk", "{snyk_uat.|snyk_sat.}", ("{snyk_uat.|snyk_sat.}", Run(HEX, 8), ".", Run(URLSAFE, 60), ".", Run(URLSAFE, 80)), 20),
+    # gitleaks: sourcegraph-access-token
+    Form("sourcegraph", "sourcegraph", "sgp_", ("sgp_", Run(HEX, 16), "_", Run(HEX, 40)), 40),
+    # gitleaks: prefect-api-token
+    Form("prefect", "prefect", "{pnu_|pnb_}", ("{pnu_|pnb_}", Run(ALNUM, 36)), 36),
+    # kingfisher: buildkite.yml
+    Form("buildkite", "buildkite", "{bkua_|bkat_}", ("{bkua_|bkat_}", Run(ALNUM, 40)), 36),
+    # gitleaks: octopus-deploy-api-key
+    Form("octopus", "octopus", "API-", ("API-", Run(UPPER + DIGITS, 26)), 26),
+    # kingfisher: wakatime.yml
+    Form("wakatime", "wakatime", "waka_", ("waka_", *_UUID), 12),
+    # https://docs.socket.dev
+    Form("socket", "socket", "sktsec_", ("sktsec_", Run(ALNUM, 60)), 40),
+    # kingfisher: deepsource.yml
+    Form("deepsource", "deepsource", "dsp_", ("dsp_", Run(HEX, 40)), 40),
+    # kingfisher: nuget.yml
+    Form("nuget", "nuget", "oy2", ("oy2", Run(LOWER + DIGITS, 43)), 43),
+    # kingfisher: packagist.yml
+    Form("packagist", "packagist", "packagist_", ("packagist_{uut|ort|out}_", Run(HEX, 60)), 40),
+    # gitleaks: clojars-api-token
+    Form("clojars", "clojars", "CLOJARS_", ("CLOJARS_", Run(LOWER + DIGITS, 60)), 60),
+    # gitleaks: artifactory-api-key, artifactory-reference-token
+    Form("artifactory", "artifactory", "AKCp", ("AKCp", Run(ALNUM, 69)), 69),
+    Form("artifactory", "artifactory reference", "cmVmd", ("cmVmd", Run(ALNUM, 59)), 59),
+    # gitleaks: infracost-api-token
+    Form("infracost", "infracost", "ico-", ("ico-", Run(ALNUM, 32)), 32),
+    # gitleaks: harness-api-key
+    Form("harness", "harness", "{pat.|sat.}", ("{pat.|sat.}", Run(URLSAFE, 22), ".", Run(ALNUM, 24), ".", Run(ALNUM, 20)), 20),
+    # gitleaks: gitlab-rrt
+    Form("gitlab", "gitlab runner", "{GR1348941|glwt-}", ("{GR1348941|glwt-}", Run(URLSAFE, 20)), 20),
+    # gitleaks: readme-api-token
+    Form("readme", "readme", "rdme_", ("rdme_", Run(LOWER + DIGITS, 70)), 60),
+    # https://www.inngest.com/docs
+    Form("inngest", "inngest", "signkey-", ("signkey-{prod|test|branch}-", Run(HEX, 64)), 32),
+    # https://www.unkey.com/docs
+    Form("unkey", "unkey", "unkey_", ("unkey_", Run(ALNUM, 24)), 22),
+    # kingfisher: polar.yml
+    Form("polar", "polar", "{polar_oat_|polar_pat_}", ("{polar_oat_|polar_pat_}", Run(ALNUM, 43)), 40),
+    # https://docs.datadoghq.com/account_management
+    Form("datadog", "datadog", "ddpat_", ("ddpat_", Run(ALNUM, 40)), 32),
+    # kingfisher: contentful.yml
+    Form("contentful", "contentful", "CFPAT-", ("CFPAT-", Run(URLSAFE, 43)), 43),
+    # kingfisher: adafruitio.yml
+    Form("adafruit", "adafruit", "aio_", ("aio_", Run(ALNUM, 28)), 28),
+    # https://documentation.onesignal.com
+    Form("onesignal", "onesignal", "{os_v2_app_|os_v2_org_}", ("{os_v2_app_|os_v2_org_}", Run(LOWER + DIGITS, 103)), 80),
+    # kingfisher: mailersend.yml
+    Form("mailersend", "mailersend", "mlsn.", ("mlsn.", Run(HEX, 64)), 64),
+    # https://www.figma.com/developers/api
+    Form("figma", "figma oauth", "figu_", ("figu_", Run(URLSAFE, 40)), 40),
+    # kingfisher: clickup.yml
+    Form("clickup", "clickup", "pk_", ("pk_", Run(DIGITS, 8), "_", Run(UPPER + DIGITS, 32)), 32),
+    # trufflehog: fcm
+    Form("firebase", "firebase", ":APA91b", ("AAAA", Run(URLSAFE, 7), ":APA91b", Run(URLSAFE, 134)), 120),
+    # trufflehog: braintree
+    Form("braintree", "braintree", "access_token$production$", ("access_token$production$", Run(LOWER + DIGITS, 16), "$", Run(HEX, 32)), 32),
+    # trufflehog: facebook
+    Form("facebook", "facebook another", "EAAB", ("EAAB", Run(ALNUM, 150)), 100),
+    # gitleaks: duffel-api-token
+    Form("duffel", "duffel", "duffel_", ("duffel_{live|test}_", Run(URLSAFE, 43)), 43),
+    # gitleaks: shippo-api-token
+    Form("shippo", "shippo", "shippo_", ("shippo_{live|test}_", Run(HEX, 40)), 40),
+    # gitleaks: easypost-api-token
+    Form("easypost", "easypost", "{EZAK|EZTK}", ("{EZAK|EZTK}", Run(ALNUM, 54)), 54),
+    # gitleaks: flutterwave-secret-key
+    Form("flutterwave", "flutterwave", "FLWSECK", ("FLWSECK{|_TEST}-", Run(HEX, 32)), 32),
+    # gitleaks: frameio-api-token
+    Form("frame.io", "frame.io", "fio-u-", ("fio-u-", Run(URLSAFE, 64)), 64),
+    # gitleaks: scalingo-api-token
+    Form("scalingo", "scalingo", "tk-us-", ("tk-us-", Run(URLSAFE, 48)), 48),
+    # gitleaks: maxmind-license-key
+    Form("maxmind", "maxmind", "_mmk", (Run(ALNUM, 6), "_", Run(ALNUM, 29), "_mmk")),
+    # gitleaks: dropbox-short-lived-api-token
+    Form("dropbox", "dropbox", "{sl.u.|sl.B}", ("{sl.u.|sl.B}", Run(URLSAFE, 135)), 100),
+    # gitleaks: typeform-api-token
+    Form("typeform", "typeform", "tfp_", ("tfp_", Run(URLSAFE, 44, 59)), 43),
+    # https://docs.honeycomb.io
+    Form("honeycomb", "honeycomb", "{hcaik_|hcamk_|hcxik_}", ("{hcaik_|hcamk_|hcxik_}", Run(LOWER + DIGITS, 58)), 48),
+    # https://axiom.co/docs
+    Form("axiom", "axiom", "{xaat-|xapt-}", ("{xaat-|xapt-}", *_UUID), 12),
+    # betterleaks: posthog
+    Form("posthog", "posthog oauth", "{pha_|phr_|phs_}", ("{pha_|phr_|phs_}", Run(ALNUM, 44)), 40),
+    # kingfisher: rootly.yml
+    Form("rootly", "rootly", "rootly_", ("rootly_", Run(HEX, 64)), 64),
+    # gitleaks: microsoft-teams-webhook
+    Form("teams", "teams", "/webhookb2/", ("/webhookb2/", *_UUID, "@", *_UUID, "/IncomingWebhook/", Run(HEX, 32), "/", *_UUID), 12),
+    # kingfisher: brevo.yml
+    Form("brevo", "brevo smtp", "xsmtpsib-", ("xsmtpsib-", Run(HEX, 64), "-", Run(ALNUM, 16)), 16),
+    # https://developer.paddle.com
+    Form("paddle", "paddle", "pdl_", ("pdl_{live|sdbx}_apikey_", Run(LOWER + DIGITS, 26), "_", Run(ALNUM, 22), "_", Run(ALNUM, 3)), 3),
     # RFC 7519
     Form("jwt", "jwt, its claims", "eyJ", ("eyJhbGciOi", Run(URLSAFE, 30), ".eyJ", Run(URLSAFE, 90)), 10, True),
     # RFC 7516: a key for AES-GCM, and one that is wrapped
@@ -381,6 +540,7 @@ def random_uuid(rng: Random) -> str:
 
 
 ONLY_AS_A_WORD: Final = frozenset({
+    "adafruit", "aiven", "alibaba session", "amazon mws", "amazon oauth", "anyscale", "apify", "artifactory", "artifactory reference", "aws appsync", "axiom", "baidu", "braintree", "brave", "brevo smtp", "browserbase", "buildkite", "clickhouse", "clickup", "clojars", "cloudflare", "cockroachdb", "contentful", "coze", "datadog", "daytona", "deepsource", "dropbox", "duffel", "easypost", "facebook another", "figma oauth", "firebase", "flutterwave", "frame.io", "freepik", "friendli", "gitlab runner", "google storage", "harness", "honeycomb", "infracost", "inngest", "kaggle", "letta", "llamacloud", "luma", "mailersend", "maxmind", "n8n", "netlify", "nuget", "octopus", "onesignal", "openshift", "others", "packagist", "paddle", "polar", "posthog oauth", "prefect", "readme", "render", "rootly", "scalingo", "shippo", "snyk", "socket", "sourcegraph", "teams", "tencent", "turbopuffer", "typeform", "unkey", "vercel blob", "voiceflow", "volcengine", "volcengine ark", "wakatime", "xata", "yandex",
     "1password", "1password service", "alibaba", "anthropic other", "aws access key", "aws bedrock long",
     "aws bedrock long, padded", "bitbucket", "cerebras", "cursor", "cursor cli", "databricks", "databricks, rotated",
     "dbt", "deepseek", "doppler", "doppler service token", "dynatrace", "e2b", "elastic", "elevenlabs", "facebook",

@@ -26,6 +26,18 @@ BODIES: dict[str, tuple[str, Callable[[int], str]]] = {
     "escapes within escapes": ("text/plain", lambda size: '\\\\\\"api_key\\\\\\":\\\\\\"' * (size // 20)),
     "base64": ("text/plain", lambda size: "c2stcHJvai0" * (size // 11)),
     "one long key": ("text/plain", lambda size: "sk-proj-" + "a1B2" * (size // 4)),
+    "short strings": ("application/json", lambda size: "[" + ",".join(['"ab"'] * (size // 15)) + "]"),
+    "numbers": ("application/json", lambda size: "[" + ",".join("1" * (size // 6)) + "]"),
+    "empty objects": ("application/json", lambda size: "[" + ",".join(["{}"] * (size // 9)) + "]"),
+    "a key among short strings": ("application/json", lambda size: json.dumps(
+        {"a": ["ab"] * (size // 18), "b": "ghp_" + secrets.token_hex(18)})),
+    "short events": ("text/event-stream", lambda size: "data: 1\n\n" * (size // 27)),
+    "short lines of JSON": ("application/x-ndjson", lambda size: '{"a":"b"}\n' * (size // 40)),
+    "parameters": ("application/x-www-form-urlencoded", lambda size: "&".join(f"a{n}=%41" for n in range(size // 36))),
+    "secret parameters": ("application/x-www-form-urlencoded", lambda size: "&".join(
+        f"api_key={n}" for n in range(size // 15))),
+    "secret parts": ("multipart/form-data", lambda size: (
+        '--x\r\nContent-Disposition: form-data; name="password"\r\n\r\nb\r\n' * (size // 59))),
     "a key that never ends": ("text/plain", lambda size: "-----BEGIN PRIVATE KEY-----\n" + "abcd" * (size // 4)),
 }  # fmt: skip
 

@@ -129,6 +129,35 @@ FORMATS: dict[str, Format] = {
         LINES, "/api/generate", [{"model": "m", "response": "hi", "done": False}],
         [{"model": "m", "response": "", "done": True}], [], {"error": "an error was encountered"},
     ),
+    "speech": Format(
+        SSE,
+        "/v1/audio/speech",
+        [{"type": "speech.audio.delta", "audio": "AAAA"}],
+        [{"type": "speech.audio.done", "usage": {"input_tokens": 1, "output_tokens": 1}}],
+        [],
+    ),
+    "transcriptions": Format(
+        SSE,
+        "/v1/audio/transcriptions",
+        [{"type": "transcript.text.delta", "delta": "hi"}],
+        [{"type": "transcript.text.done", "text": "hi"}],
+        ["[DONE]"],
+    ),
+    "images": Format(
+        SSE,
+        "/v1/images/generations",
+        [{"type": "image_generation.partial_image", "partial_image_index": 0, "b64_json": "AAAA"}],
+        [{"type": "image_generation.completed", "b64_json": "BBBB"}],
+        [],
+    ),
+    "interactions": Format(
+        SSE,
+        "/v1beta/interactions",
+        [{"event_type": "interaction.created", "interaction": {"id": "i", "status": "in_progress"}}],
+        [{"event_type": "interaction.completed", "interaction": {"id": "i", "status": "completed"}}],
+        [("done", "[DONE]")],
+        {"event_type": "error", "error": {"code": "busy", "message": "no"}},
+    ),
     "llama.cpp": Format(
         SSE, "/completion", [{"content": "hi", "stop": False}], [{"content": "", "stop": True}], []
     ),
@@ -461,3 +490,37 @@ def test_a_capture_that_failed_says_so_whatever_it_saw() -> None:
     (metadata,) = (r["metadata"] for r in desk.records() if r["direction"] == "stream_end")
     assert (metadata["outcome"], metadata["error"]["type"]) == ("error", "CaptureFailure")
     assert "closed_by" not in metadata
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_a_stream_of_two_choices_has_ended_with_the_last_of_them(last: int) -> None:
+    form = FORMATS["chat"]
+    middle = [chat("hi"), chat("ho", index=1), chat(None, "stop", index=1 - last)]
+    ends: dict[str, Any] = {"client": "client_disconnect", "backend": "closed"}
+    for variant in variants(SSE):
+        for metadata in legs(framed(SSE, *middle), form, ends, **variant).values():
+            assert metadata["outcome"] != "complete"
+        for metadata in legs(framed(SSE, *middle, chat(None, "stop", index=last)), form, ends, **variant).values():
+            assert metadata["outcome"] == "complete"
+
+
+def test_a_leg_that_goes_on_alone_knows_the_choices_that_were_open() -> None:
+    desk, flow = Desk(), LiveFlow("flow")
+    backend, client = desk.exchange("backend", flow), desk.exchange("client", flow)
+    for exchange in (backend, client):
+        exchange.begin(post(b'{"stream":true}'))
+        exchange.response(2 * NS, ResponseHead(200, None, [(b"content-type", SSE.encode())]))
+    for event in (chat("hi"), chat("ho", index=1)):
+        for exchange in (backend, client):
+            exchange.chunk(3 * NS, sse(event))
+    for event in desk.events:
+        desk.process.recorder.feed(event)
+    desk.events.clear()
+    desk.process.recorder.tick(4 * NS, everything=True)
+    client.chunk(5 * NS, sse(chat(None, "stop")))
+    client.end(6 * NS, "client_disconnect")
+    backend.end(6 * NS, "closed")
+    ends = {r["metadata"]["leg"]: r["metadata"] for r in desk.records() if r["direction"].endswith("stream_end")}
+    assert {leg: metadata["outcome"] for leg, metadata in ends.items()} == {
+        "client": "client_disconnect", "backend": "closed",
+    }  # fmt: skip

@@ -36,7 +36,7 @@ from otel_wirecap.capture.redaction.literals import (
 )
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.spans import MARKER
-from otel_wirecap.capture.secret_names import header_rule, parameter_is_secret
+from otel_wirecap.capture.secret_names import PARTS_OF_SECRET_NAMES, header_rule, parameter_is_secret
 
 ALNUM = string.ascii_letters + string.digits
 
@@ -643,6 +643,7 @@ def test_harmless_headers_are_kept(name):
 def test_every_key_is_secret_but_those_known_to_be_harmless(name):
     assert header_rule(name) == "header"
     assert parameter_is_secret(name)
+    assert re.search(PARTS_OF_SECRET_NAMES, name.lower())
 
 
 @pytest.mark.parametrize("name", ["x-cache-key", "Idempotency-Key", "prompt_cache_key", "partition-key", "public_key"])

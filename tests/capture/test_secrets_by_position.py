@@ -28,6 +28,60 @@ def value() -> str:
 
 TEXTS = {
     ".env": "PORT=80\nMY_API_KEY={}\nDEBUG=1",
+    "fish": "set -gx OPENAI_API_KEY {}\n",
+    "csh": "setenv API_KEY {}\n",
+    "Dockerfile": "FROM x\nENV API_KEY {}\nARG DB_PASSWORD=1",
+    "define": '#define API_KEY "{}"',
+    "option, blank": "serve --api-key {} --port 80",
+    "option, quoted": "serve --password '{}' --port 80",
+    "option, list": '["serve", "--api-key", "{}"]',
+    "SQL": "CREATE USER me WITH PASSWORD '{}';",
+    "nginx": "proxy_set_header X-Api-Key {};",
+    "AWS's command": "aws configure set aws_secret_access_key {}",
+    "YAML, token": "users:\n- user:\n    token: {}\n",
+    "YAML, secret": "secret: {}\n",
+    "YAML, block": "password: |\n  {}\nport: 1",
+    "YAML, folded": "api_key: >-\n    {}\nport: 1",
+    "YAML, anchor": "password: &pw {}\n",
+    "YAML, tag": "password: !!str {}\n",
+    "YAML, list": "api_keys:\n  - {}\n  - b\n",
+    "YAML, quoted list": 'api_keys:\n- "{}"\n',
+    "YAML, name and value": "env:\n- name: API_KEY\n  value: {}\n",
+    "YAML, name and quoted value": 'env:\n  - name: DB_PASSWORD\n    value: "{}"\n',
+    "TOML, list": 'api_keys = ["{}", "b"]',
+    "TOML, token": '[registry]\ntoken = "{}"',
+    "yarn": 'npmAuthToken: "{}"',
+    "makefile": "API_KEY ?= {}\n",
+    "R": 'api_key <- "{}"',
+    "Rust": 'let api_key: &str = "{}";',
+    "TypeScript": 'const apiKey: string = "{}";',
+    "Python, typed": 'api_key: str = "{}"',
+    "Python, bytes": "api_key = b'{}'",
+    "Python, call": "api_key=SecretStr('{}')",
+    "C": 'char api_key[] = "{}";',
+    "XML, namespace": "<wsse:Password>{}</wsse:Password>",
+    "XML, token": "<token>{}</token>",
+    "XML, attributes": '<Password Type="PasswordText">{}</Password>',
+    "XML, attribute": '<db password="{}" port="1"/>',
+    "XML, key and value": '<add key="ApiKey" value="{}" />',
+    "XML, property": '<property name="hibernate.connection.password">{}</property>',
+    "HTML, input": '<input type="password" name="password" value="{}">',
+    "HTML, meta": '<meta name="csrf-token" content="{}">',
+    "JSON, deep object": '{{"secrets": {{"a": {{"b": "{}"}}}}}}',
+    "JSON, members of an object": '{{"credentials": {{"user": "u", "n": 1, "password": "{}", "x": "y z"}}}}',
+    "JSON, objects in a list": '{{"api_keys": [{{"id": 1, "key": "{}"}}]}}',
+    "JSON, tokens": '{{"access_tokens": ["a", "{}"]}}',
+    "JSON, cookies": '{{"cookies": {{"session": "{}"}}}}',
+    "JSON, connection string": '{{"connectionString": "Server=s;Password={};"}}',
+    "JSON, parameter": '{{"ParameterKey": "DbPassword", "ParameterValue": "{}"}}',
+    "Markdown": "**API key:** {}\n",
+    "Markdown, code": "API key: `{}`",
+    "WireGuard": "PrivateKey = {}",
+    "ODBC": "DRIVER=x;SERVER=s;UID=u;PWD={}",
+    "JDBC": "jdbc:sqlserver://h;user=me;password={};encrypt=true",
+    "session": "https://me.example/?sid={}",
+    "verifier": "https://me.example/?a=1&code_verifier={}",
+    "URL within a URL": "https://h.example/?u=https%3A%2F%2Fi%2F%3Ftoken%3D{}%26a%3D1",
     "shell": "export OPENAI_API_KEY={}\n",
     "shell, quoted": 'export DB_PASSWORD="{}"; run',
     "cmd": "set API_KEY={}\r\n",
@@ -81,6 +135,12 @@ MORE = {
     "curl, bearer": ('curl -H "Authorization: Bearer {}" https://h/', 'curl -H "Authorization: [REDACTED]" https://h/'),
     "account key": ("AccountName=a;AccountKey={}==;Suffix=x", "AccountName=a;AccountKey=[REDACTED];Suffix=x"),
     "curl, user": ("curl -u admin:{} https://h.example/", "curl -u admin:[REDACTED] https://h.example/"),
+    "Authorization, Key": ("Authorization: Key {}\n", "Authorization: [REDACTED]\n"),
+    "curl, proxy": ("curl --proxy-user me:{} https://h/", "curl --proxy-user me:[REDACTED] https://h/"),
+    "curl, equals": ("curl --user=me:{} https://h/", "curl --user=me:[REDACTED] https://h/"),
+    "curl, cookie": ("curl -b 'sid={}' https://h/", "curl -b '[REDACTED]' https://h/"),
+    "curl, long cookie": ('curl --cookie "sid={}; a=b" https://h/', 'curl --cookie "[REDACTED]" https://h/'),
+    "at the end": ("http_proxy=http://me:{}@proxy:3128", "http_proxy=http://[REDACTED]@proxy:3128"),
     "curl, long": ("curl --user 'admin:{}' https://h/", "curl --user 'admin:[REDACTED]' https://h/"),
     "database": ("postgresql://app:{}@db:5432/p", "postgresql://[REDACTED]@db:5432/p"),
     "cache": ("REDIS_URL=redis://:{}@cache:6379/0", "REDIS_URL=redis://[REDACTED]@cache:6379/0"),
@@ -230,7 +290,8 @@ def test_headers_that_are_about_secrets_are_kept(name: str) -> None:
 def test_a_url_within_a_url_hides_nothing() -> None:
     secret = value()
     url = f"/login?next=https%3A%2F%2Fh.example%2F%3Ftoken%3D{secret}&a=1"
-    assert Redactor().url(url, {}) == f"/login?next={MARKER}&a=1"
+    assert Redactor().url(url, {}) == f"/login?next=https%3A%2F%2Fh.example%2F%3Ftoken%3D{MARKER}&a=1"
+    assert secret not in Redactor().url(url.replace("%", "%25"), {})
     assert secret not in Redactor().text(f"see https://h.example/?next=https://i.example/?access_token={secret}", {})
 
 
@@ -278,7 +339,9 @@ DOCUMENTED = {
     'member of JSON `"api_key": "…"`, also in JSON within strings': [
         "test_members_that_are_secret_by_their_name", "JSON in prose",
     ],
-    'array `"api_keys": ["…"]`, object `"token": {"value": "…"}`': ["JSON with a plural", "JSON, object"],
+    'array `"api_keys": ["…"]`, object `"token": {"value": "…"}`': [
+        "JSON with a plural", "JSON, object", "JSON, deep object", "JSON, objects in a list",
+    ],
     '`{"name": "API_KEY", "value": "…"}`': ["environment list"],
     "`[\"x-api-key\", \"…\"]`, `define('KEY', '…')`": ["pair", "PHP"],
     "member or line `Cookie: a=…`": ["cookie", "test_cookies_and_lists_and_objects_are_masked_as_a_whole"],
@@ -289,10 +352,19 @@ DOCUMENTED = {
         "YAML", "header line", "Authorization, Bearer", "Authorization, Basic",
     ],
     "`api_key = \"…\"`, `'api_key': '…'`, code and TOML": ["Python", "Python, dict", "TOML"],
-    "`<password>…</password>`": ["XML"],
+    "`API_KEY …` on a line: `set -gx`, `setenv`, `ENV`, `#define`, `--api-key …`, `PASSWORD '…'`": [
+        "fish", "csh", "Dockerfile", "define", "option, blank", "option, quoted", "SQL", "nginx",
+    ],
+    "YAML `api_keys:` with a list, `password: \\|` with a block, `- name: API_KEY` with `value: …` below": [
+        "YAML, list", "YAML, block", "YAML, folded", "YAML, name and value",
+    ],
+    "`<password>…</password>`": ["XML", "XML, namespace", "XML, attributes"],
+    '`<add key="ApiKey" value="…"/>`, `<db password="…"/>`, `<property name="password">…</property>`': [
+        "XML, key and value", "XML, attribute", "XML, property",
+    ],
     "`machine … login … password …`": ["netrc"],
     "`Bearer …` in a text": ["Bearer in prose"],
-    "`curl -u user:…`, `--user`": ["curl, user", "curl, long"],
+    "`curl -u user:…`, `--user`": ["curl, user", "curl, long", "curl, cookie"],
     "`postgres://user:…@host`, any URL in a text": ["database", "cache", "git", "token alone"],
     "`https://host/?token=…`, any URL in a text": [
         "parameter", "last parameter", "key parameter", "signature", "code", "fragment", "matrix parameter",
@@ -321,8 +393,9 @@ def test_every_row_of_the_documentation_is_held() -> None:
 
 
 PLAINLY_NOT_MASKED = [
-    "my password is {}", "the token: {}", "mysql -uroot -p{}", "sshpass -p {} ssh h", '{{"pin": "{}"}}',
-    '{{"key": "{}"}}', '{{"value": "{}", "name": "API_KEY"}}', "Passwort: {}", "password: correcthorse {}",
+    "my password is {}", "the token is {}", "docker login -p {}", "mysql -uroot -p{}", "sshpass -p {} ssh h",
+    '{{"pin": "{}"}}', '{{"key": "{}"}}', '{{"value": "{}", "name": "API_KEY"}}',
+    "Passwort: {}", "password: correcthorse {}",
 ]  # fmt: skip
 
 

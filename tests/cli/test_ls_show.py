@@ -163,7 +163,8 @@ def test_files_that_are_left_out_because_they_are_encrypted_are_told_and_are_no_
     for command in (("ls", "demo.log"), ("ls", "demo.log", "--json"), ("show", "ex_", "demo.log")):
         told = [line for line in run(*command).stderr.splitlines() if "encrypted" in line]
         assert told == [
-            "otel-wirecap: left out because encrypted: 'demo.log.2.age'; decrypt first: age --decrypt -i KEY FILE"
+            "otel-wirecap: left out because encrypted: 'demo.log.2.age'; "
+            "decrypt each: age --decrypt -i KEY -o NAME NAME.age"
         ]
     assert "damaged" not in run("ls", "demo.log").stderr
 

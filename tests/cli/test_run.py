@@ -121,6 +121,55 @@ def test_a_command_that_cannot_be_captured_is_told(tmp_path: Path) -> None:
     assert "nothing was captured" in done.stderr
 
 
+@pytest.mark.parametrize("form", ["jsonl", "cbor", "text", "structured"])
+@pytest.mark.sampled(2, rest="thorough")
+def test_it_ends_with_what_was_captured_by_it_and_not_before(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "wire_capture.log"
+    options = ("--capture-format", form, "--capture-max-bytes", "8KB")  # it is rotated meanwhile
+    for exchanges, told in ((1, "1 exchange captured"), (12, "12 exchanges captured")):
+        code = f"for _ in range({exchanges}):\n exec({EXCHANGE!r})"
+        done = run(tmp_path, sys.executable, "-c", code, options=options)
+        expected = f"capture: {path}" if form == "text" else f"{told} in {path}"
+        assert done.stderr == f"otel-wirecap: {expected}\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("", "1 process was ready to be captured, and neither sent a request by httpx"),
+        ("import urllib3", "and imported urllib3, whose requests are not captured"),
+        ("import urllib.request as u; u.urlopen('data:,x')", "and imported urllib.request, whose requests"),
+        ("import urllib.request", "and neither sent a request by httpx"),
+    ],
+)
+def test_nothing_captured_is_said_with_what_is_known_of_why(code: str, told: str, tmp_path: Path) -> None:
+    done = run(tmp_path, sys.executable, "-c", code)
+    assert f"0 exchanges captured in {tmp_path / 'wire_capture.log'}: " in done.stderr
+    assert told in done.stderr
+    for command in ("ls", "doctor"):
+        listed = subprocess.run(
+            [RUN[0], command, *(["--capture-file"] if command == "doctor" else []), "wire_capture.log"],
+            cwd=tmp_path, env=CLEAN, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert told in listed.stdout + listed.stderr
+
+
+def test_a_misspelt_variable_is_named_where_nothing_else_is_captured(tmp_path: Path) -> None:
+    launcher = str(Path(sys.executable).parent / "opentelemetry-instrument")
+    done = subprocess.run(
+        [launcher, sys.executable, "-c", "pass"], env=CLEAN | {"WIRE_CAPTURE_FLIE": "x.log"},
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stderr.count("capture is off: WIRE_CAPTURE_FLIE: no such setting; did you mean WIRE_CAPTURE_FILE?") == 1
+
+
+def test_the_first_exchange_is_announced_once_with_the_files_path(tmp_path: Path) -> None:
+    logged = "import logging; logging.basicConfig(level='INFO');" + EXCHANGE + EXCHANGE
+    done = run(tmp_path, sys.executable, "-c", logged)
+    assert done.stderr.count(f"the first exchange is captured, into {tmp_path / 'wire_capture.log'}") == 1
+
+
 def test_an_interpreter_without_the_package_is_told_once_and_runs_on(tmp_path: Path) -> None:
     base = getattr(sys, "_base_executable", sys.executable)
     probe = subprocess.run([base, "-c", "import otel_wirecap"], cwd=tmp_path, env=CLEAN, capture_output=True)

@@ -209,6 +209,41 @@ def test_a_stream_that_is_left_half_read_is_closed_and_what_the_client_gets_is_t
 
 
 @pytest.mark.parametrize("client", CLIENTS)
+def test_a_stream_that_is_left_at_its_end_mark_is_complete_on_both_legs(
+    client: str, server: Server, captured: Finish
+) -> None:
+    async def until_the_end_mark() -> Any:
+        chunks = CLIENTS[client](server.url + "/stream")
+        async for chunk in chunks:
+            yield chunk
+            if b'"stop"' in chunk:
+                break
+        await chunks.aclose()
+
+    relay(relaying(until_the_end_mark))
+    records = captured()
+    assert ends(records) == {"client": "complete", "backend": "complete"}
+    assert body_of(records, "stream_chunk") == b"".join(EVENTS)
+
+
+@pytest.mark.sdks
+@pytest.mark.parametrize(("wanted", "outcome"), [(99, "complete"), (1, "closed")])
+def test_what_an_sdk_reads_to_the_end_mark_is_complete(
+    wanted: int, outcome: str, server: Server, captured: Finish
+) -> None:
+    import openai
+
+    with openai.OpenAI(base_url=server.url + "/stream", api_key="none", max_retries=0) as client:
+        stream = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True)
+        for _ in zip(range(wanted), stream, strict=False):
+            pass
+        stream.close()
+    (end,) = (record["metadata"] for record in captured() if record["direction"] == "stream_end")
+    assert end["outcome"] == outcome
+    assert "error" not in end
+
+
+@pytest.mark.parametrize("client", CLIENTS)
 def test_a_cancelled_task_is_cancelled_on_both_legs(client: str, breaking: BreakingServer, captured: Finish) -> None:
     async def cancelled(scope: Any, receive: Any, send: Any) -> None:
         task = asyncio.current_task()

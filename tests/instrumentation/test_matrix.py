@@ -274,6 +274,25 @@ def test_at_sigterm_the_log_says_what_a_full_disk_loses(server: str, writer: str
     assert "are lost" in (tmp_path / "server.log").read_text()
 
 
+STARTED_LATE = {
+    name: tuple(part.replace("{app}", "capturing_gateway_app:raw") for part in command)
+    for name, command in SERVERS.items()
+    if "--factory" not in command
+} | {"a program with uvicorn.run(workers=2)": ("python", str(HERE / "main_gateway.py"), "{port}")}
+
+
+@pytest.mark.parametrize("server", STARTED_LATE)
+@pytest.mark.sampled(2, rest="servers")
+def test_both_legs_are_captured_wherever_the_capture_is_started(server: str, tmp_path: Path) -> None:
+    """In the application's own module, which the server is loading then; or by the parent of the workers alone."""
+    with serving() as backend, served(STARTED_LATE[server], "raw", backend, tmp_path, ("/usr/bin/env",)) as url:
+        answer = httpx.post(f"{url}/0/document", json={"model": "m", "mark": "<one>"}, timeout=MAX_SECONDS)
+        assert answer.status_code == 200, answer.text
+    wait_for_writers(tmp_path)
+    records = read(tmp_path)
+    check(records, "<one>", answer.content, DOCUMENT, backend.received[0])
+
+
 # Not granian: it tells nobody but who asks.
 @pytest.mark.servers
 @pytest.mark.parametrize("server", ["uvicorn, h11", "uvicorn, httptools", "hypercorn", "gunicorn -k asgi"])

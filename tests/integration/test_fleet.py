@@ -245,6 +245,7 @@ class Fleet:
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         self.folder, self._stack = folder, stack
+        self._bodies: list[dict[str, Any]] = []
         receiver, self._backend = Receiver(), Backend()
         for server in (receiver, self._backend):
             threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -285,13 +286,15 @@ class Fleet:
                 return True
             return False
 
-        wait_until(answers)
+        wait_until(answers, SECONDS)
         return process, f"http://127.0.0.1:{port}"
 
     def sent(self, **wanted: str) -> list[dict[str, Any]]:
         """The log records' bodies that have these values, in themselves or in their metadata."""
-        found = (json.loads(row["Body"]) for row in list(self.rows["otel_logs"]))
-        return [one for one in found if all(str((one["metadata"] | one).get(k)) == v for k, v in wanted.items())]
+        rows = self.rows["otel_logs"]
+        while len(self._bodies) < len(rows):  # each is parsed once: those who send wait for this process
+            self._bodies.append(json.loads(rows[len(self._bodies)]["Body"]))
+        return [one for one in self._bodies if all(str((one["metadata"] | one).get(k)) == v for k, v in wanted.items())]
 
     def all_ended_are_sent(self, exchanges: int) -> bool:
         """Whether the records and the spans of so many exchanges that have ended are here."""
@@ -301,8 +304,7 @@ class Fleet:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
+    process.terminate()  # not killed: its workers would be left
     process.wait(SECONDS)
 
 
@@ -343,10 +345,10 @@ def fleet(tmp_path_factory) -> Iterator[Fleet]:
         ]
         for thread in threads:
             thread.start()
-        wait_until(lambda: made.sent(session_id="killed 0", direction="inbound_response"))
-        wait_until(lambda: made.sent(session_id="killed 1", direction="outbound_request"))
+        wait_until(lambda: made.sent(session_id="killed 0", direction="inbound_response"), SECONDS)
+        wait_until(lambda: made.sent(session_id="killed 1", direction="outbound_request"), SECONDS)
         # Of the script 3, of each format 8 a gateway, the retried ones 3 + 3 + 2, and one attempt of those that wait.
-        wait_until(lambda: made.all_ended_are_sent(3 + 2 * (8 * len(FORMATS) + 8) + 1))
+        wait_until(lambda: made.all_ended_are_sent(3 + 2 * (8 * len(FORMATS) + 8) + 1), SECONDS)
         for number in range(2):
             with contextlib.suppress(ProcessLookupError):  # one worker may have both
                 os.kill(made.sent(session_id=f"killed {number}")[0]["metadata"]["pid"], signal.SIGKILL)
@@ -356,7 +358,7 @@ def fleet(tmp_path_factory) -> Iterator[Fleet]:
             process.send_signal(signal.SIGTERM)
         for process, _ in gateways:
             process.wait(SECONDS)
-        wait_until(lambda: commands("verify", *map(str, made.captures), code=1)[-1]["running"] == 0)
+        wait_until(lambda: commands("verify", *map(str, made.captures), code=1)[-1]["running"] == 0, SECONDS)
         hours = 3600  # as if the queries were asked an hour later: no process runs any more
         for rows in made.rows.values():
             for row in rows:

@@ -196,6 +196,103 @@ def test_an_image_that_the_gateway_fetched_is_the_same_and_one_that_it_left_out_
     assert ("dropped", "messages[0].media") in told["none"]
 
 
+def chat(*messages: Json, **body: Any) -> Request:
+    return conversation("/v1/chat/completions", messages=list(messages) or [{"role": "user", "content": "x"}], **body)
+
+
+def claude(*messages: Json, **body: Any) -> Request:
+    return conversation("/v1/messages", messages=list(messages) or [{"role": "user", "content": "x"}], **body)
+
+
+def gemini(*contents: Json, config: Json | None = None, **body: Any) -> Request:
+    turns = list(contents) or [{"role": "user", "parts": [{"text": "x"}]}]
+    told = {"contents": turns, "generationConfig": {"maxOutputTokens": 5} | (config or {})}
+    return Request("/v1beta/models/m:generateContent", "", told | body)
+
+
+def unlimited(request: Request) -> Request:
+    return request._replace(body={name: value for name, value in request.body.items() if name != "max_tokens"})
+
+
+SHOWN = {"role": "user", "content": [{"type": "image_url", "image_url": "data:image/png;base64,+//+IQ=="}]}
+ALIKE = {
+    "a limit that Anthropic requires": (unlimited(chat()), claude()),
+    "the usual choice of tools": (chat(tool_choice="auto"), claude()),
+    "one choice": (chat(n=1), gemini()),
+    "a search": (claude(tools=[{"type": "web_search_20250305", "name": "web_search"}]), gemini(
+        tools=[{"googleSearch": {}}])),
+    "a search by an option": (chat(web_search_options={}), gemini(tools=[{"google_search": {}}])),
+    "JSON for Anthropic, which has no such form": (chat(response_format={"type": "json_object"}), claude()),
+    "JSON": (chat(response_format={"type": "json_object"}), gemini(config={"responseMimeType": "application/json"})),
+    "data in other digits": (
+        chat(SHOWN), gemini({"parts": [{"inlineData": {"mimeType": "image/png", "data": "-__-IQ"}}]})),
+    "a part with nothing but a signature": (
+        chat({"role": "assistant", "content": "x"}),
+        gemini({"role": "model", "parts": [{"text": "x"}, {"text": "", "thoughtSignature": "c2ln"}]},
+               {"role": "model", "parts": [{"thoughtSignature": "c2ln"}]})),
+    "empty texts": (
+        chat({"role": "system", "content": ""}, {"role": "assistant", "content": ""}, {"role": "user", "content": "x"}),
+        claude(system=[{"type": "text", "text": ""}])),
+    "the order of what is required": (
+        chat(tools=[{"type": "function", "function": {
+            "name": "f", "parameters": {"type": "object", "required": ["a", "b"]}}}]),
+        claude(tools=[{"name": "f", "input_schema": {"type": "object", "required": ["b", "a"]}}])),
+    "one named tool": (
+        chat(tool_choice={"type": "function", "function": {"name": "f"}}),
+        gemini(toolConfig={"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}})),
+    "one call at a time": (
+        chat(parallel_tool_calls=False), claude(tool_choice={"type": "auto", "disable_parallel_tool_use": True})),
+    "messages of one side after another": (
+        chat({"role": "user", "content": "x"}, {"role": "user", "content": "y"}),
+        claude({"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "text", "text": "y"}]})),
+    "a function's result, as it was before tools": (
+        chat({"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": ""}},
+             {"role": "function", "name": "f", "content": "5"}),
+        gemini({"role": "model", "parts": [{"functionCall": {"name": "f"}}]},
+               {"role": "function", "parts": [{"functionResponse": {"name": "f", "response": {"result": 5}}}]})),
+    "thinking that is off": (claude(thinking={"type": "disabled"}), chat(reasoning_effort="none")),
+    "a document that is text": (
+        claude({"role": "user", "content": [{"type": "document", "source": {"type": "text", "data": "x"}}]}), chat()),
+}  # fmt: skip
+UNLIKE = {
+    "JSON": (chat(response_format={"type": "json_object"}), gemini(), "parameters.response_format"),
+    "a named tool": (chat(tool_choice={"type": "function", "function": {"name": "f"}}), claude(tool_choice={
+        "type": "any"}), "parameters.tool_choice"),
+    "no tool": (chat(tool_choice="none"), claude(), "parameters.tool_choice"),
+    "several choices": (chat(n=2), gemini(), "parameters.n"),
+    "a seed": (chat(seed=1), gemini(), "parameters.seed"),
+    "top_k": (claude(top_k=5), gemini(), "parameters.top_k"),
+    "calls at a time": (claude(tool_choice={"type": "auto", "disable_parallel_tool_use": True}), chat(),
+                        "parameters.parallel_tool_calls"),
+    "what a tool was called with": (
+        chat({"role": "assistant", "tool_calls": [{"type": "custom", "custom": {"name": "f", "input": "a"}}]}),
+        claude({"role": "assistant", "content": [{"type": "tool_use", "name": "f", "input": "b"}]}),
+        "messages[0].tool_calls[0].arguments"),
+    "a kind of part that is not known": (
+        claude({"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "search_result", "content": []}]}),
+        chat(), "messages[0].parts"),
+    "what is shown in a result in parts": (
+        gemini({"parts": [{"functionResponse": {"name": "f", "response": {"output": "x"}, "parts": [
+            {"inlineData": {"mimeType": "audio/wav", "data": IMAGE}}]}}]}),
+        chat({"role": "tool", "content": "x"}), "messages[0].media"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_what_says_the_same_in_other_words_is_the_same(name):
+    one, other = ALIKE[name]
+    assert found(one, other) == []
+    if "requires" not in name:
+        assert found(other, one) == []
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+def test_what_is_lost_or_changed_is_named_alone(name):
+    one, other, path = UNLIKE[name]
+    assert [place for _, place in found(one, other)] == [path]
+    assert [place for _, place in found(other, one)] == [path]
+
+
 SPELLINGS: dict[str, list[Json]] = {
     "null": [{"type": ["string", "null"]}, {"anyOf": [{"type": "string"}, {"type": "null"}]},
              {"type": "STRING", "nullable": True}],
@@ -215,6 +312,16 @@ def test_schemas_that_say_the_same_are_the_same(name):
     assert name == "nothing" or first
 
 
-def test_a_schema_that_refers_to_itself_many_times_is_left_as_it_is():
+def test_a_schema_that_refers_to_itself_is_followed_once():
     schema = {"properties": {"a": {"$ref": "#"}, "b": {"$ref": "#"}}}
     assert common_schema(schema)["properties"].keys() == {"a", "b"}
+    assert common_schema(schema)["properties"]["a"]["properties"] == schema["properties"]
+
+
+def test_references_that_make_a_schema_grow_without_bound_are_followed_so_far_only():
+    names = [f"d{number}" for number in range(40)]
+    definitions = {
+        name: {"properties": {side: {"$ref": f"#/$defs/{other}"} for side in "ab"}}
+        for name, other in itertools.pairwise(names)
+    }
+    assert common_schema({"$ref": "#/$defs/d0", "$defs": definitions})["properties"].keys() == {"a", "b"}

@@ -117,6 +117,22 @@ SHAPES = {
     "gemini in openai's form: reasoning in the total alone": (
         chat(prompt_tokens=10, completion_tokens=5, total_tokens=115), Usage(10, 105),
     ),
+    "reasoning that is less than the output, and beside it": (
+        chat(prompt_tokens=32, completion_tokens=9, total_tokens=46, completion_tokens_details={"reasoning_tokens": 5}),
+        Usage(32, 14, 0, 0, 5),
+    ),
+    "responses with anthropic's names, too": (
+        {"output": [], "usage": {"input_tokens": 100, "output_tokens": 5, "cache_read_input_tokens": 40,
+                                 "input_tokens_details": {"cached_tokens": 40}}},
+        Usage(100, 5, 40),
+    ),
+    "a cache's life alone": (
+        {"type": "message", "content": [], "usage": {"input_tokens": 5, "cache_read_input_tokens": 0,
+                                                     "cache_creation": {"ephemeral_1h_input_tokens": 60}}},
+        Usage(65, 0, 0, 60, cache_written_1h=60),
+    ),
+    "two names of which one is 0": (chat(input_tokens=9, prompt_tokens=0, completion_tokens=1), Usage(9, 1)),
+    "two names that differ": (chat(input_tokens=9, prompt_tokens=5, completion_tokens=1, output_tokens=2), Usage(5, 1)),
     "a gateway that leaves out both": (
         chat(prompt_tokens=10, completion_tokens=7, total_tokens=1087, reasoning_tokens=20,
              prompt_tokens_details={"cached_tokens": 1050}),

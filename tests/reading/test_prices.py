@@ -86,6 +86,11 @@ PRICED = {
     "searches of the web": (Usage(web_searches=100), SONNET, 1.0),
     "text": (Usage(MILLION), FLASH, 0.3),
     "audio": (Usage(MILLION, input_audio=MILLION), FLASH, 1.0),
+    "audio that costs what text does": (Usage(100_000, input_audio=100_000), ("gemini-2.5-pro", "gemini"), 0.125),
+    "audio of a model that only speaks": (
+        Usage(0, MILLION, output_audio=MILLION), ("gemini-2.5-flash-tts", "gemini"), 10.0,
+    ),
+    "images of a model that only draws": (Usage(0, MILLION, output_image=MILLION), ("gpt-image-1", "openai"), 40.0),
     "audio from a cache": (Usage(MILLION, cached=MILLION, input_audio=MILLION, cached_audio=MILLION), FLASH, 0.1),
     "audio, spoken": (Usage(0, MILLION, output_audio=MILLION), ("gpt-realtime", "openai"), 64.0),
     "images": (Usage(0, MILLION, output_image=MILLION), ("gemini-2.5-flash-image", "gemini"), 30.0),

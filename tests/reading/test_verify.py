@@ -276,6 +276,21 @@ def test_two_processes_number_by_themselves_and_the_same_capture_in_two_files_is
     assert verification.processes == 2
 
 
+def test_an_encrypted_file_is_not_checked_and_no_damage_and_read_where_it_was_decrypted_beside(demo, demo_lines):
+    encrypted = b"age-encryption.org/v1\n-> X25519 x\n" + bytes(100)
+    demo.with_name(f"{demo.name}.3").write_bytes(b"".join(demo_lines[:100]))
+    demo.with_name(f"{demo.name}.2.age").write_bytes(encrypted)
+    demo.with_name(f"{demo.name}.1").write_bytes(b"".join(demo_lines[200:250]))
+    demo.write_bytes(b"".join(demo_lines[250:]))
+    found, verification = verified(demo)
+    assert (kinds(found), verification.encrypted) == (set(), 1)
+    told = verify(demo)
+    assert (told.returncode, b"encrypted, not checked" in told.stderr, b"whole" in told.stderr) == (0, True, False)
+    demo.with_name(f"{demo.name}.2").write_bytes(b"".join(demo_lines[100:200]))
+    found, verification = verified(demo)
+    assert (found, verification.encrypted) == ([], 0)
+
+
 def test_a_capture_without_numbers_says_that_holes_cannot_be_known(demo, demo_lines):
     def unnumbered(record: dict) -> None:
         del record["metadata"]["seq"], record["metadata"]["process"]

@@ -228,6 +228,8 @@ def test_what_a_killed_application_has_sent_is_written(path: Path) -> None:
         assert application.stdout.readline() == "put\n"
         assert application.stdout.readline() == "sent\n"
         application.kill()
+    # By its last word: the process that starts the writer may not have become another program yet.
+    wait_until(lambda: path.exists() and b"abandoned" in path.read_bytes())
     wait_until(lambda: not writers_of(application.pid))
     found = records(path)
     check_numbers(found)

@@ -244,7 +244,7 @@ def test_a_set_up_that_works_is_left_as_it_is(before: tuple[str, ...], capture_f
     settings = {"WIRE_CAPTURE_FILE": str(capture_file), "WIRE_CAPTURE_SPAN_PAYLOADS": "logs"}
     done = launch(before=before, **exporters, **settings)
     assert done.returncode == 0
-    assert done.stderr == (f"otel-wirecap: capture: {capture_file}\n" if before else "")
+    assert done.stderr == (f"otel-wirecap: 1 exchange captured in {capture_file}\n" if before else "")
     assert directions(capture_file) == WHOLE
     assert '"name": "chat m"' in done.stdout
     assert [f'"event_name": "wirecap.{name}"' in done.stdout for name in WHOLE] == [True] * 4

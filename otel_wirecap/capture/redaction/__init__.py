@@ -11,6 +11,7 @@ finder      what is secret in files, for ``scan``
 
 redactor    the search: texts, JSON documents, bytes, headers, URLs; each call looks at one whole text
 spans       what a finding is, and how findings become markers
+literals    the search for what secrets begin with
 patterns    secrets known by their shape: the table of prefixes
 encoded     the same within base64
 escapes     ASCII that JSON has as escapes

@@ -24,7 +24,7 @@ _MARKS: Final = {
     "utf-16-le": codecs.BOM_UTF16_LE,
     "utf-16-be": codecs.BOM_UTF16_BE,
 }
-_PIECE: Final = 1 << 16
+_PIECE: Final = 1 << 15
 """Bytes of events that are looked at together: what is made of small ones takes many times the room."""
 _LOOKED_AT: Final = 1024
 _MIN_WIDE: Final = 16
@@ -119,8 +119,10 @@ def redact_json(content: bytes, redactor: Redactor, counts: dict[str, int], cred
         ValueError: an array is no JSON any more.
     """
     if content[:1] != b"{" and content.lstrip(BLANK)[:1] == b"[":
-        content = _redact_frames(content, "application/json", redactor, counts, credentials)
-        json_value(content)
+        clean = _redact_frames(content, "application/json", redactor, counts, credentials)
+        if clean is not content:
+            json_value(clean)
+        content = clean
     document = redactor.json(content, counts, credentials)
     if b"\n" in document or b"\r" in document:
         document = document.translate(None, b"\r\n")

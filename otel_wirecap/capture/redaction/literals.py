@@ -27,8 +27,8 @@ MAX_LITERALS: Final = 63
 _MANY_LITERALS: Final = 1500
 """More are searched for in one automaton of little memory: the fast ones take 100 KB for each, or are too many."""
 
-WINDOW: Final = 1 << 18
-"""Bytes that are searched at once: tenths of a millisecond."""
+WINDOW: Final = 1 << 17
+"""Bytes that are searched at once: a tenth of a millisecond."""
 
 MAX_LITERAL: Final = 64
 """Bytes of a literal: an automaton takes time with the square of them where a literal repeats itself."""

@@ -11,6 +11,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from io import StringIO
 from typing import Final
 from urllib.parse import unquote, unquote_plus
 
@@ -19,7 +20,7 @@ import orjson
 from otel_wirecap.capture.redaction.rules import Rules
 from otel_wirecap.capture.redaction.search import SecretSearch, bounded
 from otel_wirecap.capture.redaction.spans import MARKER, Span, add_counts, masked, merged
-from otel_wirecap.capture.secret_names import header_rule, parameter_is_secret
+from otel_wirecap.capture.secret_names import PARTS_OF_SECRET_NAMES, header_rule, parameter_is_secret
 
 # The tokens of a valid JSON document that can hold a value: strings and numbers.
 _JSON_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]*+')
@@ -41,6 +42,9 @@ _PART: Final = re.compile(
 _BOUNDARY: Final = re.compile(rb"\r?\n--")
 
 _URL: Final = re.compile(r"(?P<scheme>(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?(?P<rest>.*)", re.DOTALL)
+_PAIR: Final = re.compile("[^&]+")
+_TO_READ: Final = re.compile(f"[%+]|{PARTS_OF_SECRET_NAMES}")
+"""A parameter without, in lower case, is no secret by its name, and has no other spelling."""
 _WORD: Final = re.compile(r"[^\s<>\"'`]+")
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://")
 _URL_HEADERS: Final = frozenset({"referer", "location", "content-location", "origin", "operation-location"})
@@ -290,7 +294,14 @@ class Redactor:
         return ";".join([self._percent_encoded(name, counts, credentials), *parts])
 
     def _query(self, query: str, counts: dict[str, int], credentials: Sequence[str], rule: str = "query") -> str:
-        return "&".join(self._parameter(pair, counts, credentials, rule) for pair in query.split("&"))
+        clean, done = StringIO(), 0
+        for pair in _PAIR.finditer(query):
+            if self._rules.fields or _TO_READ.search(pair[0].lower()):
+                clean.write(query[done : pair.start()])
+                clean.write(self._parameter(pair[0], counts, credentials, rule))
+                done = pair.end()
+        clean.write(query[done:])
+        return clean.getvalue() if done else query
 
     def _parameter(self, pair: str, counts: dict[str, int], credentials: Sequence[str], rule: str) -> str:
         name, equals, value = pair.partition("=")
@@ -307,7 +318,7 @@ class Redactor:
             return part
         found: dict[str, int] = {}
         clean = self.text(part, found, credentials)
-        for decode in (unquote, unquote_plus):
+        for decode in (unquote, unquote_plus) if "+" in part else (unquote,):
             decoded = _encoded(decode(part))
             spans = self.search.spans(decoded, credentials)
             if spans and masked(decoded, spans, {}) != _encoded(decode(clean)):

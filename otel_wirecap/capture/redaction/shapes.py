@@ -133,8 +133,8 @@ _MODELS: Final = (
     _model("langsmith", ("lsv2_",), r"(?:pt|sk)_[a-f0-9]{32}_[a-f0-9]{10,}", bounded=False),
     # https://logfire.pydantic.dev/docs/how-to-guides/create-write-tokens
     _model("logfire", ("pylf_",), r"v[0-9]+_[A-Za-z0-9_]{20,}", bounded=False),
-    # betterleaks: elevenlabs
-    _model("elevenlabs", ("sk_",), _hex(40)),
+    # betterleaks: elevenlabs; others (Novita, Cartesia, Knock, Liveblocks, WorkOS) begin likewise
+    _model("elevenlabs", ("sk_",), rf"(?!(?:org_)?(?:live|test|prod)_){_key(40)}"),
     # trufflehog: voyageai
     _model("voyage", ("pa-",), _key(40)),
     # kingfisher: pinecone.yml
@@ -155,6 +155,45 @@ _MODELS: Final = (
     Shape("cursor", ("key_", "crsr_"), _hex(64)),
     # https://github.com/features/copilot: a list of claims, the last one its signature
     _plain("copilot", ("tid=",), r"[0-9a-f-]{16,64};exp=[0-9]{8,12}(?:[.;:=/+@-]{1,4}[A-Za-z0-9_]+)*"),
+    # https://docs.cloud.llamaindex.ai
+    Shape("llamaindex", ("llx-",), _letters(40)),
+    # https://api-dashboard.search.brave.com
+    Shape("brave", ("BSA",), _key(27)),
+    # https://www.kaggle.com/docs/api
+    Shape("kaggle", ("KGAT_",), _hex(32)),
+    # trufflehog: apify
+    Shape("apify", ("apify_api_",), _letters(30)),
+    # https://docs.n8n.io/api/authentication
+    Shape("n8n", ("n8n_api_",), _letters(36)),
+    # https://www.daytona.io/docs
+    Shape("daytona", ("dtn_",), _hex(40)),
+    # https://www.volcengine.com/docs/82379
+    Shape("volcengine", ("ark-",), _UUID),
+    Shape("volcengine", ("AKLT",), _letters(40)),
+    # https://cloud.baidu.com/doc/qianfan-api
+    Shape("baidu", ("bce-v3/ALTAK",), r"[A-Z]{0,2}-[A-Za-z0-9]{16,}/[a-f0-9]{40,}"),
+    # kingfisher: tencent.yml
+    Shape("tencent", ("AKID",), _letters(32)),
+    # gitleaks: yandex-api-key
+    Shape("yandex", ("AQVN",), _key(35)),
+    # https://turbopuffer.com/docs/auth
+    Shape("turbopuffer", ("tpuf_",), _key(28)),
+    # kingfisher: browserbase.yml
+    Shape("browserbase", ("bb_live_", "bb_test_"), _key(24)),
+    # https://docs.anyscale.com
+    Shape("anyscale", ("esecret_",), _letters(24)),
+    # kingfisher: friendli.yml
+    Shape("friendli", ("flp_",), _letters(40)),
+    # https://docs.lumalabs.ai
+    Shape("luma", ("luma-",), _UUID),
+    # https://www.coze.com/docs
+    Shape("coze", ("pat_",), _letters(60)),
+    # https://docs.letta.com
+    Shape("letta", ("sk-let-",), _base64(60)),
+    # https://docs.voiceflow.com
+    Shape("voiceflow", ("VF.DM.",), r"[a-f0-9]{24}\.[A-Za-z0-9]{16,}"),
+    # https://docs.freepik.com
+    Shape("freepik", ("FPSX",), _hex(32)),
 )
 
 _CLOUDS: Final = (
@@ -207,7 +246,7 @@ _CLOUDS: Final = (
     # kingfisher: vercel.yml
     _plain("vercel", ("vck_", "vcp_", "vci_", "vca_", "vcr_"), _key(40)),
     # kingfisher: supabase.yml
-    _plain("supabase", ("sbp_",), r"[a-f0-9_]{40,}"),
+    _plain("supabase", ("sbp_",), r"(?:oauth_|v0_)?[a-f0-9_]{40,}"),
     _plain("supabase", ("sb_secret_",), _key(31)),
     # https://neon.com/docs/changelog/2025-01-31; betterleaks: neon-api-key
     Shape("neon", ("napi_",), _letters(60)),
@@ -219,6 +258,33 @@ _CLOUDS: Final = (
     Shape("elastic", ("essu_",), _base64(80)),
     # https://tailscale.com/kb/1215/oauth-clients
     _plain("tailscale", ("tskey-",), r"(?:[a-z]{1,16}-)?[A-Za-z0-9]{8,32}-[A-Za-z0-9]{20,}"),
+    # https://developers.cloudflare.com/fundamentals/api
+    Shape("cloudflare", ("cfut_", "cfat_", "cfk_"), _letters(40)),
+    # https://www.alibabacloud.com/help/en/ram
+    Shape("alibaba", ("STS.",), _letters(24)),
+    # kingfisher: aws.yml
+    Shape("aws", ("da2-",), r"(?=[a-z]{0,63}[0-9])[a-z0-9]{26,}"),
+    # detect-secrets and trufflehog: amazon
+    Shape("aws", ("amzn.mws.",), _UUID),
+    Shape("aws", ("amzn1.oa2-cs.v1.",), _hex(64)),
+    # https://cloud.google.com/storage/docs/authentication/hmackeys
+    Shape("google", ("GOOG1E",), r"[A-Z0-9]{56,}"),
+    # kingfisher: netlify.yml
+    Shape("netlify", ("nfp_", "nfc_", "nfo_", "nfu_"), _letters(36)),
+    # https://render.com/docs/api
+    Shape("render", ("rnd_",), _letters(24)),
+    # https://vercel.com/docs/vercel-blob
+    Shape("vercel", ("vercel_blob_rw_",), r"[A-Za-z0-9]{16}_[A-Za-z0-9]{30,}"),
+    # kingfisher: aiven.yml
+    Shape("aiven", ("AVNS_",), _key(18)),
+    # kingfisher: xata.yml
+    Shape("xata", ("xau_",), _letters(40)),
+    # kingfisher: cockroachlabs.yml
+    Shape("cockroachdb", ("CCDB1_",), r"[A-Za-z0-9]{22}_[A-Za-z0-9]{40,}"),
+    # gitleaks: clickhouse-cloud-api-secret-key
+    Shape("clickhouse", ("4b1d",), _letters(38)),
+    # gitleaks: openshift-user-token
+    Shape("openshift", ("sha256~",), _key(43)),
 )
 
 _DEVELOPERS: Final = (
@@ -267,6 +333,43 @@ _DEVELOPERS: Final = (
     Shape("trigger.dev", ("tr_d", "tr_p", "tr_s"), rf"(?:ev|rod|at|review|tg)_{_letters(20)}"),
     # https://docs.getdbt.com/docs/dbt-cloud-apis/service-tokens
     Shape("dbt", ("dbtc_", "dbtu_"), _key(40)),
+    # https://docs.snyk.io/snyk-api
+    Shape("snyk", ("snyk_uat.", "snyk_sat."), rf"[a-z0-9]{{8}}\.{_W}{{20,}}\.{_W}{{20,}}"),
+    # gitleaks: sourcegraph-access-token
+    Shape("sourcegraph", ("sgp_",), r"(?:(?:[a-f0-9]{16}|local)_)?[a-f0-9]{40,}"),
+    # gitleaks: prefect-api-token
+    Shape("prefect", ("pnu_", "pnb_"), _letters(36)),
+    # kingfisher: buildkite.yml
+    Shape("buildkite", ("bkua_", "bkat_"), _letters(36)),
+    # gitleaks: octopus-deploy-api-key
+    Shape("octopus", ("API-",), r"(?=[A-Z]{0,63}[0-9])[A-Z0-9]{26,}"),
+    # kingfisher: wakatime.yml
+    Shape("wakatime", ("waka_",), _UUID),
+    # https://docs.socket.dev
+    Shape("socket", ("sktsec_",), rf"{_letters(40)}(?:_api)?"),
+    # kingfisher: deepsource.yml
+    Shape("deepsource", ("dsp_",), _hex(40)),
+    # kingfisher: nuget.yml
+    Shape("nuget", ("oy2",), r"(?=[a-z]{0,63}[0-9])[a-z0-9]{43,}"),
+    # kingfisher: packagist.yml
+    Shape("packagist", ("packagist_",), r"(?:uut|ort|out)_[a-f0-9]{40,}"),
+    # gitleaks: clojars-api-token
+    Shape("clojars", ("CLOJARS_",), r"[a-z0-9]{60,}"),
+    # gitleaks: artifactory-api-key, artifactory-reference-token
+    Shape("artifactory", ("AKCp",), _letters(69)),
+    Shape("artifactory", ("cmVmd",), _letters(59)),
+    # gitleaks: infracost-api-token
+    Shape("infracost", ("ico-",), _letters(32)),
+    # gitleaks: harness-api-key
+    Shape("harness", ("pat.", "sat."), rf"{_W}{{22}}\.[A-Za-z0-9]{{24}}\.[A-Za-z0-9]{{20,}}"),
+    # gitleaks: gitlab-rrt
+    Shape("gitlab", ("GR1348941", "glwt-"), _key(20)),
+    # gitleaks: readme-api-token
+    Shape("readme", ("rdme_",), r"[a-z0-9]{60,}"),
+    # https://www.inngest.com/docs
+    Shape("inngest", ("signkey-",), r"(?:prod|test|branch)-[a-f0-9]{32,}"),
+    # https://www.unkey.com/docs
+    Shape("unkey", ("unkey_",), _letters(22)),
 )
 
 _SERVICES: Final = (
@@ -293,7 +396,7 @@ _SERVICES: Final = (
     _plain("discord", ("/webhooks", "2Fwebhooks"), rf"{_SLASH}[0-9]{{17,20}}{_SLASH}{_W}{{60,}}"),
     # gitleaks: stripe-access-token; https://docs.stripe.com/keys, https://docs.stripe.com/webhooks/signature
     _model("stripe", ("sk_",), rf"(?:org_)?(?:live|test|prod)_{_letters(24)}", bounded=False),
-    _model("stripe", ("rk_live_", "rk_test_"), _letters(24), bounded=False),
+    _model("stripe", ("rk_live_", "rk_test_", "rk_prod_"), _letters(24), bounded=False),
     _plain("stripe", ("whsec_",), rf"{_MIXED}{_base64(24)}"),
     # gitleaks: square-access-token
     Shape("square", ("sq0",), rf"(?:atp|csp)-{_key(22)}"),
@@ -337,6 +440,60 @@ _SERVICES: Final = (
     Shape("posthog", ("phx_",), _key(40)),
     # https://docs.mapbox.com/help/dive-deeper/access-tokens: secret tokens
     Shape("mapbox", ("sk.eyJ",), rf"1Ijoi{_W}{{30,256}}\.{_W}{{20,}}"),
+    # kingfisher: polar.yml
+    Shape("polar", ("polar_oat_", "polar_pat_"), _letters(40)),
+    # https://docs.datadoghq.com/account_management
+    Shape("datadog", ("ddpat_",), _letters(32)),
+    # kingfisher: contentful.yml
+    Shape("contentful", ("CFPAT-",), _key(43)),
+    # kingfisher: adafruitio.yml
+    Shape("adafruit", ("aio_",), _letters(28)),
+    # https://documentation.onesignal.com
+    Shape("onesignal", ("os_v2_app_", "os_v2_org_"), r"[a-z0-9]{80,}"),
+    # kingfisher: mailersend.yml
+    Shape("mailersend", ("mlsn.",), _hex(64)),
+    # https://www.figma.com/developers/api
+    Shape("figma", ("figu_",), _key(40)),
+    # kingfisher: clickup.yml
+    Shape("clickup", ("pk_",), r"[0-9]{6,10}_[A-Z0-9]{32,}"),
+    # trufflehog: fcm
+    Shape("firebase", (":APA91b",), rf"{_W}{{120,}}", "AAAA[A-Za-z0-9_-]{7}", 11),
+    # trufflehog: braintree
+    Shape("braintree", ("access_token$production$",), r"[a-z0-9]{16}\$[a-f0-9]{32,}"),
+    # trufflehog: facebook
+    Shape("facebook", ("EAAB",), _letters(100)),
+    # gitleaks: duffel-api-token
+    Shape("duffel", ("duffel_",), rf"(?:live|test)_{_key(43)}"),
+    # gitleaks: shippo-api-token
+    Shape("shippo", ("shippo_",), r"(?:live|test)_[a-f0-9]{40,}"),
+    # gitleaks: easypost-api-token
+    Shape("easypost", ("EZAK", "EZTK"), _letters(54)),
+    # gitleaks: flutterwave-secret-key
+    Shape("flutterwave", ("FLWSECK",), r"(?:_TEST)?-[a-h0-9]{32,}(?:-X)?"),
+    # gitleaks: frameio-api-token
+    Shape("frame.io", ("fio-u-",), _key(64)),
+    # gitleaks: scalingo-api-token
+    Shape("scalingo", ("tk-us-",), _key(48)),
+    # gitleaks: maxmind-license-key
+    Shape("maxmind", ("_mmk",), "(?![A-Za-z0-9])", "[A-Za-z0-9]{6}_[A-Za-z0-9]{29}", 36),
+    # gitleaks: dropbox-short-lived-api-token
+    Shape("dropbox", ("sl.u.", "sl.B"), _key(100)),
+    # gitleaks: typeform-api-token
+    Shape("typeform", ("tfp_",), _key(43)),
+    # https://docs.honeycomb.io
+    Shape("honeycomb", ("hcaik_", "hcamk_", "hcxik_"), r"[a-z0-9]{48,}"),
+    # https://axiom.co/docs
+    Shape("axiom", ("xaat-", "xapt-"), _UUID),
+    # betterleaks: posthog
+    Shape("posthog", ("pha_", "phr_", "phs_"), _key(40)),
+    # kingfisher: rootly.yml
+    Shape("rootly", ("rootly_",), _hex(64)),
+    # gitleaks: microsoft-teams-webhook
+    Shape("teams", ("/webhookb2/",), rf"{_UUID}@{_UUID}/IncomingWebhook/[a-z0-9]{{32}}/{_UUID}"),
+    # kingfisher: brevo.yml
+    Shape("brevo", ("xsmtpsib-",), r"[a-f0-9]{64}-[A-Za-z0-9]{16,}"),
+    # https://developer.paddle.com
+    Shape("paddle", ("pdl_",), r"(?:live|sdbx)_apikey_[a-z0-9]{26}_[A-Za-z0-9]{22}_[A-Za-z0-9]{3,}"),
 )
 
 _STANDARDS: Final = (
