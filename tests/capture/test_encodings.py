@@ -126,7 +126,7 @@ def test_a_secret_is_found_however_its_characters_are_spelled(encoding: str, kin
                 assert left != spelled
             else:
                 # An ``=`` at the end of a line may be quoted-printable's.
-                assert left.removesuffix("=") == MARKER, (before, spelled)
+                assert re.fullmatch(rf"{re.escape(MARKER)}(?:=|\\r|\\n|\s)*", left), (before, spelled)
 
 
 @pytest.mark.parametrize("kind", VALUES)
