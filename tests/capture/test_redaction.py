@@ -21,7 +21,7 @@ from otel_wirecap.capture.body import BodyCollector, record_body
 from otel_wirecap.capture.credentials import credentials
 from otel_wirecap.capture.redaction import patterns
 from otel_wirecap.capture.redaction.encoded import SPELLED
-from otel_wirecap.capture.redaction.escapes import read_escapes
+from otel_wirecap.capture.redaction.escapes import Reading, Way
 from otel_wirecap.capture.redaction.fields import NAME_PARTS
 from otel_wirecap.capture.redaction.gate import Gate
 from otel_wirecap.capture.redaction.known import KnownValues, spellings
@@ -155,12 +155,10 @@ def test_places_in_a_text_whose_escapes_are_read_are_those_in_the_text(parts):
         begins += [done] * len(said)
         done += len(whole)
     begins.append(done)
-    read, places = read_escapes(data)
-    assert read == expected
-    assert [places.spelled(place) for place in range(len(begins))] == begins
-    assert [places.read(place) for place in range(done + 1)] == [
-        bisect_left(begins, place) for place in range(done + 1)
-    ]
+    reading = Reading(data, Way.ESCAPED)
+    assert reading.data == expected
+    assert [reading.place(place) for place in range(len(begins))] == begins
+    assert [reading.at(place) for place in range(done + 1)] == [bisect_left(begins, place) for place in range(done + 1)]
 
 
 ADVERSARIAL = [

@@ -16,8 +16,7 @@ from provider_keys import KINDS
 from recall import Recorded, leak
 from secrets_corpus import STREAMS, Case, cases, known_values, shaped
 
-from otel_wirecap.capture.redaction import documents, known, online, patterns, redactor, rules, search, stream
-from otel_wirecap.capture.redaction.escapes import Places
+from otel_wirecap.capture.redaction import documents, escapes, known, online, patterns, redactor, rules, search, stream
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.rules import Rules
 from otel_wirecap.capture.redaction.search import SecretSearch
@@ -247,7 +246,7 @@ NAMED: dict[str, tuple[Mutation, Callable[[str], str]]] = {
     ),
     "credentials of other requests": (off(SecretSearch, "learn", nothing), learned),
     "the request's own": (
-        off(SecretSearch, "_find_own", lambda _self, own: search._Own(own, None, with_slash=False, non_ascii=False)),
+        off(SecretSearch, "_find_own", lambda _self, own: search._Own(own, None, with_reserved=False, non_ascii=False)),
         lambda text: Redactor().text(f"it is {text}.", {}, (text,)),
     ),
     "the user's fields": (
@@ -267,13 +266,13 @@ NAMED: dict[str, tuple[Mutation, Callable[[str], str]]] = {
         lambda text: Redactor().json(b'{"text": "\\u0073k-%sAb"}' % text.encode(), {}).decode(),
     ),
     "escapes in known values": (
-        off(SecretSearch, "_hides", lambda *_: False),
+        off(SecretSearch, "_is_spelled", lambda *_: False),
         lambda text: Redactor(known_values=["\N{KEY}" * 9 + text]).text(
             "\\ud83d\\udd11" + "\N{KEY}" * 8 + text, {}
         ),
     ),
     "reading escapes": (
-        off(search, "read_escapes", lambda data: (data, Places(b""))),
+        off(search, "Reading", lambda data, _way: escapes.Reading(data.replace(b"\\", b"/"), escapes.Way.ESCAPED)),
         lambda text: Redactor().text(f"\\\\u0073k-{text}Ab", {}),
     ),
     "cut escapes": (

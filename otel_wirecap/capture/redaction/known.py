@@ -12,6 +12,7 @@ from urllib.parse import quote, quote_plus
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
+from otel_wirecap.capture.redaction.escapes import without_invisible
 from otel_wirecap.capture.redaction.literals import MAX_LITERAL, MAX_LITERALS
 from otel_wirecap.capture.redaction.spans import Span
 
@@ -216,17 +217,17 @@ class KnownValues:
     Attributes:
         rule: what findings are counted under.
         non_ascii: whether a value was ever added that is not all ASCII.
-        with_slash: whether a value was ever added that has a slash in it, which JSON may write in two ways.
+        with_reserved: whether a value was ever added with ASCII in it that JSON, URLs or HTML write in several ways.
     """
 
-    __slots__ = ("_batches", "_max_passes", "_values", "non_ascii", "rule", "with_slash")
+    __slots__ = ("_batches", "_max_passes", "_values", "non_ascii", "rule", "with_reserved")
 
     def __init__(self, rule: str, values: Iterable[str] = (), *, max_passes: int | None = None) -> None:
         self.rule = rule
         self._max_passes = max_passes
         self._batches: list[_SearchPass] = []
         self._values: set[str] = set()
-        self.non_ascii = self.with_slash = False
+        self.non_ascii = self.with_reserved = False
         self.add(values)
 
     def __contains__(self, value: object) -> bool:
@@ -240,9 +241,14 @@ class KnownValues:
                 continue
             self._values.add(value)
             self.non_ascii |= not value.isascii()
-            self.with_slash |= "/" in value
+            self.with_reserved |= _PLAIN.fullmatch(value) is None
             spelled, encoded = spellings(value), encodings(value)
+            seen = without_invisible(value)
+            spelled = (*spelled, *spellings(seen)) if seen != value else spelled
             clues = _clues(spelled, encoded)
+            if _PLAIN.fullmatch(value) is None:  # what may be spelled in several ways is beside this
+                part = max(_PLAIN_PART.findall(spelled[0] if spelled else b""), key=len, default=b"")[:MAX_LITERAL]
+                clues |= {part} if len(part) >= MIN_CLUE else set()
             if not self._batches or len(self._batches[-1].clues | clues) > MAX_LITERALS:
                 self._batches.append(_SearchPass())
             self._batches[-1].add(value, spelled, encoded, clues)

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from otel_wirecap.capture.redaction.encoded import MAX_UNDECIDED_ENCODED, SPELLED, find_encoded, open_encoded
-from otel_wirecap.capture.redaction.escapes import cut_escape, read_escapes
+from otel_wirecap.capture.redaction.escapes import Reading, Way, cut_escape, has_lines, hides, is_quoted
 from otel_wirecap.capture.redaction.fields import NAME_PARTS, find_fields
 from otel_wirecap.capture.redaction.known import KnownValues, tells_apart
 from otel_wirecap.capture.redaction.literals import (
@@ -53,6 +53,10 @@ _MAX_PASSES_FOR_SEEN: Final = 4
 _MAX_ESCAPES: Final = 4
 """How deep within JSON's strings JSON may stand that is spelled in a strange way."""
 
+_LEFT: Final = {Way.QUOTED: 2, Way.ON_LINES: -1}
+"""How often escapes are read in what other ways of reading say: those are tried once, at first. Below zero, only what
+is in base64 and what is known is looked for: plain secrets seem to go on where lines are joined."""
+
 _MAX_HARMLESS: Final = 2048
 """Short texts that held nothing: names, URLs and headers are the same again and again."""
 
@@ -74,13 +78,13 @@ class _Own(NamedTuple):
     Attributes:
         credentials: all of them.
         values: those that are not masked anyway.
-        with_slash: whether any value of all has a slash in it.
+        with_reserved: whether any value of all has characters in it that URLs or HTML write in another way.
         non_ascii: whether any is not all ASCII.
     """
 
     credentials: tuple[str, ...]
     values: KnownValues | None
-    with_slash: bool
+    with_reserved: bool
     non_ascii: bool
 
 
@@ -238,23 +242,30 @@ class SecretSearch:
         if self.rules.mode != "on":
             return []
         own = self._own(credentials)
-        hides = self._hides(data, own)
+        others = _other_ways(data) if escapes == _MAX_ESCAPES else ()
         found = self._found(data, 0, MAX_FINDINGS)
+        has_values = own.values is not None or (found is not None and found.has_values)
+        is_spelled = self._is_spelled(data, own, has_values=has_values)
         if found is None:
-            if own.values is None and not self.has_rules and not hides:
+            if own.values is None and not self.has_rules and not is_spelled and not others:
                 return []
             found = _Found(data, 0, has_values=False)
         length, data = len(data), data[: found.end]
+        if escapes < 0:
+            found.spans.clear()
         spans = [*self._values(data, own, found), *found.spans, *found.encoded]
         if self.has_rules:
             spans = self._by_rules(data, spans)
-        if (found.is_escaped or hides) and escapes:
-            read, places = read_escapes(data)
+        is_spelled = escapes > 0 and (is_spelled or found.is_escaped)
+        for way in (Way.ESCAPED, *others) if is_spelled else others:
+            read = Reading(data, way)
+            if read.is_same:
+                continue
             try:
-                more = self.spans(read, credentials, escapes - 1)
+                more = self.spans(read.data, credentials, _LEFT.get(way, escapes - 1))
             except TooManyFindings as too_many:
-                raise TooManyFindings(places.spelled(too_many.place)) from None
-            spans += [Span(places.spelled(start), places.spelled(end), rule) for start, end, rule in more]
+                raise TooManyFindings(read.place(too_many.place)) from None
+            spans += (Span(read.place(start), read.end(end), rule) for start, end, rule in more)
         spans = bounded(spans)
         if len(data) < length:
             raise TooManyFindings(len(data))
@@ -309,13 +320,19 @@ class SecretSearch:
         self, data: bytes, begin: int, credentials: Sequence[str], escapes: int, *, is_end: bool
     ) -> tuple[list[Span], int]:
         """The secrets as the data are spelled, and those that their escapes hide: see ``stream`` and ``_search``."""
-        spans, place, escaped = self._decided(data, begin, credentials, is_end=is_end)
+        spans, place, is_spelled = self._decided(data, begin, credentials, escapes, is_end=is_end)
         cut = None if is_end else cut_escape(data, begin)
-        if escaped and escapes:
-            read, places = read_escapes(data[:cut])
-            more, read_place = self._stream(read, places.read(begin), credentials, escapes - 1, is_end=is_end)
-            spans += [Span(places.spelled(start), places.spelled(end), rule) for start, end, rule in more]
-            place = min(place, places.spelled(read_place))
+        others = _other_ways(data) if escapes == _MAX_ESCAPES else ()
+        # What is cut may be a part of what is open before it.
+        is_spelled = escapes > 0 and (is_spelled or cut is not None)
+        for way in (Way.ESCAPED, *others) if is_spelled else others:
+            read = Reading(data[:cut], way)
+            if read.is_same and cut is None:
+                continue
+            left = _LEFT.get(way, escapes - 1)
+            more, at = self._stream(read.data, read.at(begin), credentials, left, is_end=is_end)
+            spans += (Span(read.place(start), read.end(end), rule) for start, end, rule in more)
+            place = min(place, read.place(at))
         if cut is not None:
             place = min(place, cut)
         # A secret that reaches beyond the place is not told either, so its beginning is the place: those that end last
@@ -326,13 +343,15 @@ class SecretSearch:
         return [Span(max(span.start, begin), span.end, span.rule) for span in spans if begin < span.end <= place], place
 
     def _decided(
-        self, data: bytes, begin: int, credentials: Sequence[str], *, is_end: bool
+        self, data: bytes, begin: int, credentials: Sequence[str], escapes: int, *, is_end: bool
     ) -> tuple[list[Span], int, bool]:
         """The secrets as the data are spelled, the place that all is decided up to; whether escapes may hide others."""
         length = len(data)
         own = self._own(credentials)
         known = [self._seen, self._known, *([own.values] if own.values is not None else [])]
         found = self._found(data, begin) or _Found(data, begin, has_values=False)
+        if escapes < 0:
+            found.spans.clear()
         spans = found.spans
         if is_end:
             place = length
@@ -345,7 +364,7 @@ class SecretSearch:
         spans += found.encoded
         spans += self._values(data, own, found)
         spans = self._by_rules(data, spans) if self.has_rules else spans
-        return spans, place, found.is_escaped or self._hides(data, own)
+        return spans, place, found.is_escaped or self._is_spelled(data, own, has_values=found.has_values)
 
     def _open_place(self, data: bytes, begin: int, known: Iterable[KnownValues], found: _Found) -> int:
         """Where a secret may begin, at ``begin`` or later, that what follows the data decides; else their length."""
@@ -427,15 +446,17 @@ class SecretSearch:
         new = tuple(value for value in credentials if len(value) >= self.min_length and value not in self._seen)
         values = _credential_search(new) if new else None
         known = [known for known in (self._seen, self._known, values) if known is not None]
-        return _Own(credentials, values, any(one.with_slash for one in known), any(one.non_ascii for one in known))
+        return _Own(credentials, values, any(one.with_reserved for one in known), any(one.non_ascii for one in known))
 
     @staticmethod
-    def _hides(data: bytes, own: _Own) -> bool:
-        r"""Whether the data may spell a known value so that only reading their escapes tells.
+    def _is_spelled(data: bytes, own: _Own, *, has_values: bool) -> bool:
+        """Whether the data may spell a secret so that only reading them tells.
 
-        Slashes may have an escape or none, and characters beyond ASCII too, one by one.
+        What is no letter, digit, hyphen, period, underscore or tilde may be spelled in several ways, one by one.
         """
-        return (own.with_slash and b"\\/" in data) or (own.non_ascii and b"\\u" in data)
+        if own.with_reserved and (b"\\/" in data or (has_values and (b"%" in data or b"&" in data))):
+            return True
+        return (own.non_ascii and b"\\u" in data) or hides(data)
 
     def _usable(self, values: Iterable[str]) -> frozenset[str]:
         return frozenset(value for value in map(str.strip, values) if len(value) >= self.min_length)
@@ -452,6 +473,11 @@ def bounded(spans: list[Span]) -> list[Span]:
         if len(spans) > MAX_FINDINGS:
             raise TooManyFindings(spans[MAX_FINDINGS].start)
     return spans
+
+
+def _other_ways(data: bytes) -> list[Way]:
+    """How data may have to be read besides."""
+    return [way for way, may_be in ((Way.QUOTED, is_quoted), (Way.ON_LINES, has_lines)) if may_be(data)]
 
 
 def _last(hits: list[Hit], begin: int) -> list[Hit]:
