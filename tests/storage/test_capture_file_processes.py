@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from waiting import MAX_SECONDS, wait_until
@@ -72,22 +72,24 @@ def oldest_first(directory: Path) -> list[Path]:
     return sorted(directory.iterdir(), key=rotated_number, reverse=True)
 
 
-def snapshot(directory: Path) -> dict[str, os.stat_result]:
+class Seen(NamedTuple):
+    """A file as it was at a moment; its first record, of which there is no second one, says which it is."""
+
+    size: int
+    first: bytes
+
+
+def snapshot(directory: Path) -> dict[str, Seen]:
     found = {}
     for entry in os.scandir(directory):
-        with contextlib.suppress(FileNotFoundError):
-            found[entry.name] = entry.stat(follow_symlinks=False)
+        with contextlib.suppress(FileNotFoundError), Path(entry.path).open("rb") as file:
+            found[entry.name] = Seen(os.fstat(file.fileno()).st_size, file.readline())
     return found
 
 
-def generation(files: dict[str, os.stat_result]) -> dict[str, tuple[int, ...]]:
-    """Which files these are. A file system gives a deleted file's inode to the next one, so that after a few rotations
-    the same inodes bear the same names again: the moment of a rotated file's last rename tells them apart.
-    """
-    return {
-        name: (status.st_ino, status.st_ctime_ns) if name != NAME else (status.st_ino,)
-        for name, status in files.items()
-    }
+def generation(files: dict[str, Seen]) -> dict[str, bytes]:
+    """Which files these are. Inodes and times do not tell: a file system uses both again within milliseconds."""
+    return {name: seen.first for name, seen in files.items()}
 
 
 def test_processes_that_share_a_capture_lose_nothing(tmp_path: Path) -> None:
@@ -112,7 +114,7 @@ def test_eight_processes_rotate_without_rest_while_others_are_killed(tmp_path: P
         time.sleep(rng.uniform(0, 0.02))
         os.kill(victim.pid, signal.SIGKILL)
         victim.join()
-        assert max((status.st_size for status in snapshot(tmp_path).values()), default=0) <= 16_000
+        assert max((seen.size for seen in snapshot(tmp_path).values()), default=0) <= 16_000
     join(steady)
     CaptureFile(tmp_path / NAME, **caps).append([record(999, 0)])  # repairs what the last victim left
     numbers = kept(oldest_first(tmp_path))
@@ -134,7 +136,7 @@ def test_processes_that_share_a_capture_never_pass_its_caps(tmp_path: Path) -> N
         # The same files at both ends: none was deleted meanwhile, so all of them were there together.
         if generation(before) == generation(after):
             samples += 1
-            sizes = [status.st_size for status in before.values()]
+            sizes = [seen.size for seen in before.values()]
             assert sum(sizes) <= 70_000
             assert max(sizes, default=0) <= 20_000
             assert len(sizes) <= 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -86,7 +87,8 @@ def directions(path: Path) -> list[str]:
 
 
 def told_by_us(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "otel_wirecap"]
+    ours = [record for record in caplog.records if record.name == "otel_wirecap"]
+    return [record.getMessage() for record in ours if record.levelno >= logging.WARNING]
 
 
 WHOLE = ["system_start", *["outbound_request", "inbound_response"] * REQUESTS, "system_stop"]
