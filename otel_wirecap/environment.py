@@ -26,8 +26,8 @@ def default_capture_file() -> str:
     return os.environ.get(environment_variable("capture_file")) or DEFAULT_CAPTURE_FILE
 
 
-def capture_is_named() -> bool:
-    """Whether the environment may name a capture file, by whatever variable: also by one that is misspelt."""
+def has_capture_variable() -> bool:
+    """Whether the environment sets a variable of ours, or a misspelt one: it may be meant to name a capture file."""
     return any(value for name, value in os.environ.items() if name.startswith("WIRE_CAPTURE_"))
 
 

@@ -1,4 +1,4 @@
-"""Files that were named for reading, and may turn out to be none."""
+"""Files that were named, and may turn out to be no regular ones."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _KINDS: Final = {
+    stat.S_IFLNK: "a symbolic link",
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+def kind_of(mode: int) -> str:
+    """What a file of that mode is, for a message."""
+    return _KINDS.get(stat.S_IFMT(mode), "of an unknown kind")
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -37,5 +43,4 @@ def open_regular(path: Path) -> BinaryIO:
 
 def _check(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-        raise OSError(None, f"it is {kind}, not a file", str(path))
+        raise OSError(None, f"it is {kind_of(status.st_mode)}, not a file", str(path))

@@ -30,12 +30,13 @@ def ended_stream(end: End, stream: ResponseStream, identity: ExchangeIdentity | 
     if end.error == CAPTURE_FAILURE:
         return end
     reader = stream.reader
-    if reader.ended:
+    said = reader.assembly
+    if said.ended:
         return end._replace(outcome="complete", error=None)
     if end.outcome != "complete" or end.lost_chunks or reader.overflowed or stream.decoder.undecodable:
         return end
-    dialect = reader.dialect
-    if reader.is_silent and identity is not None:
+    dialect = said.dialect
+    if said.is_silent and identity is not None:
         dialect = identity.requested_dialect
     if dialect is None or not dialect.has_end_mark:
         return end

@@ -41,11 +41,11 @@ class EventKind:
     ANNOTATE: Final = 7  # flow: a JSON object as bytes
     DOCUMENT: Final = 8  # None: a record as a JSON object, from elsewhere
     MESSAGE: Final = 9  # exchange: WebsocketMessage
-    SYSTEM: Final = 10  # None: a ``system_*`` direction and its payload for JSON, what the capture says of itself;
-    # or a part of the payload of ``system_stop``; or None: the process may be gone after this, and all is well if
-    # nothing comes after it
-    REST: Final = 12  # exchange: (whether of the request's body, bytes): what the queue left out of the piece before
+    # None: a ``system_*`` direction and its payload for JSON, what the capture says of itself; or a part of the payload
+    # of ``system_stop``; or None: the process may be gone after this, and all is well if nothing comes after it.
+    SYSTEM: Final = 10
     FLOW_GONE: Final = 11  # flow: None; nothing of it follows. It weighs nothing, and is in no account
+    REST: Final = 12  # exchange: (whether of the request's body, bytes): what the queue left out of the piece before
 
 
 class ExchangeHead(NamedTuple):

@@ -242,7 +242,7 @@ class HTTPRecording(ExchangeRecording):
 
     def _write_taken_up(self, stream: ResponseStream) -> None:
         if self.identity.answered_model is None:
-            self.identity.learn_model(stream.reader.model)
+            self.identity.learn_model(stream.reader.assembly.model)
         if self._first_chunk_ns is None and stream.first_chunk_ns is not None:
             self._first_chunk_ns = stream.first_chunk_ns - self._about.began_ns
         for released in stream.released():
@@ -350,10 +350,10 @@ class HTTPRecording(ExchangeRecording):
 
     def _end_stream(self, now_ns: int, stream: ResponseStream, facts: dict[str, Any], counts: dict[str, int]) -> None:
         reader, decoder, message = stream.reader, stream.decoder, self._message
-        self.identity.learn_model(reader.model)
+        self.identity.learn_model(reader.assembly.model)
         if message is not None:
             self.identity.learn_answer(message)
-        self._gate.add_provider_error(facts, reader.error, counts)
+        self._gate.add_provider_error(facts, reader.assembly.error, counts)
         if decoder.compressed:
             facts["content_encoding"] = self._response_encoding
             facts["wire_length"] = decoder.wire_length

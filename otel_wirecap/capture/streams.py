@@ -18,8 +18,6 @@ from otel_wirecap.llm.text import json_value
 
 if TYPE_CHECKING:
     from otel_wirecap.frames.lexer import Lexer
-    from otel_wirecap.llm.dialects.interface import Dialect
-    from otel_wirecap.llm.errors import ProviderError
 
 BINARY_TYPES = frozenset({AWS_TYPE, "application/octet-stream"})
 
@@ -139,44 +137,23 @@ class StreamReader:
         content_type: of the stream; its first bytes say how it is framed, and this where they do not.
         assemble: whether the events are added up to a message.
         max_bytes: the most that the assembly keeps.
+
+    Attributes:
+        assembly: what the events say.
     """
 
-    __slots__ = ("_frames", "said")
+    __slots__ = ("_frames", "assembly")
 
     def __init__(self, content_type: str, *, assemble: bool, max_bytes: int) -> None:
         self._frames = FrameReader(content_type, max_frame_bytes=max_bytes)
-        self.said = StreamAssembly(max_bytes=max_bytes, assembles=assemble)
+        self.assembly = StreamAssembly(max_bytes=max_bytes, assembles=assemble)
 
     def fork(self) -> StreamReader:
         """Another one that goes on from here and adds up nothing."""
         other = copy.copy(self)
-        other._frames, other.said = copy.deepcopy(self._frames), self.said.fork()  # noqa: SLF001  # one of its own kind
+        other._frames = copy.deepcopy(self._frames)  # noqa: SLF001  # one of its own kind
+        other.assembly = self.assembly.fork()
         return other
-
-    @property
-    def model(self) -> str | None:
-        """The answered model, as soon as it is known."""
-        return self.said.model
-
-    @property
-    def error(self) -> ProviderError | None:
-        """The error that the provider sent within the stream."""
-        return self.said.error
-
-    @property
-    def ended(self) -> bool:
-        """Whether the stream has given its end mark, or an error."""
-        return self.said.ended
-
-    @property
-    def dialect(self) -> Dialect | None:
-        """The stream's format, as soon as it is known."""
-        return self.said.dialect
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether no event has come that says anything."""
-        return self.said.is_silent
 
     @property
     def overflowed(self) -> bool:
@@ -186,16 +163,16 @@ class StreamReader:
     @property
     def lacks(self) -> dict[str, str]:
         """What the metadata of the assembled message say where an event could not be read."""
-        return {"incomplete": "undecodable"} if self.said.unreadable else {}
+        return {"incomplete": "undecodable"} if self.assembly.unreadable else {}
 
     def feed(self, decoded: bytes) -> None:
         """Takes the next content-decoded bytes."""
         for event in self._frames.feed(decoded):
-            self.said.add(event)
+            self.assembly.add(event)
 
     def close(self) -> dict[str, Any] | None:
         """The stream is over: the assembled message, where there is one and it is wanted."""
         for event in self._frames.close():
-            self.said.add(event)
+            self.assembly.add(event)
         # Where an event is missing, no message is better than a wrong one.
-        return None if self._frames.overflowed else self.said.message()
+        return None if self._frames.overflowed else self.assembly.message()

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from otel_wirecap.environment import capture_is_named, is_switched_off
+from otel_wirecap.environment import has_capture_variable, is_switched_off
 
 OTEL_PYTHON_WIRECAP_EXCLUDED_URLS = "OTEL_PYTHON_WIRECAP_EXCLUDED_URLS"
 """URLs that are not captured: regular expressions between commas."""
@@ -30,7 +30,7 @@ def stay_first(launcher: ModuleType) -> None:
         ours = str(ATTACH)
         before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
         # By now the options of the command line are set, too. ``otel-wirecap run`` has put our module there already.
-        if ours in before or (capture_is_named() and not is_switched_off()):
+        if ours in before or (has_capture_variable() and not is_switched_off()):
             paths = [path for path in before if path not in {"", ours}]
             os.environ["PYTHONPATH"] = os.pathsep.join([ours, *paths])
         execute(path, *arguments)

@@ -146,8 +146,6 @@ class StreamAssembly:
                 error = error_in(name, one)
                 if error is not None:
                     self._add_error(error)
-        elif value is None and data.lstrip().startswith(b"{"):
-            self.unreadable = True
         self.is_silent = False
 
     def _add_error(self, error: object) -> None:

@@ -38,7 +38,19 @@ _LACKS: Final = {
 }
 """Parameters that a protocol has no member for."""
 _CHOICES: Final = {"any": "required", "auto": None, "validated": None}
+_SCHEMAS: Final = ("input_schema", "parameters", "inputSchema", "parametersJsonSchema", "parameters_json_schema")
+_PARAMETERS: Final = {
+    "temperature": ("temperature",), "top_p": ("top_p", "topP"), "top_k": ("top_k", "topK"), "seed": ("seed",),
+    "presence_penalty": ("presence_penalty", "presencePenalty"),
+    "frequency_penalty": ("frequency_penalty", "frequencyPenalty"),
+    "max_tokens": (*ours.max_tokens_members, "max_output_tokens"),
+    "stop": ("stop", "stop_sequences", "stopSequences"), "n": ("n", "candidateCount", "candidate_count"),
+}  # fmt: skip
 _NO_THINKING: Final = (None, False, 0, "", "none", "disabled")
+_EFFORTS: Final = (
+    "type", "effort", "enabled", "thinkingBudget", "thinking_budget", "thinkingLevel", "thinking_level",
+    "includeThoughts", "include_thoughts",
+)  # fmt: skip
 
 
 class Request(NamedTuple):
@@ -195,16 +207,6 @@ def _tool(tool: Json) -> tuple[str, Json]:
     return _BUILT_IN.get(name, name), {key: value for key, value in told.items() if value}
 
 
-_SCHEMAS: Final = ("input_schema", "parameters", "inputSchema", "parametersJsonSchema", "parameters_json_schema")
-_PARAMETERS: Final = {
-    "temperature": ("temperature",), "top_p": ("top_p", "topP"), "top_k": ("top_k", "topK"), "seed": ("seed",),
-    "presence_penalty": ("presence_penalty", "presencePenalty"),
-    "frequency_penalty": ("frequency_penalty", "frequencyPenalty"),
-    "max_tokens": (*ours.max_tokens_members, "max_output_tokens"),
-    "stop": ("stop", "stop_sequences", "stopSequences"), "n": ("n", "candidateCount", "candidate_count"),
-}  # fmt: skip
-
-
 def _members(holder: Json, names: tuple[str, ...]) -> Iterator[Any]:
     return (holder[name] for name in names if holder.get(name) is not None)
 
@@ -267,15 +269,8 @@ def _thinks(holder: Json) -> bool:
     thinking = next(_members(holder, ("thinking", "thinkingConfig", "thinking_config", "reasoning")), None)
     effort = holder.get("reasoning_effort")
     if isinstance(thinking, dict):
-        asked = [*_members(thinking, _EFFORTS)]
-        return any(one not in _NO_THINKING for one in asked)
+        return any(one not in _NO_THINKING for one in _members(thinking, _EFFORTS))
     return thinking not in _NO_THINKING or effort not in _NO_THINKING
-
-
-_EFFORTS: Final = (
-    "type", "effort", "enabled", "thinkingBudget", "thinking_budget", "thinkingLevel", "thinking_level",
-    "includeThoughts", "include_thoughts",
-)  # fmt: skip
 
 
 def _list(value: Any) -> list[Any]:

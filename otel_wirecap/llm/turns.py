@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, Self
 
 from otel_wirecap.llm.dialects.interface import Json
+from otel_wirecap.llm.dialects.words import SYSTEM_ROLES
 from otel_wirecap.llm.text import json_or_text
 
 _ASSISTANTS: Final = frozenset({"assistant", "model"})
-_SYSTEMS: Final = frozenset({"system", "developer"})
 _NOT_SAID: Final = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoningContent", "cachePoint"})
 _SIGNATURES: Final = frozenset({"thoughtSignature", "thought_signature"})
 _MEDIA: Final = {
@@ -82,7 +82,7 @@ def turns_of(messages: Iterable[tuple[Any, Any]]) -> tuple[Words, list[Json]]:
     turns: list[tuple[str, list[tuple[str, Any]]]] = []
     for role, message in messages:
         found = [*_said(message, is_result=role in ("tool", "function"))]
-        if isinstance(role, str) and role in _SYSTEMS:
+        if isinstance(role, str) and role in SYSTEM_ROLES:
             system += [value for kind, value in found if kind == "text"]
             continue
         side = "assistant" if isinstance(role, str) and role in _ASSISTANTS else "user"

@@ -81,7 +81,7 @@ class Usage(NamedTuple):
             return self
         costs = [one.cost for one in (self, other) if one.cost is not None]
         sums = {name: getattr(self, name) + getattr(other, name) for name in COUNTS}
-        return _counted(sum(costs) if costs else None, sums)
+        return Usage(cost=sum(costs) if costs else None, **sums)
 
     def with_call(self, other: Usage) -> Usage:
         """The counts of both together, each priced by itself."""
@@ -211,14 +211,17 @@ _USUAL_TIERS: Final = frozenset(
 
 
 class _UsageMember:
-    """A member of a usage, or a word in an element of a list: what is counted there, and places within it."""
+    """A member of a usage, or a word in an element of a list: what is counted there, and places within it.
+
+    Attributes:
+        counts: each with its place in the list of the count's names: the first that is not 0 counts.
+        members: of an object there, by name; ``elements``: of a list there, by a word that they have.
+    """
 
     __slots__ = ("counts", "elements", "members")
 
     def __init__(self) -> None:
-        self.counts: list[
-            tuple[int, str]
-        ] = []  # each with its place in the count's list: the first that is not 0 counts
+        self.counts: list[tuple[int, str]] = []
         self.members: dict[str, _UsageMember] = {}
         self.elements: dict[str, _UsageMember] = {}
 
@@ -269,7 +272,7 @@ def usage_in(usage: object, answer: Json | None = None) -> Usage | None:
     cost = _cost(usage)
     if not found and cost is None:
         return None
-    counts = {count: number for count, (_, number) in found.items()}
+    counts: dict[str, Any] = {count: number for count, (_, number) in found.items()}
     asked, answered, total = counts.pop("input", None), counts.pop("output", None), counts.pop("total", 0)
     beside = counts.get("audio_seconds") or counts.get("web_searches")
     if asked is None and answered is None and not total and cost is None and not beside:
@@ -285,7 +288,7 @@ def usage_in(usage: object, answer: Json | None = None) -> Usage | None:
     elif total and not reasoning:  # which Gemini leaves out of its output, in OpenAI's form, and reports nowhere
         output = max(output, total - input_)
     counts |= {"input": input_, "output": output, "cache_written": written}
-    reported = _counted(cost, counts, _tier(usage, answer or {}))
+    reported = Usage(cost=cost, tier=_tier(usage, answer or {}), **counts)
     return _with_iterations(reported, usage) if "iterations" in usage else reported
 
 
@@ -307,10 +310,6 @@ def billed_units(usage: Usage, billed: object) -> Usage:
     """The counts, and that others are billed (Cohere)."""
     units = usage_in(billed)
     return usage if units is None or units == usage else usage._replace(billed=(units,))
-
-
-def _counted(cost: float | None, counts: dict[str, Any], tier: str | None = None) -> Usage:
-    return Usage(cost=cost, tier=tier, **counts)
 
 
 def _collect(holder: Json, places: dict[str, _UsageMember], found: dict[str, tuple[int, int]]) -> None:

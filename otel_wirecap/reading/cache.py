@@ -166,7 +166,7 @@ def _step(earlier: _Prompt, prompt: _Prompt) -> Step:
         if not prompt.client or not earlier.client:
             step.verdict = CLIENT
         else:
-            step.verdict = CLIENT if _explains(client, backend, earlier, prompt) else PROXY
+            step.verdict = CLIENT if _explains(client, backend, earlier) else PROXY
     elif not prompt.backend and client is not None:
         step.verdict = CLIENT
     return step
@@ -178,7 +178,7 @@ def _marks_count(flow: Flow) -> bool:
     return exchange is not None and exchange.path.endswith(("/messages", "/converse", "/converse-stream"))
 
 
-def _explains(client: Break | None, backend: Break, earlier: _Prompt, prompt: _Prompt) -> bool:
+def _explains(client: Break | None, backend: Break, earlier: _Prompt) -> bool:
     """Whether the client's break is the one that reached the backend."""
     if client is None:
         return False

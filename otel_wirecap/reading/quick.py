@@ -36,7 +36,7 @@ _UNIX = len(_BEGINNING) + _ISO_LENGTH + len(b'","timestamp_unix":')
 _DIRECTION_WITHIN = 110
 """Bytes of a line after which its direction begins, at the latest."""
 
-_NEEDS_PAYLOAD = ENDS | {"system_gap", "stream_completion"}
+_NEEDS_PAYLOAD = ENDS | {"stream_completion"}
 _USAGE = re.compile(rb'usage|"data":"e[wy]', re.IGNORECASE)
 """What may be in a message of a websocket that reports tokens: the word, or the beginning of an object in base64."""
 

@@ -45,7 +45,7 @@ class Tally:
     @property
     def has_unfinished(self) -> bool:
         """Whether a process is gone, and its writer has not said so yet."""
-        return any(isinstance(pid, int) and not _is_there(pid) for pid in self._running.values())
+        return any(isinstance(pid, int) and not is_running(pid) for pid in self._running.values())
 
     def why_nothing(self) -> str:
         """Why there is no exchange, as far as the capture says."""
@@ -59,7 +59,8 @@ class Tally:
         return f"{told}, and neither sent a request by {hooked}, nor served one by ASGI"
 
 
-def _is_there(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether there is a process of that number on this machine, be it another user's."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
-import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +23,7 @@ from otel_wirecap.capture.record import (
 )
 from otel_wirecap.reading.flows import ENDS
 from otel_wirecap.reading.lines import typed
+from otel_wirecap.reading.tally import is_running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,13 +97,7 @@ class _Process:
         """Whether it still runs, as far as this machine can tell."""
         if self.stopped or not isinstance(self.pid, int) or self.host != socket.gethostname():
             return False
-        try:
-            os.kill(self.pid, 0)
-        except PermissionError:
-            return True
-        except (OSError, OverflowError):
-            return False
-        return True
+        return is_running(self.pid)
 
 
 @dataclasses.dataclass(slots=True)

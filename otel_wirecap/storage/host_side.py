@@ -171,7 +171,6 @@ class HostAnswers:
     def __init__(self, ledger: Ledger, pump: Pump, owner: Owner) -> None:
         self._ledger = ledger
         self._pump = pump
-        self._owner = owner
         self.observer: Observer | None = None
         self.settled = ledger.settled
         self.told = pump.told

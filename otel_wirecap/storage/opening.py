@@ -8,21 +8,14 @@ import os
 import stat
 from pathlib import Path
 
+from otel_wirecap.regular_file import kind_of
+
 FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 
 _ATTEMPTS = 100
 """Each failed attempt means that somebody made or removed the file within microseconds."""
-
-_KINDS = {
-    stat.S_IFLNK: "a symbolic link",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFDIR: "a directory",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFSOCK: "a socket",
-}
 
 
 def open_private(path: Path) -> tuple[int, os.stat_result]:
@@ -97,5 +90,4 @@ def _make_directories(directory: Path) -> None:
 
 def _refuse_unless_regular(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        kind = _KINDS.get(stat.S_IFMT(mode), "of an unknown kind")
-        raise OSError(errno.EINVAL, f"not a regular file but {kind}", str(path))
+        raise OSError(errno.EINVAL, f"not a regular file but {kind_of(mode)}", str(path))

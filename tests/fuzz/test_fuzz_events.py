@@ -218,8 +218,9 @@ def test_no_stream_breaks_the_assembly_and_what_it_makes_is_json(
     reader.feed(data)
     message = reader.close()
     assert message is None or (assemble and isinstance(orjson.loads(orjson.dumps(message)), dict))
-    assert reader.model is None or isinstance(reader.model, str)
-    assert reader.error is None or all(part is None or isinstance(part, str) for part in reader.error)
+    assert reader.assembly.model is None or isinstance(reader.assembly.model, str)
+    error = reader.assembly.error
+    assert error is None or all(part is None or isinstance(part, str) for part in error)
 
 
 @fuzz

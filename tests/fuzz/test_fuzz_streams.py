@@ -17,8 +17,8 @@ import pytest
 from damage import assert_linear, cuts, damaged, fuzz, in_pieces
 from hypothesis import given, strategies as st
 
-from otel_wirecap.capture.decoding import TextSplitter
-from otel_wirecap.capture.redaction.documents import NO_JSON, FramedDocuments, parsed, strings_at, written
+from otel_wirecap.capture.decoding import NOT_JSON, TextSplitter
+from otel_wirecap.capture.redaction.documents import FramedDocuments, parsed, strings_at, written
 from otel_wirecap.capture.redaction.redactor import Redactor
 from otel_wirecap.capture.redaction.stream import StreamRedactor
 
@@ -206,7 +206,7 @@ def test_documents_stand_where_they_say_wherever_the_stream_is_cut(
             shown = stream[offset : offset + len(content)]
             assert len(shown) == len(content)
             assert all(ours in (theirs, 0x20) for ours, theirs in zip(content, shown, strict=True))
-        assert (value == repr(NO_JSON)) or parsed(content.removeprefix(b"data:")) is not NO_JSON
+        assert (value == repr(NOT_JSON)) or parsed(content.removeprefix(b"data:")) is not NOT_JSON
 
 
 json_values: st.SearchStrategy[Any] = st.recursive(

@@ -153,7 +153,7 @@ def test_a_fifo_is_refused_and_its_reader_sees_nothing(path: Path) -> None:
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        assert "a FIFO" in refused(path)
+        assert "a named pipe" in refused(path)
         assert os.read(reader, 10) == b""
     finally:
         os.close(reader)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import orjson
 
+from otel_wirecap.capture.decoding import NOT_JSON
 from otel_wirecap.capture.redaction.edits import Edit, applied, merged
 from otel_wirecap.frames.aws_message import CHECKSUM, PRELUDE, AWSMessage
 from otel_wirecap.frames.framing import lexer_of
@@ -35,8 +36,6 @@ _LONE_CR: Final = re.compile(rb"\r(?!\n)")
 _MAX_DEPTH: Final = 200
 """How deep a document may nest; a deeper one is read by nobody, and would exhaust the stack."""
 
-NO_JSON: Final = object()
-
 
 class Document(NamedTuple):
     """A piece of the stream that is read as one.
@@ -44,7 +43,7 @@ class Document(NamedTuple):
     Attributes:
         start: where it begins in the stream, what surrounds it included.
         offset: the place in the stream of the first byte of ``content``.
-        content: the JSON, perhaps after the name of a field, or the text where ``value`` is ``NO_JSON``.
+        content: the JSON, perhaps after the name of a field, or the text where ``value`` is ``NOT_JSON``.
         value: the parsed JSON.
         frame: the message that it is encoded in, if that has to be made anew when the document changes.
     """
@@ -141,7 +140,7 @@ def _of_events(lexer: SSELexer, data: bytes, recognised: Recognised, *, is_end: 
             continue
         end = lines.index(b"\n", at + 1)
         value = parsed(frame.data)
-        if value is NO_JSON:
+        if value is NOT_JSON:
             yield from _of_lines(frame)
             continue
         yield Document(first + at + 1, first + at + 1, lines[at + 1 : end], value)
@@ -167,7 +166,7 @@ def _of_lines(frame: Frame) -> Iterator[Document]:
         )
     ]
     value = parsed(frame.data)
-    if value is NO_JSON:
+    if value is NOT_JSON:
         for place, text in parts:
             yield Document(place, place, text, parsed(text))
         return
@@ -182,7 +181,7 @@ def _of_frame(frame: Frame) -> Document | None:
     message = frame.message
     if message is None:
         value, place = parsed(frame.data), frame.parts[0][1]
-        return None if value is NO_JSON else Document(place, place, frame.data, value)
+        return None if value is NOT_JSON else Document(place, place, frame.data, value)
     inner = message.unwrapped()
     content = message.payload if inner is None else inner
     return Document(frame.start, frame.start + message.payload_start, content, parsed(content), frame)
@@ -236,20 +235,20 @@ def changes(frame: Frame, content: list[Edit], around: list[Edit]) -> list[Edit]
 
 
 def parsed(content: bytes) -> Any:
-    """The object or array; ``NO_JSON`` for what is none, or nests too deep."""
+    """The object or array; ``NOT_JSON`` for what is none, or nests too deep."""
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError:
         if content.lstrip(b" \t\x1e")[:1] not in (b"{", b"["):
-            return NO_JSON
+            return NOT_JSON
         try:  # half of a surrogate pair at the end of a delta, which orjson refuses
             value = json.loads(content.replace(b"\x1e", b" "))
         except (ValueError, RecursionError):
-            return NO_JSON
+            return NOT_JSON
     if not isinstance(value, dict | list):
-        return NO_JSON
+        return NOT_JSON
     brackets = content.count(b"{") + content.count(b"[")
-    return NO_JSON if brackets > _MAX_DEPTH and _is_deep(value) else value
+    return NOT_JSON if brackets > _MAX_DEPTH and _is_deep(value) else value
 
 
 def _is_deep(value: Any) -> bool:

@@ -1,10 +1,9 @@
 r"""Secrets known by their position: by the name that they stand under in JSON and in texts, and in URLs.
 
 What is searched for (``literals.py``) are the parts of names that secrets have, and a few other beginnings; one
-expression reads the whole
-name and what follows it: a member of JSON (also within JSON within strings), an assignment in code, configuration or a
-shell, a line of headers, an element of XML, a parameter of a URL, two strings of a list, ``"name": …, "value": …``. The
-span is that of the value alone; what is around it stays.
+expression reads the whole name and what follows it: a member of JSON (also within JSON within strings), an assignment
+in code, configuration or a shell, a line of headers, an element of XML, a parameter of a URL, two strings of a list,
+``"name": …, "value": …``. The span is that of the value alone; what is around it stays.
 
 Invariants:
 

@@ -78,7 +78,7 @@ class SmallSearch:
     """Finds the literals of several sets in small texts.
 
     It takes longer for each byte than ``LiteralSearch``, and less for a text of a few hundred. Each search lets go of
-    the interpreter, which another thread that is busy gives back only milliseconds later: one is better than seven.
+    the interpreter, which another thread that is busy gives back only milliseconds later: one is better than many.
 
     Args:
         sets: the literals of each kind.

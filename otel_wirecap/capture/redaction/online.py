@@ -73,7 +73,7 @@ class OnlineSearch:
             self._rest, begin = None, end
         found_here, place = self._search.stream(data, begin, credentials, is_end=is_end)
         if len(data) - place > MAX_OPEN:
-            found_here, place = self._cut(data, begin, place, credentials)
+            found_here, place = self._cut(data, begin, credentials)
         spans += merged(found_here)
         self._keep(data, place, origin)
         return [Span(span.start + origin, span.end + origin, span.rule) for span in spans]
@@ -83,7 +83,7 @@ class OnlineSearch:
         self._context = (self._context + part[-CONTEXT:])[-CONTEXT:]
         self.decided += len(part)
 
-    def _cut(self, data: bytes, begin: int, place: int, credentials: Sequence[str]) -> tuple[list[Span], int]:
+    def _cut(self, data: bytes, begin: int, credentials: Sequence[str]) -> tuple[list[Span], int]:
         """Decides what has been open for too long: a secret that has not ended yet is one as far as it goes."""
         found, _ = self._search.stream(data, begin, credentials, is_end=True)
         last = max(found, key=lambda span: span.end, default=None)

@@ -152,7 +152,7 @@ class Redactor:
             try:
                 value = orjson.loads(spelled)
             except orjson.JSONDecodeError:  # half of a surrogate pair
-                said = json.loads(spelled).encode("utf-8", "surrogatepass")
+                said = _encoded(json.loads(spelled))
                 kept = self.bytes_(said, counts, credentials)
                 return spelled if kept is said else json.dumps(kept.decode("utf-8", "surrogatepass")).encode()
             clean = self.text(value, counts, credentials)

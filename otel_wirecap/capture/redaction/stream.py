@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
+from otel_wirecap.capture.decoding import NOT_JSON
 from otel_wirecap.capture.redaction.documents import (
-    NO_JSON,
     Document,
     FramedDocuments,
     changes,
@@ -247,7 +247,7 @@ class StreamRedactor:
         if frame is not None:
             spans = self._redactor.search.stream(content, 0, credentials, is_end=True)[0]
             self._frames.append((frame, [_masking(*span) for span in spans]))
-        if value is NO_JSON:
+        if value is NOT_JSON:
             channel = self._channel((), 1, credentials)
             channel.add(content, _Fragment(channel.size, start, offset, content, None, 0, frame))
             return

@@ -113,6 +113,7 @@ class Dialect:
         index_members: members of a stream's event that say which of several texts it adds to.
         label_members: members of a stream's event whose strings are no part of a text.
         event_types: how the ``type`` of a stream's events begins, where the name of the event may say it alone.
+            Only those of our own dialects count.
     """
 
     name: str = ""

@@ -170,7 +170,7 @@ def conversation_dialect(path: str, body: object) -> Dialect | None:
 
 
 def requested_dialect(path: str, body: object) -> Dialect | None:
-    """The dialect that a request's path is one of; None where it is not known."""
+    """The dialect of a request, by its path; None where it is not known."""
     known = next((one for one in ours.all if one.operation(path, body) is not None), None)
     return known or outside_request(path, body)
 

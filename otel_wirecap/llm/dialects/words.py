@@ -12,7 +12,7 @@ from typing import Any, Final
 MAX_CHARACTERS: Final = 65536
 """Of a system prompt or a message: enough to tell conversations apart, whatever was pasted into them."""
 
-_SYSTEM_ROLES: Final = frozenset({"system", "developer"})
+SYSTEM_ROLES: Final = frozenset({"system", "developer"})
 _MAX_DEPTH: Final = 8  # parts nest in tool results; a hostile body must not exhaust the stack
 _NOT_WORDS: Final = frozenset({"cache_control", "cachePoint", "type", "role"})
 
@@ -34,7 +34,7 @@ def first_turns(body: dict[str, Any], members: Iterable[str]) -> tuple[list[str]
                 continue
             role = str(turn.get("role") or "user").lower()
             said = words(turn.get("content") or turn.get("parts") or turn.get("message"))
-            if role in _SYSTEM_ROLES:
+            if role in SYSTEM_ROLES:
                 system.append(said)
             elif role == "user" and said:
                 return system, said
